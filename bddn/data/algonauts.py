@@ -1,0 +1,187 @@
+"""The Algonauts 2023 Challenge, one subject: images and NSD responses on fsaverage.
+
+The layout is that of the challenge's download (A. Gifford et al., "The Algonauts Project 2023 Challenge", 2023):
+
+    subj01/
+      training_split/training_images/train-0001_nsd-00013.png    ordinal from 1, NSD image from 0
+      training_split/training_fmri/{lh,rh}_training_fmri.npy     float32 (n_images, n_vertices); row = ordinal - 1
+      test_split/noise_ceiling/{lh,rh}_noise_ceiling.npy         optional, float (n_vertices,), 0 to 1
+      roi_masks/{lh,rh}.all-vertices_fsaverage_space.npy         0 or 1 (163842,)
+      roi_masks/{lh,rh}.ATLAS_fsaverage_space.npy                label (163842,)
+      roi_masks/{lh,rh}.ATLAS_challenge_space.npy                label (n_vertices,)
+      roi_masks/mapping_ATLAS.npy                                pickled dict, label to name
+
+Subjects 06 and 08 lack some vertices, so the mask, not a constant, says which vertices the columns are.
+"""
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.data.base import Stimuli
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, positions_mm
+from bddn.data.label_map import read_label_map
+from bddn.errors import DataError
+
+IMAGES = Path("training_split/training_images")
+RESPONSES = Path("training_split/training_fmri")
+CEILING = Path("test_split/noise_ceiling")
+MASKS = Path("roi_masks")
+ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words", "streams")
+NAMED_ATLASES = ATLASES[:-1]  # streams cover everything, so they name no single ROI
+IMAGE_NAME = re.compile(r"train-(\d{4,})_nsd-(\d{5,})\.png")
+REDOWNLOAD = "Compare the folder with the challenge's download, and restore what differs."
+
+
+class Algonauts:
+    """One subject folder; implements `bddn.data.Dataset`. Files are read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = f"algonauts:{folder}"
+        if not (folder / IMAGES).is_dir():
+            raise DataError(
+                folder,
+                expected=f"an Algonauts 2023 subject folder with {IMAGES}",
+                got="no such folder" if not folder.is_dir() else f"{sorted(p.name for p in folder.iterdir())[:8]}",
+                fix="Give the path of a subject, e.g. algonauts:algonauts_2023/subj01.",
+            )
+
+    @cached_property
+    def stimuli(self) -> Stimuli:
+        """Images in the order of their ordinals, which is that of the response rows, whatever the listing's order."""
+        found: dict[int, tuple[str, Path]] = {}
+        for path in (self.folder / IMAGES).glob("*.png"):
+            match = IMAGE_NAME.fullmatch(path.name)
+            if match is None or int(match[1]) in found:
+                raise DataError(
+                    path,
+                    expected="names train-0001_nsd-00013.png, each ordinal once",
+                    got=f"'{path.name}'",
+                    fix="Remove or rename the file.",
+                )
+            found[int(match[1])] = (f"nsd-{match[2]}", path)
+        missing = sorted(set(range(1, len(found) + 1)) - set(found))
+        ids = [found[k][0] for k in sorted(found)]
+        if not found or missing or len(set(ids)) < len(ids):
+            raise DataError(
+                self.folder / IMAGES,
+                expected="images numbered train-0001, train-0002, … without a gap, each NSD image once",
+                got=f"{len(found)} images" + (f", the first gap at train-{missing[0]:04d}" if missing else ""),
+                fix=REDOWNLOAD,
+            )
+        return Stimuli(tuple(ids), tuple(found[k][1] for k in sorted(found)))
+
+    def responses(self) -> npt.NDArray[np.float32]:
+        """Responses (n_images, n_voxels), left hemisphere first."""
+        parts = []
+        for hemi in HEMISPHERES:
+            path = self.folder / RESPONSES / f"{hemi}_training_fmri.npy"
+            part = _load(path)
+            shape = (len(self.stimuli), len(self._vertices[hemi]))
+            if part.shape != shape or part.dtype.kind != "f":
+                raise DataError(
+                    path,
+                    expected=f"float32 of shape {shape} (images, vertices of roi_masks/{hemi}.all-vertices)",
+                    got=f"{part.dtype} of shape {part.shape}",
+                    fix=REDOWNLOAD,
+                )
+            finite = np.isfinite(part)
+            if not finite.all():
+                row, column = np.argwhere(~finite)[0]
+                raise DataError(
+                    path,
+                    expected="finite responses",
+                    got=f"{(~finite).sum()} of {part.size} not finite, the first for stimulus "
+                    f"'{self.stimuli.ids[row]}', column {column}",
+                    fix="Drop these vertices from the responses and from the all-vertices mask.",
+                )
+            parts.append(part.astype(np.float32, copy=False))
+        return np.concatenate(parts, axis=1)
+
+    def voxels(self) -> pd.DataFrame:
+        """See `bddn.data.Dataset.voxels`; `roi` is the first label among the visual, body, face, place, word ROIs."""
+        return pd.concat([self._hemisphere(hemi) for hemi in HEMISPHERES], ignore_index=True)
+
+    def coords_mm(self) -> npt.NDArray[np.float32]:
+        hemi = np.concatenate([np.full(len(self._vertices[h]), h) for h in HEMISPHERES])
+        return positions_mm(hemi, np.concatenate([self._vertices[h] for h in HEMISPHERES]))
+
+    def truth(self) -> pd.DataFrame | None:
+        return None
+
+    @cached_property
+    def _vertices(self) -> dict[str, npt.NDArray[np.intp]]:
+        return {h: np.flatnonzero(self._mask(f"{h}.all-vertices_fsaverage_space", N_VERTICES)) for h in HEMISPHERES}
+
+    def _hemisphere(self, hemi: str) -> pd.DataFrame:
+        vertex = self._vertices[hemi]
+        table = pd.DataFrame({"hemi": hemi, "vertex": vertex, "roi": ""})
+        for atlas in ATLASES:
+            table[atlas] = self._labels(hemi, atlas)
+        for atlas in reversed(NAMED_ATLASES):
+            table["roi"] = table[atlas].where(table[atlas] != "", table["roi"])
+        path = self.folder / CEILING / f"{hemi}_noise_ceiling.npy"
+        table["ceiling"] = np.nan
+        if path.exists():
+            ceiling = _load(path)
+            if ceiling.shape != vertex.shape or not ((ceiling >= 0) & (ceiling <= 1)).all():
+                raise DataError(
+                    path,
+                    expected=f"shares from 0 to 1 of shape {vertex.shape}",
+                    got=f"shape {ceiling.shape}, from {np.min(ceiling):.3g} to {np.max(ceiling):.3g}",
+                    fix=REDOWNLOAD,
+                )
+            table["ceiling"] = ceiling.astype(float)
+        return table
+
+    def _labels(self, hemi: str, atlas: str) -> list[str]:
+        """The atlas's label of every voxel, '' where it has none; both mask spaces must agree where both exist."""
+        names = read_label_map(self.folder / MASKS / f"mapping_{atlas}.npy")
+        vertex = self._vertices[hemi]
+        spaces = {
+            space: self._mask(f"{hemi}.{atlas}_{space}_space", n)
+            for space, n in (("fsaverage", N_VERTICES), ("challenge", len(vertex)))
+            if (self.folder / MASKS / f"{hemi}.{atlas}_{space}_space.npy").exists()
+        }
+        whole = spaces["fsaverage"][vertex] if "fsaverage" in spaces else None
+        mask = spaces.get("challenge", whole)
+        place = self.folder / MASKS / f"{hemi}.{atlas}_*_space.npy"
+        if mask is None:
+            raise DataError(place, expected="the mask in fsaverage or challenge space", got="neither", fix=REDOWNLOAD)
+        if whole is not None and (differ := int((mask != whole).sum())):
+            raise DataError(
+                place, expected="the same labels in both spaces", got=f"{differ} that differ", fix=REDOWNLOAD
+            )
+        unknown = set(mask.tolist()) - set(names) - {0}
+        if unknown:
+            raise DataError(
+                place, expected=f"labels {sorted(names)} of mapping_{atlas}.npy", got=f"{unknown}", fix=REDOWNLOAD
+            )
+        return [names[k] if k else "" for k in mask.tolist()]
+
+    def _mask(self, name: str, length: int) -> npt.NDArray[np.integer]:
+        path = self.folder / MASKS / f"{name}.npy"
+        mask = _load(path)
+        if mask.shape != (length,) or not np.array_equal(mask, mask.astype(int)):
+            raise DataError(
+                path,
+                expected=f"whole numbers of shape ({length},)",
+                got=f"{mask.dtype} of shape {mask.shape}",
+                fix=REDOWNLOAD,
+            )
+        return mask.astype(int)
+
+
+def _load(path: Path) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        got = "no such file" if not path.exists() else str(error).splitlines()[0]
+        raise DataError(path, expected="a numpy file of numbers", got=got, fix=REDOWNLOAD) from error
+    return array

@@ -1,0 +1,77 @@
+"""The fsaverage spheres, made offline: fsaverage6 and 7 are subdivisions of the fsaverage5 that nilearn carries.
+
+FreeSurfer numbers the vertices of its icosahedral surfaces by refinement, so the first 10,242 vertices of fsaverage7
+are those of fsaverage5 (A. Winkler, "Downsampling (decimating) a brain surface", brainder.org, 2016).
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+N_VERTICES = 163_842
+"""Vertices of one hemisphere of fsaverage7."""
+N_VERTICES_FSAVERAGE5 = 10_242
+SPHERE_RADIUS_MM = 100.0
+HEMISPHERES = ("lh", "rh")
+RIGHT_SHIFT_MM = 300.0
+"""How far the right hemisphere is moved along x, so that the spheres lie beside each other (paper's code recipe)."""
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+
+def _subdivide(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
+    """Split every face of a unit sphere in four, numbering new vertices and faces as FreeSurfer does."""
+    number: dict[tuple[int, int], int] = {}
+    n_old = len(vertices)
+
+    def middle(i: int, j: int) -> int:
+        return number.setdefault((i, j) if i < j else (j, i), n_old + len(number))
+
+    first, rest = [], []
+    for a, b, c in faces.tolist():
+        ca, bc, ab = middle(c, a), middle(b, c), middle(a, b)  # in this order: it numbers the new vertices
+        first.append((a, ab, ca))
+        rest += [(ca, bc, c), (ab, bc, ca), (ab, b, bc)]
+    parents = np.array(list(number))
+    new = vertices[parents[:, 0]] + vertices[parents[:, 1]]
+    new /= np.linalg.norm(new, axis=1, keepdims=True)
+    return np.concatenate([vertices, new]), np.array(first + rest)
+
+
+@cache
+def sphere() -> tuple[Floats, Ints]:
+    """The fsaverage7 sphere, the same for both hemispheres: vertices (163842, 3) in mm and faces (327680, 3)."""
+    import nibabel
+    from nilearn.datasets import fetch_surf_fsaverage
+
+    mesh: Any = nibabel.load(fetch_surf_fsaverage("fsaverage5")["sphere_left"])
+    vertices, faces = mesh.agg_data()
+    vertices = vertices / np.linalg.norm(vertices, axis=1, keepdims=True)
+    while len(vertices) < N_VERTICES:
+        vertices, faces = _subdivide(vertices, faces)
+    vertices = vertices * SPHERE_RADIUS_MM
+    vertices.flags.writeable = faces.flags.writeable = False
+    return vertices, faces
+
+
+def positions_mm(hemi: npt.NDArray[np.str_], vertex: Ints) -> npt.NDArray[np.float32]:
+    """Positions of fsaverage7 vertices on the two spheres side by side.
+
+    Parameters
+    ----------
+    hemi : array of str, (N,)
+        'lh' or 'rh'.
+    vertex : array of int, (N,)
+        Index of the vertex in its hemisphere, below 163,842.
+
+    Returns
+    -------
+    array of float32, (N, 3), in mm
+        x from -100 to 100 on the left and 200 to 400 on the right.
+    """
+    coords = sphere()[0][vertex].copy()
+    coords[np.asarray(hemi) == "rh", 0] += RIGHT_SHIFT_MM
+    return coords.astype(np.float32)

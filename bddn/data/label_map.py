@@ -1,0 +1,95 @@
+"""Read the challenge's `mapping_*.npy`, a pickled dict, without executing anything.
+
+Such a file is a numpy header and a pickle of a 0-d object array. The pickle may name four harmless constructors of
+numpy; they are replaced by inert stand-ins that only keep their arguments, and any other name is refused.
+"""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bddn.errors import DataError
+
+MAX_BYTES = 1 << 20
+
+
+class _Kept:
+    """Keeps what a pickle wanted to construct, and the state it wanted to set."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+_NAMES = {
+    *(
+        (module, name)
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("_reconstruct", "scalar")
+    ),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+}
+
+
+class _InertUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how older protocols spell bytes
+            return lambda text, encoding: text.encode("latin1")
+        if (module, name) not in _NAMES:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _Kept
+
+
+def read_label_map(path: Path) -> dict[int, str]:
+    """Names of an atlas's labels, e.g. {0: 'Unknown', 1: 'V1v'}.
+
+    Raises
+    ------
+    DataError
+        Where the file is missing, or is anything but a pickled dict of int to str.
+    """
+    try:
+        data = path.read_bytes()
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"{len(data)} bytes")
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if shape != () or dtype != np.dtype(object):
+            raise ValueError(f"an array of {dtype}, shape {shape}")
+        array = _InertUnpickler(file).load()
+        (value,) = array.state[-1]
+        return {_int(k): _text(v) for k, v in value.items()}
+    except FileNotFoundError:
+        got = "no such file"
+    except Exception as error:  # noqa: BLE001 - whatever a hostile file provokes, it is refused with one message
+        got = f"something else ({error or type(error).__name__})"
+    raise DataError(
+        path,
+        expected="a pickled dict of label numbers to names",
+        got=got,
+        fix="Restore the file from the challenge's download.",
+    )
+
+
+def _int(value: object) -> int:
+    if isinstance(value, _Kept):  # a numpy integer, kept as its dtype and its bytes
+        _, raw = value.arguments
+        return int.from_bytes(raw, "little", signed=True)  # type: ignore[arg-type]
+    if type(value) is not int:
+        raise ValueError(f"label {value!r}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"name {value!r}")
+    return value

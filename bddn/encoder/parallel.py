@@ -1,0 +1,51 @@
+"""Work shared by threads in fixed parts, so that the number of threads changes the time and never the result.
+
+Each part runs with single-threaded kernels. OpenMP would share every small kernel between cores instead, and wait for
+the slowest at each one, which on a busy machine costs more than it saves; and its sums depend on the thread count.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+VOXELS_PER_PART = 4096
+MIN_PARTS, MAX_PARTS = 2, 16
+
+
+def n_parts(n_voxels: int) -> int:
+    """Number of parts, by the number of voxels alone."""
+    return max(MIN_PARTS, min(MAX_PARTS, n_voxels // VOXELS_PER_PART))
+
+
+def n_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads(), thread_name_prefix="bddn", initializer=torch.set_num_threads, initargs=(1,))
+
+
+@contextmanager
+def single_threaded_kernels() -> Iterator[None]:
+    """Let torch use one thread per kernel; the threads of `each` are the parallel ones."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def each(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Results of `work` on every item, in the order of the items."""
+    return list(_pool().map(work, items))

@@ -1,0 +1,158 @@
+"""The fsaverage5 surfaces that nilearn carries, and how data of fsaverage7 come to lie on them.
+
+FreeSurfer numbers vertices by refinement: the first 10,242 of fsaverage7 are those of fsaverage5. So a voxel whose
+index is below 10,242 is drawn at its own place; the others are left out of the picture (not of the files beside it).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5
+from bddn.errors import DataError
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+_SIDE = {"lh": "left", "rh": "right"}
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """One hemisphere of fsaverage5: a cut and flattened sheet, and an inflated brain.
+
+    Attributes
+    ----------
+    flat : array of float64, (10242, 2), in mm
+        Places on the sheet: dorsal is up; anterior is left on the left hemisphere and right on the right one.
+        Only the vertices that `flat_faces` names have one.
+    flat_faces : array of int, (F, 3)
+        Triangles of the sheet, which leaves out the medial wall and the cuts.
+    inflated : array of float64, (10242, 3), in mm
+        Places on the inflated brain: x to the right, y to the front, z up.
+    faces : array of int, (20480, 3)
+        Triangles of the inflated brain, counter-clockwise seen from outside.
+    sulc : array of float64, (10242,)
+        Sulcal depth, positive in sulci; the grey background.
+    """
+
+    flat: Floats
+    flat_faces: Ints
+    inflated: Floats
+    faces: Ints
+    sulc: Floats
+
+
+@cache
+def surface(hemi: str) -> Surface:
+    """One hemisphere of fsaverage5, read from the files inside nilearn (no network).
+
+    Parameters
+    ----------
+    hemi : str
+        'lh' or 'rh'.
+
+    Returns
+    -------
+    Surface
+        Its arrays are read-only, since the result is kept and shared.
+
+    Raises
+    ------
+    DataError
+        If `hemi` is neither 'lh' nor 'rh'.
+    """
+    if hemi not in HEMISPHERES:
+        raise DataError("hemi", expected="'lh' or 'rh'", got=repr(hemi), fix="Name one of the two hemispheres.")
+    import nibabel
+    from nilearn.datasets import fetch_surf_fsaverage
+
+    files: Any = fetch_surf_fsaverage("fsaverage5")
+
+    def load(kind: str) -> Any:
+        image: Any = nibabel.load(files[f"{kind}_{_SIDE[hemi]}"])
+        return image.agg_data()
+
+    flat, flat_faces = load("flat")
+    inflated, faces = load("infl")
+    made = Surface(
+        flat=np.array(flat[:, :2], dtype=np.float64),
+        flat_faces=np.array(flat_faces, dtype=np.int64),
+        inflated=np.array(inflated, dtype=np.float64),
+        faces=np.array(faces, dtype=np.int64),
+        sulc=np.array(load("sulc"), dtype=np.float64),
+    )
+    for array in (made.flat, made.flat_faces, made.inflated, made.faces, made.sulc):
+        array.flags.writeable = False
+    return made
+
+
+def to_fsaverage5(vertex: Ints, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Put the values of one hemisphere's voxels on the vertices of fsaverage5, by nesting.
+
+    Parameters
+    ----------
+    vertex : array of int, (N,)
+        Indices on fsaverage7, 0 to 163,841, each at most once.
+    values : array of numbers, (N, ...)
+        One entry per voxel.
+
+    Returns
+    -------
+    array of float64, (10242, ...)
+        NaN where there is no voxel; voxels with an index of 10,242 or more have no place here and are left out.
+
+    Raises
+    ------
+    DataError
+        If the lengths differ, an index is out of range, or one comes twice.
+    """
+    index, given = np.asarray(vertex), np.asarray(values, dtype=np.float64)
+    check_vertices("vertex", index)
+    if given.shape[:1] != index.shape:
+        raise DataError(
+            "values", expected=f"{len(index)} rows, as vertices", got=f"shape {given.shape}", fix="Pass one row each."
+        )
+    out = np.full((N_VERTICES_FSAVERAGE5, *given.shape[1:]), np.nan)
+    inside = index < N_VERTICES_FSAVERAGE5
+    out[index[inside]] = given[inside]
+    return out
+
+
+def check_vertices(place: str, vertex: Ints) -> None:
+    """Refuse vertex indices of one hemisphere that are no integers, are out of range or come twice.
+
+    Parameters
+    ----------
+    place : str
+        What to name in the message.
+    vertex : array of int, (N,)
+        Indices on fsaverage7.
+
+    Raises
+    ------
+    DataError
+        If they are not one-dimensional integers, each once and from 0 to 163,841.
+    """
+    if vertex.ndim != 1 or not (np.issubdtype(vertex.dtype, np.integer) or vertex.size == 0):
+        raise DataError(
+            place, expected="a row of integers", got=f"{vertex.dtype}, shape {vertex.shape}", fix="Cast them to int."
+        )
+    if vertex.size and (vertex.min() < 0 or vertex.max() >= N_VERTICES):
+        raise DataError(
+            place,
+            expected=f"indices on fsaverage7, 0 to {N_VERTICES - 1:,}",
+            got=f"{vertex.min()} to {vertex.max()}",
+            fix="Give the vertex's index within its own hemisphere.",
+        )
+    if len(np.unique(vertex)) != len(vertex):
+        values, counts = np.unique(vertex, return_counts=True)
+        raise DataError(
+            place,
+            expected="every vertex of a hemisphere at most once",
+            got=f"vertex {values[counts > 1][0]} {counts.max()} times",
+            fix="Keep one row per voxel.",
+        )

@@ -1,0 +1,127 @@
+"""Make a planted brain: pictures, a small network, and responses of a subject that sees through it."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bddn import atomic
+from bddn.backbones.base import squash
+from bddn.backbones.small_clip import write_small_clip
+from bddn.backbones.vit import ClipVision
+from bddn.data.planted import BACKBONE, SUBJECT, TRUTH, image_path, true_maps, true_responses, write_subject
+from bddn.data.scenes import draw_scene
+from bddn.errors import MismatchError
+from bddn.progress import progress
+from bddn.spec import CacheSpec, PlantSpec, WeightsSpec
+
+ABOUT = "planted.json"
+N_SAMPLE = 128  # images on which the network's weights are scaled
+BATCH = 64
+
+
+def plant(spec: PlantSpec, out: Path) -> dict[str, Any]:
+    """Write a planted brain into `out`; one that is there already with the same spec is left as it is.
+
+    Returns
+    -------
+    dict
+        What `planted.json` says: the spec, the number of voxels, the mean ceiling, and the correlations between layers.
+
+    Raises
+    ------
+    MismatchError
+        Where `out` holds something else.
+    """
+    about = _existing(spec, out)
+    if about is not None:
+        return about
+    subject = out / SUBJECT
+    pixels = _draw(spec, subject)
+    torch.manual_seed(spec.seed)
+    write_small_clip(out / BACKBONE, pixels[:N_SAMPLE], spec.seed, spec.n_layers, spec.width, spec.patch)
+    local, global_ = _tokens(spec, out / BACKBONE, pixels)
+    truth = true_maps(spec)
+    write_subject(subject, true_responses(local, global_, truth, spec), truth)
+    (out / TRUTH).parent.mkdir(exist_ok=True)
+    atomic.replace_file(out / TRUTH, lambda aside: truth.drop(columns="upward").to_parquet(aside))
+    about = {
+        "spec": spec.to_dict(),
+        "n_voxels": len(truth),
+        "mean_ceiling": float(truth["ceiling"].mean()),
+        "layer_correlation": {"local": layer_correlation(local), "global": layer_correlation(global_)},
+    }
+    atomic.write_json(out / ABOUT, about)  # last: its presence says that the rest is whole
+    return about
+
+
+def layer_correlation(tokens: "np.ndarray") -> dict[str, float]:
+    """How alike layers are: correlation of the same channel over images and places, (L, n_images, ..., C).
+
+    Returns the mean over neighbouring layers and the value between the first and the last.
+    """
+    centred = [(t - t.mean(0)).reshape(-1) for t in tokens]
+
+    def r(a: "np.ndarray", b: "np.ndarray") -> float:
+        return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+    neighbours = [r(a, b) for a, b in pairwise(centred)]
+    return {"neighbours": float(np.mean(neighbours)), "first_last": r(centred[0], centred[-1])}
+
+
+def _existing(spec: PlantSpec, out: Path) -> dict[str, Any] | None:
+    import json
+
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    about: dict[str, Any] | None = json.loads((out / ABOUT).read_text()) if (out / ABOUT).is_file() else None
+    if about is None or about["spec"] != spec.to_dict():
+        raise MismatchError(
+            out,
+            expected="an empty folder, or this very planted brain",
+            got="other files" if about is None else "a planted brain made with other options",
+            fix="Give another folder, or delete this one.",
+        )
+    return about
+
+
+def _draw(spec: PlantSpec, subject: Path) -> Tensor:
+    """Draw and save all pictures; returns them prepared for the network, (n_images, 3, S, S)."""
+    pixels = torch.empty(spec.n_images, 3, spec.image_size, spec.image_size)
+    with progress("draw", spec.n_images, "images") as advance:
+        for i in range(spec.n_images):
+            path = image_path(subject, i)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scene = draw_scene(np.random.default_rng([spec.seed, 1, i]))
+            scene.save(path, compress_level=1)
+            pixels[i] = squash(scene, spec.image_size)
+            advance()
+    return pixels
+
+
+def _tokens(spec: PlantSpec, backbone: Path, pixels: Tensor) -> tuple["np.ndarray", "np.ndarray"]:
+    """The network's tokens of all pictures: local (L, n, H, W, C) and global (L, n, C), float32."""
+    network = ClipVision(
+        CacheSpec(
+            title="planted",
+            family="clip",
+            weights=WeightsSpec(folder=str(backbone)),
+            image_size=spec.image_size,
+        )
+    )
+    local, global_ = [], []
+    for tokens in _batches(network, pixels):
+        local.append(torch.stack([t.local_.permute(0, 2, 3, 1) for t in tokens.values()]))
+        global_.append(torch.stack([t.global_ for t in tokens.values() if t.global_ is not None]))
+    return torch.cat(local, 1).numpy(), torch.cat(global_, 1).numpy()
+
+
+def _batches(network: ClipVision, pixels: Tensor) -> Iterator[Any]:
+    with progress("tokens", len(pixels), "images") as advance:
+        for part in pixels.split(BATCH):
+            yield network(part)
+            advance(len(part))
