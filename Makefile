@@ -50,9 +50,9 @@ clean:
 define backbone_targets
 .PHONY: extract-$(1) fit-$(1) maps-$(1)
 extract-$(1): install need-data
-	$(BIN)/bddn extract $(1) --data "$$(DATA)" --out build/$(1)/cache.zarr
+	$(BIN)/bddn extract $(1) --data "$$(DATA)" --out build/$(1)/$(1).zarr
 fit-$(1): extract-$(1)
-	$(BIN)/bddn fit build/$(1)/cache.zarr --data "$$(DATA)" --out build/$(1)/run
+	$(BIN)/bddn fit build/$(1)/$(1).zarr --data "$$(DATA)" --out build/$(1)/run
 maps-$(1): fit-$(1)
 	$(BIN)/bddn maps build/$(1)/run
 endef

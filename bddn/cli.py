@@ -21,13 +21,21 @@ app = typer.Typer(
 DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", show_default=False)
 
 
-def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
+def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Print an error of ours as one message and exit with code 2, without a traceback."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            try:
+                command(*args, **kwargs)
+            except OSError as error:
+                raise BddnError(
+                    error.filename or "files",
+                    expected="to be able to read and write",
+                    got=error.strerror or str(error),
+                    fix="Check the path, its permissions and the free space; what was committed is kept.",
+                ) from error
         except BddnError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
@@ -43,7 +51,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def plant(
     out: Annotated[Path, typer.Argument(help="Folder for subject, network and truth.")],
     seed: Annotated[int, typer.Option(help="Of pictures, network, maps and noise.")] = 0,
@@ -65,7 +73,7 @@ def plant(
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def extract(
     spec: Annotated[str, typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")],
     data: Annotated[str, DATASET],
@@ -87,7 +95,7 @@ def extract(
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def fit(
     cache: Annotated[Path, typer.Argument(help="A sealed feature cache.")],
     data: Annotated[str, DATASET],
@@ -117,14 +125,17 @@ def fit(
 
 
 @app.command()
-@_clear_errors
-def maps(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+@clear_errors
+def maps(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    dpi: Annotated[int, typer.Option(min=20, max=1200, help="Pixels per inch of pictures 10 inches wide.")] = 220,
+) -> None:
     """Draw the maps of a run on the cortex, each with its numbers beside it."""
     from bddn.maps.figures import draw
     from bddn.run import read_run
 
     found = read_run(run)
-    for path in draw(found.voxels, list(found.layers), found.folder / "maps", run.name):
+    for path in draw(found.voxels, list(found.layers), found.folder / "maps", found.metrics["title"], dpi=dpi):
         typer.echo(f"map: {path}")
     typer.echo(f"tables: {found.folder / 'voxels.parquet'}, {found.folder / 'metrics.json'}")
     hierarchy = found.metrics["hierarchy"]
@@ -132,9 +143,9 @@ def maps(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
         typer.echo("hierarchy: slope {slope:.2f}, b0 {b0:.2f}, b1 {b1:.2f}".format(**hierarchy))
     if found.truth:
         typer.echo(
-            "truth: depth r {depth_r:.3f} (slope {depth_slope:.2f}), place r {place_x_r:.3f} and {place_y_r:.3f}, "
-            "scale r {scale_r:.3f}, R²/ceiling {r2_over_ceiling:.3f} at a mean ceiling of {mean_ceiling:.2f}".format(
-                **found.truth
+            "truth: depth r {depth_r} (slope {depth_slope}), place r {place_x_r} (x) and {place_y_r} (y), "
+            "scale r {scale_r}, R²/ceiling {r2_over_ceiling} at a mean ceiling of {mean_ceiling}".format(
+                **{name: "unknown" if value is None else f"{value:.3f}" for name, value in found.truth.items()}
             )
         )
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset, Stimuli
-from bddn.errors import SpecError
+from bddn.errors import DataError, SpecError
 from bddn.progress import progress
 from bddn.spec import CacheSpec, digest
 from bddn.store.layout import Layer, Layout
+from bddn.store.manifest import is_sealed
 from bddn.store.precision import to_stored
 from bddn.store.writer import Writer
 from bddn.tokens import Tokens
@@ -45,7 +46,7 @@ def extract(spec: CacheSpec, dataset: Dataset, out: Path) -> Extraction:
         Where the spec, images, weights or an existing store do not fit.
     """
     stimuli = dataset.stimuli
-    images = _hash_images(stimuli)
+    images = _check_images(stimuli, decode=not is_sealed(out))
     backbone = open_backbone(spec)
     names = _layer_names(spec, backbone)
     sample = backbone(backbone.preprocess(stimuli.image(0))[None])
@@ -82,9 +83,35 @@ def extract(spec: CacheSpec, dataset: Dataset, out: Path) -> Extraction:
     return Extraction(store_digest, len(stimuli), len(layout.shards), len(pending))
 
 
-def _hash_images(stimuli: Stimuli) -> list[str]:
-    with ThreadPoolExecutor(DECODERS) as pool:
-        return list(pool.map(stimuli.sha256, range(len(stimuli))))
+def _check_images(stimuli: Stimuli, decode: bool) -> list[str]:
+    """Hash all images and, where they will be needed, decode them, so that a bad one is found before the long work."""
+    bad: list[DataError] = []
+
+    def check(i: int) -> str:
+        try:
+            if decode:
+                stimuli.image(i)
+            return stimuli.sha256(i)
+        except DataError as error:
+            bad.append(error)
+            return ""
+
+    with ThreadPoolExecutor(DECODERS) as pool, progress("check", len(stimuli), "images") as advance:
+        hashes = []
+        for sha256 in pool.map(check, range(len(stimuli))):
+            hashes.append(sha256)
+            advance()
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        shown = "; ".join(sorted(error.place for error in bad)[:8])
+        raise DataError(
+            f"{len(bad)} images",
+            expected=bad[0].expected,
+            got=f"damaged files: {shown}{' …' if len(bad) > 8 else ''}",
+            fix="Restore these files from the original download.",
+        )
+    return hashes
 
 
 def _layer_names(spec: CacheSpec, backbone: Backbone) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from bddn.data import Dataset
 from bddn.data.splits import Split, split_by_id
 from bddn.encoder import checkpoint
 from bddn.encoder.fit import Fitted, Rows, fit, new_encoder
+from bddn.encoder.parallel import n_threads
 from bddn.errors import RunError
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
@@ -47,7 +48,7 @@ class Run:
     layers: tuple[str, ...]
     voxels: pd.DataFrame
     metrics: dict[str, Any]
-    truth: dict[str, float] | None
+    truth: dict[str, float | None] | None
 
 
 def fit_run(cache: Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Run, bool]:
@@ -83,18 +84,24 @@ def fit_run(cache: Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Ru
         return read_run(out), False
     ids = dataset.stimuli.ids
     split = split_by_id(ids, spec.split, spec.seed)
-    features = load(store, layers, ids)
     channels = {layer.name: layer.channels for layer in layers}
-    model = new_encoder(torch.from_numpy(coords_mm), channels, store.grid, spec)
-    fitted = fit(model, features, torch.from_numpy(responses), _rows(split, ids), spec)
-    table = _voxel_table(voxels, fitted, tuple(channels))
-    metrics = _metrics(table, fitted) | {"seconds": time.monotonic() - started}
-    true_voxels = dataset.truth()
-
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:  # before the long work
         aside = Path(folder) / "run"
         aside.mkdir()
+        features = load(store, layers, ids)
+        model = new_encoder(torch.from_numpy(coords_mm), channels, store.grid, spec)
+        fitted = fit(model, features, torch.from_numpy(responses), _rows(split, ids), spec)
+        table = _voxel_table(voxels, fitted, tuple(channels))
+        metrics = {
+            "title": f"{dataset.name} through {cache.stem}",
+            **_metrics(table, fitted),
+            "seed": spec.seed,
+            "cache_digest": store.digest,
+            "versions": identity["environment"],
+            "threads": n_threads(),
+            "seconds": time.monotonic() - started,
+        }
         atomic.write_json(aside / "run.json", identity)
         atomic.write_json(aside / "split.json", split.to_dict())
         atomic.write_json(aside / "metrics.json", metrics)
@@ -102,8 +109,9 @@ def fit_run(cache: Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Ru
         atomic.replace_file(
             aside / "encoder.safetensors", lambda path: checkpoint.save(fitted.model, channels, spec, path)
         )
-        if true_voxels is not None:
-            atomic.write_json(aside / "truth.json", compare_with_truth(table, true_voxels))
+        truth = dataset.truth()
+        if truth is not None:
+            atomic.write_json(aside / "truth.json", compare_with_truth(table, truth))
         aside.rename(out)
     atomic.fsync_path(out.parent)
     return read_run(out), True
@@ -164,7 +172,6 @@ def _identity(
             "torch": version("torch"),
             "numpy": version("numpy"),
             "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
         },
     }
 
@@ -195,8 +202,7 @@ def _rows(split: Split, ids: tuple[str, ...]) -> Rows:
 
 
 def _voxel_table(voxels: pd.DataFrame, fitted: Fitted, layers: tuple[str, ...]) -> pd.DataFrame:
-    with torch.no_grad():
-        selection = fitted.model.select()
+    selection = fitted.selection
     weights = selection.layer.numpy()
     x, y = selection.place.numpy().T
     found = pd.DataFrame(

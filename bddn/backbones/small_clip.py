@@ -36,8 +36,10 @@ def write_small_clip(
     n_layers, width, patch : int
         Blocks, channels (a multiple of 24) and side of a patch in pixels.
     """
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # ours is enough
     generator = torch.Generator().manual_seed(seed)
     size = sample.shape[-1]
     config = CLIPVisionConfig(
@@ -63,7 +65,7 @@ def write_small_clip(
     for block in model.encoder.layers:
         stream = _scale_block(block, stream)
     model.save_pretrained(folder)
-    CLIPImageProcessor(
+    CLIPImageProcessorPil(
         size={"height": size, "width": size},
         do_center_crop=False,
         image_mean=list(IMAGENET_MEAN),

@@ -34,7 +34,9 @@ class ClipVision:
 
     def __init__(self, spec: CacheSpec) -> None:
         from transformers import CLIPVisionModel
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # ours is enough
         source = spec.weights.folder or spec.weights.hub or ""
         self._model = _load(CLIPVisionModel, spec).eval().requires_grad_(False)
         config = self._model.config

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.parallel import single_threaded_kernels
+from bddn.encoder.selectors import Selection
 from bddn.errors import FitError
 from bddn.progress import progress
 from bddn.spec import FitSpec
@@ -32,9 +33,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted encoder: the model of the best epoch, its brain scores (n_voxels,), and one record per epoch."""
+    """A fitted encoder: the model of the best epoch, what its voxels select, their brain scores (n_voxels,), and one
+    record per epoch."""
 
     model: FactorTopy
+    selection: Selection
     best_epoch: int
     r2_val: npt.NDArray[np.float64]
     r2_test: npt.NDArray[np.float64]
@@ -89,7 +92,9 @@ def fit(model: FactorTopy, features: Features, responses: Tensor, rows: Rows, sp
                 best = {"mean": mean, "epoch": epoch, "r2_val": r2_val, "state": state}
         model.load_state_dict(best["state"])
         r2_test = score(model, features, responses, rows.test)
-    return Fitted(model, best["epoch"], best["r2_val"], r2_test, history)
+        with torch.no_grad():
+            selection = model.select()
+    return Fitted(model, selection, best["epoch"], best["r2_val"], r2_test, history)
 
 
 def score(model: FactorTopy, features: Features, responses: Tensor, rows: Tensor) -> npt.NDArray[np.float64]:

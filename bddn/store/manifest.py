@@ -29,6 +29,11 @@ def seal_path(root: Path) -> Path:
     return root / MANIFEST / "seal.json"
 
 
+def is_sealed(root: Path) -> bool:
+    """Whether a seal is there; `read_seal` says whether it is good."""
+    return seal_path(root).is_file()
+
+
 def file_record(path: Path) -> dict[str, Any]:
     """Size and hash of a file."""
     sha256 = hashlib.sha256()
@@ -100,7 +105,7 @@ def read_seal(root: Path, n_shards: int) -> dict[str, Any]:
     CorruptStoreError
         Where the manifest itself was changed.
     """
-    if not seal_path(root).is_file():
+    if not is_sealed(root):
         done = sum(record_path(root, k).is_file() for k in range(n_shards))
         raise IncompleteStoreError(
             root,

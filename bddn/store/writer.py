@@ -50,7 +50,7 @@ class Writer:
             )
         else:
             self._create()
-        self.sealed = manifest.seal_path(root).is_file()
+        self.sealed = manifest.is_sealed(root)
 
     def _create(self) -> None:
         """Make the empty store aside and put it in place in one step, so that there is never a half-made one."""

@@ -1,0 +1,44 @@
+"""One backbone, several subjects: extract, fit and map each, and print one line per subject.
+
+    python pipelines/one_backbone.py clip_vit_b16 build/clip algonauts:data/subj01 algonauts:data/subj02
+
+What is done already is kept, so the same command goes on after an interruption.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bddn.backbones.registry import load_spec
+from bddn.cli import clear_errors
+from bddn.data import open_dataset
+from bddn.extract import extract
+from bddn.maps.figures import draw
+from bddn.run import fit_run
+from bddn.spec import FitSpec
+
+
+@clear_errors
+def one_backbone(
+    spec: Annotated[str, typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")],
+    out: Annotated[Path, typer.Argument(help="Folder for caches and runs.")],
+    data: Annotated[list[str], typer.Argument(help="Datasets, KIND:PATH.")],
+    fit: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file of fit settings.")] = None,
+) -> None:
+    """Map one backbone onto the cortex of several subjects."""
+    cache_spec = load_spec(spec)
+    fit_spec = FitSpec() if fit is None else FitSpec.from_yaml(fit.read_bytes(), str(fit))
+    for name in data:
+        dataset = open_dataset(name)
+        subject = Path(name.partition(":")[2]).name
+        cache = out / f"{subject}.zarr"
+        extract(cache_spec, dataset, cache)
+        run, _ = fit_run(cache, dataset, out / subject, fit_spec)
+        draw(run.voxels, run.layers, run.folder / "maps", run.metrics["title"])
+        slope = (run.metrics["hierarchy"] or {}).get("slope")
+        typer.echo(f"{subject}: R² {run.metrics['r2_test']:.3f}, slope {'-' if slope is None else f'{slope:.2f}'}")
+
+
+if __name__ == "__main__":
+    typer.run(one_backbone)

@@ -1,0 +1,60 @@
+"""A spec has a name, the stem of its file, and a wrong name says which there are."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from bddn.backbones.base import weights_sha256
+from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
+from bddn.errors import SpecError
+from bddn.spec import CacheSpec
+
+
+def test_the_names_are_the_stems_of_the_files() -> None:
+    assert spec_names() == sorted(path.stem for path in spec_folder().glob("*.yaml"))
+    assert {"demo", "clip_vit_b16"} <= set(spec_names())
+
+
+@pytest.mark.parametrize("name", spec_names())
+def test_every_spec_that_comes_with_bddn_is_valid(name: str) -> None:
+    assert load_spec(name).title
+
+
+def test_the_papers_model_is_the_datacomp_one_prepared_as_in_the_paper() -> None:
+    spec = load_spec("clip_vit_b16")
+    assert spec.weights.hub == "laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K"
+    assert (spec.image_size, spec.preprocess, spec.grid, spec.global_token) == (224, "paper", (8, 8), "cls")
+
+
+def test_a_users_own_file_is_read_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: mine\nfamily: clip\nweights: {folder: weights}\nbatch_size: 3\n")
+    assert load_spec(str(path)).batch_size == 3
+
+
+@pytest.mark.parametrize("name", ["clip_vit_b17", "", ".", "../cache_specs/demo", "demo/"])
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(SpecError, match="clip_vit_b16, demo"):
+        load_spec(name)
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"mine\.yaml.*no such file"):
+        load_spec(str(tmp_path / "mine.yaml"))
+
+
+def test_a_wrong_field_of_a_users_file_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: mine\nfamily: clip\nweights: {folder: weights}\nbatchsize: 3\n")
+    with pytest.raises(SpecError, match="Did you mean 'batch_size'") as caught:
+        load_spec(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_spec_opens_the_backbone_whose_weights_it_names(spec: CacheSpec) -> None:
+    backbone = open_backbone(spec)
+    assert backbone.layers == ("block_0", "block_1", "block_2")
+    state = load_file(f"{spec.weights.folder}/model.safetensors")
+    stripped = {name.removeprefix("vision_model."): weight for name, weight in state.items()}
+    assert backbone.identity["weights_sha256"] == weights_sha256(stripped)

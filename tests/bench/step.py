@@ -1,0 +1,85 @@
+"""One training step, by the product or by the textbook form: seconds and peak memory, as JSON on one line.
+
+    python tests/bench/step.py product --voxels 37984 --layers 12 --width 768 --images 8 --steps 20
+
+Each side runs in a process of its own, so that its peak memory is its own.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import oracle
+from bddn.encoder.fit import new_encoder
+from bddn.encoder.parallel import single_threaded_kernels
+from bddn.spec import FitSpec
+from bddn.stream.loader import Features
+
+GRID = (8, 8)
+
+
+def measure(side: str, n_voxels: int, n_layers: int, width: int, n_images: int, n_steps: int) -> dict[str, float]:
+    """Time `n_steps` optimizer steps after one to warm up, with voxels looking all over the image."""
+    spec = FitSpec()
+    g = torch.Generator().manual_seed(0)
+    layers = {f"block_{k}": width for k in range(n_layers)}
+    model = new_encoder(torch.rand(n_voxels, 3, generator=g) * 100, layers, GRID, spec)
+    for selector in (model.selectors.space, model.selectors.layer, model.selectors.scale):
+        torch.nn.init.normal_(list(selector.parameters())[-1], std=0.5, generator=g)
+    features = Features(
+        [torch.randn(n_images, GRID[0] * GRID[1], width, generator=g) for _ in layers],
+        [torch.randn(n_images, width, generator=g) for _ in layers],
+    )
+    target = torch.randn(n_images, n_voxels, generator=g)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=side == "product"
+    )
+
+    def step() -> None:
+        if side == "product":
+            model.backward(features, target, spec.loss_beta, spec.regularizer)
+        else:
+            optimizer.zero_grad()
+            oracle.objective(model, features, target, spec.loss_beta, spec.regularizer).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
+        optimizer.step()
+
+    def run() -> tuple[float, list[float]]:
+        step()
+        norm = sum(p.detach().double().square().sum().item() for p in model.parameters()) ** 0.5
+        seconds = []
+        for _ in range(n_steps):
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+        return norm, seconds
+
+    if side == "product":
+        with single_threaded_kernels():
+            norm, seconds = run()
+    else:
+        norm, seconds = run()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "median_s": statistics.median(seconds),
+        "min_s": min(seconds),
+        "peak_gib": peak / 2**30,
+        "norm_after_one_step": norm,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("side", choices=["product", "textbook"])
+    for name, default in (("voxels", 2000), ("layers", 4), ("width", 96), ("images", 8), ("steps", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    sizes = (given.voxels, given.layers, given.width, given.images, given.steps)
+    print(json.dumps(measure(given.side, *sizes)))

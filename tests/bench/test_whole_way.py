@@ -1,0 +1,81 @@
+"""Both stages on a network of ViT-B/16's shape and a brain of NSD's size. Small here; `--true-size` keeps figures."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bddn.data.fsaverage import N_VERTICES
+from bddn.data.planted import image_path, write_subject
+from bddn.data.scenes import draw_scene
+from bench.report import keep
+
+
+def _run(*arguments: object) -> dict[str, float]:
+    """Run a command of bddn; returns its seconds and its own peak memory."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "bddn.cli", *map(str, arguments)])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return {"seconds": time.perf_counter() - start, "peak_gib": usage.ru_maxrss / 2**20}
+
+
+def _write_network(folder: Path, n_layers: int, width: int, size: int, patch: int) -> None:
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=n_layers,
+        num_attention_heads=width // 32,
+        image_size=size,
+        patch_size=patch,
+        hidden_act="gelu",
+    )
+    CLIPVisionModel(config).save_pretrained(folder)
+
+
+def _write_brain(subject: Path, n_images: int, n_voxels: int) -> None:
+    """Noise on vertices all over both hemispheres: here only sizes matter."""
+    rng = np.random.default_rng(0)
+    for i in range(n_images):
+        image_path(subject, i).parent.mkdir(parents=True, exist_ok=True)
+        draw_scene(rng).save(image_path(subject, i), compress_level=1)
+    chosen = np.sort(rng.choice(2 * N_VERTICES, n_voxels, replace=False))
+    table = pd.DataFrame({"hemi": np.where(chosen < N_VERTICES, "lh", "rh"), "vertex": chosen % N_VERTICES})
+    table["depth"], table["upward"], table["ceiling"] = rng.uniform(0, 1, (3, n_voxels))
+    write_subject(subject, rng.normal(size=(n_images, n_voxels)).astype(np.float32), table)
+
+
+def test_both_stages(true_size: bool, tmp_path: Path) -> None:
+    n_layers, width, size, patch = (12, 768, 224, 16) if true_size else (2, 64, 32, 8)
+    n_images, n_voxels = (256, 37_984) if true_size else (30, 500)
+    _write_network(tmp_path / "network", n_layers, width, size, patch)
+    _write_brain(tmp_path / "subj01", n_images, n_voxels)
+    (tmp_path / "spec.yaml").write_text(
+        f"title: bench\nfamily: clip\nweights: {{folder: {tmp_path / 'network'}}}\nimage_size: {size}\n"
+    )
+    (tmp_path / "fit.yaml").write_text("epochs: 1\n")
+    data = f"algonauts:{tmp_path / 'subj01'}"
+    cache, run = tmp_path / "cache.zarr", tmp_path / "run"
+    extraction = _run("extract", tmp_path / "spec.yaml", "--data", data, "--out", cache)
+    fit = _run("fit", cache, "--data", data, "--out", run, "--spec", tmp_path / "fit.yaml")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["n_voxels"] == n_voxels
+    assert metrics["epochs"][-1]["step"] == -(-(n_images - 2 * round(n_images / 10)) // 8)
+    if true_size:
+        figures = {
+            "what": f"{n_images} images of 224 px through 12 x 768 blocks; one epoch over {n_voxels} voxels, batch 8",
+            "extract": extraction
+            | {"cache_gib": sum(p.stat().st_size for p in cache.rglob("*") if p.is_file()) / 2**30},
+            "fit": fit | {"steps": metrics["epochs"][-1]["step"]},
+        }
+        keep("whole_way_cpu", figures)

@@ -1,0 +1,55 @@
+"""What many tests share: one tiny planted brain, its network and its sealed cache, each made once per run."""
+
+from pathlib import Path
+
+import pytest
+
+from bddn.data.planted import Planted
+from bddn.extract import extract
+from bddn.plant import plant
+from bddn.spec import CacheSpec, PlantSpec, WeightsSpec
+
+PLANTED = PlantSpec(seed=0, n_images=48, radius_rad=0.15, n_layers=3, width=24)
+
+
+@pytest.fixture(scope="session")
+def planted_spec() -> PlantSpec:
+    """How `brain` was planted."""
+    return PLANTED
+
+
+@pytest.fixture(scope="session")
+def brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A planted brain of 48 images, 124 voxels and 3 blocks of 24 channels; read only."""
+    folder = tmp_path_factory.mktemp("planted") / "brain"
+    plant(PLANTED, folder)
+    return folder
+
+
+@pytest.fixture
+def planted(brain: Path) -> Planted:
+    """The planted brain as a dataset."""
+    return Planted(brain)
+
+
+@pytest.fixture(scope="session")
+def spec(brain: Path) -> CacheSpec:
+    """How `sealed` was extracted: 3 shards of 4 chunks, the last batch of each shard not full."""
+    return CacheSpec(
+        title="the planted network",
+        family="clip",
+        weights=WeightsSpec(folder=str(brain / "backbone")),
+        image_size=PLANTED.image_size,
+        grid=(4, 3),
+        batch_size=6,
+        chunk_images=4,
+        shard_images=16,
+    )
+
+
+@pytest.fixture(scope="session")
+def sealed(brain: Path, spec: CacheSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sealed cache of the planted brain; read only."""
+    out = tmp_path_factory.mktemp("caches") / "sealed.zarr"
+    extract(spec, Planted(brain), out)
+    return out

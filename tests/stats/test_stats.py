@@ -1,0 +1,73 @@
+"""Brain scores, hierarchy and the comparison with a planted truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
+from bddn.stats.scores import ROIS, in_roi, r2_score, roi_scores
+from bddn.stats.truth import compare_with_truth
+
+
+def test_brain_score_of_perfect_mean_and_worse_predictions() -> None:
+    y = np.random.default_rng(0).normal(size=(50, 3))
+    predicted = np.stack([y[:, 0], np.full(50, y[:, 1].mean()), -y[:, 2]], axis=1)
+    perfect, mean, worse = r2_score(y, predicted)
+    assert perfect == 1
+    assert mean == pytest.approx(0)
+    assert worse < 0
+
+
+def test_a_voxel_that_does_not_vary_has_no_score() -> None:
+    assert np.isnan(r2_score(np.ones((5, 1)), np.zeros((5, 1))))[0]
+
+
+def test_confidence_runs_from_equal_to_single() -> None:
+    weights = np.array([[0.25] * 4, [1.0, 0, 0, 0], [0.5, 0.5, 0, 0]])
+    np.testing.assert_allclose(confidence(weights), [0, 1, 0.5], atol=1e-12)
+
+
+def test_depth_is_the_mean_relative_layer() -> None:
+    np.testing.assert_allclose(depth(np.array([[1, 0, 0], [0, 0, 1], [0.5, 0, 0.5]])), [0, 1, 0.5])
+
+
+def _table(slope: float, b0: float) -> pd.DataFrame:
+    rows = [("V1v", 0.0), ("V1d", 0.0), ("V2v", 0.33), ("V3d", 0.33), ("OPA", 0.66), ("EBA", 1.0)]
+    return pd.DataFrame({"roi": [r for r, _ in rows], "depth": [slope * ideal + b0 for _, ideal in rows]})
+
+
+def test_hierarchy_slope_recovers_a_line() -> None:
+    found = hierarchy_slope(_table(0.5, 0.35))
+    assert found is not None
+    assert (found["slope"], found["b0"], found["b1"]) == pytest.approx((0.5, 0.35, 0.85))
+    assert found["n_voxels"] == 6
+
+
+def test_no_slope_without_all_its_regions() -> None:
+    table = _table(0.5, 0.35)
+    assert hierarchy_slope(table[table["roi"] != "EBA"]) is None
+
+
+def test_a_voxel_can_be_in_two_regions() -> None:
+    table = pd.DataFrame(
+        {"hemi": "lh", "roi": ["EBA", "V1v"], "floc-bodies": ["EBA", ""], "floc-faces": ["FFA-1", ""], "r2": [0.2, 0.4]}
+    )
+    assert in_roi(table, "EBA").tolist() == [True, False]
+    assert in_roi(table, "FFA").tolist() == [True, False]
+    assert roi_scores(table, "r2")["V1"] == {"mean": 0.4, "n_voxels": 1}
+    assert set(roi_scores(table, "r2")) == {"EBA", "FFA", "V1"} <= set(ROIS)
+
+
+def test_truth_is_compared_where_it_can_be_known() -> None:
+    rng = np.random.default_rng(0)
+    truth = pd.DataFrame(rng.uniform(-1, 1, (200, 2)), columns=["x", "y"])
+    truth["depth"], truth["scale"] = rng.uniform(0, 1, 200), rng.uniform(0, 1, 200)
+    truth["ceiling"] = np.where(np.arange(200) < 20, 0.05, 0.4)
+    found = truth.assign(depth=truth["depth"] * 0.5 + 0.2, r2_test=0.3)
+    found.loc[:19, ["x", "y", "depth"]] = 9.0  # voxels below the ceiling's limit take no part
+    found.loc[truth["scale"] > 0.5, ["x", "y"]] = -9.0  # nor does the place of global voxels
+    got = compare_with_truth(found, truth)
+    assert [got[name] for name in ("depth_r", "place_x_r", "place_y_r", "scale_r")] == pytest.approx([1] * 4)
+    assert got["depth_slope"] == pytest.approx(0.5)
+    assert got["r2_over_ceiling"] == pytest.approx(0.75)
+    assert got["n_voxels"] == 180

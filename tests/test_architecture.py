@@ -1,0 +1,93 @@
+"""Rooms know only the rooms to their left; heavy libraries are loaded by those who use them."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "bddn"
+ORDER = (
+    {"errors", "atomic", "progress"},
+    {"spec", "tokens"},
+    {"data", "backbones", "store"},
+    {"extract", "plant", "stream"},
+    {"stats"},
+    {"encoder"},
+    {"run"},
+    {"maps"},
+    {"cli"},
+)
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+KNOWN_BY = {
+    "transformers": {"backbones"},
+    "diffusers": {"backbones"},
+    "zarr": {"store"},
+    "numcodecs": {"store"},
+    "nibabel": {"data", "maps"},
+    "nilearn": {"data", "maps"},
+    "matplotlib": {"maps"},
+    "typer": {"cli"},
+}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_left(path: Path) -> None:
+    room = _room(path)
+    for name in _imports(path):
+        top, _, rest = name.partition(".")
+        if top in KNOWN_BY:
+            assert room in KNOWN_BY[top], f"{top} is not for {room}"
+        other = rest.split(".")[0]
+        if top == "bddn" and other in RANK and other != room:
+            left = RANK[other] < RANK[room] or RANK[other] == RANK[room] == 0
+            assert left, f"{room} imports {other}"
+
+
+def test_every_room_has_a_place() -> None:
+    assert {_room(path) for path in MODULES} == set(RANK)
+
+
+def _loaded_by(code: str) -> set[str]:
+    report = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_fitting_loads_no_backbone_library_and_no_writer() -> None:
+    loaded = _loaded_by("import bddn.run, bddn.encoder.fit")
+    assert "torch" in loaded
+    assert not loaded & {"transformers", "diffusers", "bddn.store.writer", "matplotlib"}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = _loaded_by(
+        "from typer.testing import CliRunner\nimport bddn.cli\nCliRunner().invoke(bddn.cli.app, ['--help'])"
+    )
+    assert not loaded & {"torch", "numpy", "pandas", "pydantic", "transformers", "zarr", "matplotlib", "nilearn"}
+
+
+def test_nothing_of_ours_can_run_what_it_reads() -> None:
+    for path in MODULES:
+        text = path.read_text()
+        for word in ("allow_pickle=True", "weights_only=False", "trust_remote_code=True", "shell=True", "eval("):
+            assert word not in text.replace(".eval(", ""), f"{word} in {path}"
+        assert "pickle" not in _imports(path) or path.name == "label_map.py", path

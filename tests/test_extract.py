@@ -1,0 +1,434 @@
+"""Stage one: the store holds what the backbone gives, image by image, however often it was interrupted."""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bddn import atomic
+from bddn.backbones.base import Backbone
+from bddn.backbones.registry import open_backbone
+from bddn.data.algonauts import IMAGES
+from bddn.data.base import Stimuli
+from bddn.data.planted import Planted
+from bddn.errors import BackboneError, DataError, IncompleteStoreError, MismatchError, SpecError, StoreError
+from bddn.extract import extract
+from bddn.spec import CacheSpec, WeightsSpec
+from bddn.store.reader import Cache
+from bddn.tokens import LayerTokens, Tokens
+
+LAYERS = ("block_0", "block_1", "block_2")
+
+
+class StopError(Exception):
+    """What interrupts an extraction in these tests."""
+
+
+class Watched:
+    """A backbone that counts what it is given, may stop after some batches, and may scale an image's tokens."""
+
+    def __init__(self, inner: Backbone, stop_after: int | None = None) -> None:
+        self.inner, self.stop_after = inner, stop_after
+        self.layers, self.identity = inner.layers, inner.identity
+        self.n_batches = self.n_images = 0
+        self.factor: tuple[str, int, float] | None = None
+        self.before_batch: Callable[[int], object] = lambda _: None
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        return self.inner.preprocess(image)
+
+    def __call__(self, pixels: Tensor) -> Tokens:
+        self.before_batch(self.n_batches)
+        if self.n_batches == self.stop_after:
+            raise StopError
+        tokens = dict(self.inner(pixels))
+        if self.factor is not None:
+            layer, image, factor = self.factor
+            local = tokens[layer].local_.clone()
+            if self.n_images <= image < self.n_images + len(pixels):
+                local[image - self.n_images] *= factor
+            tokens[layer] = LayerTokens(local, tokens[layer].global_)
+        self.n_batches += 1
+        self.n_images += len(pixels)
+        return Tokens(tokens)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, spec: CacheSpec, stop_after: int | None = None) -> Watched:
+    """Put a watched backbone in the place of the one that `extract` opens."""
+    watched = Watched(open_backbone(spec), stop_after)
+    monkeypatch.setattr("bddn.extract.open_backbone", lambda _: watched)
+    return watched
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def changed(spec: CacheSpec, **fields: Any) -> CacheSpec:
+    return CacheSpec.parse(spec.to_dict() | fields, "test")
+
+
+@pytest.fixture
+def own(brain: Path, tmp_path: Path) -> Planted:
+    """A copy of the planted brain, to be damaged."""
+    return Planted(Path(shutil.copytree(brain, tmp_path / "brain")))
+
+
+def bilinear(tokens: np.ndarray, n_rows: int, n_columns: int) -> np.ndarray:
+    """Tokens (C, H, W) at the centres of the cells of another grid, by definition."""
+
+    def along(values: np.ndarray, axis: int, n: int) -> np.ndarray:
+        size = values.shape[axis]
+        at = (np.arange(n) + 0.5) * size / n - 0.5
+        return np.apply_along_axis(lambda v: np.interp(at, np.arange(size), v), axis, values)
+
+    return along(along(tokens, 1, n_rows), 2, n_columns)
+
+
+def test_the_store_holds_what_the_backbone_gives_for_each_image(
+    sealed: Path, spec: CacheSpec, planted: Planted
+) -> None:
+    cache, backbone = Cache(sealed), open_backbone(spec)
+    paths = dict(zip(planted.stimuli.ids, planted.stimuli.paths, strict=True))
+    for row in (0, 7, 15, 16, 31, 47):  # first and last of shards and batches
+        with Image.open(paths[cache.ids[row]]) as image:
+            tokens = backbone(backbone.preprocess(image.convert("RGB"))[None])
+        for layer in LAYERS:
+            local = bilinear(tokens[layer].local_[0].numpy(), *spec.grid).transpose(1, 2, 0)
+            found = cache.read("local", layer, row, row + 1)[0]
+            assert found.shape == (4, 3, 24)
+            np.testing.assert_allclose(found, local, rtol=2**-10, atol=1e-4)
+            global_ = tokens[layer].global_
+            assert global_ is not None
+            found = cache.read("global", layer, row, row + 1)[0]
+            np.testing.assert_allclose(found, global_[0], rtol=2**-10, atol=1e-4)
+
+
+def test_rows_follow_the_ids_of_the_stimuli(sealed: Path, planted: Planted) -> None:
+    assert Cache(sealed).ids == planted.stimuli.ids
+
+
+def test_images_in_another_order_give_their_rows_in_that_order(
+    sealed: Path, spec: CacheSpec, planted: Planted, tmp_path: Path
+) -> None:
+    class Shuffled(Planted):
+        @property
+        def stimuli(self) -> Stimuli:  # type: ignore[override]
+            ids, paths = planted.stimuli.ids, planted.stimuli.paths
+            return Stimuli(tuple(ids[i] for i in order), tuple(paths[i] for i in order))
+
+    order = np.random.default_rng(0).permutation(48).tolist()
+    extract(spec, Shuffled(planted.folder.parent), tmp_path / "shuffled.zarr")
+    found, expected = Cache(tmp_path / "shuffled.zarr"), Cache(sealed)
+    assert found.ids == tuple(expected.ids[i] for i in order)
+    rows, original = (cache.read("local", "block_2", 0, 48).astype(float) for cache in (found, expected))
+    np.testing.assert_allclose(rows, original[order], rtol=2**-10, atol=1e-3)
+
+
+def test_it_reports_what_it_did(spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path) -> None:
+    done = extract(spec, planted, tmp_path / "new.zarr")
+    assert (done.n_images, done.n_shards, done.n_computed) == (48, 3, 3)
+    assert done.digest == Cache(tmp_path / "new.zarr").digest == Cache(sealed).digest
+
+
+def test_extracting_twice_gives_the_same_bytes(spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path) -> None:
+    extract(spec, planted, tmp_path / "again.zarr")
+    assert files(tmp_path / "again.zarr") == files(sealed)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_the_batch_size_changes_speed_only(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, batch_size: int
+) -> None:
+    out = tmp_path / "other.zarr"
+    extract(changed(spec, batch_size=batch_size), planted, out)
+    found, expected = Cache(out), Cache(sealed)
+    assert found.header == expected.header
+    assert files(out)["manifest/header.json"] == files(sealed)["manifest/header.json"]
+    for kind in ("local", "global"):
+        rows, others = (cache.read(kind, "block_2", 0, 48).astype(float) for cache in (found, expected))
+        np.testing.assert_allclose(rows, others, rtol=2**-10, atol=1e-4)
+
+
+def test_the_number_of_threads_does_not_change_the_rows(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bddn.extract.DECODERS", 1)
+    extract(spec, planted, tmp_path / "one.zarr")
+    assert files(tmp_path / "one.zarr") == files(sealed)
+
+
+def test_layers_are_stored_as_chosen_and_in_that_order(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
+) -> None:
+    extract(changed(spec, layers=["block_2", "block_0"]), planted, tmp_path / "two.zarr")
+    found, expected = Cache(tmp_path / "two.zarr"), Cache(sealed)
+    assert [layer.name for layer in found.layers] == ["block_2", "block_0"]
+    for layer in ("block_0", "block_2"):
+        assert np.array_equal(found.read("local", layer, 0, 48), expected.read("local", layer, 0, 48))
+    assert not (tmp_path / "two.zarr/local/block_1").exists()
+
+
+def test_an_unknown_layer_is_refused_before_anything_is_written(
+    spec: CacheSpec, planted: Planted, tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError, match=r"block_0 … block_2; got 'block_12'"):
+        extract(changed(spec, layers=["block_0", "block_12"]), planted, tmp_path / "new.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_named_twice_is_refused(spec: CacheSpec, planted: Planted, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="block_0"):
+        extract(changed(spec, layers=["block_0", "block_0"]), planted, tmp_path / "new.zarr")
+
+
+def test_float32_stores_what_the_backbone_gives_to_the_last_bit(
+    spec: CacheSpec, planted: Planted, tmp_path: Path
+) -> None:
+    extract(changed(spec, precision="float32", grid=[8, 8]), planted, tmp_path / "new.zarr")
+    backbone = open_backbone(spec)
+    pixels = backbone.preprocess(planted.stimuli.image(3))[None]
+    found = Cache(tmp_path / "new.zarr").read("local", "block_1", 3, 4)
+    assert found.dtype == np.float32
+    expected = backbone(pixels)["block_1"].local_.permute(0, 2, 3, 1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+# --- again, and after an interrupt
+
+
+def test_a_sealed_store_is_used_as_it_is(
+    spec: CacheSpec, planted: Planted, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in sealed.rglob("*")}
+    watched = watch(monkeypatch, spec)
+    done = extract(spec, planted, sealed)
+    assert (done.n_computed, done.digest) == (0, Cache(sealed).digest)
+    assert watched.n_images <= 1  # one image, to see how many channels each layer has
+    assert {path: path.stat().st_mtime_ns for path in sealed.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("n_batches", "n_done"), [(1, 0), (3, 0), (4, 1), (5, 1), (9, 2)]
+)  # a sample of one image, then three batches for each of three shards
+def test_an_interrupted_extraction_goes_on_to_the_same_bytes(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, n_batches: int, n_done: int
+) -> None:
+    out = tmp_path / "cut.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        watch(patch, spec, stop_after=n_batches)
+        with pytest.raises(StopError):
+            extract(spec, planted, out)
+    with pytest.raises(IncompleteStoreError, match=f"{n_done} of 3 shards"):
+        Cache(out)
+    with pytest.MonkeyPatch.context() as patch:
+        watched = watch(patch, spec)
+        done = extract(spec, planted, out)
+    assert done.n_computed == 3 - n_done
+    assert watched.n_images == 1 + 16 * (3 - n_done)
+    assert files(out) == files(sealed)
+
+
+def test_an_interrupt_just_before_sealing_costs_nothing(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
+) -> None:
+    def stop(*_: object) -> str:
+        raise StopError
+
+    out = tmp_path / "cut.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bddn.store.manifest.write_seal", stop)
+        with pytest.raises(StopError):
+            extract(spec, planted, out)
+    assert extract(spec, planted, out).n_computed == 0
+    assert files(out) == files(sealed)
+
+
+def test_an_interrupt_in_each_write_of_a_file_is_survived(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
+) -> None:
+    for n in range(5):  # header, three records, seal
+        out = tmp_path / f"cut{n}.zarr"
+        written: list[Path] = []
+
+        def fail(path: Path, _n: int = n, _written: list[Path] = written) -> None:
+            _written.append(path)
+            if len(_written) > 2 * _n:
+                raise OSError(5, "Input/output error")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(atomic, "fsync_path", fail)
+            with pytest.raises(OSError, match="Input/output"):
+                extract(spec, planted, out)
+        extract(spec, planted, out)
+        assert files(out) == files(sealed)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"grid": [3, 4]}, r"spec\.grid \[4, 3\] → \[3, 4\]"),
+        ({"layers": ["block_0", "block_1"]}, "layers"),
+        ({"precision": "float32"}, r"spec\.precision float16 → float32"),
+        ({"global_token": "mean"}, r"spec\.global_token cls → mean"),
+        ({"image_size": 56}, r"spec\.image_size 112 → 56"),
+        ({"preprocess": "native"}, r"spec\.preprocess paper → native"),
+        ({"shard_images": 32}, r"spec\.shard_images 16 → 32"),
+    ],
+)
+def test_another_spec_into_the_same_store_is_refused_by_the_field_that_differs(
+    spec: CacheSpec, planted: Planted, sealed: Path, fields: dict[str, Any], named: str
+) -> None:
+    before = files(sealed)
+    with pytest.raises(MismatchError, match=named):
+        extract(changed(spec, **fields), planted, sealed)
+    assert files(sealed) == before
+
+
+def test_a_spec_that_differs_for_people_only_is_the_same(spec: CacheSpec, planted: Planted, sealed: Path) -> None:
+    other = changed(spec, title="another title", licence="MIT", batch_size=3)
+    assert extract(other, planted, sealed).n_computed == 0
+
+
+def test_the_same_weights_elsewhere_are_the_same(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(str(spec.weights.folder), tmp_path / "moved")
+    other = spec.model_copy(update={"weights": WeightsSpec(folder=str(moved))})
+    assert extract(other, planted, sealed).n_computed == 0
+
+
+def test_the_same_images_elsewhere_are_the_same(spec: CacheSpec, own: Planted, sealed: Path) -> None:
+    assert extract(spec, own, sealed).n_computed == 0
+
+
+def test_other_weights_into_the_same_store_are_refused(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(str(spec.weights.folder), tmp_path / "other"))
+    state = load_file(folder / "model.safetensors")
+    next(iter(state.values())).view(-1)[0] += 0.25
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    other = spec.model_copy(update={"weights": WeightsSpec(folder=str(folder))})
+    with pytest.raises(MismatchError, match=r"backbone\.weights_sha256"):
+        extract(other, planted, sealed)
+
+
+def test_one_other_pixel_into_the_same_store_is_refused(spec: CacheSpec, own: Planted, sealed: Path) -> None:
+    path = own.stimuli.paths[20]
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    red, green, blue = np.asarray(picture)[0, 0].tolist()
+    picture.putpixel((0, 0), (red ^ 1, green, blue))
+    picture.save(path)
+    with pytest.raises(MismatchError, match="images_sha256"):
+        extract(spec, own, sealed)
+
+
+def test_two_images_that_changed_names_are_refused(spec: CacheSpec, own: Planted, sealed: Path) -> None:
+    a, b = own.stimuli.paths[3:5]
+    first, second = a.read_bytes(), b.read_bytes()
+    a.write_bytes(second)
+    b.write_bytes(first)
+    with pytest.raises(MismatchError, match="images_sha256"):
+        extract(spec, own, sealed)
+
+
+def test_the_same_images_under_other_ids_are_refused(spec: CacheSpec, own: Planted, sealed: Path) -> None:
+    path = own.stimuli.paths[3]
+    path.rename(path.with_name("train-0004_nsd-70000.png"))
+    with pytest.raises(MismatchError, match="stimuli_sha256"):
+        extract(spec, Planted(own.folder.parent), sealed)
+
+
+def test_a_folder_of_other_things_is_refused_and_not_touched(spec: CacheSpec, planted: Planted, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(StoreError, match="other things"):
+        extract(spec, planted, tmp_path)
+    assert files(tmp_path) == {"thesis.tex": b"mine"}
+
+
+# --- numbers and images that cannot be stored
+
+
+@pytest.mark.parametrize(("factor", "shown"), [(1e6, r"\de\+0\d"), (np.nan, "nan")])
+def test_tokens_that_are_not_finite_are_refused_and_what_was_done_is_kept(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, factor: float, shown: str
+) -> None:
+    out, image = tmp_path / "new.zarr", 20
+    with pytest.MonkeyPatch.context() as patch:
+        watched = watch(patch, spec)
+        watched.factor = ("block_1", 1 + image, factor)  # the first image it sees is the sample
+        expected = rf"local/block_1.*1 of 6 images.*'{planted.stimuli.ids[image]}'.*{shown}"
+        with pytest.raises(BackboneError, match=expected):
+            extract(spec, planted, out)
+    with pytest.raises(IncompleteStoreError, match="1 of 3 shards"):
+        Cache(out)
+    assert extract(spec, planted, out).n_computed == 2
+    assert files(out) == files(sealed)
+
+
+def test_an_image_that_breaks_on_the_way_is_refused_by_its_file_and_what_was_done_is_kept(
+    spec: CacheSpec, own: Planted, sealed: Path, tmp_path: Path
+) -> None:
+    path, out = own.stimuli.paths[40], tmp_path / "new.zarr"
+    whole = path.read_bytes()
+
+    def damage(batch: int) -> None:
+        if batch == 4:  # the first of the second shard; the image is in the third
+            path.write_bytes(whole[: len(whole) // 2])
+
+    with pytest.MonkeyPatch.context() as patch:
+        watch(patch, spec).before_batch = damage
+        with pytest.raises(DataError, match=own.stimuli.ids[40]) as caught:
+            extract(spec, own, out)
+    assert str(path) in str(caught.value)
+    path.write_bytes(whole)
+    assert extract(spec, own, out).n_computed == 1
+    assert files(out) == files(sealed)
+
+
+@pytest.mark.parametrize("kept_share", [0, 0.3, 0.9])
+def test_an_image_that_is_broken_from_the_start_can_be_restored_and_the_same_command_goes_on(
+    spec: CacheSpec, own: Planted, sealed: Path, tmp_path: Path, kept_share: float
+) -> None:
+    path, out = own.stimuli.paths[40], tmp_path / "new.zarr"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept_share)])
+    with pytest.raises(DataError, match=own.stimuli.ids[40]) as caught:
+        extract(spec, own, out)
+    assert str(path) in str(caught.value)
+    path.write_bytes(whole)
+    extract(spec, own, out)
+    assert files(out) == files(sealed)
+
+
+def test_an_image_that_disappeared_is_refused_by_its_file(spec: CacheSpec, own: Planted, tmp_path: Path) -> None:
+    path = own.stimuli.paths[5]
+    path.unlink()
+    with pytest.raises(DataError) as caught:
+        extract(spec, own, tmp_path / "new.zarr")
+    assert str(path) in str(caught.value)
+    assert IMAGES.name in str(caught.value)
+
+
+def test_decoding_in_several_threads_leaves_the_warning_filters_as_they_were(planted: Planted) -> None:
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(planted.stimuli.image, range(48)))
+        assert list(warnings.filters) == before
+
+
+def test_a_picture_too_large_to_be_one_is_refused(own: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 425 * 425 - 1)  # Pillow warns above it, and refuses above its double
+    with pytest.raises(DataError, match="DecompressionBomb"):
+        own.stimuli.image(0)

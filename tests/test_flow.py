@@ -1,0 +1,96 @@
+"""The whole way as a user goes it: plant, extract, fit, maps, on the command line and on disk."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bddn.encoder import checkpoint
+
+FIT = "epochs: 12\nlearning_rate: 0.003\nregularizer_steps: 300\n"
+
+
+def bddn(*arguments: object, **environment: str) -> str:
+    command = [sys.executable, "-m", "bddn.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("flow")
+    (root / "fit.yaml").write_text(FIT)
+    bddn("plant", root / "brain", "--images", 240, "--radius", 0.3, "--layers", 4)
+    data = f"planted:{root / 'brain'}"
+    bddn("extract", "demo", "--weights", root / "brain/backbone", "--data", data, "--out", root / "demo.zarr")
+    bddn("fit", root / "demo.zarr", "--data", data, "--out", root / "run", "--spec", root / "fit.yaml")
+    return root
+
+
+def test_the_planted_maps_are_recovered(flow: Path) -> None:
+    truth = json.loads((flow / "run/truth.json").read_text())
+    assert truth["depth_r"] > 0.8
+    assert min(truth["place_x_r"], truth["place_y_r"]) > 0.6
+    assert truth["scale_r"] > 0.5
+    assert truth["r2_over_ceiling"] > 0.3  # the demo fits ten times as long
+    assert 0.3 < truth["mean_ceiling"] < 0.5
+
+
+def test_the_run_folder_explains_itself(flow: Path) -> None:
+    run = flow / "run"
+    split = json.loads((run / "split.json").read_text())
+    ids = [i for part in split.values() for i in part]
+    assert [len(split[part]) for part in ("train", "val", "test")] == [192, 24, 24]
+    assert len(set(ids)) == 240
+    about = json.loads((run / "run.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
+    voxels = pd.read_parquet(run / "voxels.parquet")
+    assert about["layers"] == [f"block_{i}" for i in range(4)]
+    assert about["fit"]["learning_rate"] == 0.003
+    assert metrics["cache_digest"] == about["cache"]["digest"]
+    assert metrics["n_voxels"] == len(voxels)
+    assert metrics["r2_test"] == pytest.approx(voxels["r2_test"].mean())
+    assert metrics["epochs"][metrics["best_epoch"]]["r2_val"] == pytest.approx(voxels["r2_val"].mean())
+    weights = voxels[[f"weight_block_{i}" for i in range(4)]].to_numpy()
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
+    assert voxels["layer_argmax"].tolist() == [f"block_{k}" for k in weights.argmax(1)]
+    assert set(voxels["hemi"]) == {"lh", "rh"}
+    assert (voxels["roi"] == "V1v").any()
+    assert checkpoint.load(run / "encoder.safetensors").layers == tuple(about["layers"])
+
+
+def test_a_second_fit_gives_the_same_bytes_whatever_threads_the_environment_asks_for(flow: Path) -> None:
+    fit = ("fit", flow / "demo.zarr", "--data", f"planted:{flow / 'brain'}", "--spec", flow / "fit.yaml", "--out")
+    before = (flow / "run/encoder.safetensors").stat().st_mtime_ns
+    assert "kept" in bddn(*fit, flow / "run")
+    assert (flow / "run/encoder.safetensors").stat().st_mtime_ns == before
+    bddn(*fit, flow / "again", OMP_NUM_THREADS="1", PYTHONHASHSEED="7")
+    for name in ("encoder.safetensors", "voxels.parquet", "split.json", "truth.json"):
+        assert (flow / "again" / name).read_bytes() == (flow / "run" / name).read_bytes(), name
+
+
+def test_maps_come_with_their_numbers(flow: Path) -> None:
+    out = bddn("maps", flow / "run", "--dpi", 60)
+    assert "truth: depth r" in out
+    voxels = pd.read_parquet(flow / "run/voxels.parquet")
+    for name, column in (("layer_map", "depth"), ("score_map", "r2_test"), ("scale_map", "scale")):
+        base = flow / "run/maps" / name
+        assert f"{base}.png" in out
+        with Image.open(f"{base}.png") as picture:
+            assert np.asarray(picture.convert("RGB")).std() > 10  # something is drawn
+        table = pd.read_csv(f"{base}.csv", keep_default_na=False)
+        np.testing.assert_allclose(table[column], voxels[column], rtol=1e-5)
+        for hemi in ("lh", "rh"):
+            image = nibabel.load(f"{base}.{hemi}.func.gii")
+            arrays = {a.meta["Name"]: a.data for a in image.darrays}  # type: ignore[attr-defined]
+            mine = voxels[voxels["hemi"] == hemi]
+            np.testing.assert_allclose(arrays[column][mine["vertex"]], mine[column], rtol=1e-5)
+            assert np.isnan(arrays[column]).sum() == 163_842 - len(mine)

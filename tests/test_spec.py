@@ -1,0 +1,113 @@
+"""Specs: every field counts, nothing unknown passes, round trips are whole."""
+
+from typing import Any
+
+import pytest
+
+from bddn.errors import SpecError
+from bddn.spec import CacheSpec, FitSpec, PlantSpec, Spec, WeightsSpec
+
+CACHE: dict[str, Any] = {"title": "t", "family": "clip", "weights": {"folder": "w"}}
+OTHER: dict[type[Spec], dict[str, Any]] = {
+    CacheSpec: {
+        "title": "other",
+        "weights": {"hub": "a/b"},
+        "licence": "MIT",
+        "image_size": 112,
+        "preprocess": "native",
+        "layers": ["block_1"],
+        "grid": [4, 8],
+        "global_token": "mean",
+        "precision": "float32",
+        "batch_size": 3,
+        "chunk_images": 8,
+        "shard_images": 64,
+    },
+    FitSpec: {
+        "seed": 1,
+        "split": [7, 2, 1],
+        "layers": ["a", "b"],
+        "channels": 64,
+        "code_frequencies": 16,
+        "code_period": 10.0,
+        "code_steps": 10.0,
+        "selector_width": 64,
+        "epochs": 1,
+        "batch_size": 9,
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "gradient_clip": 1.0,
+        "loss_beta": 1.0,
+        "regularizer": 0.0,
+        "regularizer_steps": 1,
+    },
+    PlantSpec: {
+        "seed": 1,
+        "n_images": 20,
+        "radius_rad": 0.1,
+        "n_layers": 2,
+        "width": 24,
+        "image_size": 56,
+        "patch": 28,
+        "n_features": 1,
+        "layer_spread": 1.0,
+        "mean_ceiling": 0.3,
+    },
+    WeightsSpec: {"hub": "a/b", "revision": "c"},
+}
+BASE: dict[type[Spec], dict[str, Any]] = {CacheSpec: CACHE, FitSpec: {}, PlantSpec: {}, WeightsSpec: {"hub": "x/y"}}
+
+
+@pytest.mark.parametrize("cls", list(OTHER), ids=lambda c: c.__name__)
+def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec]) -> None:
+    base = cls.parse(BASE[cls], "test")
+    tested = set(OTHER[cls])
+    assert tested | {"family", "folder"} >= cls.model_fields.keys()
+    digests = {base.digest()}
+    for name, value in OTHER[cls].items():
+        other = cls.parse(BASE[cls] | {name: value}, "test")
+        assert cls.parse(other.to_dict(), "test") == other
+        digests.add(other.digest())
+    assert len(digests) == 1 + len(OTHER[cls])
+
+
+def test_what_decides_a_cache_leaves_out_words_and_speed() -> None:
+    base = CacheSpec.parse(CACHE, "test").identity()
+    for name in ("title", "licence", "batch_size"):
+        assert CacheSpec.parse(CACHE | {name: OTHER[CacheSpec][name]}, "test").identity() == base
+    assert CacheSpec.parse(CACHE | {"grid": [4, 4]}, "test").identity() != base
+
+
+def test_defaults_of_a_fit_are_the_published_recipe() -> None:
+    spec = FitSpec()
+    assert (spec.channels, spec.code_frequencies, spec.code_period, spec.code_steps) == (128, 32, 1000, 100)
+    assert (spec.batch_size, spec.learning_rate, spec.weight_decay, spec.gradient_clip) == (8, 1e-3, 0.01, 0.5)
+    assert (spec.loss_beta, spec.regularizer, spec.regularizer_steps, spec.split) == (0.1, 0.1, 2000, (8, 1, 1))
+
+
+def test_a_spec_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        FitSpec().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("cls", "text", "words"),
+    [
+        (FitSpec, "epoch: 3", ["unknown key 'epoch'", "Did you mean 'epochs'?"]),
+        (FitSpec, "learning_rate: fast", ["'learning_rate'", "'fast'"]),
+        (FitSpec, "learning_rate: .inf", ["'learning_rate'", "inf"]),
+        (FitSpec, "split: [8, 2]", ["'split.2'"]),
+        (FitSpec, "- 1", ["a mapping", "list"]),
+        (FitSpec, "a: [", ["YAML"]),
+        (CacheSpec, "title: t\nfamily: clip\nweights: {hub: a/b, folder: c}", ["exactly one"]),
+        (CacheSpec, "title: t\nfamily: clip\nweights: {hub: a/b, revisoin: c}", ["'weights.revisoin'", "'revision'"]),
+        (CacheSpec, "family: clip\nweights: {hub: a/b}", ["the key 'title'"]),
+        (CacheSpec, "title: t\nfamily: resnet\nweights: {hub: a/b}", ["'family'", "'resnet'"]),
+        (CacheSpec, "title: t\nfamily: clip\nweights: {hub: a/b}\nshard_images: 10", ["multiple of chunk_images"]),
+    ],
+)
+def test_a_wrong_spec_says_where_and_what(cls: type[Spec], text: str, words: list[str]) -> None:
+    with pytest.raises(SpecError) as error:
+        cls.from_yaml(text.encode(), "my.yaml")
+    for word in ["my.yaml", *words]:
+        assert word in str(error.value)
