@@ -13,6 +13,10 @@ class StopError(Exception):
     """What interrupts a writer in these tests."""
 
 
+def listing(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def write_half(path: Path) -> None:
     path.write_text("ha")
     raise StopError
@@ -24,13 +28,13 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Pat
     with pytest.raises(StopError):
         atomic.replace_file(path, write_half)
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["kept.json"]
+    assert listing(tmp_path) == ["kept.json"]
 
 
 def test_an_interrupted_first_write_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(StopError):
         atomic.replace_file(tmp_path / "new.json", write_half)
-    assert os.listdir(tmp_path) == []
+    assert listing(tmp_path) == []
 
 
 def test_the_old_file_is_in_place_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -89,4 +93,4 @@ def test_json_reads_back_equal(tmp_path: Path) -> None:
 def test_numbers_that_json_has_not_are_refused_and_write_nothing(tmp_path: Path, value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         atomic.write_json(tmp_path / "value.json", {"score": value})
-    assert os.listdir(tmp_path) == []
+    assert listing(tmp_path) == []

@@ -121,7 +121,7 @@ def test_images_in_another_order_give_their_rows_in_that_order(
 ) -> None:
     class Shuffled(Planted):
         @property
-        def stimuli(self) -> Stimuli:  # type: ignore[override]
+        def stimuli(self) -> Stimuli:
             ids, paths = planted.stimuli.ids, planted.stimuli.paths
             return Stimuli(tuple(ids[i] for i in order), tuple(paths[i] for i in order))
 

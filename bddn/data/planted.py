@@ -57,7 +57,16 @@ class Planted(Algonauts):
     def truth(self) -> pd.DataFrame | None:
         """True `depth`, `x`, `y`, `scale`, `ceiling` in the order of `voxels()`."""
         keys = ["hemi", "vertex"]
-        return self.voxels()[keys].merge(pd.read_parquet(self._truth), on=keys, how="left", validate="one_to_one")
+        table = self.voxels()[keys].merge(pd.read_parquet(self._truth), on=keys, how="left")
+        lacking = int(table["depth"].isna().sum()) + len(table) - len(self.voxels())
+        if lacking:
+            raise DataError(
+                self._truth,
+                expected="one row for every voxel of the subject",
+                got=f"{lacking} voxels without one, or with several",
+                fix="Plant the brain again, into a new folder.",
+            )
+        return table
 
 
 @dataclass(frozen=True)

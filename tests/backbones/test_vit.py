@@ -129,7 +129,7 @@ def test_the_last_layer_is_taken_before_the_final_norm(copy: Path, network: Clip
 
 
 def test_a_mean_global_token_is_the_mean_of_the_local_ones_without_cls(folder: Path, pixels: Tensor) -> None:
-    tokens = clip(folder, global_token="mean")(pixels)
+    tokens = clip(folder, **{"global_token": "mean"})(pixels)
     for name in LAYERS:
         expected = tokens[name].local_.mean((2, 3))
         torch.testing.assert_close(global_of(tokens, name), expected, rtol=0, atol=1e-5)
@@ -233,8 +233,8 @@ def test_paper_preprocessing_keeps_what_a_crop_would_lose(network: ClipVision) -
 
 
 def write_processor(folder: Path, **options: Any) -> CLIPImageProcessorPil:
-    options = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.25], "do_convert_rgb": True} | options
-    processor = CLIPImageProcessorPil(**options)
+    given: Any = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.25], "do_convert_rgb": True} | options
+    processor = CLIPImageProcessorPil(**given)
     processor.save_pretrained(folder)
     return processor
 

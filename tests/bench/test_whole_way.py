@@ -72,10 +72,10 @@ def test_both_stages(true_size: bool, tmp_path: Path) -> None:
     assert metrics["n_voxels"] == n_voxels
     assert metrics["epochs"][-1]["step"] == -(-(n_images - 2 * round(n_images / 10)) // 8)
     if true_size:
+        cache_bytes = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
         figures = {
             "what": f"{n_images} images of 224 px through 12 x 768 blocks; one epoch over {n_voxels} voxels, batch 8",
-            "extract": extraction
-            | {"cache_gib": sum(p.stat().st_size for p in cache.rglob("*") if p.is_file()) / 2**30},
+            "extract": extraction | {"cache_gib": cache_bytes / 2**30},
             "fit": fit | {"steps": metrics["epochs"][-1]["step"]},
         }
         keep("whole_way_cpu", figures)

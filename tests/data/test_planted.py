@@ -1,4 +1,4 @@
-"""A planted brain is an Algonauts subject, its truth is what its responses were made from, and it lies as brains lie."""
+"""A planted brain is an Algonauts subject, its truth is what its responses came from, and it lies as brains do."""
 
 import json
 from pathlib import Path
@@ -248,7 +248,7 @@ def test_a_folder_without_a_truth_is_no_planted_brain(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def anatomy(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Every voxel of a brain of the demo's size, with its region and its place `x`, `y`, `z` in mm on the pial surface."""
+    """Voxels of a brain of the demo's size, with their regions and places `x`, `y`, `z` in mm on the pial surface."""
     spec = PlantSpec()
     subject = tmp_path_factory.mktemp("anatomy") / "subj01"
     image = image_path(subject, 0)
