@@ -1,5 +1,6 @@
 """Make a planted brain: pictures, a small network, and responses of a subject that sees through it."""
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -74,16 +75,18 @@ def layer_correlation(tokens: "np.ndarray") -> dict[str, float]:
 
 
 def _existing(spec: PlantSpec, out: Path) -> dict[str, Any] | None:
-    import json
-
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    about: dict[str, Any] | None = json.loads((out / ABOUT).read_text()) if (out / ABOUT).is_file() else None
-    if about is None or about["spec"] != spec.to_dict():
+    try:
+        about = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        about = None
+    found = about.get("spec") if isinstance(about, dict) else None
+    if not isinstance(about, dict) or found != spec.to_dict():
         raise MismatchError(
             out,
             expected="an empty folder, or this very planted brain",
-            got="other files" if about is None else "a planted brain made with other options",
+            got="a planted brain made with other options" if isinstance(found, dict) else "other files",
             fix="Give another folder, or delete this one.",
         )
     return about

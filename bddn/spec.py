@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bddn.errors import SpecError
 
@@ -97,6 +97,16 @@ def _keys_at(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     return list(cls.model_fields)
 
 
+def _each_once(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    twice = sorted({name for name in names or () if (names or ()).count(name) > 1})
+    if twice:
+        raise ValueError(f"layers named once each, not '{twice[0]}' twice")
+    return names
+
+
+Layers = Annotated[tuple[str, ...] | None, AfterValidator(_each_once)]
+
+
 class WeightsSpec(Spec):
     """Where the weights of a backbone come from: a hub id or a local folder, exactly one."""
 
@@ -131,7 +141,7 @@ class CacheSpec(Spec):
     """Side in pixels of the square image that the backbone sees (`paper` preprocessing)."""
     preprocess: Literal["paper", "native"] = "paper"
     """`paper`: squash to image_size, ImageNet mean and deviation, for every backbone. `native`: the backbone's own."""
-    layers: tuple[str, ...] | None = Field(default=None, min_length=1)
+    layers: Layers = Field(default=None, min_length=1)
     """Names of the layers to store; none means all."""
     grid: tuple[Positive, Positive] = (8, 8)
     """Rows and columns to which local tokens are resized (bilinear) before they are stored."""
@@ -164,7 +174,7 @@ class FitSpec(Spec):
     """Seed of the split, of the initial weights and of the order of images."""
     split: tuple[Positive, Positive, Positive] = (8, 1, 1)
     """Shares of training, validation and test images."""
-    layers: tuple[str, ...] | None = Field(default=None, min_length=2)
+    layers: Layers = Field(default=None, min_length=2)
     """Cached layers to fit on, early to late; none means all."""
     channels: Positive = 128
     """D, the number of shared channels to which every layer is aligned."""
@@ -201,7 +211,7 @@ class PlantSpec(Spec):
     """Seed of pictures, network, maps and noise."""
     n_images: Annotated[int, Field(ge=20, le=9999)] = 1600
     """Pictures, and rows of responses."""
-    radius_rad: Annotated[float, Field(gt=0, lt=1.2)] = 0.56
+    radius_rad: Annotated[float, Field(ge=0.1, lt=1.2)] = 0.56
     """Angular radius on the sphere of each hemisphere's patch of voxels; 0.56 gives about 780 voxels each."""
     n_layers: Annotated[int, Field(ge=2)] = 8
     """Blocks of the network."""

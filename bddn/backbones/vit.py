@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+CONFIG_FIELDS = (  # what decides the tokens besides the weights
+    "hidden_act",
+    "hidden_size",
+    "image_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "patch_size",
+)
+
+
 class ClipVision:
     """A CLIP vision tower; its layers are the outputs of its blocks, before the final norm.
 
@@ -56,6 +68,8 @@ class ClipVision:
         self.identity: dict[str, Any] = {
             "class": type(self._model).__name__,
             "weights_sha256": weights_sha256(self._model.state_dict()),
+            "config": {name: getattr(config, name) for name in CONFIG_FIELDS},
+            "processor": None if self._native is None else self._native.to_dict(),
             "libraries": {name: version(name) for name in ("torch", "transformers", "pillow")},
         }
 
@@ -99,7 +113,11 @@ def _load(model_class: Any, spec: CacheSpec) -> Any:
     source = weights.folder or weights.hub or ""
     try:
         model, info = model_class.from_pretrained(
-            source, revision=weights.revision or "main", output_loading_info=True, trust_remote_code=False
+            source,
+            revision=weights.revision or "main",
+            dtype=torch.float32,  # not the checkpoint's own, which may be half precision
+            output_loading_info=True,
+            trust_remote_code=False,
         )
     except Exception as error:
         raise BackboneError(

@@ -68,11 +68,14 @@ class Algonauts:
             found[int(match[1])] = (f"nsd-{match[2]}", path)
         missing = sorted(set(range(1, len(found) + 1)) - set(found))
         ids = [found[k][0] for k in sorted(found)]
-        if not found or missing or len(set(ids)) < len(ids):
+        twice = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
+        if not found or missing or twice:
+            gap = f", the first gap at train-{missing[0]:04d}" if missing else ""
+            again = f", '{twice[0]}' more than once" if twice else ""
             raise DataError(
                 self.folder / IMAGES,
                 expected="images numbered train-0001, train-0002, … without a gap, each NSD image once",
-                got=f"{len(found)} images" + (f", the first gap at train-{missing[0]:04d}" if missing else ""),
+                got=f"{len(found)} images{gap}{again}",
                 fix=REDOWNLOAD,
             )
         return Stimuli(tuple(ids), tuple(found[k][1] for k in sorted(found)))
@@ -117,7 +120,19 @@ class Algonauts:
 
     @cached_property
     def _vertices(self) -> dict[str, npt.NDArray[np.intp]]:
-        return {h: np.flatnonzero(self._mask(f"{h}.all-vertices_fsaverage_space", N_VERTICES)) for h in HEMISPHERES}
+        found = {}
+        for hemi in HEMISPHERES:
+            name = f"{hemi}.all-vertices_fsaverage_space"
+            mask = self._mask(name, N_VERTICES)
+            if not np.isin(mask, (0, 1)).all():
+                raise DataError(
+                    self.folder / MASKS / f"{name}.npy",
+                    expected="0 or 1 for every vertex",
+                    got=f"numbers from {mask.min()} to {mask.max()}",
+                    fix=REDOWNLOAD,
+                )
+            found[hemi] = np.flatnonzero(mask)
+        return found
 
     def _hemisphere(self, hemi: str) -> pd.DataFrame:
         vertex = self._vertices[hemi]
@@ -130,11 +145,13 @@ class Algonauts:
         table["ceiling"] = np.nan
         if path.exists():
             ceiling = _load(path)
-            if ceiling.shape != vertex.shape or not ((ceiling >= 0) & (ceiling <= 1)).all():
+            same_shape = ceiling.shape == vertex.shape and ceiling.dtype.kind in "fiu"
+            if not same_shape or not ((ceiling >= 0) & (ceiling <= 1)).all():
+                seen = f", from {np.min(ceiling):.3g} to {np.max(ceiling):.3g}" if same_shape else ""
                 raise DataError(
                     path,
                     expected=f"shares from 0 to 1 of shape {vertex.shape}",
-                    got=f"shape {ceiling.shape}, from {np.min(ceiling):.3g} to {np.max(ceiling):.3g}",
+                    got=f"{ceiling.dtype} of shape {ceiling.shape}{seen}",
                     fix=REDOWNLOAD,
                 )
             table["ceiling"] = ceiling.astype(float)
@@ -168,7 +185,8 @@ class Algonauts:
     def _mask(self, name: str, length: int) -> npt.NDArray[np.integer]:
         path = self.folder / MASKS / f"{name}.npy"
         mask = _load(path)
-        if mask.shape != (length,) or not np.array_equal(mask, mask.astype(int)):
+        numbers = mask.dtype.kind in "biu" or (mask.dtype.kind == "f" and bool(np.isfinite(mask).all()))
+        if mask.shape != (length,) or not numbers or not np.array_equal(mask, mask.astype(int)):
             raise DataError(
                 path,
                 expected=f"whole numbers of shape ({length},)",

@@ -1,7 +1,6 @@
 """What every dataset gives: stimuli with ids, voxels with positions, and responses, all aligned by stimulus id."""
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +13,9 @@ from bddn.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+MAX_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Stimuli:
 
         path = self.paths[i]
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path) as image:
-                    return image.convert("RGB")
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+                return image.convert("RGB")
         except (
             OSError,
             SyntaxError,

@@ -56,10 +56,9 @@ def read_label_map(path: Path) -> dict[int, str]:
         Where the file is missing, or is anything but a pickled dict of int to str.
     """
     try:
-        data = path.read_bytes()
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"{len(data)} bytes")
-        file = io.BytesIO(data)
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes")
+        file = io.BytesIO(path.read_bytes())
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
@@ -81,9 +80,13 @@ def read_label_map(path: Path) -> dict[int, str]:
 
 
 def _int(value: object) -> int:
-    if isinstance(value, _Kept):  # a numpy integer, kept as its dtype and its bytes
-        _, raw = value.arguments
-        return int.from_bytes(raw, "little", signed=True)  # type: ignore[arg-type]
+    if isinstance(value, _Kept):  # a numpy scalar, kept as its dtype and its bytes
+        dtype, raw = value.arguments
+        kind = dtype.arguments[0]  # type: ignore[attr-defined]
+        if kind[0] not in "iu":
+            raise ValueError(f"label of type {kind}")
+        order: Any = "big" if dtype.state[1] == ">" else "little"  # type: ignore[attr-defined]
+        return int.from_bytes(raw, order, signed=kind[0] == "i")  # type: ignore[arg-type]
     if type(value) is not int:
         raise ValueError(f"label {value!r}")
     return value

@@ -95,24 +95,25 @@ def write_seal(root: Path, header: dict[str, Any], files: dict[str, dict[str, An
     return store_digest
 
 
-def read_seal(root: Path, n_shards: int) -> dict[str, Any]:
-    """The seal of a store.
+def unsealed(root: Path, n_shards: int) -> IncompleteStoreError:
+    """The error of a store that is not sealed, with how far it got."""
+    done = sum(record_path(root, k).is_file() for k in range(n_shards))
+    return IncompleteStoreError(
+        root,
+        expected="a sealed cache",
+        got=f"an unfinished one: {done} of {n_shards} shards are written",
+        fix="Run the same 'bddn extract' again: it goes on where it stopped.",
+    )
+
+
+def read_seal(root: Path) -> dict[str, Any]:
+    """The seal of a sealed store.
 
     Raises
     ------
-    IncompleteStoreError
-        Where the store is not sealed.
     CorruptStoreError
         Where the manifest itself was changed.
     """
-    if not is_sealed(root):
-        done = sum(record_path(root, k).is_file() for k in range(n_shards))
-        raise IncompleteStoreError(
-            root,
-            expected="a sealed cache",
-            got=f"an unfinished one: {done} of {n_shards} shards are written",
-            fix="Run the same 'bddn extract' again: it goes on where it stopped.",
-        )
     seal = _read_json(seal_path(root))
     if digest({"header": read_header(root), "files": seal.get("files")}) != seal.get("digest"):
         raise CorruptStoreError(
@@ -121,14 +122,8 @@ def read_seal(root: Path, n_shards: int) -> dict[str, Any]:
     return seal
 
 
-def verify(root: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Compare files with their records, byte for byte.
-
-    Raises
-    ------
-    CorruptStoreError
-        Naming every file that is missing or differs.
-    """
+def differing(root: Path, files: dict[str, dict[str, Any]]) -> list[str]:
+    """In words, every file that is missing or differs from its record in any byte."""
     bad = []
     for name, record in files.items():
         path = root / name
@@ -138,6 +133,18 @@ def verify(root: Path, files: dict[str, dict[str, Any]]) -> None:
             bad.append(f"{name} has {path.stat().st_size} bytes, not {record['bytes']}")
         elif file_record(path) != record:
             bad.append(f"{name} has other bytes")
+    return bad
+
+
+def verify(root: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Compare files with their records, byte for byte.
+
+    Raises
+    ------
+    CorruptStoreError
+        Naming the files that are missing or differ.
+    """
+    bad = differing(root, files)
     if bad:
         more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
         raise CorruptStoreError(
@@ -160,7 +167,7 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptStoreError(path, expected="JSON", got=str(error), fix=RESTORE) from error
     if not isinstance(value, dict):
         raise CorruptStoreError(path, expected="a JSON object", got=type(value).__name__, fix=RESTORE)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from bddn.errors import CorruptStoreError, MismatchError
+from bddn.errors import CorruptStoreError, MismatchError, SpecError
 from bddn.spec import digest
 from bddn.store import manifest
 from bddn.store.layout import IDS, Layer, Layout
@@ -42,8 +42,10 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.header: dict[str, Any] = manifest.read_header(root)
-        self.layout = _layout(self.header)
-        seal = manifest.read_seal(root, len(self.layout.shards))
+        if not manifest.is_sealed(root):
+            raise manifest.unsealed(root, len(_layout(root, self.header).shards))
+        seal = manifest.read_seal(root)
+        self.layout = _layout(root, self.header)
         manifest.verify(root, seal["files"])
         self.digest: str = seal["digest"]
         self.layers, self.grid = self.layout.layers, self.layout.grid
@@ -72,21 +74,44 @@ class Cache:
         return self.layers if names is None else tuple(by_name[name] for name in names)
 
     def read(self, kind: str, layer: str, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Rows `start` to `stop` of a layer: 'local' (n, H, W, C) or 'global' (n, C), in the stored precision."""
-        rows: npt.NDArray[np.floating] = self._array(f"{kind}/{layer}")[start:stop]
+        """Rows `start` to `stop` of a layer: 'local' (n, H, W, C) or 'global' (n, C), in the stored precision.
+
+        Raises
+        ------
+        CorruptStoreError
+            Where the store was damaged after it was opened.
+        """
+        path = f"{kind}/{layer}"
+        try:
+            rows: npt.NDArray[np.floating] = self._array(path)[start:stop]
+            # Zarr fills in whole rows for what is missing; the writer never stores a NaN.
+            first_of_row = rows[(slice(None), *(0,) * (rows.ndim - 1))]
+            damage = "rows that are gone" if np.isnan(first_of_row).any() else None
+        except (ValueError, RuntimeError, OSError) as error:
+            damage = str(error)
+        if damage:
+            raise CorruptStoreError(self.root / path, expected="the sealed tokens", got=damage, fix=manifest.RESTORE)
         return rows
 
     def _array(self, path: str) -> Any:
         return self._group[path]
 
 
-def _layout(header: dict[str, Any]) -> Layout:
-    spec = header["spec"]
-    return Layout(
-        n_images=header["n_images"],
-        layers=tuple(Layer(layer["name"], layer["channels"]) for layer in header["layers"]),
-        grid=tuple(spec["grid"]),
-        precision=spec["precision"],
-        chunk_images=spec["chunk_images"],
-        shard_images=spec["shard_images"],
-    )
+def _layout(root: Path, header: dict[str, Any]) -> Layout:
+    try:
+        spec = header["spec"]
+        layout = Layout(
+            n_images=header["n_images"],
+            layers=tuple(Layer(layer["name"], layer["channels"]) for layer in header["layers"]),
+            grid=tuple(spec["grid"]),
+            precision=spec["precision"],
+            chunk_images=spec["chunk_images"],
+            shard_images=spec["shard_images"],
+        )
+        _ = layout.shards
+    except (KeyError, TypeError, ValueError, SpecError) as error:
+        got = f"one that does not fit together ({type(error).__name__}: {error})"
+        raise CorruptStoreError(
+            manifest.header_path(root), expected="the header of a cache", got=got, fix=manifest.RESTORE
+        ) from error
+    return layout

@@ -41,6 +41,8 @@ class Writer:
         self.header = {"format": FORMAT, "stimuli_sha256": digest(ids), **identity}
         if manifest.header_path(root).is_file():
             self._check_same()
+            if not manifest.is_sealed(root):
+                self._check_metadata()
         elif root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise StoreError(
                 root,
@@ -72,11 +74,23 @@ class Writer:
                 fix="Give another --out, or move the old cache away.",
             )
 
+    def _check_metadata(self) -> None:
+        """Compare zarr's files with those of an empty store made anew: the seal must not vouch for edited ones."""
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / "store"
+            create_arrays(fresh, self.layout, self.ids, {"bddn": self.header})
+            files = {name: manifest.file_record(fresh / name) for name in manifest.metadata_files(fresh)}
+        manifest.verify(self.root, files)
+
     def pending(self) -> list[int]:
-        """Shards that have not been committed."""
+        """Shards that have not been committed, or whose files are no longer what was recorded."""
         if self.sealed:
             return []
-        return [k for k in range(len(self.layout.shards)) if manifest.read_record(self.root, k) is None]
+        return [k for k in range(len(self.layout.shards)) if not self._is_whole(k)]
+
+    def _is_whole(self, shard: int) -> bool:
+        record = manifest.read_record(self.root, shard)
+        return record is not None and not manifest.differing(self.root, record["files"])
 
     def write(self, shard: int, arrays: dict[str, npt.NDArray[np.floating]]) -> None:
         """Write all arrays' rows of one shard, flush them, then commit their record.
@@ -106,7 +120,7 @@ class Writer:
 
     def digest(self) -> str:
         """Digest of the sealed store."""
-        return str(manifest.read_seal(self.root, len(self.layout.shards))["digest"])
+        return str(manifest.read_seal(self.root)["digest"])
 
     def seal(self) -> str:
         """Close the store. Returns its digest."""
