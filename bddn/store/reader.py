@@ -85,8 +85,8 @@ class Cache:
         try:
             rows: npt.NDArray[np.floating] = self._array(path)[start:stop]
             # Zarr fills in whole rows for what is missing; the writer never stores a NaN.
-            first_of_row = rows[(slice(None), *(0,) * (rows.ndim - 1))]
-            damage = "rows that are gone" if np.isnan(first_of_row).any() else None
+            first_of_row: Any = (slice(None), *(0,) * (rows.ndim - 1))
+            damage = "rows that are gone" if np.isnan(rows[first_of_row]).any() else None
         except (ValueError, RuntimeError, OSError) as error:
             damage = str(error)
         if damage:
