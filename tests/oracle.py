@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,18 +14,16 @@ def predict(model: FactorTopy, features: Features) -> Tensor:
     """Predicted responses (B, N), differentiable in every parameter."""
     h, w = model.grid
     selection = model.select()
-    scale = selection.scale[:, None]
-    v = 0.0
+    at = selection.place.expand(len(features.local[0]), 1, -1, -1)
+    v = torch.zeros(())
     for k in range(len(model.layers)):
         n_images = len(features.local[k])
         aligned = features.local[k] @ model.align_local[k]
         grid = aligned.transpose(1, 2).reshape(n_images, -1, h, w)
-        at = selection.place.expand(n_images, 1, -1, -1)
-        local = F.grid_sample(grid, at, mode="bilinear", padding_mode="zeros", align_corners=False)
-        local = local.squeeze(2).transpose(1, 2)
-        global_ = (features.global_[k] @ model.align_global[k])[:, None]
-        v = v + selection.layer[:, k, None] * ((1 - scale) * local + scale * global_)
-    return (v * model.channels).mean(-1) + model.bias
+        local = F.grid_sample(grid, at, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(2)
+        global_ = (features.global_[k] @ model.align_global[k])[:, :, None]
+        v = v + selection.layer[:, k] * ((1 - selection.scale) * local + selection.scale * global_)  # (B, D, N)
+    return (v * model.channels.T).mean(1) + model.bias
 
 
 def objective(model: FactorTopy, features: Features, target: Tensor, beta: float, softness: float) -> Tensor:
