@@ -240,6 +240,15 @@ def test_bad_input_gives_one_clear_message(here: Path, case: str) -> None:
     assert not new, "something half-made was left behind"
 
 
+def test_what_is_there_already_is_kept(here: Path) -> None:
+    before = _snapshot(here)
+    code, output = _run("extract spec.yaml --data planted:brain --out cache.zarr")
+    assert (code, "sealed before, re-used" in output) == (0, True)
+    code, output = _run("fit cache.zarr --data planted:brain --out run --spec fit.yaml")
+    assert (code, "kept" in output) == (0, True)
+    assert _snapshot(here) == before
+
+
 def test_an_interrupted_extraction_is_no_cache(here: Path) -> None:
     """A cache that stopped at a bad image cannot be fitted on, and goes on once the image is mended."""
     good = Path(IMAGE).read_bytes()

@@ -5,6 +5,8 @@ are those of fsaverage5 (A. Winkler, "Downsampling (decimating) a brain surface"
 """
 
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,14 +43,30 @@ def _subdivide(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
     return np.concatenate([vertices, new]), np.array(first + rest)
 
 
+def fsaverage5(kind: str, hemi: str) -> Any:
+    """A surface of fsaverage5 from the files inside nilearn: 'sphere', 'pial', 'infl', 'flat' or 'sulc'.
+
+    Read by its path, since importing `nilearn.datasets` takes longer than all the rest of a command's start.
+
+    Returns
+    -------
+    (vertices (10242, 3) in mm, faces (m, 3)), or for 'sulc' one number per vertex.
+    """
+    import nibabel
+
+    package = find_spec("nilearn")
+    assert package is not None
+    assert package.origin is not None
+    side = "left" if hemi == "lh" else "right"
+    file = Path(package.origin).parent / "datasets" / "data" / "fsaverage5" / f"{kind}_{side}.gii.gz"
+    image: Any = nibabel.load(file)
+    return image.agg_data()
+
+
 @cache
 def sphere() -> tuple[Floats, Ints]:
     """The fsaverage7 sphere, the same for both hemispheres: vertices (163842, 3) in mm and faces (327680, 3)."""
-    import nibabel
-    from nilearn.datasets import fetch_surf_fsaverage
-
-    mesh: Any = nibabel.load(fetch_surf_fsaverage("fsaverage5")["sphere_left"])
-    vertices, faces = mesh.agg_data()
+    vertices, faces = fsaverage5("sphere", "lh")
     vertices = vertices / np.linalg.norm(vertices, axis=1, keepdims=True)
     while len(vertices) < N_VERTICES:
         vertices, faces = _subdivide(vertices, faces)

@@ -7,14 +7,13 @@ that recovering the truth tests the encoder rather than itself.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bddn.data.algonauts import ATLASES, CEILING, IMAGES, MASKS, RESPONSES, Algonauts
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, sphere
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, fsaverage5, sphere
 from bddn.errors import DataError
 from bddn.spec import PlantSpec
 
@@ -82,12 +81,7 @@ class Patch:
 
 def posterior_patch(hemi: str, radius_rad: float) -> Patch:
     """The fsaverage5 vertices within an angle of the occipital pole; by nesting they are fsaverage7 vertices too."""
-    import nibabel
-    from nilearn.datasets import fetch_surf_fsaverage
-
-    mesh = fetch_surf_fsaverage("fsaverage5")["pial_left" if hemi == "lh" else "pial_right"]
-    pial: Any = nibabel.load(mesh)
-    pial_mm = pial.agg_data("pointset")
+    pial_mm, _ = fsaverage5("pial", hemi)
     direction = sphere()[0][:N_VERTICES_FSAVERAGE5] / np.linalg.norm(sphere()[0][0])
 
     def landmark(at_mm: tuple[int, int, int]) -> Floats:

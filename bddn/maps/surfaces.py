@@ -6,18 +6,15 @@ index is below 10,242 is drawn at its own place; the others are left out of the 
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, fsaverage5
 from bddn.errors import DataError
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
-
-_SIDE = {"lh": "left", "rh": "right"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,23 +64,14 @@ def surface(hemi: str) -> Surface:
     """
     if hemi not in HEMISPHERES:
         raise DataError("hemi", expected="'lh' or 'rh'", got=repr(hemi), fix="Name one of the two hemispheres.")
-    import nibabel
-    from nilearn.datasets import fetch_surf_fsaverage
-
-    files: Any = fetch_surf_fsaverage("fsaverage5")
-
-    def load(kind: str) -> Any:
-        image: Any = nibabel.load(files[f"{kind}_{_SIDE[hemi]}"])
-        return image.agg_data()
-
-    flat, flat_faces = load("flat")
-    inflated, faces = load("infl")
+    flat, flat_faces = fsaverage5("flat", hemi)
+    inflated, faces = fsaverage5("infl", hemi)
     made = Surface(
         flat=np.array(flat[:, :2], dtype=np.float64),
         flat_faces=np.array(flat_faces, dtype=np.int64),
         inflated=np.array(inflated, dtype=np.float64),
         faces=np.array(faces, dtype=np.int64),
-        sulc=np.array(load("sulc"), dtype=np.float64),
+        sulc=np.array(fsaverage5("sulc", hemi), dtype=np.float64),
     )
     for array in (made.flat, made.flat_faces, made.inflated, made.faces, made.sulc):
         array.flags.writeable = False

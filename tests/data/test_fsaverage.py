@@ -5,14 +5,15 @@ from typing import Any
 import nibabel
 import numpy as np
 import numpy.typing as npt
+import pytest
 from nilearn.datasets import fetch_surf_fsaverage
 
-from bddn.data.fsaverage import N_VERTICES, _subdivide, positions_mm, sphere
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, _subdivide, fsaverage5, positions_mm, sphere
 
 N_FACES_4, N_VERTICES_4 = 5_120, 2_562
 
 
-def fsaverage5(part: str = "sphere_left") -> tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]:
+def nilearns(part: str = "sphere_left") -> tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]:
     mesh: Any = nibabel.load(fetch_surf_fsaverage("fsaverage5")[part])
     vertices, faces = mesh.agg_data()
     return vertices, faces
@@ -44,11 +45,11 @@ def test_every_edge_has_two_faces_that_run_along_it_in_opposite_directions() -> 
 
 
 def test_the_vertices_of_fsaverage5_come_first() -> None:
-    np.testing.assert_allclose(sphere()[0][:10_242], fsaverage5()[0], atol=0.01)
+    np.testing.assert_allclose(sphere()[0][:10_242], nilearns()[0], atol=0.01)
 
 
 def test_splitting_fsaverage4_gives_the_fsaverage5_that_freesurfer_numbered() -> None:
-    vertices, faces = fsaverage5()
+    vertices, faces = nilearns()
     unit = vertices / np.linalg.norm(vertices, axis=1, keepdims=True)
     made, made_faces = _subdivide(unit[:N_VERTICES_4], coarser(faces, N_FACES_4))
     np.testing.assert_allclose(100 * made, vertices, atol=0.01)
@@ -56,7 +57,7 @@ def test_splitting_fsaverage4_gives_the_fsaverage5_that_freesurfer_numbered() ->
 
 
 def test_both_hemispheres_have_the_same_sphere() -> None:
-    assert np.array_equal(fsaverage5("sphere_left")[0], fsaverage5("sphere_right")[0])
+    assert np.array_equal(nilearns("sphere_left")[0], nilearns("sphere_right")[0])
 
 
 def test_rows_follow_the_vertices_asked_for() -> None:
@@ -77,3 +78,11 @@ def test_asking_for_positions_does_not_move_the_sphere() -> None:
     before = sphere()[0].copy()
     positions_mm(np.full(N_VERTICES, "rh"), np.arange(N_VERTICES))
     assert np.array_equal(sphere()[0], before)
+
+
+@pytest.mark.parametrize("hemi", HEMISPHERES)
+@pytest.mark.parametrize("kind", ["sphere", "pial", "infl", "flat"])
+def test_surfaces_are_those_that_nilearn_hands_out(kind: str, hemi: str) -> None:
+    part = f"{kind}_{'left' if hemi == 'lh' else 'right'}"
+    for mine, theirs in zip(fsaverage5(kind, hemi), nilearns(part), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
