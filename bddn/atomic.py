@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,21 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder aside, then put it in `path`'s place in one step: it appears whole or not at all.
+
+    `path` must not exist or be empty. That its parent can be written to is known before any work is done.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        aside = Path(folder) / "new"
+        aside.mkdir()
+        yield aside
+        aside.rename(path)
+    fsync_path(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

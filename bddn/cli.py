@@ -27,18 +27,19 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            try:
-                command(*args, **kwargs)
-            except OSError as error:
-                raise BddnError(
-                    error.filename or "files",
-                    expected="to be able to read and write",
-                    got=error.strerror or str(error),
-                    fix="Check the path, its permissions and the free space; what was committed is kept.",
-                ) from error
+            return command(*args, **kwargs)
         except BddnError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from None
+            message = str(error)
+        except OSError as error:
+            failed = BddnError(
+                error.filename or "files",
+                expected="to be able to read and write",
+                got=error.strerror or str(error),
+                fix="Check the path, its permissions and the free space; what was committed is kept.",
+            )
+            message = str(failed)
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(2)
 
     return run
 
@@ -90,7 +91,7 @@ def extract(
     if weights is not None:
         cache_spec = cache_spec.model_copy(update={"weights": WeightsSpec(folder=weights)})
     done = run(cache_spec, open_dataset(data), out)
-    what = "sealed" if done.n_computed else "sealed before, re-used"
+    what = "sealed before, re-used" if done.reused else "sealed"
     typer.echo(f"cache: {out}, {done.n_images} images, {done.n_shards} shards, {what}, digest {done.digest[:16]}")
 
 

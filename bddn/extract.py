@@ -27,12 +27,14 @@ DECODERS = 2  # threads that decode and prepare images ahead of the backbone
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract` did: the digest of the sealed store, and how many of its shards had to be computed."""
+    """What `extract` did: the digest of the sealed store, how many of its shards had to be computed, and whether it had
+    been sealed before."""
 
     digest: str
     n_images: int
     n_shards: int
     n_computed: int
+    reused: bool
 
 
 def extract(spec: CacheSpec, dataset: Dataset, out: Path) -> Extraction:
@@ -66,21 +68,18 @@ def extract(spec: CacheSpec, dataset: Dataset, out: Path) -> Extraction:
         "backbone": backbone.identity,
     }
     writer = Writer(out, layout, list(stimuli.ids), identity)
-    pending = writer.pending()
+    reused, pending = writer.sealed, writer.pending()
     n_pending = sum(stop - start for start, stop in (layout.shards[k] for k in pending))
     with progress("extract", n_pending, "images") as advance:
         for shard in pending:
-            arrays = {
-                path: np.empty((stop - start, *shape), spec.precision)
-                for start, stop in [layout.shards[shard]]
-                for path, shape in layout.arrays().items()
-            }
-            for at, ids, tokens in _run(backbone, stimuli, *layout.shards[shard], spec.batch_size):
-                _fill(arrays, at, ids, tokens.resized(spec.grid), layout)
+            start, stop = layout.shards[shard]
+            arrays = {path: np.empty((stop - start, *shape), spec.precision) for path, shape in layout.arrays().items()}
+            for at, ids, tokens in _run(backbone, stimuli, start, stop, spec.batch_size):
+                _fill(arrays, at, ids, tokens, layout)
                 advance(len(ids))
             writer.write(shard, arrays)
-    store_digest = writer.seal() if pending or not writer.sealed else writer.digest()
-    return Extraction(store_digest, len(stimuli), len(layout.shards), len(pending))
+    store_digest = writer.digest() if reused else writer.seal()
+    return Extraction(store_digest, len(stimuli), len(layout.shards), len(pending), reused)
 
 
 def _check_images(stimuli: Stimuli, decode: bool) -> list[str]:
@@ -147,7 +146,7 @@ def _run(
 def _fill(arrays: dict[str, np.ndarray], at: int, ids: tuple[str, ...], tokens: Tokens, layout: Layout) -> None:
     rows = slice(at, at + len(ids))
     for layer in layout.layers:
-        found = tokens[layer.name]
+        found = tokens[layer.name].resized(layout.grid)
         assert found.global_ is not None, f"{layer.name} has no global token"
         for path, values in (
             (f"local/{layer.name}", found.local_.permute(0, 2, 3, 1)),

@@ -41,22 +41,22 @@ def plant(spec: PlantSpec, out: Path) -> dict[str, Any]:
     about = _existing(spec, out)
     if about is not None:
         return about
-    subject = out / SUBJECT
-    pixels = _draw(spec, subject)
-    torch.manual_seed(spec.seed)
-    write_small_clip(out / BACKBONE, pixels[:N_SAMPLE], spec.seed, spec.n_layers, spec.width, spec.patch)
-    local, global_ = _tokens(spec, out / BACKBONE, pixels)
-    truth = true_maps(spec)
-    write_subject(subject, true_responses(local, global_, truth, spec), truth)
-    (out / TRUTH).parent.mkdir(exist_ok=True)
-    atomic.replace_file(out / TRUTH, lambda aside: truth.drop(columns="upward").to_parquet(aside))
-    about = {
-        "spec": spec.to_dict(),
-        "n_voxels": len(truth),
-        "mean_ceiling": float(truth["ceiling"].mean()),
-        "layer_correlation": {"local": layer_correlation(local), "global": layer_correlation(global_)},
-    }
-    atomic.write_json(out / ABOUT, about)  # last: its presence says that the rest is whole
+    with atomic.new_folder(out) as aside:
+        subject = aside / SUBJECT
+        pixels = _draw(spec, subject)
+        write_small_clip(aside / BACKBONE, pixels[:N_SAMPLE], spec.seed, spec.n_layers, spec.width, spec.patch)
+        local, global_ = _tokens(spec, aside / BACKBONE, pixels)
+        truth = true_maps(spec)
+        write_subject(subject, true_responses(local, global_, truth, spec), truth)
+        (aside / TRUTH).parent.mkdir()
+        truth.drop(columns="upward").to_parquet(aside / TRUTH)
+        about = {
+            "spec": spec.to_dict(),
+            "n_voxels": len(truth),
+            "mean_ceiling": float(truth["ceiling"].mean()),
+            "layer_correlation": {"local": layer_correlation(local), "global": layer_correlation(global_)},
+        }
+        atomic.write_json(aside / ABOUT, about)
     return about
 
 

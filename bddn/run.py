@@ -8,7 +8,6 @@ for planted data, how close it came. It appears whole or not at all.
 import hashlib
 import json
 import platform
-import tempfile
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -85,10 +84,8 @@ def fit_run(cache: Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Ru
     ids = dataset.stimuli.ids
     split = split_by_id(ids, spec.split, spec.seed)
     channels = {layer.name: layer.channels for layer in layers}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:  # before the long work
-        aside = Path(folder) / "run"
-        aside.mkdir()
+    truth = dataset.truth()
+    with atomic.new_folder(out) as aside:
         features = load(store, layers, ids)
         model = new_encoder(torch.from_numpy(coords_mm), channels, store.grid, spec)
         fitted = fit(model, features, torch.from_numpy(responses), _rows(split, ids), spec)
@@ -109,11 +106,8 @@ def fit_run(cache: Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Ru
         atomic.replace_file(
             aside / "encoder.safetensors", lambda path: checkpoint.save(fitted.model, channels, spec, path)
         )
-        truth = dataset.truth()
         if truth is not None:
             atomic.write_json(aside / "truth.json", compare_with_truth(table, truth))
-        aside.rename(out)
-    atomic.fsync_path(out.parent)
     return read_run(out), True
 
 

@@ -28,6 +28,11 @@ class LayerTokens:
         assert self.global_ is None or self.global_.shape == (b, c), "global token must be (B, C)"
         assert self.register is None or self.register.shape[::2] == (b, c), "register tokens must be (B, R, C)"
 
+    def resized(self, grid: tuple[int, int]) -> "LayerTokens":
+        """Local tokens resized to `grid` (rows, columns): bilinear, pixel centres, no antialias (code recipe)."""
+        local = F.interpolate(self.local_, size=grid, mode="bilinear", align_corners=False)
+        return LayerTokens(local, self.global_, self.register)
+
 
 @dataclass(frozen=True)
 class Tokens(Mapping[str, LayerTokens]):
@@ -46,14 +51,3 @@ class Tokens(Mapping[str, LayerTokens]):
 
     def __len__(self) -> int:
         return len(self.layers)
-
-    def resized(self, grid: tuple[int, int]) -> "Tokens":
-        """Local tokens resized to `grid` (rows, columns): bilinear, pixel centres, no antialias (code recipe)."""
-        return Tokens(
-            {
-                name: LayerTokens(
-                    F.interpolate(t.local_, size=grid, mode="bilinear", align_corners=False), t.global_, t.register
-                )
-                for name, t in self.layers.items()
-            }
-        )

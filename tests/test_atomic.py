@@ -94,3 +94,29 @@ def test_numbers_that_json_has_not_are_refused_and_write_nothing(tmp_path: Path,
     with pytest.raises(ValueError, match="JSON"):
         atomic.write_json(tmp_path / "value.json", {"score": value})
     assert listing(tmp_path) == []
+
+
+def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
+    with atomic.new_folder(tmp_path / "deep/run") as aside:
+        (aside / "table.csv").write_text("a")
+        assert not (tmp_path / "deep/run").exists()
+    assert [p.name for p in (tmp_path / "deep").rglob("*")] == ["run", "table.csv"]
+
+
+def test_a_new_folder_that_failed_does_not_appear(tmp_path: Path) -> None:
+    def fill_half() -> None:
+        with atomic.new_folder(tmp_path / "run") as aside:
+            (aside / "table.csv").write_text("a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_never_replaces_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/mine.txt").write_text("mine")
+    with pytest.raises(OSError, match="not empty"), atomic.new_folder(tmp_path / "run") as aside:
+        (aside / "table.csv").write_text("a")
+    assert [p.name for p in tmp_path.rglob("*")] == ["run", "mine.txt"]

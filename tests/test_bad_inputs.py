@@ -124,6 +124,10 @@ def _nothing() -> None:
     pass
 
 
+def _stop(_: PlantSpec) -> None:
+    raise OSError(28, "No space left on device")
+
+
 CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     # name: (how to spoil it, command, words of the message)
     "dataset without a kind": (_nothing, FIT.replace("planted:brain", "brain"), ["dataset 'brain'", "KIND:PATH"]),
@@ -260,3 +264,12 @@ def test_an_interrupted_extraction_is_no_cache(here: Path) -> None:
     assert _run(EXTRACT)[0] == 0
     old, new = (json.loads(Path(f"{c}.zarr/manifest/seal.json").read_text())["digest"] for c in ("cache", "new"))
     assert old == new
+
+
+def test_planting_that_was_interrupted_can_be_started_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "plant half --images 30 --radius 0.12 --layers 2"
+    with monkeypatch.context() as patch:
+        patch.setattr("bddn.plant.true_maps", _stop)
+        assert _run(command)[0] == 2
+    assert not [p for p in here.iterdir() if "half" in p.name]
+    assert _run(command)[0] == 0

@@ -56,8 +56,9 @@ class Planted(Algonauts):
     def truth(self) -> pd.DataFrame | None:
         """True `depth`, `x`, `y`, `scale`, `ceiling` in the order of `voxels()`."""
         keys = ["hemi", "vertex"]
-        table = self.voxels()[keys].merge(pd.read_parquet(self._truth), on=keys, how="left")
-        lacking = int(table["depth"].isna().sum()) + len(table) - len(self.voxels())
+        voxels = self.voxels()[keys]
+        table = voxels.merge(pd.read_parquet(self._truth), on=keys, how="left")
+        lacking = int(table["depth"].isna().sum()) + len(table) - len(voxels)
         if lacking:
             raise DataError(
                 self._truth,

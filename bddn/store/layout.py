@@ -70,7 +70,7 @@ class Layout:
 def create_arrays(root: Path, layout: Layout, ids: list[str], attributes: dict[str, Any]) -> None:
     """Write the metadata of an empty store, and its stimulus ids.
 
-    Chunks carry a checksum, and a chunk of zeros is written like any other: zarr must never have to guess.
+    Every chunk will carry a checksum.
     """
     group = zarr.create_group(root, attributes=attributes)
     with warnings.catch_warnings():
@@ -90,5 +90,4 @@ def create_arrays(root: Path, layout: Layout, ids: list[str], attributes: dict[s
             compressors=[Crc32cCodec()],
             fill_value=float("nan"),
             dimension_names=("stimulus", *(("row", "column") if len(shape) == 3 else ()), channels),
-            config={"write_empty_chunks": True},
         )

@@ -42,10 +42,10 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.header: dict[str, Any] = manifest.read_header(root)
-        if not manifest.is_sealed(root):
-            raise manifest.unsealed(root, len(_layout(root, self.header).shards))
-        seal = manifest.read_seal(root)
+        seal = manifest.read_seal(root) if manifest.is_sealed(root) else None
         self.layout = _layout(root, self.header)
+        if seal is None:
+            raise manifest.unsealed(root, len(self.layout.shards))
         manifest.verify(root, seal["files"])
         self.digest: str = seal["digest"]
         self.layers, self.grid = self.layout.layers, self.layout.grid

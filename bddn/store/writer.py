@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from bddn.atomic import fsync_path, write_json
+from bddn.atomic import fsync_path, new_folder, write_json
 from bddn.errors import MismatchError, StoreError
 from bddn.spec import digest
 from bddn.store import manifest
@@ -55,14 +55,9 @@ class Writer:
         self.sealed = manifest.is_sealed(root)
 
     def _create(self) -> None:
-        """Make the empty store aside and put it in place in one step, so that there is never a half-made one."""
-        self.root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.root.parent, prefix=f".{self.root.name}-") as folder:
-            aside = Path(folder) / "store"
+        with new_folder(self.root) as aside:
             create_arrays(aside, self.layout, self.ids, {"bddn": self.header})
             write_json(manifest.header_path(aside), self.header)
-            aside.rename(self.root)
-        fsync_path(self.root.parent)
 
     def _check_same(self) -> None:
         differ = manifest.differences(manifest.read_header(self.root), self.header)
@@ -110,6 +105,7 @@ class Writer:
             assert rows.dtype == self.layout.precision, f"{path}: {rows.dtype}"
             array = group[path]
             assert isinstance(array, zarr.Array)
+            # A chunk of nothing but fill values is written like any other: zarr must never have to guess.
             array.with_config({"write_empty_chunks": True})[start:stop] = rows
             name = self.layout.shard_file(path, shard)
             fsync_path(self.root / name)
