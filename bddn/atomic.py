@@ -18,25 +18,44 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in `path`'s place in one step.
-
-    A reader sees the old file or the new one, never a half. The temporary file keeps `path`'s suffix,
-    since some writers choose their format by it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(fd)
-    aside = Path(name)
-    try:
-        write(aside)
-        aside.chmod(0o666 & ~_umask())
-        fsync_path(aside)
-        aside.replace(path)
+def make_folder(path: Path) -> None:
+    """Make a folder and its missing parents, and flush the entry of each that is new."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
         fsync_path(path.parent)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            aside.unlink()
+
+
+def replace_file(path: Path, write: Callable[[Path], object], aside: Path | None = None) -> None:
+    """Let `write` fill a temporary file, then put it in `path`'s place in one step.
+
+    A reader sees the old file or the new one, never a half. The temporary file lies in the folder `aside` (by default
+    beside `path`) on the same file system, and keeps `path`'s suffix, since some writers choose their format by it.
+    """
+    _fill_aside(path, write, lambda temporary: temporary.replace(path), aside)
+
+
+def create_file(path: Path, data: bytes, aside: Path | None = None) -> bool:
+    """Make a new file, whole or not at all. False where there is one already, which is left as it is.
+
+    Where the file system has no hard links, two that create at once may both be told True.
+    """
+
+    def link(temporary: Path) -> None:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            if path.exists():
+                raise FileExistsError(path) from None
+            temporary.replace(path)
+
+    try:
+        _fill_aside(path, lambda temporary: temporary.write_bytes(data), link, aside)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -64,7 +83,29 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def _fill_aside(
+    path: Path, write: Callable[[Path], object], publish: Callable[[Path], object], aside: Path | None
+) -> None:
+    for folder in (path.parent, aside or path.parent):
+        make_folder(folder)
+    fd, name = tempfile.mkstemp(dir=aside or path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(fd)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o666 & ~UMASK)
+        fsync_path(temporary)
+        publish(temporary)
+        fsync_path(path.parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+UMASK = _umask()  # read once: reading it means setting it, for all threads

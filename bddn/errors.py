@@ -1,5 +1,7 @@
 """Errors that a user can act on: each says where, what was expected, what was found, and what to do next."""
 
+from typing import Any
+
 
 class BddnError(Exception):
     """A problem with the user's input or files. The command line prints it and exits with code 2.
@@ -17,6 +19,13 @@ class BddnError(Exception):
     def __init__(self, place: object, *, expected: str, got: str, fix: str) -> None:
         self.place, self.expected, self.got, self.fix = str(place), expected, got, fix
         super().__init__(f"{place}: expected {expected}; got {got}. {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.place, self.expected, self.got, self.fix)  # as workers send it
+
+
+def _again(kind: type[BddnError], place: str, expected: str, got: str, fix: str) -> BddnError:
+    return kind(place, expected=expected, got=got, fix=fix)
 
 
 class SpecError(BddnError):
@@ -53,3 +62,7 @@ class FitError(BddnError):
 
 class RunError(BddnError):
     """A run folder is missing, incomplete or would be overwritten."""
+
+
+class ClusterError(BddnError):
+    """A dask cluster cannot be reached, lacks the devices asked for, or its workers die."""

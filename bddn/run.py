@@ -24,8 +24,8 @@ from bddn.data import Dataset
 from bddn.data.splits import Split, split_by_id
 from bddn.encoder import checkpoint
 from bddn.encoder.fit import Fitted, Rows, fit, new_encoder
-from bddn.encoder.parallel import n_threads
 from bddn.errors import RunError
+from bddn.parallel import n_threads
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import roi_scores
@@ -50,13 +50,13 @@ class Run:
     truth: dict[str, float | None] | None
 
 
-def fit_run(cache: Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Run, bool]:
+def fit_run(cache: str | Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Run, bool]:
     """Fit and write a run folder; one that is there already for the same cache, data and spec is left as it is.
 
     Parameters
     ----------
-    cache : Path
-        A sealed store; every byte is checked.
+    cache : str or Path
+        A sealed store, by folder or URL; every byte that is read is checked.
     dataset : Dataset
     out : Path
         The run folder: new, empty, or this very run.
@@ -91,7 +91,7 @@ def fit_run(cache: Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Ru
         fitted = fit(model, features, torch.from_numpy(responses), _rows(split, ids), spec)
         table = _voxel_table(voxels, fitted, tuple(channels))
         metrics = {
-            "title": f"{dataset.name} through {cache.stem}",
+            "title": f"{dataset.name} through {store.name}",
             **_metrics(table, fitted),
             "seed": spec.seed,
             "cache_digest": store.digest,
@@ -153,7 +153,7 @@ def _identity(
         "format": FORMAT,
         "layers": [layer.name for layer in layers],
         "fit": spec.to_dict(),
-        "cache": {"digest": store.digest, "spec": store.header["spec"], "backbone": store.header["backbone"]},
+        "cache": {"digest": store.digest, **{key: store.header[key] for key in ("spec", "backbone", "made_with")}},
         "data": {
             "n_images": len(responses),
             "n_voxels": len(voxels),

@@ -12,6 +12,7 @@ from bddn.errors import SpecError
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -147,8 +148,9 @@ class CacheSpec(Spec):
     """Rows and columns to which local tokens are resized (bilinear) before they are stored."""
     global_token: Literal["cls", "mean"] = "cls"
     """The global token of a layer: its CLS token, or the mean of its local tokens before resizing."""
-    precision: Literal["float16", "float32"] = "float16"
-    """Number format of the stored tokens."""
+    precision: Annotated[str, Field(pattern=PRECISION)] = "float16"
+    """Number format of the stored tokens: float16, bfloat16, float32, bitround:K (float16 of which K bits of the
+    mantissa are kept, compressed), or int8 (with a scale per channel and shard)."""
     batch_size: Positive = 32
     """Images in one forward pass; changes speed and memory only."""
     chunk_images: Positive = 16

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bddn"
 ORDER = (
-    {"errors", "atomic", "progress"},
+    {"errors", "atomic", "parallel", "progress"},
     {"spec", "tokens"},
     {"data", "backbones", "store"},
     {"extract", "plant", "stream"},
@@ -28,6 +28,9 @@ KNOWN_BY = {
     "nibabel": {"data", "maps"},
     "nilearn": {"data", "maps"},
     "matplotlib": {"maps"},
+    "dask": {"extract"},
+    "distributed": {"extract"},
+    "fsspec": {"store"},
     "typer": {"cli"},
 }
 

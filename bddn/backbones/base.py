@@ -29,13 +29,17 @@ class Backbone(Protocol):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the features besides the spec: class, hash of the weights, versions of the libraries."""
+        """What decides the features besides the spec: class, hash of the weights, and under `made_with` what changes
+        their last bits only: device and versions of the libraries."""
 
     def preprocess(self, image: "Image") -> Tensor:
         """An RGB image to float32 pixels (3, H, W)."""
 
     def __call__(self, pixels: Tensor) -> Tokens:
-        """Pixels (B, 3, H, W) to the tokens of every layer, float32, without gradient."""
+        """Pixels (B, 3, H, W) to the tokens of every layer, float32, without gradient, on the backbone's device.
+
+        It may be called from several threads at once.
+        """
 
 
 def squash(image: "Image", size: int) -> Tensor:

@@ -38,8 +38,8 @@ def load_spec(name: str) -> CacheSpec:
     return CacheSpec.from_yaml(path.read_bytes(), str(path))
 
 
-def open_backbone(spec: CacheSpec) -> Backbone:
-    """Load the backbone that a spec names."""
+def open_backbone(spec: CacheSpec, device: str = "cpu") -> Backbone:
+    """Load the backbone that a spec names onto a device."""
     from bddn.backbones.vit import ClipVision
 
-    return ClipVision(spec)
+    return ClipVision(spec, device)

@@ -35,6 +35,8 @@ class ClipVision:
     ----------
     spec : CacheSpec
         Which weights, image size, preprocessing and layers.
+    device : str
+        Where it runs: 'cpu' or 'cuda'.
 
     Raises
     ------
@@ -44,7 +46,7 @@ class ClipVision:
         Where the spec asks for something that this model cannot do.
     """
 
-    def __init__(self, spec: CacheSpec) -> None:
+    def __init__(self, spec: CacheSpec, device: str = "cpu") -> None:
         from transformers import CLIPVisionModel
         from transformers.utils import logging
 
@@ -70,8 +72,10 @@ class ClipVision:
             "weights_sha256": weights_sha256(self._model.state_dict()),
             "config": {name: getattr(config, name) for name in CONFIG_FIELDS},
             "processor": None if self._native is None else self._native.to_dict(),
-            "libraries": {name: version(name) for name in ("torch", "transformers", "pillow")},
+            "made_with": {"device": device, **{name: version(name) for name in ("torch", "transformers", "pillow")}},
         }
+        self._device = device
+        self._model.to(device)
 
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`."""
@@ -91,7 +95,7 @@ class ClipVision:
         """See `Backbone.__call__`."""
         with torch.inference_mode():
             states = self._model(
-                pixels, output_hidden_states=True, interpolate_pos_encoding=self._interpolate
+                pixels.to(self._device), output_hidden_states=True, interpolate_pos_encoding=self._interpolate
             ).hidden_states[1:]  # the first is the input of block 0
         return Tokens({name: self._layer(state) for name, state in zip(self.layers, states, strict=True)})
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+PNG_END = b"IEND\xaeB`\x82"
 MAX_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
 
 
@@ -29,21 +31,28 @@ class Stimuli:
         return len(self.ids)
 
     def image(self, i: int) -> "Image":
-        """Decode image `i` as RGB.
+        """Decode image `i` as RGB, as its pixels are stored (an EXIF rotation is not applied). Errors as of `read`."""
+        return self.read(i)[0]
+
+    def sha256(self, i: int) -> str:
+        """Identity of image `i`: the hash of its file's bytes."""
+        return hashlib.sha256(self._bytes(i)).hexdigest()
+
+    def read(self, i: int) -> tuple["Image", str]:
+        """Decode image `i` as RGB, with the hash of the bytes that were decoded.
 
         Raises
         ------
         DataError
-            Where the file is missing, truncated or no image.
+            Where the file is missing, no regular file, truncated or no image.
         """
         from PIL import Image
 
-        path = self.paths[i]
+        data = self._bytes(i)
         try:
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-                return image.convert("RGB")
+            with Image.open(BytesIO(data)) as image:
+                _check_whole(image, data)
+                return image.convert("RGB"), hashlib.sha256(data).hexdigest()
         except (
             OSError,
             SyntaxError,
@@ -51,24 +60,40 @@ class Stimuli:
             Image.DecompressionBombError,
             Image.DecompressionBombWarning,
         ) as error:
-            raise DataError(
-                path,
-                expected="a whole image",
-                got=f"{type(error).__name__}: {error}",
-                fix=f"Restore the file of stimulus '{self.ids[i]}' from the original download.",
-            ) from error
+            raise self._error(i, error) from error
 
-    def sha256(self, i: int) -> str:
-        """Identity of image `i`: the hash of its file's bytes."""
+    def _bytes(self, i: int) -> bytes:
+        path = self.paths[i]
         try:
-            return hashlib.sha256(self.paths[i].read_bytes()).hexdigest()
+            if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
+                raise OSError("no regular file")
+            return path.read_bytes()
         except OSError as error:
-            raise DataError(
-                self.paths[i],
-                expected="a readable image file",
-                got=str(error),
-                fix=f"Restore the file of stimulus '{self.ids[i]}'.",
-            ) from error
+            raise self._error(i, error) from error
+
+    def _error(self, i: int, error: Exception) -> DataError:
+        return DataError(
+            self.paths[i],
+            expected="a whole image",
+            got=f"{type(error).__name__}: {error}",
+            fix=f"Restore the file of stimulus '{self.ids[i]}' from the original download.",
+        )
+
+
+def _check_whole(image: "Image", data: bytes) -> None:
+    """Refuse what Pillow lets pass, or would let pass where another library has asked it to."""
+    from PIL import Image, ImageFile
+
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        raise ValueError(f"{frames} frames, an animation")
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {image.mode}: more than 8 bits per channel, which Pillow would cut off")
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ValueError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, with which damage is not seen")
+    if image.format == "PNG" and PNG_END not in data:
+        raise ValueError("a PNG file without its end")
 
 
 class Dataset(Protocol):

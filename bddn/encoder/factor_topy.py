@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bddn.encoder import readout
-from bddn.encoder.parallel import each, n_parts
 from bddn.encoder.position import PositionCode
 from bddn.encoder.selectors import Selection, Selectors
+from bddn.parallel import each, n_parts
 from bddn.spec import FitSpec
 from bddn.stream.loader import Features
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.parallel import single_threaded_kernels
 from bddn.encoder.selectors import Selection
 from bddn.errors import FitError
+from bddn.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import FitSpec
 from bddn.stats.scores import r2_score

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bddn.encoder.parallel import each
 from bddn.encoder.selectors import Selection
+from bddn.parallel import each
 
 CHUNK_FLOATS = 1 << 18  # a cell's P stays in the processor's cache
 MIN_CHUNK = 64

@@ -1,21 +1,25 @@
-"""How a feature cache lies on disk: names, shapes, chunks and shards. See README.md beside this file."""
+"""How a feature cache lies on disk: names, shapes, chunks, shards and codecs. See README.md beside this file."""
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from bddn.errors import SpecError
+from bddn.store.precision import Precision, Rows, precision
 
-FORMAT = 1
+FORMAT = 2
 KINDS = ("local", "global")
 IDS = "stimulus"
-MANIFEST = "manifest"
+IMAGES = "image_sha256"
+SCALE = "scale"
 LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 
 
@@ -29,12 +33,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layout:
-    """Shapes of every array of a store."""
+    """Shapes of every array of a store. All arrays of tokens are cut into shards at the same rows."""
 
     n_images: int
     layers: tuple[Layer, ...]
     grid: tuple[int, int]
-    precision: str
+    precision: Precision
     chunk_images: int
     shard_images: int
 
@@ -48,9 +52,22 @@ class Layout:
                     fix="Rename the layer.",
                 )
 
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> "Layout":
+        """The layout that a header describes."""
+        spec = header["spec"]
+        return cls(
+            n_images=header["n_images"],
+            layers=tuple(Layer(layer["name"], layer["channels"]) for layer in header["layers"]),
+            grid=tuple(spec["grid"]),
+            precision=precision(spec["precision"]),
+            chunk_images=spec["chunk_images"],
+            shard_images=spec["shard_images"],
+        )
+
     @property
     def shards(self) -> list[tuple[int, int]]:
-        """Row ranges of the shards; all arrays are cut at the same rows."""
+        """Row ranges of the shards."""
         starts = range(0, self.n_images, self.shard_images)
         return [(a, min(a + self.shard_images, self.n_images)) for a in starts]
 
@@ -62,32 +79,124 @@ class Layout:
             for layer in self.layers
         }
 
-    def shard_file(self, array: str, shard: int) -> str:
-        """Path of one shard of an array, relative to the store."""
-        return "/".join([array, "c", str(shard), *("0" for _ in self.arrays()[array])])
+    def shard_files(self, shard: int) -> list[str]:
+        """Names of all files that hold the rows of a shard."""
+        tokens = [_chunk_file(array, shard, 1 + len(shape)) for array, shape in self.arrays().items()]
+        scales = [_chunk_file(f"{SCALE}/{array}", shard, 2) for array in self.arrays() if self.precision.scaled]
+        return tokens + scales
+
+    def image_bytes(self) -> int:
+        """Bytes of the tokens of one image, before any compression."""
+        size = np.dtype(self.precision.stored).itemsize
+        return size * sum(int(np.prod(shape)) for shape in self.arrays().values())
+
+    def disk_bytes(self) -> int:
+        """Bytes of the whole store, manifest aside; for a compressed precision an estimate."""
+        chunks = -(-self.n_images // self.chunk_images) * len(self.arrays()) * 20  # checksum and place in the index
+        return round(self.n_images * self.image_bytes() * self.precision.ratio) + chunks
 
 
-def create_arrays(root: Path, layout: Layout, ids: list[str], attributes: dict[str, Any]) -> None:
-    """Write the metadata of an empty store, and its stimulus ids.
+def empty_files(layout: Layout, ids: list[str], images: list[str], header: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a store without tokens: Zarr's metadata, the stimulus ids and the hashes of the images.
 
-    Every chunk will carry a checksum.
+    Parameters
+    ----------
+    ids : list of str
+        Stimulus ids, in the order of the rows.
+    images : list of str
+        SHA-256 of every image's file, hexadecimal.
+    header : dict
+        Repeated as the attribute `bddn` of the group.
     """
-    group = zarr.create_group(root, attributes=attributes)
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files), attributes={"bddn": header})
+    n, dimensions = layout.n_images, ("stimulus",)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
-        stimulus = group.create_array(IDS, shape=(layout.n_images,), dtype=str, dimension_names=("stimulus",))
+        stimulus = group.create_array(
+            IDS, shape=(n,), dtype=str, dimension_names=dimensions, chunk_key_encoding=_KEYS, config=_WRITE_ALL
+        )
     stimulus[:] = np.array(ids, dtype=object)
-    for kind in KINDS:
+    hashes = group.create_array(
+        IMAGES,
+        shape=(n, 32),
+        dtype="uint8",
+        chunks=(n, 32),
+        compressors=[Crc32cCodec()],
+        dimension_names=(*dimensions, "byte"),
+        chunk_key_encoding=_KEYS,
+        config=_WRITE_ALL,
+    )
+    hashes[:] = np.frombuffer(bytes.fromhex("".join(images)), np.uint8).reshape(n, 32)
+    for kind in (*KINDS, *([SCALE, *(f"{SCALE}/{kind}" for kind in KINDS)] if layout.precision.scaled else [])):
         group.create_group(kind)
     for path, shape in layout.arrays().items():
-        channels = f"channel_{shape[-1]}"  # one name, one size: layers may differ in width
-        group.create_array(
-            path,
-            shape=(layout.n_images, *shape),
-            dtype=layout.precision,
-            chunks=(layout.chunk_images, *shape),
-            shards=(layout.shard_images, *shape),
-            compressors=[Crc32cCodec()],
-            fill_value=float("nan"),
-            dimension_names=("stimulus", *(("row", "column") if len(shape) == 3 else ()), channels),
-        )
+        _create(group, layout, path, shape)
+    return {name: bytes(buffer.to_bytes()) for name, buffer in files.items()}
+
+
+def shard_bytes(layout: Layout, shard: int, filled: Mapping[str, Rows]) -> dict[str, bytes]:
+    """Encode the rows of one shard: the files that hold them, by name.
+
+    Parameters
+    ----------
+    shard : int
+    filled : mapping
+        By path ('local/LAYER' or 'global/LAYER'), the rows of the shard as `Precision.fill` gave them.
+    """
+    start, stop = layout.shards[shard]
+    files: dict[str, bytes] = {}
+    for path, shape in layout.arrays().items():
+        rows = filled[path]
+        assert rows.shape == (stop - start, *shape), f"{path}: {rows.shape}"
+        assert rows.dtype == layout.precision.filled, f"{path}: {rows.dtype}"
+        encoded: dict[str, Buffer] = {}
+        array, scales = _create(zarr.create_group(MemoryStore(encoded)), layout, path, shape)
+        stored, scale = layout.precision.finish(rows)
+        array[start:stop] = stored
+        if scales is not None and scale is not None:
+            scales[shard] = scale
+        files |= {name: bytes(data.to_bytes()) for name, data in encoded.items() if not name.endswith("zarr.json")}
+    assert sorted(files) == sorted(layout.shard_files(shard))
+    return files
+
+
+def _create(
+    group: zarr.Group, layout: Layout, path: str, shape: tuple[int, ...]
+) -> tuple[zarr.Array[Any], zarr.Array[Any] | None]:
+    channels = f"channel_{shape[-1]}"  # one name, one size: layers may differ in width
+    kept = layout.precision
+    tokens = group.create_array(
+        path,
+        shape=(layout.n_images, *shape),
+        dtype=kept.stored,
+        chunks=(layout.chunk_images, *shape),
+        shards=(layout.shard_images, *shape),
+        compressors=[*([ZstdCodec(level=1)] if kept.compressed else []), Crc32cCodec()],
+        fill_value=kept.fill_value,
+        dimension_names=("stimulus", *(("row", "column") if len(shape) == 3 else ()), channels),
+        chunk_key_encoding=_KEYS,
+        attributes={"precision": kept.name},
+        config=_WRITE_ALL,
+    )
+    if not kept.scaled:
+        return tokens, None
+    return tokens, group.create_array(
+        f"{SCALE}/{path}",
+        shape=(len(layout.shards), shape[-1]),
+        dtype="float32",
+        chunks=(1, shape[-1]),
+        compressors=[Crc32cCodec()],
+        fill_value=float("nan"),
+        dimension_names=("shard", channels),
+        chunk_key_encoding=_KEYS,
+        config=_WRITE_ALL,
+    )
+
+
+def _chunk_file(array: str, first: int, n_dimensions: int) -> str:
+    return f"{array}/" + ".".join(["c", str(first), *("0" for _ in range(n_dimensions - 1))])
+
+
+_KEYS: Any = {"name": "default", "separator": "."}  # a shard is one file, not a file in three folders
+_WRITE_ALL: Any = {"write_empty_chunks": True}  # zarr must never have to guess whether a chunk was written

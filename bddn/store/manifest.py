@@ -2,67 +2,64 @@
 
 import hashlib
 import json
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bddn.atomic import write_json
-from bddn.errors import CorruptStoreError, IncompleteStoreError, StoreError
+import google_crc32c
+
+from bddn.errors import CorruptStoreError, IncompleteStoreError, SpecError, StoreError
 from bddn.spec import digest
-from bddn.store.layout import FORMAT, MANIFEST
+from bddn.store.files import Files
+from bddn.store.layout import FORMAT, IDS, IMAGES, SCALE, Layout
 
+FOLDER = "manifest"
+HEADER = f"{FOLDER}/header.json"
+SEAL = f"{FOLDER}/seal.json"
 RESTORE = "Restore the cache from a good copy, or delete it and run 'bddn extract' again."
-READ_BYTES = 1 << 24
+MAX_JSON_BYTES = 1 << 27
+
+Record = dict[str, Any]
 
 
-def header_path(root: Path) -> Path:
-    """The file that says what the store is for, written before any tokens."""
-    return root / MANIFEST / "header.json"
-
-
-def record_path(root: Path, shard: int) -> Path:
+def record_name(shard: int) -> str:
     """The record of one shard, present while the store is not sealed."""
-    return root / MANIFEST / f"shard-{shard:06d}.json"
+    return f"{FOLDER}/shard-{shard:06d}.json"
 
 
-def seal_path(root: Path) -> Path:
-    """The file whose presence closes the store."""
-    return root / MANIFEST / "seal.json"
+def encode_json(value: Any) -> bytes:
+    """JSON as it stands in a manifest: the same value gives the same bytes."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def is_sealed(root: Path) -> bool:
+def file_record(data: bytes) -> Record:
+    """Size and checksums of a file: CRC-32C for every reading, SHA-256 for its identity."""
+    return {"bytes": len(data), "crc32c": google_crc32c.value(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def is_sealed(files: Files) -> bool:
     """Whether a seal is there; `read_seal` says whether it is good."""
-    return seal_path(root).is_file()
+    return SEAL in files.sizes(FOLDER)
 
 
-def file_record(path: Path) -> dict[str, Any]:
-    """Size and hash of a file."""
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            sha256.update(block)
-    return {"bytes": path.stat().st_size, "sha256": sha256.hexdigest()}
-
-
-def read_header(root: Path) -> dict[str, Any]:
+def read_header(files: Files) -> dict[str, Any]:
     """The header of a store.
 
     Raises
     ------
     StoreError
-        Where `root` is no store of ours, or of another format.
+        Where there is no store of ours, or one of another format.
     """
-    path = header_path(root)
-    if not path.is_file():
+    header = _read_json(files, HEADER)
+    if header is None:
         raise StoreError(
-            root,
+            files.place,
             expected="a feature cache of bddn",
-            got="no such folder" if not root.exists() else f"no {MANIFEST}/{path.name} in it",
+            got=f"no {HEADER} in it" if files.sizes() else "no such folder",
             fix="Give the path of a cache that 'bddn extract' wrote.",
         )
-    header = _read_json(path)
     if header.get("format") != FORMAT:
         raise StoreError(
-            root,
+            files.place,
             expected=f"store format {FORMAT}",
             got=f"format {header.get('format')!r}",
             fix="Use the version of bddn that wrote it, or extract again.",
@@ -70,89 +67,107 @@ def read_header(root: Path) -> dict[str, Any]:
     return header
 
 
-def read_record(root: Path, shard: int) -> dict[str, Any] | None:
-    """The record of a shard, or None where it has not been committed."""
-    path = record_path(root, shard)
-    return _read_json(path) if path.is_file() else None
-
-
-def metadata_files(root: Path) -> list[str]:
-    """Every file of the store that is neither tokens nor manifest: zarr's metadata and the stimulus ids."""
-    return sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.is_file()
-        and path.relative_to(root).parts[0] != MANIFEST
-        and (path.name == "zarr.json" or path.relative_to(root).parts[0] == "stimulus")
-    )
-
-
-def write_seal(root: Path, header: dict[str, Any], files: dict[str, dict[str, Any]]) -> str:
-    """Close the store: one atomic file with the records of all its files. Returns the store's digest."""
-    body = {"header": header, "files": dict(sorted(files.items()))}
-    store_digest = digest(body)
-    write_json(seal_path(root), {"digest": store_digest, "files": body["files"]})
-    return store_digest
-
-
-def unsealed(root: Path, n_shards: int) -> IncompleteStoreError:
-    """The error of a store that is not sealed, with how far it got."""
-    done = sum(record_path(root, k).is_file() for k in range(n_shards))
-    return IncompleteStoreError(
-        root,
-        expected="a sealed cache",
-        got=f"an unfinished one: {done} of {n_shards} shards are written",
-        fix="Run the same 'bddn extract' again: it goes on where it stopped.",
-    )
-
-
-def read_seal(root: Path) -> dict[str, Any]:
-    """The seal of a sealed store.
+def read_layout(files: Files, header: Mapping[str, Any]) -> Layout:
+    """The layout that the header describes.
 
     Raises
     ------
     CorruptStoreError
-        Where the manifest itself was changed.
+        Where it does not fit together.
     """
-    seal = _read_json(seal_path(root))
-    if digest({"header": read_header(root), "files": seal.get("files")}) != seal.get("digest"):
+    try:
+        layout = Layout.of(header)
+        _ = layout.shards
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise CorruptStoreError(
-            root / MANIFEST, expected="the manifest that was sealed", got="a changed one", fix=RESTORE
+            f"{files.place}/{HEADER}",
+            expected="the header of a cache",
+            got=f"one that does not fit together ({type(error).__name__}: {error})",
+            fix=RESTORE,
+        ) from error
+    return layout
+
+
+def read_record(files: Files, shard: int) -> Record | None:
+    """The record of a shard, or None where it has not been committed."""
+    return _read_json(files, record_name(shard))
+
+
+def read_seal(files: Files, header: Mapping[str, Any]) -> dict[str, Any]:
+    """The seal of a sealed store: `digest`, `files` with their records, and `layers` with what they hold.
+
+    Raises
+    ------
+    IncompleteStoreError
+        Where there is none.
+    CorruptStoreError
+        Where the manifest was changed, or does not name the files that the header asks for.
+    """
+    layout = read_layout(files, header)
+    seal = _read_json(files, SEAL)
+    if seal is None:
+        raise unsealed(files, layout)
+    body = {"header": header, **{key: seal.get(key) for key in ("files", "layers")}}
+    records = body["files"]
+    changed = digest(body) != seal.get("digest")
+    if changed or not isinstance(records, dict) or sorted(records) != expected_files(layout):
+        raise CorruptStoreError(
+            f"{files.place}/{FOLDER}", expected="the manifest that was sealed", got="a changed one", fix=RESTORE
         )
     return seal
 
 
-def differing(root: Path, files: dict[str, dict[str, Any]]) -> list[str]:
-    """In words, every file that is missing or differs from its record in any byte."""
-    bad = []
-    for name, record in files.items():
-        path = root / name
-        if not path.is_file():
-            bad.append(f"{name} is missing")
-        elif path.stat().st_size != record["bytes"]:
-            bad.append(f"{name} has {path.stat().st_size} bytes, not {record['bytes']}")
-        elif file_record(path) != record:
-            bad.append(f"{name} has other bytes")
-    return bad
+def seal_bytes(
+    header: Mapping[str, Any], records: Mapping[str, Record], layers: Mapping[str, Any]
+) -> tuple[str, bytes]:
+    """The digest of a store, and the one file that closes it."""
+    content = {"files": dict(sorted(records.items())), "layers": dict(layers)}
+    store_digest = digest({"header": dict(header), **content})
+    return store_digest, encode_json({"digest": store_digest, **content})
 
 
-def verify(root: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Compare files with their records, byte for byte.
-
-    Raises
-    ------
-    CorruptStoreError
-        Naming the files that are missing or differ.
-    """
-    bad = differing(root, files)
-    if bad:
-        more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
-        raise CorruptStoreError(
-            root, expected=f"the {len(files)} files that were sealed", got="; ".join(bad[:8]) + more, fix=RESTORE
-        )
+def expected_files(layout: Layout) -> list[str]:
+    """Names of all files of a whole store but its manifest, sorted."""
+    scales = [SCALE, *(f"{SCALE}/{name}" for name in ("local", "global", *layout.arrays()))]
+    folders = ["", IDS, IMAGES, "local", "global", *layout.arrays(), *(scales if layout.precision.scaled else [])]
+    metadata = [f"{folder}/zarr.json".lstrip("/") for folder in folders]
+    shards = [name for shard in range(len(layout.shards)) for name in layout.shard_files(shard)]
+    return sorted([*metadata, f"{IDS}/c.0", f"{IMAGES}/c.0.0", *shards])
 
 
-def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+def unsealed(files: Files, layout: Layout) -> IncompleteStoreError:
+    """The error of a store that is not sealed, with how far it got."""
+    there = files.sizes(FOLDER)
+    missing = [rows for k, rows in enumerate(layout.shards) if record_name(k) not in there]
+    n = len(layout.shards)
+    first = f", rows {missing[0][0]} to {missing[0][1] - 1} and on are missing" if missing else ", only the seal is not"
+    return IncompleteStoreError(
+        files.place,
+        expected="a sealed cache",
+        got=f"an unfinished one: {n - len(missing)} of {n} shards are written{first}",
+        fix="Run the same 'bddn extract' again: it goes on where it stopped.",
+    )
+
+
+def wrong_sizes(files: Files, records: Mapping[str, Record]) -> list[str]:
+    """In words, every recorded file that is missing or has another size."""
+    there = files.sizes()
+    return [
+        f"{name} is missing" if name not in there else f"{name} has {there[name]} bytes, not {record['bytes']}"
+        for name, record in records.items()
+        if there.get(name) != record["bytes"]
+    ]
+
+
+def corrupt(files: Files, bad: list[str]) -> CorruptStoreError:
+    """The error that names files that are not what was sealed."""
+    more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
+    return CorruptStoreError(
+        files.place, expected="the files that were sealed", got="; ".join(bad[:8]) + more, fix=RESTORE
+    )
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
     """In words, the fields in which two headers differ."""
     words = []
     for key in sorted(stored.keys() | wanted.keys()):
@@ -164,11 +179,22 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
     return words
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def only_versions(words: Iterable[str]) -> bool:
+    """Whether two headers differ only in what they were made with: device and versions of libraries."""
+    return all(word.startswith("made_with.") for word in words)
+
+
+def _read_json(files: Files, name: str) -> dict[str, Any] | None:
+    place = f"{files.place}/{name}"
+    data = files.read(name, 0, MAX_JSON_BYTES + 1)
+    if data is None:
+        return None
     try:
-        value = json.loads(path.read_bytes())
+        if len(data) > MAX_JSON_BYTES:
+            raise ValueError(f"more than {MAX_JSON_BYTES >> 20} MiB")
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CorruptStoreError(path, expected="JSON", got=str(error), fix=RESTORE) from error
+        raise CorruptStoreError(place, expected="JSON", got=str(error), fix=RESTORE) from error
     if not isinstance(value, dict):
-        raise CorruptStoreError(path, expected="a JSON object", got=type(value).__name__, fix=RESTORE)
+        raise CorruptStoreError(place, expected="a JSON object", got=type(value).__name__, fix=RESTORE)
     return value

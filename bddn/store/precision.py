@@ -1,42 +1,131 @@
-"""Numbers as they are stored."""
+"""How numbers are stored: how many bits of a token are kept, and how they come back."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numcodecs
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from bddn.errors import BackboneError
 
+Rows = npt.NDArray[Any]
+Scale = npt.NDArray[np.float32]
 
-def to_stored(
-    values: npt.NDArray[np.float32], precision: str, array: str, ids: Sequence[str]
-) -> npt.NDArray[np.floating]:
-    """Convert tokens to the store's precision; what does not fit is an error, never an infinity.
+INT8_MAX = 127
 
-    Parameters
+
+@dataclass(frozen=True)
+class Precision:
+    """A number format of stored tokens.
+
+    `float16` and `float32` are stored as they are. `bfloat16` is stored as its 16 bits in a uint16. `bitround:K` is
+    float16 of which K of the 10 bits of the mantissa are kept, which compresses. `int8` is a signed byte, times one
+    float32 scale for each shard and channel.
+
+    Attributes
     ----------
-    values : array of float32, (n, ...)
-        Tokens of the images `ids`.
-    precision : str
-        'float16' or 'float32'.
-    array : str
-        Path of the array, for the error.
-
-    Raises
-    ------
-    BackboneError
-        Naming array, image and largest value where a stored number would not be finite.
+    name : str
+        As in the spec.
+    stored : str
+        Data type of the Zarr array.
+    filled : str
+        Data type of the shard that is being filled, before `finish`.
+    compressed : bool
+        Whether chunks are compressed (Zstandard) before their checksum.
+    scaled : bool
+        Whether there is a scale per shard and channel.
     """
-    with np.errstate(over="ignore"):
-        stored = values.astype(precision)
-    bad = ~np.isfinite(stored).reshape(len(stored), -1).all(axis=1)
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise BackboneError(
-            f"features {array}",
-            expected=f"finite numbers in {precision}",
-            got=f"{int(bad.sum())} of {len(ids)} images that are not, the first '{ids[first]}' "
-            f"with a largest magnitude of {np.abs(values[first]).max():.3g}",
-            fix="Set precision: float32 in the spec; if that fails too, the weights are damaged.",
-        )
-    return stored
+
+    name: str
+    stored: str
+    filled: str
+    keep_bits: int | None = None
+    compressed: bool = False
+    scaled: bool = False
+
+    @property
+    def fill_value(self) -> float | int:
+        """What plain Zarr answers for rows that were never written: NaN where the format has one."""
+        return {"uint16": 0x7FC0, "int8": -128}.get(self.stored, float("nan"))
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of one number in memory, as `decode` gives it."""
+        return 4 if self.scaled else np.dtype(self.stored).itemsize
+
+    @property
+    def ratio(self) -> float:
+        """Stored bytes over bytes in memory: sign, exponent and kept mantissa, of which only the last two compress."""
+        return 1.0 if self.keep_bits is None else (6 + self.keep_bits) / 16
+
+    def fill(self, values: npt.NDArray[np.float32], array: str, ids: Sequence[str]) -> Rows:
+        """Round tokens of the images `ids`; what does not fit is an error, never an infinity.
+
+        Parameters
+        ----------
+        values : array of float32, (n, ...)
+        array : str
+            Path of the array, for the error.
+
+        Returns
+        -------
+        array of `filled`, (n, ...)
+
+        Raises
+        ------
+        BackboneError
+            Naming array, image and largest value where a stored number would not be finite.
+        """
+        with np.errstate(over="ignore"):
+            if self.stored == "uint16":
+                rounded = torch.from_numpy(np.ascontiguousarray(values)).bfloat16()
+                rows, finite = rounded.view(torch.int16).numpy().view(np.uint16), rounded.isfinite().numpy()
+            else:
+                rows = values.astype(self.filled)
+                if self.keep_bits is not None:
+                    rows = numcodecs.BitRound(self.keep_bits).encode(rows).view(rows.dtype).reshape(rows.shape)
+                finite = np.isfinite(rows)
+        bad = ~finite.reshape(len(rows), -1).all(axis=1)
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise BackboneError(
+                f"features {array}",
+                expected=f"finite numbers in {self.name}",
+                got=f"{int(bad.sum())} of {len(ids)} images that are not, the first '{ids[first]}' "
+                f"with a largest magnitude of {np.abs(values[first]).max():.3g}",
+                fix="Set precision: bfloat16 or float32 in the spec; if that fails too, the weights are damaged.",
+            )
+        return rows
+
+    def finish(self, rows: Rows) -> tuple[Rows, Scale | None]:
+        """A filled shard (n, ..., C) as it is stored, and its scale (C,) where there is one."""
+        if not self.scaled:
+            return rows, None
+        largest = np.abs(rows).reshape(-1, rows.shape[-1]).max(axis=0)
+        scale = np.where(largest > 0, largest / INT8_MAX, 1).astype(np.float32)
+        return np.clip(np.rint(rows / scale), -INT8_MAX, INT8_MAX).astype(np.int8), scale
+
+    def decode(self, stored: Rows, scale: Scale | None = None) -> Tensor:
+        """Stored rows (n, ..., C) as float16, bfloat16 or float32; `scale` is (C,), or (n, C) with one per row."""
+        if self.stored == "uint16":
+            return torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16)
+        if scale is not None:
+            each = scale if scale.ndim == 1 else scale.reshape(len(stored), *(1,) * (stored.ndim - 2), -1)
+            return torch.from_numpy(stored * each)
+        return torch.from_numpy(stored)
+
+
+def precision(name: str) -> Precision:
+    """The format that a spec names: float16, bfloat16, float32, bitround:1 to bitround:9, int8."""
+    if name.startswith("bitround:"):
+        return Precision(name, "float16", "float16", keep_bits=int(name.partition(":")[2]), compressed=True)
+    return {
+        "float16": Precision(name, "float16", "float16"),
+        "float32": Precision(name, "float32", "float32"),
+        "bfloat16": Precision(name, "uint16", "uint16"),
+        "int8": Precision(name, "int8", "float32", scaled=True),
+    }[name]

@@ -1,25 +1,39 @@
-"""Open a sealed feature cache, check every byte of it, and read tokens."""
+"""Open a sealed feature cache and read tokens, every byte of them checked against the manifest."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
+from torch import Tensor
 
-from bddn.errors import CorruptStoreError, MismatchError, SpecError
+from bddn.errors import CorruptStoreError, MismatchError
 from bddn.spec import digest
 from bddn.store import manifest
-from bddn.store.layout import IDS, Layer, Layout
+from bddn.store.contents import Contents
+from bddn.store.files import Files, open_files
+from bddn.store.layout import IDS, IMAGES, SCALE, Layer, Layout, empty_files
+from bddn.store.verified import VerifiedStore
 
 
 class Cache:
-    """A sealed store, verified when it is opened.
+    """A sealed store. Its manifest and the sizes of all its files are checked when it is opened, its bytes when they
+    are read.
+
+    Parameters
+    ----------
+    place : str or Path
+        A folder, or a URL that fsspec can open.
 
     Attributes
     ----------
+    name : str
+        The last part of its place, without '.zarr'.
     ids : tuple of str
         Stimulus ids, in the order of the rows.
+    images : tuple of str
+        SHA-256 of the images' files.
     layers : tuple of Layer
         Early to late.
     grid : (int, int)
@@ -28,31 +42,40 @@ class Cache:
         Identifies the content: header and every file.
     header : dict
         What decided the content.
+    contents : dict of Contents
+        What every array of tokens holds, by path.
 
     Raises
     ------
     IncompleteStoreError
         Where the store is not sealed.
     CorruptStoreError
-        Where any file differs from what was sealed.
+        Where manifest or metadata differ from what was sealed, or a file is missing or of another size.
     StoreError
-        Where `root` is no store.
+        Where there is no store.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.header: dict[str, Any] = manifest.read_header(root)
-        seal = manifest.read_seal(root) if manifest.is_sealed(root) else None
-        self.layout = _layout(root, self.header)
-        if seal is None:
-            raise manifest.unsealed(root, len(self.layout.shards))
-        manifest.verify(root, seal["files"])
+    def __init__(self, place: str | Path) -> None:
+        self.files: Files = open_files(place)
+        self.header: dict[str, Any] = manifest.read_header(self.files)
+        seal = manifest.read_seal(self.files, self.header)
+        bad = manifest.wrong_sizes(self.files, seal["files"])
+        if bad:
+            raise manifest.corrupt(self.files, bad)
+        self.records: dict[str, manifest.Record] = seal["files"]
+        self.layout: Layout = manifest.read_layout(self.files, self.header)
         self.digest: str = seal["digest"]
+        self.contents = {path: Contents(**found) for path, found in seal["layers"].items()}
+        self.name = self.files.place.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
         self.layers, self.grid = self.layout.layers, self.layout.grid
-        self._group = zarr.open_group(root, mode="r")
-        self.ids = tuple(str(i) for i in self._array(IDS)[:])
-        if digest(list(self.ids)) != self.header["stimuli_sha256"]:
-            raise CorruptStoreError(root / IDS, expected="the sealed stimulus ids", got="others", fix=manifest.RESTORE)
+        _check_metadata(self)
+        self._group = zarr.open_group(VerifiedStore(self.files, self.records), mode="r", use_consolidated=False)
+        ids, images = _rows(self._group)
+        if (digest(ids), digest(images)) != (self.header["stimuli_sha256"], self.header["images_sha256"]):
+            raise CorruptStoreError(
+                f"{self.files.place}/{IDS}", expected="the sealed stimulus ids", got="others", fix=manifest.RESTORE
+            )
+        self.ids, self.images = tuple(ids), tuple(images)
 
     def select_layers(self, names: tuple[str, ...] | None) -> tuple[Layer, ...]:
         """The stored layers of these names, in this order; None means all.
@@ -66,52 +89,86 @@ class Cache:
         missing = [name for name in names or () if name not in by_name]
         if missing:
             raise MismatchError(
-                f"cache '{self.root.name}'",
+                f"cache '{self.files.place}'",
                 expected=f"layers among {self.layers[0].name} … {self.layers[-1].name}",
                 got=f"'{missing[0]}', which is not stored",
                 fix="Choose stored layers, or add it to the cache spec and run 'bddn extract' again.",
             )
         return self.layers if names is None else tuple(by_name[name] for name in names)
 
-    def read(self, kind: str, layer: str, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Rows `start` to `stop` of a layer: 'local' (n, H, W, C) or 'global' (n, C), in the stored precision.
+    def read(self, kind: str, layer: str, start: int, stop: int) -> Tensor:
+        """Rows `start` to `stop` of a layer: 'local' (n, H, W, C) or 'global' (n, C).
+
+        The type is that of the stored precision: float16 (bitround too), bfloat16, or float32 (int8 too).
 
         Raises
         ------
         CorruptStoreError
-            Where the store was damaged after it was opened.
+            Where any byte that was read is not what was sealed.
         """
         path = f"{kind}/{layer}"
         try:
-            rows: npt.NDArray[np.floating] = self._array(path)[start:stop]
-            # Zarr fills in whole rows for what is missing; the writer never stores a NaN.
-            first_of_row: Any = (slice(None), *(0,) * (rows.ndim - 1))
-            damage = "rows that are gone" if np.isnan(rows[first_of_row]).any() else None
-        except (ValueError, RuntimeError, OSError) as error:
-            damage = str(error)
-        if damage:
-            raise CorruptStoreError(self.root / path, expected="the sealed tokens", got=damage, fix=manifest.RESTORE)
-        return rows
+            stored = self._array(path)[start:stop]
+            scale = None
+            if self.layout.precision.scaled:
+                shards = np.arange(start, stop) // self.layout.shard_images
+                scale = self._array(f"{SCALE}/{path}")[:][shards]
+        except (ValueError, RuntimeError) as error:  # zarr's words for a chunk that fails its checksum
+            raise manifest.corrupt(self.files, [f"{path}: {error}"]) from error
+        return self.layout.precision.decode(stored, scale)
 
     def _array(self, path: str) -> Any:
         return self._group[path]
 
 
-def _layout(root: Path, header: dict[str, Any]) -> Layout:
+def read_images(files: Files) -> list[tuple[str, str]]:
+    """Stimulus id and SHA-256 of every image of a store that need not be sealed."""
+    names = [f"{IDS}/zarr.json", f"{IDS}/c.0", f"{IMAGES}/zarr.json", f"{IMAGES}/c.0.0", "zarr.json"]
+    found = {name: data for name in names if (data := files.read(name)) is not None}
+    records = {name: manifest.file_record(data) for name, data in found.items()}
     try:
-        spec = header["spec"]
-        layout = Layout(
-            n_images=header["n_images"],
-            layers=tuple(Layer(layer["name"], layer["channels"]) for layer in header["layers"]),
-            grid=tuple(spec["grid"]),
-            precision=spec["precision"],
-            chunk_images=spec["chunk_images"],
-            shard_images=spec["shard_images"],
-        )
-        _ = layout.shards
-    except (KeyError, TypeError, ValueError, SpecError) as error:
-        got = f"one that does not fit together ({type(error).__name__}: {error})"
-        raise CorruptStoreError(
-            manifest.header_path(root), expected="the header of a cache", got=got, fix=manifest.RESTORE
-        ) from error
-    return layout
+        group = zarr.open_group(VerifiedStore(files, records), mode="r", use_consolidated=False)
+        return list(zip(*_rows(group), strict=True))
+    except (KeyError, ValueError, RuntimeError):
+        return []  # an unfinished store may lack them
+
+
+def _rows(group: zarr.Group) -> tuple[list[str], list[str]]:
+    stimulus: Any = group[IDS]
+    image: Any = group[IMAGES]
+    return [str(i) for i in stimulus[:]], [bytes(row).hex() for row in image[:]]
+
+
+def _check_metadata(cache: Cache) -> None:
+    """Zarr's metadata must describe what the header does, with checksums and nothing that could run code."""
+    n = cache.layout.n_images
+    expected = empty_files(cache.layout, [""] * n, ["00" * 32] * n, cache.header)
+    for name, data in expected.items():
+        if not name.endswith("zarr.json"):
+            continue
+        found = cache.files.read(name) or b""
+        try:
+            same = _signature(json.loads(found)) == _signature(json.loads(data))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            same = False
+        if not same:
+            raise CorruptStoreError(
+                f"{cache.files.place}/{name}",
+                expected="the array that the header describes, every chunk with a checksum",
+                got="other metadata",
+                fix=manifest.RESTORE,
+            )
+
+
+def _signature(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What decides how bytes become numbers, without the details that versions of zarr write differently."""
+    keys = ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value")
+    return {key: metadata.get(key) for key in keys} | {"codecs": [_codec(c) for c in metadata.get("codecs", [])]}
+
+
+def _codec(codec: dict[str, Any]) -> Any:
+    inner = codec.get("configuration", {})
+    if codec["name"] != "sharding_indexed":
+        return codec["name"]
+    chains = [[_codec(c) for c in inner[chain]] for chain in ("codecs", "index_codecs")]
+    return codec["name"], inner["chunk_shape"], inner.get("index_location"), chains

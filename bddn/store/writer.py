@@ -1,132 +1,253 @@
-"""Write a feature cache shard by shard, so that it can stop anywhere and go on."""
+"""Write a feature cache shard by shard, from any number of processes, so that it can stop anywhere and go on."""
 
-import tempfile
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import zarr
+import google_crc32c
 
-from bddn.atomic import fsync_path, new_folder, write_json
-from bddn.errors import MismatchError, StoreError
+from bddn.errors import CorruptStoreError, MismatchError, StoreError
 from bddn.spec import digest
 from bddn.store import manifest
-from bddn.store.layout import FORMAT, Layout, create_arrays
+from bddn.store.contents import Contents, contents, merged
+from bddn.store.files import ASIDE, Files
+from bddn.store.layout import FORMAT, Layout, empty_files, shard_bytes
+from bddn.store.lease import Lease
+from bddn.store.precision import Rows
 
 
-class Writer:
-    """A store that is being written.
+def new_header(layout: Layout, ids: list[str], images: list[str], identity: dict[str, Any]) -> dict[str, Any]:
+    """What a store is for: everything that decides its content, as JSON types.
 
     Parameters
     ----------
-    root : Path
-        Folder of the store; made if it does not exist.
-    layout : Layout
     ids : list of str
         Stimulus ids, in the order of the rows.
+    images : list of str
+        SHA-256 of every image's file.
     identity : dict
-        What decides the content (spec, weights, image hashes …), as JSON types.
+        Spec, backbone, versions.
+    """
+    return {
+        "format": FORMAT,
+        "n_images": layout.n_images,
+        "stimuli_sha256": digest(ids),
+        "images_sha256": digest(images),
+        "layers": [{"name": layer.name, "channels": layer.channels} for layer in layout.layers],
+        **identity,
+    }
 
-    Raises
-    ------
-    MismatchError
-        Where `root` holds a store with another identity; nothing of it is touched.
-    StoreError
-        Where `root` holds something else.
+
+@dataclass(frozen=True)
+class Writer:
+    """A store that is being written. It can be sent to other processes, which then write shards of the same store.
+
+    Attributes
+    ----------
+    files : Files
+        Where the store is.
+    layout : Layout
+    ids, images : list of str
+        Stimulus ids, and SHA-256 of the images' files.
+    header : dict
+        See `new_header`.
     """
 
-    def __init__(self, root: Path, layout: Layout, ids: list[str], identity: dict[str, Any]) -> None:
-        self.root, self.layout, self.ids = root, layout, ids
-        self.header = {"format": FORMAT, "stimuli_sha256": digest(ids), **identity}
-        if manifest.header_path(root).is_file():
-            self._check_same()
-            if not manifest.is_sealed(root):
-                self._check_metadata()
-        elif root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise StoreError(
-                root,
-                expected="a new folder, or a cache of bddn",
-                got="a folder with other things in it" if root.is_dir() else "a file",
-                fix="Give another --out.",
-            )
-        else:
-            self._create()
-        self.sealed = manifest.is_sealed(root)
+    files: Files
+    layout: Layout
+    ids: list[str]
+    images: list[str]
+    header: dict[str, Any]
 
-    def _create(self) -> None:
-        with new_folder(self.root) as aside:
-            create_arrays(aside, self.layout, self.ids, {"bddn": self.header})
-            write_json(manifest.header_path(aside), self.header)
+    def prepare(self) -> list[str]:
+        """Make the store, or check that the one that is there is this very one.
 
-    def _check_same(self) -> None:
-        differ = manifest.differences(manifest.read_header(self.root), self.header)
-        if differ:
+        Returns
+        -------
+        list of str
+            Libraries whose versions differ from those that wrote a sealed store, in words; else empty.
+
+        Raises
+        ------
+        MismatchError
+            Where there is a store with another content; nothing of it is touched.
+        StoreError
+            Where there is something else.
+        """
+        if not self._is_there() and not self.files.create(manifest.HEADER, manifest.encode_json(self.header)):
+            pass  # another process was quicker; it is checked like any other
+        words = manifest.differences(manifest.read_header(self.files), self.header)
+        sealed = manifest.is_sealed(self.files)
+        if words and not (sealed and manifest.only_versions(words)):
             raise MismatchError(
-                self.root,
+                self.files.place,
                 expected="the cache of this very extraction",
-                got=f"one that differs in: {'; '.join(differ)}",
+                got=f"one that differs in: {'; '.join(words)}{self._first_other_image(words)}",
                 fix="Give another --out, or move the old cache away.",
             )
+        if not sealed:
+            self._write_metadata()
+        return words
 
-    def _check_metadata(self) -> None:
-        """Compare zarr's files with those of an empty store made anew: the seal must not vouch for edited ones."""
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = Path(folder) / "store"
-            create_arrays(fresh, self.layout, self.ids, {"bddn": self.header})
-            files = {name: manifest.file_record(fresh / name) for name in manifest.metadata_files(fresh)}
-        manifest.verify(self.root, files)
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the store is closed."""
+        return manifest.is_sealed(self.files)
 
-    def pending(self) -> list[int]:
-        """Shards that have not been committed, or whose files are no longer what was recorded."""
-        if self.sealed:
+    def pending(self, shards: Sequence[int] | None = None) -> list[int]:
+        """Of some shards (of all by default), those that must be computed.
+
+        They have no record, or their files are no longer what was recorded, every byte of them; such records go.
+        """
+        if self.is_sealed:
             return []
-        return [k for k in range(len(self.layout.shards)) if not self._is_whole(k)]
+        wanted = range(len(self.layout.shards)) if shards is None else shards
+        recorded = self.files.sizes(manifest.FOLDER)
+        pending = []
+        for shard in wanted:
+            if manifest.record_name(shard) not in recorded:
+                pending.append(shard)
+            elif not self._is_whole(shard):
+                self.files.delete(manifest.record_name(shard))
+                pending.append(shard)
+        return pending
 
-    def _is_whole(self, shard: int) -> bool:
-        record = manifest.read_record(self.root, shard)
-        return record is not None and not manifest.differing(self.root, record["files"])
+    def is_committed(self, shard: int) -> bool:
+        """Whether the shard has a record, or the store is sealed."""
+        there = self.files.sizes(manifest.FOLDER)
+        return manifest.record_name(shard) in there or manifest.SEAL in there
 
-    def write(self, shard: int, arrays: dict[str, npt.NDArray[np.floating]]) -> None:
-        """Write all arrays' rows of one shard, flush them, then commit their record.
+    def write(self, shard: int, filled: Mapping[str, Rows], lease: Lease) -> bool:
+        """Write the files of one shard, flush them, then commit their record.
 
         Parameters
         ----------
         shard : int
-        arrays : dict
-            By path ('local/LAYER' or 'global/LAYER'), the rows of the shard in the stored precision.
+        filled : mapping
+            By path ('local/LAYER' or 'global/LAYER'), the rows of the shard as `Precision.fill` gave them.
+        lease : Lease
+            Of this shard.
+
+        Returns
+        -------
+        bool
+            False where another process had taken the shard over; nothing is committed then.
         """
         start, stop = self.layout.shards[shard]
-        group = zarr.open_group(self.root, mode="r+")
-        files = {}
-        for path, shape in self.layout.arrays().items():
-            rows = arrays[path]
-            assert rows.shape == (stop - start, *shape), f"{path}: {rows.shape}"
-            assert rows.dtype == self.layout.precision, f"{path}: {rows.dtype}"
-            array = group[path]
-            assert isinstance(array, zarr.Array)
-            # A chunk of nothing but fill values is written like any other: zarr must never have to guess.
-            array.with_config({"write_empty_chunks": True})[start:stop] = rows
-            name = self.layout.shard_file(path, shard)
-            fsync_path(self.root / name)
-            fsync_path((self.root / name).parent)
-            files[name] = manifest.file_record(self.root / name)
-        record = {"rows": [start, stop], "stimuli_sha256": digest(self.ids[start:stop]), "files": files}
-        write_json(manifest.record_path(self.root, shard), record)
+        records = {}
+        for name, data in shard_bytes(self.layout, shard, filled).items():
+            if not lease.is_held():
+                return False
+            self.files.replace(name, data)
+            records[name] = manifest.file_record(data)
+        if not lease.is_held():
+            return False
+        record = {
+            "rows": [start, stop],
+            "stimuli_sha256": digest(self.ids[start:stop]),
+            "header_sha256": digest(self.header),
+            "contents": {path: contents(self.layout, rows).to_dict() for path, rows in filled.items()},
+            "files": records,
+        }
+        self.files.replace(manifest.record_name(shard), manifest.encode_json(record))
+        return True
 
     def digest(self) -> str:
         """Digest of the sealed store."""
-        return str(manifest.read_seal(self.root)["digest"])
+        return str(manifest.read_seal(self.files, manifest.read_header(self.files))["digest"])
 
     def seal(self) -> str:
-        """Close the store. Returns its digest."""
-        files = {name: manifest.file_record(self.root / name) for name in manifest.metadata_files(self.root)}
-        for shard in range(len(self.layout.shards)):
-            record = manifest.read_record(self.root, shard)
-            assert record is not None, f"shard {shard} has not been written"
+        """Close the store, once every shard has its record. Returns its digest.
+
+        Raises
+        ------
+        IncompleteStoreError
+            Where shards are missing.
+        CorruptStoreError
+            Where files are no longer there, or not of their recorded size.
+        """
+        if not self.is_sealed:
+            found = [manifest.read_record(self.files, k) for k in range(len(self.layout.shards))]
+            records = [record for record in found if record is not None and self._is_mine(record)]
+            if len(records) == len(found):
+                self._close(records)
+            elif not self.is_sealed:  # another process may have sealed it just now
+                raise manifest.unsealed(self.files, self.layout)
+        for name in self.files.sizes(manifest.FOLDER):  # the seal has taken the place of records and leases
+            if name not in {manifest.HEADER, manifest.SEAL}:
+                self.files.delete(name)
+        self.files.sweep()
+        return self.digest()
+
+    def _close(self, records: list[manifest.Record]) -> None:
+        files = {name: manifest.file_record(data) for name, data in self._metadata().items()}
+        for record in records:
             files |= record["files"]
-        store_digest = manifest.write_seal(self.root, self.header, files)
-        for shard in range(len(self.layout.shards)):  # the seal has taken their place
-            manifest.record_path(self.root, shard).unlink()
-        self.sealed = True
-        return store_digest
+        bad = manifest.wrong_sizes(self.files, files)
+        if bad:
+            raise manifest.corrupt(self.files, bad)
+        layers = {
+            path: merged([Contents(**record["contents"][path]) for record in records]).to_dict()
+            for path in self.layout.arrays()
+        }
+        self.files.replace(manifest.SEAL, manifest.seal_bytes(self.header, files, layers)[1])
+
+    def _is_there(self) -> bool:
+        there = self.files.sizes()
+        if manifest.HEADER in there:
+            return True
+        if any(not name.startswith(f"{ASIDE}/") for name in there):
+            raise StoreError(
+                self.files.place,
+                expected="a new folder, or a cache of bddn",
+                got="a folder with other things in it",
+                fix="Give another --out.",
+            )
+        return False
+
+    def _metadata(self) -> dict[str, bytes]:
+        return empty_files(self.layout, self.ids, self.images, self.header)
+
+    def _write_metadata(self) -> None:
+        """Write Zarr's files where they are missing; the seal must not vouch for edited ones."""
+        there = self.files.sizes()
+        for name, data in self._metadata().items():
+            if name not in there:
+                self.files.replace(name, data)
+            elif self.files.read(name) != data:
+                raise CorruptStoreError(
+                    f"{self.files.place}/{name}",
+                    expected="the metadata that bddn wrote",
+                    got="other bytes",
+                    fix=f"Delete this file and run the same command again. {manifest.RESTORE}",
+                )
+
+    def _is_mine(self, record: manifest.Record) -> bool:
+        return record.get("header_sha256") == digest(self.header)
+
+    def _is_whole(self, shard: int) -> bool:
+        try:
+            record = manifest.read_record(self.files, shard)
+            if record is None or not self._is_mine(record):
+                return False
+            if sorted(record["files"]) != sorted(self.layout.shard_files(shard)):
+                return False
+            return all(self._has(name, about) for name, about in record["files"].items())
+        except (CorruptStoreError, KeyError, TypeError):
+            return False  # a damaged record is none
+
+    def _has(self, name: str, record: manifest.Record) -> bool:
+        data = self.files.read(name)
+        return data is not None and len(data) == record["bytes"] and google_crc32c.value(data) == record["crc32c"]
+
+    def _first_other_image(self, words: list[str]) -> str:
+        """Which image is the first that differs, where the hashes of the images do."""
+        if not any(word.startswith(("images_sha256", "stimuli_sha256")) for word in words):
+            return ""
+        from bddn.store.reader import read_images
+
+        stored = read_images(self.files)
+        for row, (a, b) in enumerate(zip(stored, zip(self.ids, self.images, strict=True), strict=False)):
+            if a != b:
+                return f"; the first other image is in row {row}, '{a[0]}' there and '{b[0]}' here"
+        return f"; {len(stored)} images there and {len(self.ids)} here, the same as far as they go"

@@ -42,14 +42,14 @@ def load(cache: Cache, layers: Sequence[Layer], ids: Sequence[str]) -> Features:
     missing = [stimulus for stimulus in ids if stimulus not in row_of]
     if missing:
         raise MismatchError(
-            f"cache '{cache.root.name}'",
+            f"cache '{cache.name}'",
             expected=f"the {len(ids)} stimuli of the dataset",
             got=f"a cache of {len(cache.ids)} without {len(missing)} of them, the first '{missing[0]}'",
             fix="Run 'bddn extract' with this dataset.",
         )
     rows = np.array([row_of[stimulus] for stimulus in ids])
     tokens = cache.grid[0] * cache.grid[1] + 1
-    size = len(rows) * tokens * sum(layer.channels for layer in layers) * np.dtype(cache.layout.precision).itemsize
+    size = len(rows) * tokens * sum(layer.channels for layer in layers) * cache.layout.precision.decoded_bytes
     _check_memory(cache, size)
     local, global_ = [], []
     with progress("read", len(layers), "layers") as advance:
@@ -66,7 +66,7 @@ def _gather(cache: Cache, kind: str, layer: str, rows: np.ndarray) -> Tensor:
     for start, stop in cache.layout.shards:
         wanted = np.flatnonzero((rows >= start) & (rows < stop))
         if len(wanted):
-            block = torch.from_numpy(cache.read(kind, layer, start, stop))
+            block = cache.read(kind, layer, start, stop)
             out = block.new_empty((len(rows), *block.shape[1:])) if out is None else out
             out[torch.from_numpy(wanted)] = block[torch.from_numpy(rows[wanted] - start)]
     assert out is not None
@@ -77,7 +77,7 @@ def _check_memory(cache: Cache, size: int) -> None:
     free = psutil.virtual_memory().available
     if size + SPARE_BYTES > free:
         raise StoreError(
-            f"cache '{cache.root.name}'",
+            f"cache '{cache.name}'",
             expected=f"{(size + SPARE_BYTES) / 2**30:.1f} GiB of free memory to hold its tokens",
             got=f"{free / 2**30:.1f} GiB",
             fix="Fit on fewer layers (--layers), or on a larger machine.",

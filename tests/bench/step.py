@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import oracle
 from bddn.encoder.fit import new_encoder
-from bddn.encoder.parallel import single_threaded_kernels
+from bddn.parallel import single_threaded_kernels
 from bddn.spec import FitSpec
 from bddn.stream.loader import Features
 

@@ -1,0 +1,119 @@
+"""Zarr's view of a sealed store: only what the manifest vouches for, and every byte of it checked.
+
+Zarr answers with its fill value for a file that is not there or empty. Through this store it cannot: a recorded file
+that is missing, or differs from its record in any byte, is an error when it is first read, and again when it was
+touched since.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+import google_crc32c
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+
+from bddn.store.files import Files
+from bddn.store.manifest import Record, corrupt
+
+
+class VerifiedStore(Store):
+    """A read-only Zarr store over recorded files.
+
+    Parameters
+    ----------
+    files : Files
+    records : mapping
+        Size and CRC-32C of every file that may be read, by name.
+    """
+
+    supports_writes = supports_deletes = False
+    supports_listing = True
+
+    def __init__(self, files: Files, records: Mapping[str, Record]) -> None:
+        super().__init__(read_only=True)
+        self._files, self._records = files, records
+        self._checked: dict[str, object] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Bytes of a file; None only for what no sealed store holds.
+
+        Raises
+        ------
+        CorruptStoreError
+            Where the file is missing or not what was sealed.
+        """
+        if key not in self._records:
+            assert key.endswith("zarr.json") or "/c." not in key, f"{key} is not of this store"
+            return None
+        data = await asyncio.to_thread(self._bytes, key, byte_range)
+        buffer = Buffer if prototype is None else prototype.buffer
+        return buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        return key in self._records
+
+    async def list(self) -> AsyncIterator[str]:
+        for key in self._records:
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for key in self._records:
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        start = f"{prefix.rstrip('/')}/" if prefix else ""
+        for name in sorted({key[len(start) :].split("/")[0] for key in self._records if key.startswith(start)}):
+            yield name
+
+    async def set(self, key: str, value: Buffer) -> None:
+        raise NotImplementedError("a sealed store is never written")
+
+    async def delete(self, key: str) -> None:
+        raise NotImplementedError("a sealed store is never written")
+
+    def _bytes(self, key: str, part: ByteRequest | None) -> bytes:
+        start, stop = _range(part, self._records[key]["bytes"])
+        stamp = self._files.stamp(key)
+        if self._checked.get(key, self) != stamp:
+            whole = self._checked_whole(key)
+            self._checked[key] = stamp
+            return whole if part is None else whole[start:stop]
+        data = self._files.read(key, start, stop)
+        if data is None or len(data) != stop - start:
+            raise corrupt(self._files, [f"{key} is missing or cut"])
+        return data
+
+    def _checked_whole(self, key: str) -> bytes:
+        record, data = self._records[key], self._files.read(key)
+        if data is None:
+            raise corrupt(self._files, [f"{key} is missing"])
+        if len(data) != record["bytes"]:
+            raise corrupt(self._files, [f"{key} has {len(data)} bytes, not {record['bytes']}"])
+        if google_crc32c.value(data) != record["crc32c"]:
+            raise corrupt(self._files, [f"{key} has other bytes"])
+        return data
+
+
+def _range(part: ByteRequest | None, size: int) -> tuple[int, int]:
+    match part:
+        case RangeByteRequest():
+            return part.start, min(part.end, size)
+        case OffsetByteRequest():
+            return part.offset, size
+        case SuffixByteRequest():
+            return max(0, size - part.suffix), size
+    return 0, size
