@@ -6,7 +6,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def fsync_path(path: Path) -> None:
@@ -41,21 +43,18 @@ def create_file(path: Path, data: bytes, aside: Path | None = None) -> bool:
     Where the file system has no hard links, two that create at once may both be told True.
     """
 
-    def link(temporary: Path) -> None:
+    def link(temporary: Path) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            raise
+            return False
         except OSError:
             if path.exists():
-                raise FileExistsError(path) from None
+                return False
             temporary.replace(path)
+        return True
 
-    try:
-        _fill_aside(path, lambda temporary: temporary.write_bytes(data), link, aside)
-    except FileExistsError:
-        return False
-    return True
+    return _fill_aside(path, lambda temporary: temporary.write_bytes(data), link, aside)
 
 
 @contextlib.contextmanager
@@ -83,9 +82,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def _fill_aside(
-    path: Path, write: Callable[[Path], object], publish: Callable[[Path], object], aside: Path | None
-) -> None:
+def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[Path], T], aside: Path | None) -> T:
     for folder in (path.parent, aside or path.parent):
         make_folder(folder)
     fd, name = tempfile.mkstemp(dir=aside or path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -95,8 +92,9 @@ def _fill_aside(
         write(temporary)
         temporary.chmod(0o666 & ~UMASK)
         fsync_path(temporary)
-        publish(temporary)
+        published = publish(temporary)
         fsync_path(path.parent)
+        return published
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()

@@ -12,6 +12,16 @@ from bddn.spec import CacheSpec, PlantSpec, WeightsSpec
 PLANTED = PlantSpec(seed=0, n_images=48, radius_rad=0.15, n_layers=3, width=24)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="try many more cases where tests try some")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether many more cases are to be tried."""
+    return bool(request.config.getoption("--long", default=False))
+
+
 @pytest.fixture(scope="session")
 def planted_spec() -> PlantSpec:
     """How `brain` was planted."""

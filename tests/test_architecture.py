@@ -15,7 +15,7 @@ ORDER = (
     {"extract", "plant", "stream"},
     {"stats"},
     {"encoder"},
-    {"run"},
+    {"run", "receipt"},
     {"maps"},
     {"cli"},
 )

@@ -1,7 +1,12 @@
 """A file is the old one or the new one, never a half, and nothing is left beside it."""
 
+import errno
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,12 +80,82 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
 
 
 def test_a_new_file_has_the_permissions_that_the_user_set(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        atomic.write_text(tmp_path / "shared.txt", "")
-    finally:
-        os.umask(before)
+    code = "import sys; from pathlib import Path; from bddn import atomic; atomic.write_text(Path(sys.argv[1]), '')"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "shared.txt"], umask=0o027, check=True)
     assert (tmp_path / "shared.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_umask_of_other_threads_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("it belongs to all threads"))
+    atomic.write_text(tmp_path / "shared.txt", "")
+    assert (tmp_path / "shared.txt").stat().st_mode & 0o777 == 0o666 & ~atomic.UMASK
+
+
+def test_a_temporary_file_can_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    seen = []
+
+    def write(path: Path) -> None:
+        path.write_text("new")
+        seen.append(path.parent)
+
+    atomic.replace_file(tmp_path / "a/kept.txt", write, tmp_path / "aside")
+    assert seen == [tmp_path / "aside"]
+    assert listing(tmp_path / "aside") == []
+    assert (tmp_path / "a/kept.txt").read_text() == "new"
+
+
+def test_a_folder_is_made_with_its_parents_and_the_entry_of_each_reaches_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(atomic, "fsync_path", flushed.append)
+    atomic.make_folder(tmp_path / "a/b")
+    atomic.make_folder(tmp_path / "a/b")
+    assert flushed == [tmp_path, tmp_path / "a"]
+
+
+def refuse(code: int) -> Callable[[object, object], None]:
+    def operation(source: object, target: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return operation
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
+def test_a_file_is_created_once_and_what_is_there_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+    path = tmp_path / "lease"
+    assert atomic.create_file(path, b"mine", tmp_path / "aside")
+    assert not atomic.create_file(path, b"yours", tmp_path / "aside")
+    assert path.read_bytes() == b"mine"
+    assert listing(tmp_path / "aside") == []
+
+
+def test_of_many_that_create_at_once_one_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "lease"
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda i: (atomic.create_file(path, bytes([i]) * 100), i), range(40)))
+    (winner,) = [i for created, i in told if created]
+    assert path.read_bytes() == bytes([winner]) * 100
+    assert listing(tmp_path) == ["lease"]
+
+
+def test_a_file_that_lies_where_a_folder_should_be_is_an_error_and_not_one_created_before(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("mine")
+    with pytest.raises(FileExistsError):
+        atomic.create_file(tmp_path / "store/lease", b"")
+    assert (tmp_path / "store").read_text() == "mine"
+
+
+def test_a_creation_that_failed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refuse(errno.EIO))
+    monkeypatch.setattr(os, "replace", refuse(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        atomic.create_file(tmp_path / "lease", b"mine")
+    assert listing(tmp_path) == []
 
 
 def test_json_reads_back_equal(tmp_path: Path) -> None:

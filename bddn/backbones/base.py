@@ -30,7 +30,7 @@ class Backbone(Protocol):
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the features besides the spec: class, hash of the weights, and under `made_with` what changes
-        their last bits only: device and versions of the libraries."""
+        their last bits only: versions of the libraries."""
 
     def preprocess(self, image: "Image") -> Tensor:
         """An RGB image to float32 pixels (3, H, W)."""

@@ -72,7 +72,7 @@ class ClipVision:
             "weights_sha256": weights_sha256(self._model.state_dict()),
             "config": {name: getattr(config, name) for name in CONFIG_FIELDS},
             "processor": None if self._native is None else self._native.to_dict(),
-            "made_with": {"device": device, **{name: version(name) for name in ("torch", "transformers", "pillow")}},
+            "made_with": {name: version(name) for name in ("torch", "transformers", "pillow")},
         }
         self._device = device
         self._model.to(device)

@@ -17,7 +17,7 @@ from bddn import __version__
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset, Stimuli
-from bddn.errors import DataError, SpecError
+from bddn.errors import BackboneError, DataError, SpecError
 from bddn.extract.preflight import check_disk, check_images
 from bddn.parallel import n_threads
 from bddn.progress import Advance, progress
@@ -28,6 +28,7 @@ from bddn.store.lease import Lease, Watch
 from bddn.store.manifest import is_sealed
 from bddn.store.precision import Rows, precision
 from bddn.store.writer import Writer, new_header
+from bddn.tokens import Tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -112,6 +113,7 @@ def extract(
     out : str or Path
         A folder, or a URL that fsspec can open.
     device : {'auto', 'cpu', 'cuda'}
+        Where the backbone runs; with `work` on a cluster, that of its workers.
     part : (int, int)
         (i, N): only every Nth shard, beginning with the ith, counted from 1; the last of the N parts seals.
     work : Work, optional
@@ -122,6 +124,8 @@ def extract(
     BddnError
         Where the spec, images, weights or an existing store do not fit.
     """
+    if work is None:
+        device = choose_device(device)
     job, backbone, versions = prepare(spec, dataset, out, device)
     writer = job.writer
     shards = list(range(len(writer.layout.shards)))
@@ -141,11 +145,10 @@ def prepare(spec: CacheSpec, dataset: Dataset, out: str | Path, device: str) -> 
     """Check images, open the backbone, and make the store or check the one that is there."""
     stimuli, files = dataset.stimuli, open_files(out)
     images = check_images(stimuli, decode=not is_sealed(files))
-    device = choose_device(device)
-    backbone = open_backbone(spec, device)
+    backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
     layout = layout_of(spec, backbone, stimuli)
     ids = list(stimuli.ids)
-    header = new_header(layout, ids, images, identity(spec, backbone))
+    header = new_header(layout, ids, images, identity(spec, backbone, device))
     writer = Writer(files, layout, ids, images, header)
     versions = writer.prepare()
     if not writer.is_sealed:
@@ -188,11 +191,11 @@ def layout_of(spec: CacheSpec, backbone: Backbone, stimuli: Stimuli) -> Layout:
     )
 
 
-def identity(spec: CacheSpec, backbone: Backbone) -> dict[str, Any]:
+def identity(spec: CacheSpec, backbone: Backbone, device: str) -> dict[str, Any]:
     """What decides the tokens besides the images. `made_with` is apart: other versions may give other last bits."""
     about = dict(backbone.identity)
-    libraries = {"bddn": __version__, **{name: version(name) for name in ("numcodecs", "zarr")}}
-    return {"spec": spec.identity(), "made_with": {**libraries, **about.pop("made_with")}, "backbone": about}
+    made_with = {"device": device, "bddn": __version__, **{name: version(name) for name in ("numcodecs", "zarr")}}
+    return {"spec": spec.identity(), "made_with": {**made_with, **about.pop("made_with")}, "backbone": about}
 
 
 def compute_all(job: Job, backbone: Backbone, shards: list[int], advance: Advance) -> Owners:
@@ -215,7 +218,7 @@ def compute(
     with lease:
         if job.writer.is_committed(shard):
             return None
-        filled = _tokens(job, backbone, shard, advance)
+        filled = read_tokens(job, backbone, *job.writer.layout.shards[shard], advance)
         return None if job.writer.write(shard, filled, lease) else {"host": "another process", "pid": "?"}
 
 
@@ -239,14 +242,15 @@ def _finish(job: Job, backbone: Backbone, shards: list[int], work: Work, advance
     return n_computed
 
 
-def _tokens(job: Job, backbone: Backbone, shard: int, advance: Callable[[int], object]) -> dict[str, Rows]:
-    """Tokens of the images of a shard, in the stored precision, batch by batch.
+def read_tokens(
+    job: Job, backbone: Backbone, start: int, stop: int, advance: Callable[[int], object]
+) -> dict[str, Rows]:
+    """Tokens of the images `start` to `stop`, by array, rounded to the stored precision.
 
     On a CPU several batches run at once, each with single-threaded kernels, so that the number of threads changes the
     time and never the result. On a device they run one after the other, while images are prepared ahead.
     """
     layout, stimuli = job.writer.layout, job.stimuli
-    start, stop = layout.shards[shard]
     filled: dict[str, Rows] = {
         path: np.empty((stop - start, *shape), layout.precision.filled) for path, shape in layout.arrays().items()
     }
@@ -257,7 +261,7 @@ def _tokens(job: Job, backbone: Backbone, shard: int, advance: Callable[[int], o
         rows = range(first, min(first + job.spec.batch_size, stop))
         pixels = torch.stack([backbone.preprocess(_image(job, i)) for i in rows])
         with forward:
-            tokens = backbone(pixels)
+            tokens = _forward(job, backbone, pixels)
         ids = stimuli.ids[first : rows.stop]
         for layer in layout.layers:
             found = tokens[layer.name].resized(layout.grid)
@@ -275,6 +279,21 @@ def _tokens(job: Job, backbone: Backbone, shard: int, advance: Callable[[int], o
         for n in pool.map(batch, range(start, stop, job.spec.batch_size)):
             advance(n)
     return filled
+
+
+def _forward(job: Job, backbone: Backbone, pixels: torch.Tensor) -> Tokens:
+    try:
+        return backbone(pixels)
+    except RuntimeError as error:
+        memory = isinstance(error, torch.OutOfMemoryError)
+        raise BackboneError(
+            f"{job.device}, a batch of {len(pixels)} images",
+            expected="the network to run",
+            got="no memory left" if memory else str(error).strip().splitlines()[0],
+            fix=f"Set batch_size: {max(1, len(pixels) // 2)} in the spec and run the same command again: it goes on."
+            if memory
+            else "Run the same command again: it goes on where it stopped.",
+        ) from error
 
 
 def _image(job: Job, i: int) -> "Image":

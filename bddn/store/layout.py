@@ -13,13 +13,14 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from bddn.errors import SpecError
-from bddn.store.precision import Precision, Rows, precision
+from bddn.store.precision import ZSTD_LEVEL, Precision, Rows, precision
 
 FORMAT = 2
 KINDS = ("local", "global")
 IDS = "stimulus"
 IMAGES = "image_sha256"
 SCALE = "scale"
+MAX_FILES = 1 << 22  # no manifest could name more
 LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 
 
@@ -54,9 +55,15 @@ class Layout:
 
     @classmethod
     def of(cls, header: Mapping[str, Any]) -> "Layout":
-        """The layout that a header describes."""
+        """The layout that a header describes.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, SpecError
+            Where it describes none.
+        """
         spec = header["spec"]
-        return cls(
+        layout = cls(
             n_images=header["n_images"],
             layers=tuple(Layer(layer["name"], layer["channels"]) for layer in header["layers"]),
             grid=tuple(spec["grid"]),
@@ -64,6 +71,16 @@ class Layout:
             chunk_images=spec["chunk_images"],
             shard_images=spec["shard_images"],
         )
+        rows, columns = layout.grid
+        channels = [layer.channels for layer in layout.layers]
+        for number in (layout.n_images, rows, columns, layout.chunk_images, layout.shard_images, *channels):
+            if type(number) is not int or number < 1:
+                raise ValueError(f"{number!r} is no count")
+        if layout.shard_images % layout.chunk_images:
+            raise ValueError(f"shards of {layout.shard_images} images in chunks of {layout.chunk_images}")
+        if layout.n_images // layout.shard_images * len(channels) > MAX_FILES:
+            raise ValueError(f"more than {MAX_FILES} files")
+        return layout
 
     @property
     def shards(self) -> list[tuple[int, int]]:
@@ -79,11 +96,19 @@ class Layout:
             for layer in self.layers
         }
 
+    @property
+    def shard_chunks(self) -> list[int]:
+        """Number of chunks in every shard."""
+        return [-(-(stop - start) // self.chunk_images) for start, stop in self.shards]
+
+    def token_files(self, shard: int) -> dict[str, str]:
+        """By array, the file that holds the rows of a shard."""
+        return {array: _chunk_file(array, shard, 1 + len(shape)) for array, shape in self.arrays().items()}
+
     def shard_files(self, shard: int) -> list[str]:
-        """Names of all files that hold the rows of a shard."""
-        tokens = [_chunk_file(array, shard, 1 + len(shape)) for array, shape in self.arrays().items()]
+        """Names of all files of a shard, its scales included."""
         scales = [_chunk_file(f"{SCALE}/{array}", shard, 2) for array in self.arrays() if self.precision.scaled]
-        return tokens + scales
+        return [*self.token_files(shard).values(), *scales]
 
     def image_bytes(self) -> int:
         """Bytes of the tokens of one image, before any compression."""
@@ -114,7 +139,13 @@ def empty_files(layout: Layout, ids: list[str], images: list[str], header: dict[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
         stimulus = group.create_array(
-            IDS, shape=(n,), dtype=str, dimension_names=dimensions, chunk_key_encoding=_KEYS, config=_WRITE_ALL
+            IDS,
+            shape=(n,),
+            dtype=str,
+            chunks=(n,),
+            dimension_names=dimensions,
+            chunk_key_encoding=_KEYS,
+            config=_WRITE_ALL,
         )
     stimulus[:] = np.array(ids, dtype=object)
     hashes = group.create_array(
@@ -172,7 +203,7 @@ def _create(
         dtype=kept.stored,
         chunks=(layout.chunk_images, *shape),
         shards=(layout.shard_images, *shape),
-        compressors=[*([ZstdCodec(level=1)] if kept.compressed else []), Crc32cCodec()],
+        compressors=[*([ZstdCodec(level=ZSTD_LEVEL)] if kept.compressed else []), Crc32cCodec()],
         fill_value=kept.fill_value,
         dimension_names=("stimulus", *(("row", "column") if len(shape) == 3 else ()), channels),
         chunk_key_encoding=_KEYS,

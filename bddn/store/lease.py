@@ -49,8 +49,10 @@ class Lease:
 
     def is_held(self) -> bool:
         """Whether this lease is still there, and no other process has taken its shard over."""
-        there = _generations(self._files, self._shard)
-        return bool(there) and max(there) == self._generation
+        if max(_generations(self._files, self._shard), default=-1) != self._generation:
+            return False
+        content = self._files.read(self.name)  # generations begin again once a lease has been released
+        return content is not None and _owner_of(content).get("nonce") == self._nonce
 
     def __enter__(self) -> "Lease":
         return self
@@ -59,8 +61,8 @@ class Lease:
         self._released.set()
         self._thread.join()
         _live.discard(self._nonce)
-        for generation in _generations(self._files, self._shard):
-            if generation <= self._generation:
+        if self.is_held():
+            for generation in sorted(_generations(self._files, self._shard)):  # never leave an older one the highest
                 self._files.delete(lease_name(self._shard, generation))
 
     def _content(self, beat: int) -> bytes:
@@ -99,7 +101,7 @@ class Watch:
         found, mine = _owner_of(content), owner()
         if found.get("host") == mine["host"] and found.get("boot") == mine["boot"]:
             return not _is_running(found)
-        before, since = self._seen.get(name, (b"", 0.0))
+        before, since = self._seen.get(name, (None, 0.0))
         now = time.monotonic()
         if before != content:
             self._seen[name] = content, now
@@ -114,7 +116,8 @@ def lease_name(shard: int, generation: int) -> str:
 
 def _generations(files: Files, shard: int) -> list[int]:
     prefix = lease_name(shard, 0)[:-1]
-    return [int(name[len(prefix) :]) for name in files.sizes(FOLDER) if name.startswith(prefix)]
+    numbers = [name[len(prefix) :] for name in files.sizes(FOLDER) if name.startswith(prefix)]
+    return [int(number) for number in numbers if number.isdecimal()]
 
 
 def owner() -> dict[str, Any]:

@@ -5,15 +5,13 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import google_crc32c
-
 from bddn.errors import CorruptStoreError, IncompleteStoreError, SpecError, StoreError
 from bddn.spec import digest
-from bddn.store.files import Files
+from bddn.store.files import FIRST, Files
 from bddn.store.layout import FORMAT, IDS, IMAGES, SCALE, Layout
 
 FOLDER = "manifest"
-HEADER = f"{FOLDER}/header.json"
+HEADER = FIRST
 SEAL = f"{FOLDER}/seal.json"
 RESTORE = "Restore the cache from a good copy, or delete it and run 'bddn extract' again."
 MAX_JSON_BYTES = 1 << 27
@@ -32,8 +30,13 @@ def encode_json(value: Any) -> bytes:
 
 
 def file_record(data: bytes) -> Record:
-    """Size and checksums of a file: CRC-32C for every reading, SHA-256 for its identity."""
-    return {"bytes": len(data), "crc32c": google_crc32c.value(data), "sha256": hashlib.sha256(data).hexdigest()}
+    """Size and SHA-256 of a file. The record of a shard of tokens has the checksums of its `chunks` besides."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def is_recorded(data: bytes | None, record: Record) -> bool:
+    """Whether these bytes are those of a record."""
+    return data is not None and file_record(data).items() <= record.items()
 
 
 def is_sealed(files: Files) -> bool:
@@ -76,8 +79,7 @@ def read_layout(files: Files, header: Mapping[str, Any]) -> Layout:
         Where it does not fit together.
     """
     try:
-        layout = Layout.of(header)
-        _ = layout.shards
+        return Layout.of(header)
     except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise CorruptStoreError(
             f"{files.place}/{HEADER}",
@@ -85,12 +87,30 @@ def read_layout(files: Files, header: Mapping[str, Any]) -> Layout:
             got=f"one that does not fit together ({type(error).__name__}: {error})",
             fix=RESTORE,
         ) from error
-    return layout
+
+
+def record_bytes(body: Mapping[str, Any]) -> bytes:
+    """The record of a shard as it is committed, with a digest of itself."""
+    return encode_json({"digest": digest(dict(body)), **body})
 
 
 def read_record(files: Files, shard: int) -> Record | None:
-    """The record of a shard, or None where it has not been committed."""
-    return _read_json(files, record_name(shard))
+    """The record of a shard, or None where it has not been committed.
+
+    Raises
+    ------
+    CorruptStoreError
+        Where it is not what was committed.
+    """
+    record = _read_json(files, record_name(shard))
+    if record is not None and not _is_digest(record.pop("digest", None), record):
+        raise CorruptStoreError(
+            f"{files.place}/{record_name(shard)}",
+            expected="the record that was committed",
+            got="a changed one",
+            fix="Run the same 'bddn extract' again: it writes this shard again.",
+        )
+    return record
 
 
 def read_seal(files: Files, header: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,9 +128,7 @@ def read_seal(files: Files, header: Mapping[str, Any]) -> dict[str, Any]:
     if seal is None:
         raise unsealed(files, layout)
     body = {"header": header, **{key: seal.get(key) for key in ("files", "layers")}}
-    records = body["files"]
-    changed = digest(body) != seal.get("digest")
-    if changed or not isinstance(records, dict) or sorted(records) != expected_files(layout):
+    if not _is_digest(seal.get("digest"), body) or not _names_all(seal, layout):
         raise CorruptStoreError(
             f"{files.place}/{FOLDER}", expected="the manifest that was sealed", got="a changed one", fix=RESTORE
         )
@@ -133,6 +151,39 @@ def expected_files(layout: Layout) -> list[str]:
     metadata = [f"{folder}/zarr.json".lstrip("/") for folder in folders]
     shards = [name for shard in range(len(layout.shards)) for name in layout.shard_files(shard)]
     return sorted([*metadata, f"{IDS}/c.0", f"{IMAGES}/c.0.0", *shards])
+
+
+def _names_all(seal: Mapping[str, Any], layout: Layout) -> bool:
+    """Whether the seal has a record of every file, of the right form, and what every array holds."""
+    records, layers = seal.get("files"), seal.get("layers")
+    if not isinstance(records, dict) or not isinstance(layers, dict) or layers.keys() != layout.arrays().keys():
+        return False
+    if sorted(records) != expected_files(layout):
+        return False
+    n_sums = {
+        name: 1 + n_chunks
+        for shard, n_chunks in enumerate(layout.shard_chunks)
+        for name in layout.token_files(shard).values()
+    }
+    return all(
+        isinstance(record, dict)
+        and type(record.get("bytes")) is int
+        and record["bytes"] > 0  # zarr takes an empty file for one that is not there
+        and type(record.get("sha256")) is str
+        and _is_sums(record.get("chunks", []), n_sums.get(name, 0))
+        for name, record in records.items()
+    )
+
+
+def _is_sums(value: object, n: int) -> bool:
+    return isinstance(value, list) and len(value) == n and all(type(number) is int for number in value)
+
+
+def _is_digest(claimed: object, value: Any) -> bool:
+    try:
+        return claimed == digest(value)
+    except ValueError:  # numbers or letters that no JSON of ours has
+        return False
 
 
 def unsealed(files: Files, layout: Layout) -> IncompleteStoreError:

@@ -16,6 +16,9 @@ Rows = npt.NDArray[Any]
 Scale = npt.NDArray[np.float32]
 
 INT8_MAX = 127
+ZSTD_LEVEL = 1
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+LARGEST_SCALE = float(np.nextafter(np.finfo(np.float32).max / INT8_MAX, np.float32(0)))  # 127 times it is finite
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,10 @@ class Precision:
                 rows, finite = rounded.view(torch.int16).numpy().view(np.uint16), rounded.isfinite().numpy()
             else:
                 rows = values.astype(self.filled)
-                if self.keep_bits is not None:
-                    rows = numcodecs.BitRound(self.keep_bits).encode(rows).view(rows.dtype).reshape(rows.shape)
                 finite = np.isfinite(rows)
+                if self.keep_bits is not None:  # rounding turns some NaNs into zero, and some numbers into infinity
+                    rows = numcodecs.BitRound(self.keep_bits).encode(rows).view(rows.dtype).reshape(rows.shape)
+                    finite &= np.isfinite(rows)
         bad = ~finite.reshape(len(rows), -1).all(axis=1)
         if bad.any():
             first = int(np.argmax(bad))
@@ -106,15 +110,20 @@ class Precision:
         if not self.scaled:
             return rows, None
         largest = np.abs(rows).reshape(-1, rows.shape[-1]).max(axis=0)
-        scale = np.where(largest > 0, largest / INT8_MAX, 1).astype(np.float32)
+        scale = np.minimum(largest / INT8_MAX, LARGEST_SCALE).astype(np.float32)
+        scale[scale < SMALLEST_SCALE] = 1  # a channel of zeros
         return np.clip(np.rint(rows / scale), -INT8_MAX, INT8_MAX).astype(np.int8), scale
+
+    def stored_bytes(self, stored: Rows) -> int:
+        """Bytes that these rows take on disk, as one chunk."""
+        return len(numcodecs.Zstd(ZSTD_LEVEL).encode(stored)) if self.compressed else stored.nbytes
 
     def decode(self, stored: Rows, scale: Scale | None = None) -> Tensor:
         """Stored rows (n, ..., C) as float16, bfloat16 or float32; `scale` is (C,), or (n, C) with one per row."""
         if self.stored == "uint16":
             return torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16)
         if scale is not None:
-            each = scale if scale.ndim == 1 else scale.reshape(len(stored), *(1,) * (stored.ndim - 2), -1)
+            each = scale if scale.ndim == 1 else scale.reshape(len(stored), *(1,) * (stored.ndim - 2), stored.shape[-1])
             return torch.from_numpy(stored * each)
         return torch.from_numpy(stored)
 

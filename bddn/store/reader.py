@@ -14,6 +14,8 @@ from bddn.store import manifest
 from bddn.store.contents import Contents
 from bddn.store.files import Files, open_files
 from bddn.store.layout import IDS, IMAGES, SCALE, Layer, Layout, empty_files
+from bddn.store.precision import Scale
+from bddn.store.shards import Shards
 from bddn.store.verified import VerifiedStore
 
 
@@ -65,13 +67,20 @@ class Cache:
         self.records: dict[str, manifest.Record] = seal["files"]
         self.layout: Layout = manifest.read_layout(self.files, self.header)
         self.digest: str = seal["digest"]
-        self.contents = {path: Contents(**found) for path, found in seal["layers"].items()}
+        try:
+            self.contents = {path: Contents(**found) for path, found in seal["layers"].items()}
+        except TypeError as error:
+            raise manifest.corrupt(self.files, [f"{manifest.SEAL}: {error}"]) from error
         self.name = self.files.place.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
         self.layers, self.grid = self.layout.layers, self.layout.grid
+        self._shards, self._scales = Shards(self.files, self.layout, self.records), dict[str, Scale]()
         _check_metadata(self)
-        self._group = zarr.open_group(VerifiedStore(self.files, self.records), mode="r", use_consolidated=False)
-        ids, images = _rows(self._group)
-        if (digest(ids), digest(images)) != (self.header["stimuli_sha256"], self.header["images_sha256"]):
+        try:
+            self._group = zarr.open_group(VerifiedStore(self.files, self.records), mode="r", use_consolidated=False)
+            ids, images = _rows(self._group)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # zarr's words
+            raise manifest.corrupt(self.files, [f"{IDS} or {IMAGES}: {error}"]) from error
+        if [digest(ids), digest(images)] != [self.header.get(key) for key in ("stimuli_sha256", "images_sha256")]:
             raise CorruptStoreError(
                 f"{self.files.place}/{IDS}", expected="the sealed stimulus ids", got="others", fix=manifest.RESTORE
             )
@@ -107,15 +116,19 @@ class Cache:
             Where any byte that was read is not what was sealed.
         """
         path = f"{kind}/{layer}"
-        try:
-            stored = self._array(path)[start:stop]
-            scale = None
-            if self.layout.precision.scaled:
-                shards = np.arange(start, stop) // self.layout.shard_images
-                scale = self._array(f"{SCALE}/{path}")[:][shards]
-        except (ValueError, RuntimeError) as error:  # zarr's words for a chunk that fails its checksum
-            raise manifest.corrupt(self.files, [f"{path}: {error}"]) from error
-        return self.layout.precision.decode(stored, scale)
+        return self.layout.precision.decode(self._shards.read(path, start, stop), self._scale(path, start, stop))
+
+    def _scale(self, path: str, start: int, stop: int) -> Scale | None:
+        """The scale (n, C) of every row, where there is one."""
+        if not self.layout.precision.scaled:
+            return None
+        if path not in self._scales:
+            try:
+                self._scales[path] = self._array(f"{SCALE}/{path}")[:]
+            except (ValueError, RuntimeError) as error:  # zarr's words
+                raise manifest.corrupt(self.files, [f"{SCALE}/{path}: {error}"]) from error
+        found: Scale = self._scales[path][np.arange(start, stop) // self.layout.shard_images]
+        return found
 
     def _array(self, path: str) -> Any:
         return self._group[path]
@@ -129,7 +142,7 @@ def read_images(files: Files) -> list[tuple[str, str]]:
     try:
         group = zarr.open_group(VerifiedStore(files, records), mode="r", use_consolidated=False)
         return list(zip(*_rows(group), strict=True))
-    except (KeyError, ValueError, RuntimeError):
+    except (CorruptStoreError, KeyError, ValueError, RuntimeError):
         return []  # an unfinished store may lack them
 
 
@@ -148,8 +161,9 @@ def _check_metadata(cache: Cache) -> None:
             continue
         found = cache.files.read(name) or b""
         try:
-            same = _signature(json.loads(found)) == _signature(json.loads(data))
-        except (ValueError, TypeError, KeyError, RecursionError):
+            sealed = manifest.is_recorded(found, cache.records[name])
+            same = sealed and _signature(json.loads(found)) == _signature(json.loads(data))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             same = False
         if not same:
             raise CorruptStoreError(
@@ -163,12 +177,18 @@ def _check_metadata(cache: Cache) -> None:
 def _signature(metadata: dict[str, Any]) -> dict[str, Any]:
     """What decides how bytes become numbers, without the details that versions of zarr write differently."""
     keys = ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value")
-    return {key: metadata.get(key) for key in keys} | {"codecs": [_codec(c) for c in metadata.get("codecs", [])]}
+    known = {*keys, "dimension_names", "storage_transformers", "codecs", "attributes", "consolidated_metadata"}
+    return {
+        **{key: metadata.get(key) for key in (*keys, "dimension_names")},
+        "extensions": sorted(metadata.keys() - known),
+        "storage_transformers": metadata.get("storage_transformers") or [],
+        "codecs": [_codec(codec) for codec in metadata.get("codecs", [])],
+    }
 
 
 def _codec(codec: dict[str, Any]) -> Any:
     inner = codec.get("configuration", {})
     if codec["name"] != "sharding_indexed":
-        return codec["name"]
+        return codec["name"], inner.get("endian")
     chains = [[_codec(c) for c in inner[chain]] for chain in ("codecs", "index_codecs")]
     return codec["name"], inner["chunk_shape"], inner.get("index_location"), chains

@@ -1,10 +1,9 @@
 """Write a feature cache shard by shard, from any number of processes, so that it can stop anywhere and go on."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-
-import google_crc32c
 
 from bddn.errors import CorruptStoreError, MismatchError, StoreError
 from bddn.spec import digest
@@ -14,6 +13,7 @@ from bddn.store.files import ASIDE, Files
 from bddn.store.layout import FORMAT, Layout, empty_files, shard_bytes
 from bddn.store.lease import Lease
 from bddn.store.precision import Rows
+from bddn.store.shards import shard_records
 
 
 def new_header(layout: Layout, ids: list[str], images: list[str], identity: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +85,10 @@ class Writer:
                 got=f"one that differs in: {'; '.join(words)}{self._first_other_image(words)}",
                 fix="Give another --out, or move the old cache away.",
             )
-        if not sealed:
+        if sealed:
+            with suppress(StoreError):  # a sealed store may be read-only, or damaged
+                self._tidy()
+        else:
             self._write_metadata()
         return words
 
@@ -134,12 +137,11 @@ class Writer:
             False where another process had taken the shard over; nothing is committed then.
         """
         start, stop = self.layout.shards[shard]
-        records = {}
-        for name, data in shard_bytes(self.layout, shard, filled).items():
+        files = shard_bytes(self.layout, shard, filled)
+        for name, data in files.items():
             if not lease.is_held():
                 return False
             self.files.replace(name, data)
-            records[name] = manifest.file_record(data)
         if not lease.is_held():
             return False
         record = {
@@ -147,9 +149,9 @@ class Writer:
             "stimuli_sha256": digest(self.ids[start:stop]),
             "header_sha256": digest(self.header),
             "contents": {path: contents(self.layout, rows).to_dict() for path, rows in filled.items()},
-            "files": records,
+            "files": shard_records(self.layout, shard, files),
         }
-        self.files.replace(manifest.record_name(shard), manifest.encode_json(record))
+        self.files.replace(manifest.record_name(shard), manifest.record_bytes(record))
         return True
 
     def digest(self) -> str:
@@ -173,11 +175,16 @@ class Writer:
                 self._close(records)
             elif not self.is_sealed:  # another process may have sealed it just now
                 raise manifest.unsealed(self.files, self.layout)
-        for name in self.files.sizes(manifest.FOLDER):  # the seal has taken the place of records and leases
+        return self._tidy()
+
+    def _tidy(self) -> str:
+        """Delete records and leases, whose place the seal has taken, and what killed processes left."""
+        found = self.digest()
+        for name in self.files.sizes(manifest.FOLDER):
             if name not in {manifest.HEADER, manifest.SEAL}:
                 self.files.delete(name)
         self.files.sweep()
-        return self.digest()
+        return found
 
     def _close(self, records: list[manifest.Record]) -> None:
         files = {name: manifest.file_record(data) for name, data in self._metadata().items()}
@@ -190,7 +197,11 @@ class Writer:
             path: merged([Contents(**record["contents"][path]) for record in records]).to_dict()
             for path in self.layout.arrays()
         }
-        self.files.replace(manifest.SEAL, manifest.seal_bytes(self.header, files, layers)[1])
+        try:
+            self.files.replace(manifest.SEAL, manifest.seal_bytes(self.header, files, layers)[1])
+        except StoreError:
+            if not self.is_sealed:  # another process may have sealed it just now, and swept
+                raise
 
     def _is_there(self) -> bool:
         there = self.files.sizes()
@@ -232,13 +243,9 @@ class Writer:
                 return False
             if sorted(record["files"]) != sorted(self.layout.shard_files(shard)):
                 return False
-            return all(self._has(name, about) for name, about in record["files"].items())
+            return all(manifest.is_recorded(self.files.read(name), about) for name, about in record["files"].items())
         except (CorruptStoreError, KeyError, TypeError):
             return False  # a damaged record is none
-
-    def _has(self, name: str, record: manifest.Record) -> bool:
-        data = self.files.read(name)
-        return data is not None and len(data) == record["bytes"] and google_crc32c.value(data) == record["crc32c"]
 
     def _first_other_image(self, words: list[str]) -> str:
         """Which image is the first that differs, where the hashes of the images do."""

@@ -27,7 +27,7 @@ def _run(*arguments: object) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "peak_gib": usage.ru_maxrss / 2**20}
 
 
-def _write_network(folder: Path, n_layers: int, width: int, size: int, patch: int) -> None:
+def write_network(folder: Path, n_layers: int, width: int, size: int, patch: int) -> None:
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def _write_network(folder: Path, n_layers: int, width: int, size: int, patch: in
     CLIPVisionModel(config).save_pretrained(folder)
 
 
-def _write_brain(subject: Path, n_images: int, n_voxels: int) -> None:
+def write_brain(subject: Path, n_images: int, n_voxels: int) -> None:
     """Noise on vertices all over both hemispheres: here only sizes matter."""
     rng = np.random.default_rng(0)
     for i in range(n_images):
@@ -58,8 +58,8 @@ def _write_brain(subject: Path, n_images: int, n_voxels: int) -> None:
 def test_both_stages(true_size: bool, tmp_path: Path) -> None:
     n_layers, width, size, patch = (12, 768, 224, 16) if true_size else (2, 64, 32, 8)
     n_images, n_voxels = (256, 37_984) if true_size else (30, 500)
-    _write_network(tmp_path / "network", n_layers, width, size, patch)
-    _write_brain(tmp_path / "subj01", n_images, n_voxels)
+    write_network(tmp_path / "network", n_layers, width, size, patch)
+    write_brain(tmp_path / "subj01", n_images, n_voxels)
     (tmp_path / "spec.yaml").write_text(
         f"title: bench\nfamily: clip\nweights: {{folder: {tmp_path / 'network'}}}\nimage_size: {size}\n"
     )

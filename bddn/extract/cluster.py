@@ -1,0 +1,265 @@
+"""Stage one on a dask cluster: one task is one whole shard, and every worker keeps the backbone it loaded.
+
+A worker that dies costs the shard it was at, which goes to another; its lease tells that it is dead.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import torch
+from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, WorkerPlugin, as_completed, get_worker
+
+from bddn.backbones.base import Backbone
+from bddn.backbones.registry import open_backbone
+from bddn.data import Stimuli
+from bddn.errors import BddnError, ClusterError, MismatchError
+from bddn.extract.job import Job, Owners, choose_device, compute, identity
+from bddn.parallel import n_threads
+from bddn.progress import Advance
+from bddn.store.files import LocalFiles
+from bddn.store.lease import Watch
+from bddn.store.manifest import differences
+
+DEVICE = "GPU"  # the resource by which dask workers say that they have a device
+START_S = 60.0
+DEATHS = 10  # workers that may die at one shard before it is given up
+RETRIES = 2
+
+
+class Cluster:
+    """Computes shards on the workers of a dask cluster; see `bddn.extract.job.Work`.
+
+    Parameters
+    ----------
+    client : Client
+    device : {'auto', 'cpu', 'cuda'}
+        With 'cuda' a task needs a worker with the resource GPU; 'auto' is cuda where any worker offers it.
+    threads : int
+        Batches that a task computes at once, on a CPU.
+
+    Attributes
+    ----------
+    device : str
+        'cpu' or 'cuda'.
+
+    Raises
+    ------
+    ClusterError
+        Where there are no workers, or none with a GPU.
+    """
+
+    def __init__(self, client: Client, device: str, threads: int) -> None:
+        self.client, self._threads = client, threads
+        workers = dict(client.scheduler_info(n_workers=-1)["workers"])
+        offering = [address for address, about in workers.items() if about.get("resources", {}).get(DEVICE)]
+        if device == "cuda" and not offering:
+            raise ClusterError(
+                "cluster",
+                expected=f"workers with the resource {DEVICE}",
+                got=f"{len(workers)} workers without it",
+                fix=f"Start them with 'dask worker … --resources {DEVICE}=1 --nthreads 1', or give --device cpu.",
+            )
+        self.device = ("cuda" if offering else "cpu") if device == "auto" else device
+        self._note = f"{len(offering) if self.device == 'cuda' else len(workers)} workers"
+
+    def __call__(self, job: Job, backbone: Backbone, shards: list[int], advance: Advance) -> Owners:
+        client = self.client
+        client.register_plugin(_Worker(_shareable(job, self._threads)), name="bddn")
+        topic = f"bddn-{os.getpid()}"
+        left = {k: stop - start for k, (start, stop) in enumerate(job.writer.layout.shards) if k in shards}
+
+        def more(shard: int, n: int) -> None:
+            n = min(n, left[shard])  # a task that was tried twice counts once
+            left[shard] -= n
+            advance(n, note=self._note)
+
+        client.subscribe_topic(topic, lambda event: more(event[1]["shard"], event[1]["n"]))
+        tasks = {
+            client.submit(
+                _task,
+                shard,
+                topic,
+                key=f"bddn-{os.getpid()}-shard-{shard}",
+                resources={DEVICE: 1} if self.device == "cuda" else None,
+                retries=RETRIES,
+                pure=False,
+            ): shard
+            for shard in shards
+        }
+        others: Owners = {}
+        try:
+            for task in as_completed(tasks, loop=client.loop):
+                shard, owner = tasks[task], _result(task, tasks[task])
+                if owner is None:
+                    more(shard, left[shard])
+                else:
+                    others[shard] = owner
+        finally:
+            client.cancel(list(tasks), force=True)
+            client.unsubscribe_topic(topic)
+        return others
+
+
+@contextmanager
+def local_cluster(n_workers: int, device: str) -> Iterator[Cluster]:
+    """Processes on this machine, each with a device of its own or with its share of the cores.
+
+    Raises
+    ------
+    ClusterError
+        Where there are fewer devices than workers.
+    """
+    on_device = choose_device(device) == "cuda"
+    if on_device and n_workers > torch.cuda.device_count():
+        raise ClusterError(
+            f"--workers {n_workers}",
+            expected="one CUDA device for each worker",
+            got=f"{torch.cuda.device_count()}",
+            fix=f"Use --workers {torch.cuda.device_count()}.",
+        )
+    options = {
+        "nthreads": 1,
+        "memory_limit": 0,
+        "silence_logs": logging.ERROR,
+        "resources": {DEVICE: 1} if on_device else {},
+    }
+    workers = {
+        i: {"cls": Nanny, "options": {**options, "env": {"CUDA_VISIBLE_DEVICES": str(i)} if on_device else {}}}
+        for i in range(n_workers)
+    }
+    scheduler = {"cls": Scheduler, "options": {"port": 0, "dashboard_address": ":0"}}
+    with (
+        _quiet(),
+        SpecCluster(workers=workers, scheduler=scheduler, silence_logs="ERROR") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield Cluster(client, "cuda" if on_device else "cpu", max(1, n_threads() // n_workers))
+
+
+@contextmanager
+def joined_cluster(address: str, device: str) -> Iterator[Cluster]:
+    """A cluster that runs already, by the address of its scheduler.
+
+    With `device` auto, its GPUs are used if it has any.
+
+    Raises
+    ------
+    ClusterError
+        Where the scheduler does not answer, or has no workers.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        try:
+            client = stack.enter_context(Client(address, timeout=START_S, set_as_default=False))
+            client.wait_for_workers(1, timeout=START_S)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ClusterError(
+                address,
+                expected=f"a dask scheduler with workers within {START_S:.0f} s",
+                got=f"{type(error).__name__}: {error}",
+                fix="Check the address that 'dask scheduler' printed, and start workers with 'dask worker'.",
+            ) from error
+        yield Cluster(client, device, threads=1)  # dask runs as many tasks on a worker as it has threads
+
+
+class _Worker(WorkerPlugin):
+    """Holds on a worker what all its tasks share."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.backbone: Backbone | None = None
+
+    def setup(self, worker: Any) -> None:
+        kept = getattr(worker, "bddn", None)
+        worker.bddn = self
+        self.watch = Watch(self.job.writer.files)
+        self.loading = threading.Lock()
+        if kept is not None and kept.job.spec == self.job.spec:
+            self.backbone = kept.backbone
+
+    def loaded(self) -> Backbone:
+        """The backbone, loaded by the first task; it must be the one that the store is for."""
+        with self.loading:
+            if self.backbone is None:
+                self.backbone = self._load()
+            return self.backbone
+
+    def _load(self) -> Backbone:
+        backbone = open_backbone(self.job.spec, self.job.device)
+        here = identity(self.job.spec, backbone, self.job.device)
+        differ = differences({key: self.job.writer.header[key] for key in here}, here)
+        if differ:
+            raise MismatchError(
+                f"worker {get_worker().address}",
+                expected="the backbone, device and libraries of the one who started the extraction",
+                got=f"one that differs in: {'; '.join(differ)}",
+                fix="Give all workers the same environment and weights.",
+            )
+        return backbone
+
+
+def _task(shard: int, topic: str) -> dict[str, Any] | BddnError | None:
+    worker: Any = get_worker()
+    held: _Worker = worker.bddn
+
+    def advance(n: int) -> None:
+        worker.log_event(topic, {"shard": shard, "n": n})
+
+    try:
+        return compute(held.job, held.loaded(), shard, held.watch, advance)
+    except BddnError as error:
+        return error  # raised here, it would be tried again
+
+
+def _result(task: Any, shard: int) -> dict[str, Any] | None:
+    try:
+        owner: dict[str, Any] | BddnError | None = task.result()
+    except KilledWorker as error:
+        raise ClusterError(
+            f"shard {shard}",
+            expected="workers that live through it",
+            got=f"the death of {DEATHS + 1} workers, one after the other",
+            fix="Most often it is memory: see 'bddn plan', and set a smaller shard_images or batch_size. "
+            "The same command goes on where it stopped.",
+        ) from error
+    except CancelledError as error:
+        raise ClusterError(
+            f"shard {shard}",
+            expected="the scheduler to stay",
+            got="it went away",
+            fix="Start it again, and run the same command: it goes on where it stopped.",
+        ) from error
+    if isinstance(owner, BddnError):
+        raise owner
+    return owner
+
+
+def _shareable(job: Job, threads: int) -> Job:
+    """The job with absolute paths, since workers may have another working directory."""
+    weights, files = job.spec.weights, job.writer.files
+    if weights.folder is not None:
+        weights = weights.model_copy(update={"folder": str(Path(weights.folder).absolute())})
+    if isinstance(files, LocalFiles):
+        files = LocalFiles(files.root.absolute())
+    stimuli = Stimuli(job.stimuli.ids, tuple(path.absolute() for path in job.stimuli.paths))
+    return replace(
+        job,
+        spec=job.spec.model_copy(update={"weights": weights}),
+        stimuli=stimuli,
+        writer=replace(job.writer, files=files),
+        threads=threads,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS, "logging.distributed": "error"}):
+        yield

@@ -1,0 +1,174 @@
+"""Before an extraction: what it will need of disk, memory, device and time, and which setting would make it fit."""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from bddn.backbones.base import Backbone
+from bddn.backbones.registry import open_backbone
+from bddn.data import Dataset
+from bddn.extract.job import Job, choose_device, layout_of, read_tokens
+from bddn.parallel import n_threads
+from bddn.spec import CacheSpec
+from bddn.store.files import open_files
+from bddn.store.layout import Layout
+from bddn.store.precision import precision
+from bddn.store.writer import Writer
+
+TIMED_BATCHES = 3  # on each thread, after one that is not timed
+SMALLER = ("bitround:6", "int8")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an extraction will need.
+
+    Attributes
+    ----------
+    n_images, n_layers, n_shards : int
+    image_bytes, disk_bytes : int
+        Stored tokens of one image, and the whole cache.
+    free_disk_bytes : int or None
+        None where the file system does not tell.
+    ram_bytes, free_ram_bytes : int
+        Network, batches and one shard; and what the machine has for this process.
+    device : str
+    device_bytes, free_device_bytes : int or None
+        None on a CPU.
+    images_per_s : float
+        Measured on a few batches, decoding included.
+    advice : list of str
+        Settings that would make it fit, where it does not.
+    """
+
+    n_images: int
+    n_layers: int
+    n_shards: int
+    image_bytes: int
+    disk_bytes: int
+    free_disk_bytes: int | None
+    ram_bytes: int
+    free_ram_bytes: int
+    device: str
+    device_bytes: int | None
+    free_device_bytes: int | None
+    images_per_s: float
+    advice: list[str]
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole extraction on this machine."""
+        return self.n_images / self.images_per_s
+
+    def lines(self) -> list[str]:
+        """The plan for people."""
+        disk = "" if self.free_disk_bytes is None else f" ({self.free_disk_bytes / 1e9:.1f} GB free)"
+        device = "none, on the CPU"
+        if self.device_bytes is not None and self.free_device_bytes is not None:
+            device = f"{self.device_bytes / 1e9:.2f} GB (of {self.free_device_bytes / 1e9:.1f} GB)"
+        words = [
+            f"images   {self.n_images}, {self.n_layers} layers, {self.n_shards} shards",
+            f"image    {self.image_bytes / 1e6:.3f} MB",
+            f"disk     {self.disk_bytes / 1e9:.2f} GB{disk}",
+            f"memory   {self.ram_bytes / 1e9:.2f} GB ({self.free_ram_bytes / 1e9:.1f} GB free)",
+            f"device   {device}",
+            f"time     {timedelta(seconds=round(self.seconds))} at {self.images_per_s:.1f} images/s",
+        ]
+        return words + ([f"too small; what would fit, {one}" for one in self.advice] or ["it fits"])
+
+
+def plan(spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str = "auto") -> Plan:
+    """Run a few batches, and tell what the whole extraction will need. Nothing is written.
+
+    Parameters
+    ----------
+    spec : CacheSpec
+    dataset : Dataset
+    out : str or Path
+        Where the cache would be, for the free space.
+    device : {'auto', 'cpu', 'cuda'}
+
+    Raises
+    ------
+    BddnError
+        Where spec, images or weights do not fit.
+    """
+    process = psutil.Process(os.getpid())
+    before = process.memory_info().rss
+    device = choose_device(device)
+    backbone = open_backbone(spec, device)
+    layout = layout_of(spec, backbone, dataset.stimuli)
+    images_per_s = _rate(spec, dataset, layout, backbone, device)
+    resident = process.memory_info().rss - before
+    free_disk, on_device = open_files(out).free_bytes(), device == "cuda"
+    ram = resident + shard_bytes_in_memory(layout)
+    free_ram = psutil.virtual_memory().available + resident
+    return Plan(
+        n_images=layout.n_images,
+        n_layers=len(layout.layers),
+        n_shards=len(layout.shards),
+        image_bytes=layout.image_bytes(),
+        disk_bytes=layout.disk_bytes(),
+        free_disk_bytes=free_disk,
+        ram_bytes=ram,
+        free_ram_bytes=free_ram,
+        device=device,
+        device_bytes=torch.cuda.max_memory_allocated() if on_device else None,
+        free_device_bytes=torch.cuda.mem_get_info()[1] if on_device else None,
+        images_per_s=images_per_s,
+        advice=advice(spec, layout, free_disk, free_ram - resident),
+    )
+
+
+def shard_bytes_in_memory(layout: Layout) -> int:
+    """Memory for one shard: all its tokens, and its largest array once more while that is encoded and written."""
+    n = min(layout.shard_images, layout.n_images)
+    size = np.dtype(layout.precision.filled).itemsize
+    arrays = [n * size * int(np.prod(shape)) for shape in layout.arrays().values()]
+    return sum(arrays) + 3 * max(arrays)
+
+
+def advice(spec: CacheSpec, layout: Layout, free_disk: int | None, free_ram: int) -> list[str]:
+    """Settings that would make the cache fit the disk and a shard fit the memory; empty where they do."""
+    words = []
+    if free_disk is not None and layout.disk_bytes() > free_disk:
+        half = (max(1, layout.grid[0] // 2), max(1, layout.grid[1] // 2))
+        choices = {f"precision: {name}": replace(layout, precision=precision(name)) for name in SMALLER}
+        choices[f"grid: [{half[0]}, {half[1]}]"] = replace(layout, grid=half)
+        choices["every second layer in 'layers'"] = replace(layout, layers=layout.layers[::2])
+        fitting = [
+            f"{name} ({other.disk_bytes() / 1e9:.1f} GB)"
+            for name, other in choices.items()
+            if other.disk_bytes() <= free_disk
+        ]
+        words.append("disk: " + (" or ".join(fitting) or "no single setting suffices; use a larger disk"))
+    if shard_bytes_in_memory(layout) > free_ram:
+        n = next(
+            (
+                n
+                for n in range(layout.shard_images, 0, -spec.chunk_images)
+                if shard_bytes_in_memory(replace(layout, shard_images=n)) <= free_ram
+            ),
+            None,
+        )
+        words.append(f"memory: shard_images: {n}" if n else "memory: a smaller grid, or fewer layers")
+    return words
+
+
+def _rate(spec: CacheSpec, dataset: Dataset, layout: Layout, backbone: Backbone, device: str) -> float:
+    """Images per second of decoding, forward pass and rounding, over a few batches."""
+    stimuli, threads = dataset.stimuli, n_threads()
+    at_once = spec.batch_size * (threads if device == "cpu" else 1)
+    n = min(len(stimuli), at_once * TIMED_BATCHES)
+    images = [stimuli.sha256(i) for i in range(n)]
+    job = Job(spec, stimuli, Writer(open_files("."), layout, list(stimuli.ids), images, {}), device, threads)
+    read_tokens(job, backbone, 0, min(n, at_once), lambda n: None)
+    started = time.perf_counter()
+    read_tokens(job, backbone, 0, n, lambda n: None)
+    return n / (time.perf_counter() - started)

@@ -1,0 +1,131 @@
+"""Look into a cache: are its bytes the sealed ones, what does it hold, and how does it differ from another."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bddn.parallel import n_threads
+from bddn.store import manifest
+from bddn.store.files import Files, open_files
+from bddn.store.reader import Cache, read_images
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify` found.
+
+    Attributes
+    ----------
+    n_files, n_bytes : int
+    seconds : float
+    bad : list of str
+        In words, every file that is not what was sealed.
+    """
+
+    n_files: int
+    n_bytes: int
+    seconds: float
+    bad: list[str]
+
+
+def verify(place: str | Path, advance: Callable[[int], object] = lambda n: None) -> Verified:
+    """Compare every byte of a sealed cache with its SHA-256, on all cores.
+
+    Parameters
+    ----------
+    place : str or Path
+    advance : callable
+        Told of each file that was read.
+
+    Raises
+    ------
+    StoreError
+        Where there is no cache, it is not sealed, or its manifest is damaged.
+    """
+    files = open_files(place)
+    records = manifest.read_seal(files, manifest.read_header(files))["files"]
+    started = time.perf_counter()
+
+    def check(name: str) -> str | None:
+        sha256, size = hashlib.sha256(), 0
+        for block in files.blocks(name):
+            sha256.update(block)
+            size += len(block)
+        advance(1)
+        record = records[name]
+        if not size:
+            return f"{name} is missing or empty"
+        if size != record["bytes"]:
+            return f"{name} has {size} bytes, not {record['bytes']}"
+        return None if sha256.hexdigest() == record["sha256"] else f"{name} has other bytes"
+
+    with ThreadPoolExecutor(n_threads()) as pool:
+        bad = [found for found in pool.map(check, records) if found is not None]
+    n_bytes = sum(record["bytes"] for record in records.values())
+    return Verified(len(records), n_bytes, time.perf_counter() - started, bad)
+
+
+def n_sealed(place: str | Path) -> int:
+    """Number of the files of a sealed cache. Errors as of `verify`."""
+    files = open_files(place)
+    return len(manifest.read_seal(files, manifest.read_header(files))["files"])
+
+
+def diff(a: str | Path, b: str | Path) -> list[str]:
+    """In words, what differs between two caches, sealed or not: first their fingerprints, then their files.
+
+    Raises
+    ------
+    StoreError
+        Where one of them is no cache, or its manifest is damaged.
+    """
+    one, other = open_files(a), open_files(b)
+    words = manifest.differences(manifest.read_header(one), manifest.read_header(other))
+    images = [found for found in (read_images(one), read_images(other)) if found]
+    if len(images) == 2 and images[0] != images[1]:
+        words.append(_first_other(*images))
+    states = ["sealed" if manifest.is_sealed(files) else "unfinished" for files in (one, other)]
+    if states[0] != states[1]:
+        words.append(f"state {states[0]} → {states[1]}")
+    elif states[0] == "sealed" and not words:
+        words += _other_files(one, other)
+    return words
+
+
+def _first_other(a: list[tuple[str, str]], b: list[tuple[str, str]]) -> str:
+    for row, (left, right) in enumerate(zip(a, b, strict=False)):
+        if left != right:
+            what = "bytes" if left[0] == right[0] else "id"
+            return f"row {row} is the first image with another {what}: '{left[0]}' → '{right[0]}'"
+    return f"images {len(a)} → {len(b)}, the same as far as they go"
+
+
+def _other_files(a: Files, b: Files) -> list[str]:
+    records = [manifest.read_seal(files, manifest.read_header(files))["files"] for files in (a, b)]
+    names = [name for name in records[0] if records[0][name] != records[1][name]]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return [f"other bytes in {', '.join(names[:8])}{more}"] if names else []
+
+
+def describe(cache: Cache) -> list[dict[str, str]]:
+    """One row per array of tokens: its shape, precision, and what is in it."""
+    rows = []
+    for path, shape in cache.layout.arrays().items():
+        held = cache.contents[path]
+        note = "constant" if held.is_constant else "not finite" if held.non_finite else ""
+        rows.append(
+            {
+                "array": path,
+                "shape": " × ".join(str(n) for n in (cache.layout.n_images, *shape)),
+                "mean": f"{held.mean:.4g}",
+                "norm": f"{held.rms * shape[-1] ** 0.5:.4g}",
+                "min": f"{held.min:.4g}",
+                "max": f"{held.max:.4g}",
+                "non-finite": str(held.non_finite),
+                "note": note,
+            }
+        )
+    return rows
