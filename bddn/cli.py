@@ -158,8 +158,10 @@ def extract(
     """
     from bddn.data import open_dataset
     from bddn.extract import extract as run
+    from bddn.store.remote import open_files
 
     cache_spec, dataset, part = _cache_spec(spec, weights), open_dataset(data), _part(shard)
+    place = open_files(out).place
     with stops_cleanly(), ExitStack() as stack:
         if workers or scheduler:
             from bddn.extract.cluster import joined_cluster, local_cluster
@@ -173,7 +175,7 @@ def extract(
         typer.echo(f"note: made with other versions, {words}")
     state = f"digest {done.digest[:16]}" if done.digest else "not sealed: other parts are missing"
     what = "sealed before, re-used" if done.reused else f"{done.n_computed} computed now"
-    typer.echo(f"cache: {out}, {done.n_images} images, {done.n_shards} shards, {what}, {state}")
+    typer.echo(f"cache: {place}, {done.n_images} images, {done.n_shards} shards, {what}, {state}")
 
 
 @app.command()

@@ -98,8 +98,7 @@ def receipt(
     layers = cache.select_layers(spec.layers)
     channels = {layer.name: layer.channels for layer in layers}
     split = split_by_id(ids, spec.split, spec.seed)
-    row_of = {stimulus: row for row, stimulus in enumerate(ids)}
-    parts = Rows(*(torch.tensor([row_of[i] for i in part]) for part in (split.train, split.val, split.test)))
+    parts = Rows.of(split, ids)
     stored = load(cache, layers, ids)
 
     def fitted(features: Features, seed: int) -> Fitted:

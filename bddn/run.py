@@ -24,7 +24,7 @@ from bddn.data import Dataset
 from bddn.data.splits import Split, split_by_id
 from bddn.encoder import checkpoint
 from bddn.encoder.fit import Fitted, Rows, fit, new_encoder
-from bddn.errors import RunError
+from bddn.errors import DataError, RunError
 from bddn.parallel import n_threads
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
@@ -83,12 +83,13 @@ def fit_run(cache: str | Path, dataset: Dataset, out: Path, spec: FitSpec) -> tu
         return read_run(out), False
     ids = dataset.stimuli.ids
     split = split_by_id(ids, spec.split, spec.seed)
+    _check_leakage(store, split)
     channels = {layer.name: layer.channels for layer in layers}
     truth = dataset.truth()
     with atomic.new_folder(out) as aside:
         features = load(store, layers, ids)
         model = new_encoder(torch.from_numpy(coords_mm), channels, store.grid, spec)
-        fitted = fit(model, features, torch.from_numpy(responses), _rows(split, ids), spec)
+        fitted = fit(model, features, torch.from_numpy(responses), Rows.of(split, ids), spec)
         table = _voxel_table(voxels, fitted, tuple(channels))
         metrics = {
             "title": f"{dataset.name} through {store.name}",
@@ -189,10 +190,21 @@ def _is_done(out: Path, identity: dict[str, Any]) -> bool:
     return True
 
 
-def _rows(split: Split, ids: tuple[str, ...]) -> Rows:
-    row_of = {stimulus: row for row, stimulus in enumerate(ids)}
-    train, val, test = (torch.tensor([row_of[i] for i in part]) for part in (split.train, split.val, split.test))
-    return Rows(train, val, test)
+def _check_leakage(store: Cache, split: Split) -> None:
+    """The same picture under two ids must not train and test."""
+    part_of = {i: part for part, members in split.to_dict().items() for i in members}
+    first: dict[str, str] = {}
+    for stimulus, image in zip(store.ids, store.images, strict=True):
+        if stimulus not in part_of:
+            continue
+        other = first.setdefault(image, stimulus)
+        if part_of[other] != part_of[stimulus]:
+            raise DataError(
+                f"cache '{store.name}'",
+                expected="no picture in two parts of the split",
+                got=f"one file as '{other}' in {part_of[other]} and '{stimulus}' in {part_of[stimulus]}",
+                fix="Remove one of the two from the dataset, and extract again.",
+            )
 
 
 def _voxel_table(voxels: pd.DataFrame, fitted: Fitted, layers: tuple[str, ...]) -> pd.DataFrame:

@@ -316,6 +316,32 @@ def test_an_interrupt_just_before_sealing_costs_nothing(
     assert files(out) == files(sealed)
 
 
+def test_an_interrupt_just_after_sealing_costs_nothing(
+    spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
+) -> None:
+    """Records are still there beside the seal; the next run takes them away."""
+
+    def stop(*_: object) -> None:
+        raise StopError
+
+    out = tmp_path / "cut.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bddn.store.writer.Writer._tidy", stop)
+        with pytest.raises(StopError):
+            extract(spec, planted, out)
+    assert "manifest/shard-000002.json" in files(out)
+    assert Cache(out).digest == Cache(sealed).digest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bddn.store.files.LocalFiles.delete", _read_only)
+        assert extract(spec, planted, out).reused
+    assert extract(spec, planted, out).reused
+    assert files(out) == files(sealed)
+
+
+def _read_only(_: object, name: str) -> None:
+    raise StoreError(name, expected="to delete", got="Read-only file system", fix="")
+
+
 def test_a_disk_that_fails_at_any_point_is_an_error_and_is_survived(
     spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

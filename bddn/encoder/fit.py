@@ -1,6 +1,6 @@
 """Train an encoder: follow the plan, keep the epoch that validates best, touch the test images once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bddn.data.splits import Split
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.selectors import Selection
 from bddn.errors import FitError
@@ -29,6 +30,12 @@ class Rows:
     train: Tensor
     val: Tensor
     test: Tensor
+
+    @classmethod
+    def of(cls, split: Split, ids: Sequence[str]) -> "Rows":
+        """The rows of a split, where `ids` names the rows."""
+        row_of = {stimulus: row for row, stimulus in enumerate(ids)}
+        return cls(*(torch.tensor([row_of[i] for i in part]) for part in (split.train, split.val, split.test)))
 
 
 @dataclass(frozen=True)

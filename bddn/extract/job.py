@@ -22,11 +22,11 @@ from bddn.extract.preflight import check_disk, check_images
 from bddn.parallel import n_threads
 from bddn.progress import Advance, progress
 from bddn.spec import CacheSpec
-from bddn.store.files import open_files
 from bddn.store.layout import Layer, Layout
 from bddn.store.lease import Lease, Watch
 from bddn.store.manifest import is_sealed
 from bddn.store.precision import Rows, precision
+from bddn.store.remote import open_files
 from bddn.store.writer import Writer, new_header
 from bddn.tokens import Tokens
 

@@ -16,9 +16,9 @@ from bddn.data import Dataset
 from bddn.extract.job import Job, choose_device, layout_of, read_tokens
 from bddn.parallel import n_threads
 from bddn.spec import CacheSpec
-from bddn.store.files import open_files
 from bddn.store.layout import Layout
 from bddn.store.precision import precision
+from bddn.store.remote import open_files
 from bddn.store.writer import Writer
 
 TIMED_BATCHES = 3  # on each thread, after one that is not timed

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bddn.parallel import n_threads
 from bddn.store import manifest
-from bddn.store.files import Files, open_files
+from bddn.store.files import Files
 from bddn.store.reader import Cache, read_images
+from bddn.store.remote import open_files
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from bddn.errors import CorruptStoreError, MismatchError
 from bddn.spec import digest
 from bddn.store import manifest
 from bddn.store.contents import Contents
-from bddn.store.files import Files, open_files
+from bddn.store.files import Files
 from bddn.store.layout import IDS, IMAGES, SCALE, Layer, Layout, empty_files
 from bddn.store.precision import Scale
+from bddn.store.remote import open_files
 from bddn.store.shards import Shards
 from bddn.store.verified import VerifiedStore
 

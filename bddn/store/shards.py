@@ -87,7 +87,10 @@ class Shards:
                 raise corrupt(self._files, [f"{name} is missing or cut"])
             if not _is_good(data, sums[chunk]):
                 raise corrupt(self._files, [f"{name} has other bytes in chunk {chunk}"])
-            found.append(self._decoded(memoryview(data)[:-CRC_BYTES], layout.arrays()[array]))
+            try:
+                found.append(self._decoded(memoryview(data)[:-CRC_BYTES], layout.arrays()[array]))
+            except (IndexError, ValueError, RuntimeError) as error:  # sealed so, by whoever wrote it
+                raise corrupt(self._files, [f"{name} has no rows in chunk {chunk} ({error})"]) from error
         return found
 
     def _decoded(self, stored: memoryview, shape: tuple[int, ...]) -> Rows:
@@ -95,7 +98,9 @@ class Shards:
         if not kept.compressed:
             return np.frombuffer(stored, kept.stored).reshape(self._layout.chunk_images, *shape)
         rows: Rows = np.empty((self._layout.chunk_images, *shape), kept.stored)
-        numcodecs.Zstd().decode(stored, out=rows)  # into a place of known size, whatever the chunk claims
+        if _claimed_bytes(stored) != rows.nbytes:  # fewer would leave old memory in the rows, more could fill all of it
+            raise ValueError(f"{_claimed_bytes(stored)} bytes, not {rows.nbytes}")
+        numcodecs.Zstd().decode(stored, out=rows)
         return rows
 
     def _index_of(self, name: str) -> Any:
@@ -108,13 +113,27 @@ class Shards:
                 raise corrupt(self._files, [f"{name} is missing or cut"])
             if not _is_good(data, record["chunks"][-1]):
                 raise corrupt(self._files, [f"{name} has another index"])
-            index = self._indices[name] = _index(self._layout, data)
+            index = _index(self._layout, data)
+            end = record["bytes"] - size
+            if len(index) != len(record["chunks"]) - 1 or any(offset + length > end for offset, length in index):
+                raise corrupt(self._files, [f"{name} has an index of other chunks"])
+            self._indices[name] = index
         return index
 
 
 def _is_good(data: bytes, checksum: int) -> bool:
     """Whether bytes that end with their own CRC-32C are good, and their checksum is the one that was recorded."""
     return google_crc32c.value(data) == RESIDUE and int.from_bytes(data[-CRC_BYTES:], "little") == checksum
+
+
+def _claimed_bytes(frame: memoryview) -> int:
+    """Bytes that a frame of Zstandard says it holds (RFC 8878, 3.1.1.1); -1 where it does not say."""
+    about = frame[4]
+    alone = about >> 5 & 1  # whether the frame has no byte for a window
+    size = (alone, 2, 4, 8)[about >> 6]
+    start = 6 - alone + (0, 1, 2, 4)[about & 3]
+    claimed = int.from_bytes(frame[start : start + size], "little")
+    return claimed + 256 * (size == 2) if size else -1
 
 
 def _index_bytes(layout: Layout) -> int:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bddn.encoder import checkpoint, parallel
+from bddn import parallel
+from bddn.encoder import checkpoint
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import Fitted, Rows, fit, new_encoder, score
 from bddn.errors import FitError, RunError

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bddn.errors import StoreError
-from bddn.store.files import ASIDE, FIRST, LocalFiles, open_files
+from bddn.store.files import ASIDE, FIRST, LocalFiles
+from bddn.store.remote import open_files
 from store.disk import failing
 
 
@@ -161,7 +162,6 @@ def test_free_bytes_are_those_of_the_nearest_folder_that_is_there(tmp_path: Path
     free = LocalFiles(tmp_path / "not/there/yet").free_bytes()
     assert free is not None
     assert free > 0
-
 
 
 def test_a_local_place_is_named_as_the_user_did(tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from bddn.errors import CorruptStoreError, IncompleteStoreError, StoreError
 from bddn.extract import extract
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
-from bddn.store import files as files_module
-from bddn.store.files import Files, LocalFiles, RemoteFiles, open_files
+from bddn.store import remote
+from bddn.store.files import Files, LocalFiles
 from bddn.store.lease import Lease, Watch
 from bddn.store.reader import Cache
+from bddn.store.remote import RemoteFiles, open_files
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 BUCKET = "bddn"
@@ -278,7 +279,8 @@ def flip(files: Files) -> None:
 
 
 def cut(files: Files) -> None:
-    files.replace(NAME, (files.read(NAME) or b"")[:-1])
+    whole = files.read(NAME) or b""
+    files.replace(NAME, whole[: len(whole) // 2])
 
 
 def empty(files: Files) -> None:
@@ -402,7 +404,7 @@ def test_a_refusal_without_the_name_of_its_condition_is_understood(server: Serve
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 2000, 2500])
 def test_large_objects_are_read_in_blocks(url: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files_module, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(remote, "BLOCK_BYTES", 1000)
     files, data = open_files(url), np.random.default_rng(size).bytes(size)
     files.replace("large", data)
     assert files.read("large") == data
@@ -497,13 +499,13 @@ def test_a_server_that_is_not_there_is_told_in_time(monkeypatch: pytest.MonkeyPa
 def test_a_server_that_never_answers_is_given_up_in_time(
     server: Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files_module, "LIMIT_S", 0.6)
     files, done = open_files(bucket), threading.Event()
 
     def wait(*_: object) -> None:
         done.wait(QUICK_S)
 
     files.sizes()
+    monkeypatch.setattr(remote, "LIMIT_S", 0.6)
     server.fault = wait
     for action in ACTIONS:
         begin = time.monotonic()
@@ -604,7 +606,7 @@ def test_addresses_of_this_machine_are_folders_and_a_path_that_lost_a_slash_is_a
 def test_s3_is_imported_only_for_a_bucket() -> None:
     code = """if True:
         import sys
-        from bddn.store.files import open_files
+        from bddn.store.remote import open_files
         open_files("clip.zarr").sizes(), open_files("memory://clip.zarr").sizes(), open_files("s3://bddn/clip.zarr")
         assert not {"s3fs", "aiobotocore", "botocore"} & set(sys.modules)
     """
