@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 POLL_S = 2.0  # between looks at shards that other jobs are working on
 DECODERS = 4  # threads that prepare images for a device
 
+ANOTHER = {"host": "another process", "pid": "?"}
 Owners = dict[int, dict[str, Any]]
 
 
@@ -217,9 +218,9 @@ def compute(
         return lease
     with lease:
         if job.writer.is_committed(shard):
-            return None
+            return ANOTHER
         filled = read_tokens(job, backbone, *job.writer.layout.shards[shard], advance)
-        return None if job.writer.write(shard, filled, lease) else {"host": "another process", "pid": "?"}
+        return None if job.writer.write(shard, filled, lease) else ANOTHER
 
 
 def _finish(job: Job, backbone: Backbone, shards: list[int], work: Work, advance: Advance) -> int:

@@ -244,8 +244,11 @@ def _read_json(files: Files, name: str) -> dict[str, Any] | None:
         if len(data) > MAX_JSON_BYTES:
             raise ValueError(f"more than {MAX_JSON_BYTES >> 20} MiB")
         value = json.loads(data)
+        canonical = encode_json(value)
     except (ValueError, RecursionError) as error:
         raise CorruptStoreError(place, expected="JSON", got=str(error), fix=RESTORE) from error
     if not isinstance(value, dict):
         raise CorruptStoreError(place, expected="a JSON object", got=type(value).__name__, fix=RESTORE)
+    if canonical != data:
+        raise CorruptStoreError(place, expected="JSON as bddn writes it", got="another spelling of it", fix=RESTORE)
     return value

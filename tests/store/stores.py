@@ -135,7 +135,7 @@ def swap(a: Path, b: Path) -> None:
 def edit(path: Path, change: Callable[[Any], object]) -> None:
     value = json.loads(path.read_text())
     change(value)
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value, indent=1) + "\n")  # as bddn writes it
 
 
 def seal_again(root: Path, change: Callable[[Any], object] = lambda seal: None) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,9 +29,11 @@ from bddn.backbones.registry import open_backbone
 from bddn.cli import app
 from bddn.data.base import Stimuli
 from bddn.data.planted import Planted
+from bddn.data.splits import split_by_id
 from bddn.errors import BackboneError, BddnError, CorruptStoreError, DataError, IncompleteStoreError
 from bddn.extract import extract
-from bddn.spec import CacheSpec, WeightsSpec
+from bddn.run import fit_run
+from bddn.spec import CacheSpec, FitSpec, WeightsSpec
 from bddn.store.check import verify
 from bddn.store.reader import Cache
 from store.stores import SHARDS, filled_with, layout_of, read, seal_again, tokens, write, writer
@@ -204,6 +207,9 @@ COVERED = {
         "encoder/test_fit.py::test_number_of_threads_does_not_change_a_bit"
     ),
     "responses with NaN, wrong rows, other ids": "test_bad_inputs.py::test_bad_input_gives_one_clear_message",
+    "one picture under two ids, to train and to test": (
+        "store/test_faults.py::test_a_picture_that_would_train_and_test_is_refused_by_both_its_names"
+    ),
     "clocks that jump": "store/test_faults.py::test_a_clock_that_jumps_changes_no_byte",
     "another locale, time zone and seed of hashes": (
         "store/test_kill.py::test_a_process_with_another_locale_time_zone_and_hash_seed_writes_the_same_bytes"
@@ -228,7 +234,6 @@ LEFT_OUT = {
     "errors of GPU memory and drivers": "they need a GPU; that batches fail is tried with a stand-in",
     "another kind of GPU gives other bits": "the device and the versions are recorded in the store, and told",
     "file systems without hard links or locks": "no locks are used; without links a file is renamed",
-    "the same picture under two ids in two parts of a split": "ids are unique; pictures are for the dataset",
 }
 
 
@@ -554,6 +559,23 @@ def test_what_cannot_be_read_as_an_image_is_refused_by_its_path_at_once(
         extract(spec, Pictures(brain, [path]), tmp_path / "new.zarr")
     assert caught.value.place == str(path)
     assert time.monotonic() - started < 5
+
+
+def test_a_picture_that_would_train_and_test_is_refused_by_both_its_names(
+    spec: CacheSpec, brain: Path, tmp_path: Path
+) -> None:
+    dataset = Planted(Path(shutil.copytree(brain, tmp_path / "brain")))
+    settings = FitSpec(epochs=1)
+    split = split_by_id(dataset.stimuli.ids, settings.split, settings.seed)
+    a, b = split.train[3], split.test[0]
+    path_of = dict(zip(dataset.stimuli.ids, dataset.stimuli.paths, strict=True))
+    shutil.copyfile(path_of[a], path_of[b])
+    extract(spec, dataset, tmp_path / "cache.zarr")
+    with pytest.raises(DataError, match="no picture in two parts") as caught:
+        fit_run(tmp_path / "cache.zarr", dataset, tmp_path / "run", settings)
+    assert f"'{a}'" in str(caught.value)
+    assert f"'{b}'" in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 # --- the network and its weights
