@@ -4,7 +4,7 @@ A worker that dies costs the shard it was at, which goes to another; its lease t
 """
 
 import logging
-import os
+import secrets
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -73,7 +73,7 @@ class Cluster:
     def __call__(self, job: Job, backbone: Backbone, shards: list[int], advance: Advance) -> Owners:
         client = self.client
         client.register_plugin(_Worker(_shareable(job, self._threads)), name="bddn")
-        topic = f"bddn-{os.getpid()}"
+        topic = f"bddn-{secrets.token_hex(8)}"  # a key that was used before would give its old result
         left = {k: stop - start for k, (start, stop) in enumerate(job.writer.layout.shards) if k in shards}
 
         def more(shard: int, n: int) -> None:
@@ -87,7 +87,7 @@ class Cluster:
                 _task,
                 shard,
                 topic,
-                key=f"bddn-{os.getpid()}-shard-{shard}",
+                key=f"{topic}-{shard}",
                 resources={DEVICE: 1} if self.device == "cuda" else None,
                 retries=RETRIES,
                 pure=False,

@@ -36,6 +36,9 @@ class Files(Protocol):
     def blocks(self, name: str) -> Iterator[bytes]:
         """The bytes of a file, in order, in blocks of bounded size; nothing where there is no such file."""
 
+    def stamp(self, name: str) -> object | None:
+        """What changes when the file is replaced or edited; None where asking would cost a request."""
+
     def replace(self, name: str, data: bytes) -> None:
         """Put `data` in the file's place in one step, and flush it."""
 
@@ -76,6 +79,12 @@ class LocalFiles:
         with self._errors(name), suppress(FileNotFoundError, NotADirectoryError), self._open(name) as file:
             while file is not None and (block := file.read(BLOCK_BYTES)):
                 yield block
+
+    def stamp(self, name: str) -> object | None:
+        with self._errors(name), suppress(FileNotFoundError, NotADirectoryError):
+            found = (self.root / name).lstat()
+            return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return ()  # of no file
 
     def replace(self, name: str, data: bytes) -> None:
         def put() -> None:

@@ -103,7 +103,11 @@ class Layout:
 
     def token_files(self, shard: int) -> dict[str, str]:
         """By array, the file that holds the rows of a shard."""
-        return {array: _chunk_file(array, shard, 1 + len(shape)) for array, shape in self.arrays().items()}
+        return {array: self.token_file(array, shard) for array in self.arrays()}
+
+    def token_file(self, array: str, shard: int) -> str:
+        """The file that holds the rows of a shard of an array."""
+        return _chunk_file(array, shard, 4 if array.startswith(KINDS[0]) else 2)
 
     def shard_files(self, shard: int) -> list[str]:
         """Names of all files of a shard, its scales included."""

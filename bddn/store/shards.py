@@ -7,7 +7,7 @@ place or another store would have as well.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
 import google_crc32c
 import numcodecs
@@ -39,8 +39,20 @@ def _checksums(layout: Layout, data: bytes) -> list[int]:
     return [int.from_bytes(data[end - CRC_BYTES : end], "little") for end in (*ends, len(data))]
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A shard file as it was when it was looked at: its stamp, its index, and the chunks that were found good."""
+
+    stamp: object
+    index: list[tuple[int, int]]
+    good: set[int] = field(default_factory=set)
+
+
 class Shards:
     """Reads rows of the arrays of tokens. It may be used from several threads at once.
+
+    A chunk is checked when it is first read, and again when its file was touched since; on an object store, where that
+    is not told, each time.
 
     Parameters
     ----------
@@ -52,7 +64,7 @@ class Shards:
 
     def __init__(self, files: Files, layout: Layout, records: dict[str, Record]) -> None:
         self._files, self._layout, self._records = files, layout, records
-        self._indices: dict[str, Any] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def read(self, array: str, start: int, stop: int) -> Rows:
         """Rows `start` to `stop` of an array as they are stored, (n, ...).
@@ -77,16 +89,19 @@ class Shards:
 
     def _chunks(self, array: str, shard: int, wanted: range) -> list[Rows]:
         layout = self._layout
-        name = layout.token_files(shard)[array]
-        index, sums = self._index_of(name), self._records[name]["chunks"]
+        name = layout.token_file(array, shard)
+        seen, sums = self._seen_of(name), self._records[name]["chunks"]
         found = []
         for chunk in wanted:
-            offset, length = index[chunk]
+            offset, length = seen.index[chunk]
             data = self._files.read(name, offset, offset + length)
             if data is None or len(data) != length:
                 raise corrupt(self._files, [f"{name} is missing or cut"])
-            if not _is_good(data, sums[chunk]):
-                raise corrupt(self._files, [f"{name} has other bytes in chunk {chunk}"])
+            if chunk not in seen.good:
+                if not _is_good(data, sums[chunk]):
+                    raise corrupt(self._files, [f"{name} has other bytes in chunk {chunk}"])
+                if seen.stamp is not None:
+                    seen.good.add(chunk)
             try:
                 found.append(self._decoded(memoryview(data)[:-CRC_BYTES], layout.arrays()[array]))
             except (IndexError, ValueError, RuntimeError) as error:  # sealed so, by whoever wrote it
@@ -103,21 +118,26 @@ class Shards:
         numcodecs.Zstd().decode(stored, out=rows)
         return rows
 
-    def _index_of(self, name: str) -> Any:
-        """Offset and length of the chunks of a shard; read once, since nothing but the store's end changes it."""
-        index = self._indices.get(name)
-        if index is None:
-            record, size = self._records[name], _index_bytes(self._layout)
-            data = self._files.read(name, record["bytes"] - size, record["bytes"])
-            if data is None or len(data) != size:
-                raise corrupt(self._files, [f"{name} is missing or cut"])
-            if not _is_good(data, record["chunks"][-1]):
-                raise corrupt(self._files, [f"{name} has another index"])
-            index = _index(self._layout, data)
-            end = record["bytes"] - size
-            if len(index) != len(record["chunks"]) - 1 or any(offset + length > end for offset, length in index):
-                raise corrupt(self._files, [f"{name} has an index of other chunks"])
-            self._indices[name] = index
+    def _seen_of(self, name: str) -> _Seen:
+        """What is known of a shard file, if it has not been touched since."""
+        stamp = self._files.stamp(name)  # taken before any reading: what changes after it is looked at again
+        seen = self._seen.get(name)
+        if seen is None or seen.stamp != stamp:
+            seen = self._seen[name] = _Seen(stamp, self._index_of(name))
+        return seen
+
+    def _index_of(self, name: str) -> list[tuple[int, int]]:
+        """Offset and length of the chunks of a shard."""
+        record, size = self._records[name], _index_bytes(self._layout)
+        data = self._files.read(name, record["bytes"] - size, record["bytes"])
+        if data is None or len(data) != size:
+            raise corrupt(self._files, [f"{name} is missing or cut"])
+        if not _is_good(data, record["chunks"][-1]):
+            raise corrupt(self._files, [f"{name} has another index"])
+        index = _index(self._layout, data)
+        end = record["bytes"] - size
+        if len(index) != len(record["chunks"]) - 1 or any(offset + length > end for offset, length in index):
+            raise corrupt(self._files, [f"{name} has an index of other chunks"])
         return index
 
 
