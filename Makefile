@@ -12,7 +12,7 @@ help:
 	@echo "make demo           plant a brain, extract, fit and map it (about 4 minutes on 2 cores)"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests"
-	@echo "make bench          measure the fit at true size"
+	@echo "make bench          measure store and fit at true size (about 20 minutes)"
 	@echo "make install        make $(VENV) with bddn and its tools"
 	@echo "make clean          remove build/"
 	@echo

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,8 @@ app.add_typer(cache_app, name="cache")
 SPEC = typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")
 CACHE = typer.Argument(help="A sealed feature cache: a folder or a URL.")
 WEIGHTS = typer.Option(help="Local folder to take the weights from.")
-DEVICE = typer.Option(help="auto, cpu or cuda.")
+DEVICE = typer.Option(help="Where the network runs; auto is cuda where there is one.")
+Device = Literal["auto", "cpu", "cuda"]
 DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", show_default=False)
 
 
@@ -125,7 +126,7 @@ def plan(
     data: Annotated[str, DATASET],
     out: Annotated[str, typer.Option(help="Where the cache would be, for the free space.")] = ".",
     weights: Annotated[str | None, WEIGHTS] = None,
-    device: Annotated[str, DEVICE] = "auto",
+    device: Annotated[Device, DEVICE] = "auto",
 ) -> None:
     """Tell what an extraction needs of disk, memory, device and time; a few batches are run, nothing is written."""
     from bddn.data import open_dataset
@@ -147,7 +148,7 @@ def extract(
         str, typer.Option(help="The feature cache: a folder, e.g. clip.zarr, or a URL, s3://bucket/clip.zarr.")
     ],
     weights: Annotated[str | None, WEIGHTS] = None,
-    device: Annotated[str, DEVICE] = "auto",
+    device: Annotated[Device, DEVICE] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes on this machine, one per device; 0: this one.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="A dask cluster that runs, e.g. tcp://node1:8786.")] = None,
     shard: Annotated[str, typer.Option(help="i/N: only this part, for jobs that share the work without dask.")] = "1/1",

@@ -1,10 +1,12 @@
 """The recipes run as their texts say."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from bddn.spec import CacheSpec
+from bddn.store.reader import Cache
 
 PIPELINES = Path(__file__).parent.parent / "pipelines"
 
@@ -18,3 +20,25 @@ def test_one_backbone_maps_a_subject(brain: Path, spec: CacheSpec, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{brain.name}: R² ")
     assert (tmp_path / "out" / brain.name / "maps/layer_map.png").is_file()
+
+
+def test_an_array_of_jobs_extracts_and_the_last_one_seals(
+    brain: Path, spec: CacheSpec, sealed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "spec.yaml").write_text(spec.model_dump_json())
+    said = []
+    for task in (1, 2):
+        environment = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2"}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        script = ["bash", PIPELINES / "extract_array.slurm", tmp_path / "spec.yaml", f"planted:{brain}"]
+        done = subprocess.run(
+            [*map(str, script), str(tmp_path / "new.zarr")],
+            env={**os.environ, **environment, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert "2 computed now, not sealed: other parts are missing" in said[0]
+    assert f"1 computed now, digest {Cache(sealed).digest[:16]}" in said[1]
