@@ -200,7 +200,7 @@ def _check_leakage(store: Cache, split: Split) -> None:
         other = first.setdefault(image, stimulus)
         if part_of[other] != part_of[stimulus]:
             raise DataError(
-                f"cache '{store.name}'",
+                f"cache '{store.files.place}'",
                 expected="no picture in two parts of the split",
                 got=f"one file as '{other}' in {part_of[other]} and '{stimulus}' in {part_of[stimulus]}",
                 fix="Remove one of the two from the dataset, and extract again.",

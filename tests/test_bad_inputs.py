@@ -182,16 +182,16 @@ CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     ),
     "missing cache": (_nothing, FIT.replace("cache.zarr", "none.zarr"), ["none.zarr", "no such folder"]),
     "unsealed cache": (_unseal, FIT, ["cache.zarr", "a sealed cache", "bddn extract"]),
-    "cache with a flipped bit": (_bytes("cache.zarr/local/block_1/c/0/0/0/0", _flip), FIT, ["local/block_1/c/0/0/0/0"]),
+    "cache with a flipped bit": (_bytes("cache.zarr/local/block_1/c.0.0.0.0", _flip), FIT, ["local/block_1/c.0.0.0.0"]),
     "cache with an emptied shard": (
-        _bytes("cache.zarr/global/block_0/c/0/0", lambda b: b""),
+        _bytes("cache.zarr/global/block_0/c.0.0", lambda b: b""),
         FIT,
-        ["global/block_0/c/0/0", "0 bytes"],
+        ["global/block_0/c.0.0", "0 bytes"],
     ),
     "cache of a future format": (
-        _bytes("cache.zarr/manifest/header.json", lambda b: b.replace(b'"format": 1', b'"format": 9')),
+        _bytes("cache.zarr/manifest/header.json", lambda b: b.replace(b'"format": 2', b'"format": 9')),
         FIT,
-        ["store format 1", "format 9"],
+        ["store format 2", "format 9"],
     ),
     "layer that is not stored": (
         _append("fit.yaml", "layers: [block_0, block_12]"),

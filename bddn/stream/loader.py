@@ -42,7 +42,7 @@ def load(cache: Cache, layers: Sequence[Layer], ids: Sequence[str]) -> Features:
     missing = [stimulus for stimulus in ids if stimulus not in row_of]
     if missing:
         raise MismatchError(
-            f"cache '{cache.name}'",
+            f"cache '{cache.files.place}'",
             expected=f"the {len(ids)} stimuli of the dataset",
             got=f"a cache of {len(cache.ids)} without {len(missing)} of them, the first '{missing[0]}'",
             fix="Run 'bddn extract' with this dataset.",
@@ -77,7 +77,7 @@ def _check_memory(cache: Cache, size: int) -> None:
     free = psutil.virtual_memory().available
     if size + SPARE_BYTES > free:
         raise StoreError(
-            f"cache '{cache.name}'",
+            f"cache '{cache.files.place}'",
             expected=f"{(size + SPARE_BYTES) / 2**30:.1f} GiB of free memory to hold its tokens",
             got=f"{free / 2**30:.1f} GiB",
             fix="Fit on fewer layers (--layers), or on a larger machine.",

@@ -150,6 +150,11 @@ class StoreMachine(RuleBasedStateMachine):
             was_sealed = made.is_sealed
             assert _finish(made, self.name, self.seed) == _digest(self.name, self.seed)
             self.damaged &= was_sealed
+            self.read_everything(Cache(self.root))
+
+    def read_everything(self, found: Cache) -> None:
+        for path, expected in self.expected.items():
+            assert same(read(found, path), expected)
 
     @precondition(lambda self: self.tokens())
     @rule(data=st.data(), how=st.sampled_from(DAMAGE))
@@ -225,12 +230,19 @@ class StoreMachine(RuleBasedStateMachine):
             bad = verify(self.root).bad
             assert self.damaged or not bad
             try:
-                found = Cache(self.root)
-                for path, rows_of in self.expected.items():
-                    assert same(read(found, path), rows_of)
+                self.read_everything(Cache(self.root))
             except StoreError as error:
                 if not bad:
                     raise AssertionError("what was found good is refused") from error
+
+    @invariant()
+    def a_damaged_store_answers_no_other_number(self) -> None:
+        if hasattr(self, "folder") and self.damaged:
+            with contextlib.suppress(StoreError):
+                self.read_everything(Cache(self.root))
+            with contextlib.suppress(StoreError):
+                if self.opened is not None:
+                    self.read_everything(self.opened)
 
     @invariant()
     def a_seal_names_every_file(self) -> None:
