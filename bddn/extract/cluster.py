@@ -6,16 +6,17 @@ A worker that dies costs the shard it was at, which goes to another; its lease t
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dask
 import torch
-from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, WorkerPlugin, as_completed, get_worker
+from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, WorkerPlugin, get_worker, wait
 
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
@@ -30,6 +31,7 @@ from bddn.store.manifest import differences
 
 DEVICE = "GPU"  # the resource by which dask workers say that they have a device
 START_S = 60.0
+LOOK_S = 2.0
 DEATHS = 10  # workers that may die at one shard before it is given up
 RETRIES = 2
 
@@ -96,7 +98,7 @@ class Cluster:
         }
         others: Owners = {}
         try:
-            for task in as_completed(tasks, loop=client.loop):
+            for task in self._ended(list(tasks)):
                 shard, owner = tasks[task], _result(task, tasks[task])
                 if owner is None:
                     more(shard, left[shard])
@@ -106,6 +108,25 @@ class Cluster:
             client.cancel(list(tasks), force=True)
             client.unsubscribe_topic(topic)
         return others
+
+    def _ended(self, tasks: list[Any]) -> Iterator[Any]:
+        """Tasks as they end. Where all workers are gone and none comes, waiting is over."""
+        seen = time.monotonic()
+        while tasks:
+            with suppress(TimeoutError), self.client.as_current():
+                wait(tasks, timeout=LOOK_S, return_when="FIRST_COMPLETED")
+            ended = [task for task in tasks if task.done()]
+            tasks = [task for task in tasks if not task.done()]
+            yield from ended
+            if ended or self.client.scheduler_info()["workers"]:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > START_S:
+                raise ClusterError(
+                    "cluster",
+                    expected="workers",
+                    got=f"none any more, for {START_S:.0f} s",
+                    fix="Start workers, and run the same command: it goes on where it stopped.",
+                )
 
 
 @contextmanager

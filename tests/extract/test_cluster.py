@@ -1,15 +1,17 @@
 """On dask workers: the same bytes as in one process, whoever dies on the way; and clear words where it cannot go on."""
 
+import json
 import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from bddn.data.planted import Planted
 from bddn.errors import BackboneError, ClusterError
@@ -32,8 +34,12 @@ def cluster() -> Iterator[Cluster]:
         yield opened
 
 
-def worker_pids(cluster: Cluster) -> list[int]:
-    return list(cluster.client.run(os.getpid).values())
+def leases(out: Path) -> list[bytes]:
+    found = []
+    for path in out.glob("manifest/lease-*"):
+        with suppress(FileNotFoundError):
+            found.append(path.read_bytes())
+    return found
 
 
 def test_two_workers_write_the_bytes_of_one_process(
@@ -61,7 +67,8 @@ def test_workers_that_are_killed_cost_time_only(
                     if done.wait(0.002):
                         return
                 done.wait(rng.uniform(0, 0.2))
-                for pid in worker_pids(cluster)[: 1 if len(killed) < wanted else 0]:
+                at_work = [json.loads(lease)["pid"] for lease in leases(out)]
+                for pid in [pid for pid in at_work if pid not in killed][:1]:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
 
@@ -114,6 +121,20 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
     ):
         pass
     assert time.monotonic() - started < 30
+
+
+def test_waiting_ends_where_all_workers_are_gone_for_good(
+    spec: CacheSpec, planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bddn.extract.cluster.START_S", 1.0)
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as running,
+        Client(running, set_as_default=False) as client,
+    ):
+        left = Cluster(client, "cpu", 1)
+        running.scale(0)
+        with pytest.raises(ClusterError, match="none any more"):
+            extract(spec, planted, tmp_path / "new.zarr", device="cpu", work=left)
 
 
 def test_more_workers_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

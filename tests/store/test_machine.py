@@ -255,7 +255,7 @@ def test_a_store_answers_what_was_written_or_an_error_whatever_happens_to_it(lon
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=2_000 if long else 100,
+            max_examples=2_000 if long else 70,
             stateful_step_count=30 if long else 12,
             derandomize=not long,
             database=None,
