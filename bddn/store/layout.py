@@ -45,7 +45,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         for layer in self.layers:
-            if not LAYER_NAME.fullmatch(layer.name):
+            if not LAYER_NAME.fullmatch(layer.name) or layer.name == "zarr.json":  # the metadata of its folder
                 raise SpecError(
                     f"layer '{layer.name}'",
                     expected="letters, digits and . _ @ - only",
