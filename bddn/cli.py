@@ -258,12 +258,9 @@ def info(cache: Annotated[str, CACHE]) -> None:
 @clear_errors
 def verify(cache: Annotated[str, CACHE]) -> None:
     """Compare every byte of a cache with what was sealed. Exit code 1, and a list, where files are bad."""
-    from bddn.progress import progress
-    from bddn.store.check import n_sealed
     from bddn.store.check import verify as check
 
-    with progress("verify", n_sealed(cache), "files") as advance:
-        found = check(cache, advance)
+    found = check(cache)
     rate = f"{found.n_bytes / 1e9:.3f} GB in {found.seconds:.1f} s, {found.n_bytes / found.seconds / 1e9:.2f} GB/s"
     if found.bad:
         typer.echo(f"bad: {len(found.bad)} of {found.n_files} files of {cache} ({rate})")

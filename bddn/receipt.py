@@ -118,7 +118,7 @@ def receipt(
 def _check(choice: str) -> None:
     try:
         precision(choice)
-    except (KeyError, ValueError):
+    except ValueError:
         raise SpecError(
             "--precision",
             expected="float16, bfloat16, float32, bitround:1 to bitround:9 or int8, with commas between them",

@@ -48,6 +48,7 @@ def test_bytes_are_those_of_an_image(made: dict[str, Receipt]) -> None:
     assert made["bitround:2"].image_bytes < half
 
 
-def test_an_unknown_precision_is_refused_before_any_work(sealed: Path, planted: Planted) -> None:
-    with pytest.raises(SpecError, match=r"--precision: expected float16, bfloat16.*'int4'"):
-        receipt(Cache(sealed), planted, ["int8", "int4"], SPEC, 48, 60)
+@pytest.mark.parametrize("name", ["int4", "bitround:0", "bitround:12", "bitround:x", ""])
+def test_an_unknown_precision_is_refused_before_any_work(sealed: Path, planted: Planted, name: str) -> None:
+    with pytest.raises(SpecError, match=rf"--precision: expected float16, bfloat16.*'{name}'"):
+        receipt(Cache(sealed), planted, ["int8", name], SPEC, 48, 60)

@@ -31,6 +31,7 @@ from bddn.store.manifest import differences
 
 DEVICE = "GPU"  # the resource by which dask workers say that they have a device
 START_S = 60.0
+COMES_BACK_S = 300.0
 LOOK_S = 2.0
 DEATHS = 10  # workers that may die at one shard before it is given up
 RETRIES = 2
@@ -81,7 +82,8 @@ class Cluster:
         def more(shard: int, n: int) -> None:
             n = min(n, left[shard])  # a task that was tried twice counts once
             left[shard] -= n
-            advance(n, note=self._note)
+            if n:
+                advance(n, note=self._note)
 
         client.subscribe_topic(topic, lambda event: more(event[1]["shard"], event[1]["n"]))
         tasks = {
@@ -282,5 +284,13 @@ def _shareable(job: Job, threads: int) -> Job:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS, "logging.distributed": "error"}):
+    """dask's settings for an extraction: few logs, and patience with workers that die and come back."""
+    settings = {
+        "distributed.scheduler.allowed-failures": DEATHS,
+        # By default a local cluster gives up a worker that is not back within 15 s; starting one takes
+        # longer on a busy machine.
+        "distributed.deploy.lost-worker-timeout": f"{COMES_BACK_S:.0f} s",
+        "logging.distributed": "error",
+    }
+    with dask.config.set(settings):
         yield

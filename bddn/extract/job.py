@@ -137,8 +137,7 @@ def extract(
     n_images = sum(stop - start for start, stop in (writer.layout.shards[k] for k in pending))
     with progress("extract", n_images, "images") as advance:
         n_computed = _finish(job, backbone, pending, work or compute_all, advance)
-    whole = all(writer.is_committed(k) for k in shards)
-    store_digest = writer.seal() if whole else None
+    store_digest = None if writer.uncommitted() else writer.seal()
     return Extraction(store_digest, len(dataset.stimuli), len(shards), n_computed, False, versions)
 
 
@@ -229,13 +228,10 @@ def _finish(job: Job, backbone: Backbone, shards: list[int], work: Work, advance
     while todo:
         others = work(job, backbone, todo, advance)
         n_computed += len(todo) - len(others)
-        todo = []
-        for shard in others:
-            if job.writer.is_committed(shard):
-                start, stop = job.writer.layout.shards[shard]
-                advance(stop - start, note="some by other jobs")
-            else:
-                todo.append(shard)
+        todo = job.writer.uncommitted(list(others))
+        for shard in others.keys() - set(todo):
+            start, stop = job.writer.layout.shards[shard]
+            advance(stop - start, note="some by other jobs")
         if todo and len(todo) == len(others):
             owner = others[todo[0]]
             advance(0, note=f"waiting for {owner.get('host')}, process {owner.get('pid')}")

@@ -2,15 +2,15 @@
 
 import hashlib
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from bddn.parallel import n_threads
+from bddn.progress import progress
 from bddn.store import manifest
 from bddn.store.files import Files
-from bddn.store.reader import Cache, read_images
+from bddn.store.reader import Cache, first_difference, read_images
 from bddn.store.remote import open_files
 
 
@@ -32,14 +32,12 @@ class Verified:
     bad: list[str]
 
 
-def verify(place: str | Path, advance: Callable[[int], object] = lambda n: None) -> Verified:
+def verify(place: str | Path) -> Verified:
     """Compare every byte of a sealed cache with its SHA-256, on all cores.
 
     Parameters
     ----------
     place : str or Path
-    advance : callable
-        Told of each file that was read.
 
     Raises
     ------
@@ -55,7 +53,6 @@ def verify(place: str | Path, advance: Callable[[int], object] = lambda n: None)
         for block in files.blocks(name):
             sha256.update(block)
             size += len(block)
-        advance(1)
         record = records[name]
         if not size:
             return f"{name} is missing or empty"
@@ -63,16 +60,13 @@ def verify(place: str | Path, advance: Callable[[int], object] = lambda n: None)
             return f"{name} has {size} bytes, not {record['bytes']}"
         return None if sha256.hexdigest() == record["sha256"] else f"{name} has other bytes"
 
-    with ThreadPoolExecutor(n_threads()) as pool:
-        bad = [found for found in pool.map(check, records) if found is not None]
+    bad = []
+    with ThreadPoolExecutor(n_threads()) as pool, progress("verify", len(records), "files") as advance:
+        for found in pool.map(check, records):
+            bad += [] if found is None else [found]
+            advance()
     n_bytes = sum(record["bytes"] for record in records.values())
     return Verified(len(records), n_bytes, time.perf_counter() - started, bad)
-
-
-def n_sealed(place: str | Path) -> int:
-    """Number of the files of a sealed cache. Errors as of `verify`."""
-    files = open_files(place)
-    return len(manifest.read_seal(files, manifest.read_header(files))["files"])
 
 
 def diff(a: str | Path, b: str | Path) -> list[str]:
@@ -97,11 +91,11 @@ def diff(a: str | Path, b: str | Path) -> list[str]:
 
 
 def _first_other(a: list[tuple[str, str]], b: list[tuple[str, str]]) -> str:
-    for row, (left, right) in enumerate(zip(a, b, strict=False)):
-        if left != right:
-            what = "bytes" if left[0] == right[0] else "id"
-            return f"row {row} is the first image with another {what}: '{left[0]}' → '{right[0]}'"
-    return f"images {len(a)} → {len(b)}, the same as far as they go"
+    row = first_difference(a, b)
+    if row is None:
+        return f"images {len(a)} → {len(b)}, the same as far as they go"
+    what = "bytes" if a[row][0] == b[row][0] else "id"
+    return f"row {row} is the first image with another {what}: '{a[row][0]}' → '{b[row][0]}'"
 
 
 def _other_files(a: Files, b: Files) -> list[str]:

@@ -137,6 +137,19 @@ def empty_files(layout: Layout, ids: list[str], images: list[str], header: dict[
     header : dict
         Repeated as the attribute `bddn` of the group.
     """
+    files, stimulus, hashes = _empty_group(layout, header)
+    stimulus[:] = np.array(ids, dtype=object)
+    hashes[:] = np.frombuffer(bytes.fromhex("".join(images)), np.uint8).reshape(len(images), 32)
+    return _as_bytes(files)
+
+
+def metadata_files(layout: Layout, header: dict[str, Any]) -> dict[str, bytes]:
+    """Zarr's metadata of a store, by the name of the file."""
+    return _as_bytes(_empty_group(layout, header)[0])
+
+
+def _empty_group(layout: Layout, header: dict[str, Any]) -> tuple[dict[str, Buffer], zarr.Array[Any], zarr.Array[Any]]:
+    """The files of a group in memory with every array of a store, none of them filled; its ids and image hashes."""
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files), attributes={"bddn": header})
     n, dimensions = layout.n_images, ("stimulus",)
@@ -151,7 +164,6 @@ def empty_files(layout: Layout, ids: list[str], images: list[str], header: dict[
             chunk_key_encoding=_KEYS,
             config=_WRITE_ALL,
         )
-    stimulus[:] = np.array(ids, dtype=object)
     hashes = group.create_array(
         IMAGES,
         shape=(n, 32),
@@ -162,11 +174,14 @@ def empty_files(layout: Layout, ids: list[str], images: list[str], header: dict[
         chunk_key_encoding=_KEYS,
         config=_WRITE_ALL,
     )
-    hashes[:] = np.frombuffer(bytes.fromhex("".join(images)), np.uint8).reshape(n, 32)
     for kind in (*KINDS, *([SCALE, *(f"{SCALE}/{kind}" for kind in KINDS)] if layout.precision.scaled else [])):
         group.create_group(kind)
     for path, shape in layout.arrays().items():
         _create(group, layout, path, shape)
+    return files, stimulus, hashes
+
+
+def _as_bytes(files: Mapping[str, Buffer]) -> dict[str, bytes]:
     return {name: bytes(buffer.to_bytes()) for name, buffer in files.items()}
 
 

@@ -135,13 +135,11 @@ def read_seal(files: Files, header: Mapping[str, Any]) -> dict[str, Any]:
     return seal
 
 
-def seal_bytes(
-    header: Mapping[str, Any], records: Mapping[str, Record], layers: Mapping[str, Any]
-) -> tuple[str, bytes]:
-    """The digest of a store, and the one file that closes it."""
+def seal_bytes(header: Mapping[str, Any], records: Mapping[str, Record], layers: Mapping[str, Any]) -> bytes:
+    """The one file that closes a store, with the digest of the whole."""
     content = {"files": dict(sorted(records.items())), "layers": dict(layers)}
     store_digest = digest({"header": dict(header), **content})
-    return store_digest, encode_json({"digest": store_digest, **content})
+    return encode_json({"digest": store_digest, **content})
 
 
 def expected_files(layout: Layout) -> list[str]:

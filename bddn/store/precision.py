@@ -1,5 +1,6 @@
 """How numbers are stored: how many bits of a token are kept, and how they come back."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bddn.errors import BackboneError
+from bddn.spec import PRECISION
 
 Rows = npt.NDArray[Any]
 Scale = npt.NDArray[np.float32]
@@ -129,7 +131,15 @@ class Precision:
 
 
 def precision(name: str) -> Precision:
-    """The format that a spec names: float16, bfloat16, float32, bitround:1 to bitround:9, int8."""
+    """The format that a spec names: float16, bfloat16, float32, bitround:1 to bitround:9, int8.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such format.
+    """
+    if not re.fullmatch(PRECISION, name):
+        raise ValueError(f"no precision {name!r}")
     if name.startswith("bitround:"):
         return Precision(name, "float16", "float16", keep_bits=int(name.partition(":")[2]), compressed=True)
     return {

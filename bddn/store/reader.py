@@ -1,6 +1,7 @@
 """Open a sealed feature cache and read tokens, every byte of them checked against the manifest."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bddn.spec import digest
 from bddn.store import manifest
 from bddn.store.contents import Contents
 from bddn.store.files import Files
-from bddn.store.layout import IDS, IMAGES, SCALE, Layer, Layout, empty_files
+from bddn.store.layout import IDS, IMAGES, SCALE, Layer, Layout, metadata_files
 from bddn.store.precision import Scale
 from bddn.store.remote import open_files
 from bddn.store.shards import Shards
@@ -147,6 +148,11 @@ def read_images(files: Files) -> list[tuple[str, str]]:
         return []  # an unfinished store may lack them
 
 
+def first_difference(a: Sequence[object], b: Sequence[object]) -> int | None:
+    """The first row in which two lists differ, as far as both go; None where there is none."""
+    return next((row for row, (left, right) in enumerate(zip(a, b, strict=False)) if left != right), None)
+
+
 def _rows(group: zarr.Group) -> tuple[list[str], list[str]]:
     stimulus: Any = group[IDS]
     image: Any = group[IMAGES]
@@ -155,11 +161,7 @@ def _rows(group: zarr.Group) -> tuple[list[str], list[str]]:
 
 def _check_metadata(cache: Cache) -> None:
     """Zarr's metadata must describe what the header does, with checksums and nothing that could run code."""
-    n = cache.layout.n_images
-    expected = empty_files(cache.layout, [""] * n, ["00" * 32] * n, cache.header)
-    for name, data in expected.items():
-        if not name.endswith("zarr.json"):
-            continue
+    for name, data in metadata_files(cache.layout, cache.header).items():
         found = cache.files.read(name) or b""
         try:
             sealed = manifest.is_recorded(found, cache.records[name])

@@ -64,6 +64,7 @@ class Shards:
 
     def __init__(self, files: Files, layout: Layout, records: dict[str, Record]) -> None:
         self._files, self._layout, self._records = files, layout, records
+        self._shapes = layout.arrays()
         self._seen: dict[str, _Seen] = {}
 
     def read(self, array: str, start: int, stop: int) -> Rows:
@@ -75,7 +76,7 @@ class Shards:
             Where a byte of them is not what was sealed.
         """
         layout = self._layout
-        shape, n_chunk, n_shard = layout.arrays()[array], layout.chunk_images, layout.shard_images
+        shape, n_chunk, n_shard = self._shapes[array], layout.chunk_images, layout.shard_images
         out: Rows = np.empty((stop - start, *shape), layout.precision.stored)
         for shard in range(start // n_shard, -(-stop // n_shard)):
             first_row = shard * n_shard
@@ -88,8 +89,7 @@ class Shards:
         return out
 
     def _chunks(self, array: str, shard: int, wanted: range) -> list[Rows]:
-        layout = self._layout
-        name = layout.token_file(array, shard)
+        name = self._layout.token_file(array, shard)
         seen, sums = self._seen_of(name), self._records[name]["chunks"]
         found = []
         for chunk in wanted:
@@ -103,7 +103,7 @@ class Shards:
                 if seen.stamp is not None:
                     seen.good.add(chunk)
             try:
-                found.append(self._decoded(memoryview(data)[:-CRC_BYTES], layout.arrays()[array]))
+                found.append(self._decoded(memoryview(data)[:-CRC_BYTES], self._shapes[array]))
             except (IndexError, ValueError, RuntimeError) as error:  # sealed so, by whoever wrote it
                 raise corrupt(self._files, [f"{name} has no rows in chunk {chunk} ({error})"]) from error
         return found

@@ -13,6 +13,7 @@ from bddn.store.files import ASIDE, Files
 from bddn.store.layout import FORMAT, Layout, empty_files, shard_bytes
 from bddn.store.lease import Lease
 from bddn.store.precision import Rows
+from bddn.store.reader import first_difference, read_images
 from bddn.store.shards import shard_records
 
 
@@ -74,8 +75,8 @@ class Writer:
         StoreError
             Where there is something else.
         """
-        if not self._is_there() and not self.files.create(manifest.HEADER, manifest.encode_json(self.header)):
-            pass  # another process was quicker; it is checked like any other
+        if not self._is_there():  # another process may be quicker; what it made is checked like any other
+            self.files.create(manifest.HEADER, manifest.encode_json(self.header))
         words = manifest.differences(manifest.read_header(self.files), self.header)
         sealed = manifest.is_sealed(self.files)
         if words and not (sealed and manifest.only_versions(words)):
@@ -115,10 +116,15 @@ class Writer:
                 pending.append(shard)
         return pending
 
+    def uncommitted(self, shards: Sequence[int] | None = None) -> list[int]:
+        """Of some shards (of all by default), those without a record, by one look; none where the store is sealed."""
+        there = self.files.sizes(manifest.FOLDER)
+        wanted = range(len(self.layout.shards)) if shards is None else shards
+        return [] if manifest.SEAL in there else [k for k in wanted if manifest.record_name(k) not in there]
+
     def is_committed(self, shard: int) -> bool:
         """Whether the shard has a record, or the store is sealed."""
-        there = self.files.sizes(manifest.FOLDER)
-        return manifest.record_name(shard) in there or manifest.SEAL in there
+        return not self.uncommitted([shard])
 
     def write(self, shard: int, filled: Mapping[str, Rows], lease: Lease) -> bool:
         """Write the files of one shard, flush them, then commit their record.
@@ -198,7 +204,7 @@ class Writer:
             for path in self.layout.arrays()
         }
         try:
-            self.files.replace(manifest.SEAL, manifest.seal_bytes(self.header, files, layers)[1])
+            self.files.replace(manifest.SEAL, manifest.seal_bytes(self.header, files, layers))
         except StoreError:
             if not self.is_sealed:  # another process may have sealed it just now, and swept
                 raise
@@ -221,11 +227,11 @@ class Writer:
 
     def _write_metadata(self) -> None:
         """Write Zarr's files where they are missing; the seal must not vouch for edited ones."""
-        there = self.files.sizes()
         for name, data in self._metadata().items():
-            if name not in there:
+            found = self.files.read(name)
+            if found is None:
                 self.files.replace(name, data)
-            elif self.files.read(name) != data:
+            elif found != data:
                 raise CorruptStoreError(
                     f"{self.files.place}/{name}",
                     expected="the metadata that bddn wrote",
@@ -251,10 +257,8 @@ class Writer:
         """Which image is the first that differs, where the hashes of the images do."""
         if not any(word.startswith(("images_sha256", "stimuli_sha256")) for word in words):
             return ""
-        from bddn.store.reader import read_images
-
-        stored = read_images(self.files)
-        for row, (a, b) in enumerate(zip(stored, zip(self.ids, self.images, strict=True), strict=False)):
-            if a != b:
-                return f"; the first other image is in row {row}, '{a[0]}' there and '{b[0]}' here"
-        return f"; {len(stored)} images there and {len(self.ids)} here, the same as far as they go"
+        stored, wanted = read_images(self.files), list(zip(self.ids, self.images, strict=True))
+        row = first_difference(stored, wanted)
+        if row is None:
+            return f"; {len(stored)} images there and {len(wanted)} here, the same as far as they go"
+        return f"; the first other image is in row {row}, '{stored[row][0]}' there and '{wanted[row][0]}' here"

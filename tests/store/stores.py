@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
+from bddn.errors import CorruptStoreError, StoreError
 from bddn.spec import digest
 from bddn.store import manifest
 from bddn.store.files import LocalFiles
@@ -130,6 +133,28 @@ def swap(a: Path, b: Path) -> None:
     a.rename(aside)
     b.rename(a)
     aside.rename(b)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "flipped": lambda p: flip(p, 5),
+    "emptied": lambda p: p.write_bytes(b""),
+    "cut": lambda p: p.write_bytes(p.read_bytes()[:-1]),
+    "longer": lambda p: p.write_bytes(p.read_bytes() + bytes(100)),
+    "deleted": Path.unlink,
+}
+
+
+def refused(
+    store: Path, name: str, kind: type[StoreError] = CorruptStoreError, by: Callable[[Path], object] = read_store
+) -> None:
+    """Reading a store is an error of ours that names the store and the file."""
+    with pytest.raises(kind) as caught:
+        by(store)
+    assert name in str(caught.value)
+    assert str(store) in str(caught.value)
+
+
+refused_at_open = partial(refused, by=Cache)
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:

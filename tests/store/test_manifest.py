@@ -13,13 +13,7 @@ from bddn.store import manifest
 from bddn.store.files import LocalFiles
 from bddn.store.reader import Cache
 from store.stores import PRECISIONS, Arrays, as_read, edit, flip, layout_of, read_store, same, seal_again, writer
-
-
-def refused(store: Path, name: str, kind: type[StoreError] = CorruptStoreError) -> None:
-    with pytest.raises(kind) as caught:
-        Cache(store)
-    assert name in str(caught.value)
-    assert str(store) in str(caught.value)
+from store.stores import refused_at_open as refused
 
 
 def _means(data: bytes, whole: str) -> bool:

@@ -13,6 +13,7 @@ import zarr
 from bddn.errors import BddnError, CorruptStoreError, MismatchError, StoreError
 from bddn.store.reader import Cache
 from store.stores import (
+    DAMAGE,
     IDENTITY,
     IDS,
     IMAGES,
@@ -30,6 +31,8 @@ from store.stores import (
     read,
     read_all,
     read_store,
+    refused,
+    refused_at_open,
     same,
     seal_again,
     swap,
@@ -38,27 +41,6 @@ from store.stores import (
 )
 
 SHARD = "local/early/c.1.0.0.0"
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "flipped": lambda p: flip(p, 5),
-    "emptied": lambda p: p.write_bytes(b""),
-    "cut": lambda p: p.write_bytes(p.read_bytes()[:-1]),
-    "longer": lambda p: p.write_bytes(p.read_bytes() + bytes(100)),
-    "deleted": Path.unlink,
-}
-
-
-def refused(store: Path, name: str, kind: type[StoreError] = CorruptStoreError) -> None:
-    with pytest.raises(kind) as caught:
-        read_store(store)
-    assert name in str(caught.value)
-    assert str(store) in str(caught.value)
-
-
-def refused_at_open(store: Path, name: str) -> None:
-    with pytest.raises(CorruptStoreError) as caught:
-        Cache(store)
-    assert name in str(caught.value)
-    assert str(store) in str(caught.value)
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)

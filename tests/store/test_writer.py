@@ -15,6 +15,7 @@ from bddn.store import manifest
 from bddn.store.files import LocalFiles
 from bddn.store.reader import Cache, read_images
 from store.stores import (
+    DAMAGE,
     IDENTITY,
     IDS,
     IMAGES,
@@ -38,12 +39,6 @@ from store.stores import (
 )
 
 SHARD = "local/early/c.1.0.0.0"
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "flipped": lambda p: flip(p, 5),
-    "emptied": lambda p: p.write_bytes(b""),
-    "longer": lambda p: p.write_bytes(p.read_bytes() + b"1"),
-    "deleted": Path.unlink,
-}
 
 
 # --- the same content, the same bytes
