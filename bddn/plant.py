@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from bddn import atomic
-from bddn.backbones.base import squash
+from bddn.backbones.preprocess import squash
 from bddn.backbones.small_clip import write_small_clip
-from bddn.backbones.vit import ClipVision
+from bddn.backbones.vit import VisionTransformer
 from bddn.data.planted import BACKBONE, SUBJECT, TRUTH, image_path, true_maps, true_responses, write_subject
 from bddn.data.scenes import draw_scene
 from bddn.errors import MismatchError
 from bddn.progress import progress
-from bddn.spec import CacheSpec, PlantSpec, WeightsSpec
+from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
 ABOUT = "planted.json"
 N_SAMPLE = 128  # images on which the network's weights are scaled
@@ -101,19 +101,20 @@ def _draw(spec: PlantSpec, subject: Path) -> Tensor:
             path.parent.mkdir(parents=True, exist_ok=True)
             scene = draw_scene(np.random.default_rng([spec.seed, 1, i]))
             scene.save(path, compress_level=1)
-            pixels[i] = squash(scene, spec.image_size)
+            pixels[i] = squash(scene, (spec.image_size, spec.image_size))
             advance()
     return pixels
 
 
 def _tokens(spec: PlantSpec, backbone: Path, pixels: Tensor) -> tuple["np.ndarray", "np.ndarray"]:
     """The network's tokens of all pictures: local (L, n, H, W, C) and global (L, n, C), float32."""
-    network = ClipVision(
+    network = VisionTransformer(
         CacheSpec(
             title="planted",
-            family="clip",
+            backbone=FamilySpec(family="clip"),
             weights=WeightsSpec(folder=str(backbone)),
             image_size=spec.image_size,
+            grid=(spec.image_size // spec.patch, spec.image_size // spec.patch),
         )
     )
     local, global_ = [], []
@@ -123,7 +124,7 @@ def _tokens(spec: PlantSpec, backbone: Path, pixels: Tensor) -> tuple["np.ndarra
     return torch.cat(local, 1).numpy(), torch.cat(global_, 1).numpy()
 
 
-def _batches(network: ClipVision, pixels: Tensor) -> Iterator[Any]:
+def _batches(network: VisionTransformer, pixels: Tensor) -> Iterator[Any]:
     with progress("tokens", len(pixels), "images") as advance:
         for part in pixels.split(BATCH):
             yield network(part)

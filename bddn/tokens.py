@@ -28,10 +28,28 @@ class LayerTokens:
         assert self.global_ is None or self.global_.shape == (b, c), "global token must be (B, C)"
         assert self.register is None or self.register.shape[::2] == (b, c), "register tokens must be (B, R, C)"
 
-    def resized(self, grid: tuple[int, int]) -> "LayerTokens":
-        """Local tokens resized to `grid` (rows, columns): bilinear, pixel centres, no antialias (code recipe)."""
-        local = F.interpolate(self.local_, size=grid, mode="bilinear", align_corners=False)
-        return LayerTokens(local, self.global_, self.register)
+    @classmethod
+    def of_sequence(cls, tokens: Tensor, n_leading: int, places: tuple[int, int]) -> "LayerTokens":
+        """Tokens (B, T, C), of which the leading ones are one global token and registers, and the others are those of
+        `places` (rows, columns), row by row."""
+        leading, local = tokens[:, :n_leading], tokens[:, n_leading:]
+        return cls(
+            local.transpose(1, 2).unflatten(2, places),
+            leading[:, 0] if n_leading else None,
+            leading[:, 1:] if n_leading > 1 else None,
+        )
+
+    def pooled(self, grid: tuple[int, int], global_token: str) -> "LayerTokens":
+        """What is stored of them, as float32: local tokens resized to `grid` (rows, columns), and the global token.
+
+        Resizing is bilinear, from pixel centres, without antialias (code recipe). With the global token `mean`, it is
+        the mean of the local tokens before they are resized; registers are left out.
+        """
+        local = self.local_.float()
+        global_ = local.mean((2, 3)) if global_token == "mean" else self.global_
+        assert global_ is not None, "these tokens have no global one"
+        resized = F.interpolate(local, size=grid, mode="bilinear", align_corners=False)
+        return LayerTokens(resized, global_.float())
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from bddn.data.planted import Planted
 from bddn.extract import extract
 from bddn.plant import plant
-from bddn.spec import CacheSpec, PlantSpec, WeightsSpec
+from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
 PLANTED = PlantSpec(seed=0, n_images=48, radius_rad=0.15, n_layers=3, width=24)
 
@@ -47,7 +47,7 @@ def spec(brain: Path) -> CacheSpec:
     """How `sealed` was extracted: 3 shards of 4 chunks, the last batch of each shard not full."""
     return CacheSpec(
         title="the planted network",
-        family="clip",
+        backbone=FamilySpec(family="clip"),
         weights=WeightsSpec(folder=str(brain / "backbone")),
         image_size=PLANTED.image_size,
         grid=(4, 3),

@@ -23,6 +23,7 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 KNOWN_BY = {
     "transformers": {"backbones"},
     "diffusers": {"backbones"},
+    "huggingface_hub": {"backbones"},
     "zarr": {"store"},
     "numcodecs": {"store"},
     "nibabel": {"data", "maps"},

@@ -15,7 +15,7 @@ from bddn.cli import app
 from bddn.plant import plant
 from bddn.spec import PlantSpec
 
-SPEC = "title: t\nfamily: clip\nweights: {folder: brain/backbone}\nimage_size: 112\n"
+SPEC = "title: t\nbackbone: {family: clip}\nweights: {folder: brain/backbone}\nimage_size: 112\n"
 EXTRACT = "extract spec.yaml --data planted:brain --out new.zarr"
 FIT = "fit cache.zarr --data planted:brain --out new --spec fit.yaml"
 FMRI = "brain/subj01/training_split/training_fmri/lh_training_fmri.npy"

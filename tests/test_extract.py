@@ -230,12 +230,16 @@ def test_the_number_of_threads_does_not_change_a_byte(
     assert files(tmp_path / "other.zarr") == files(sealed)
 
 
-def test_layers_are_stored_as_chosen_and_in_that_order(
+def layers(*names: str | int) -> dict[str, Any]:
+    return {"family": "clip", "layers": list(names)}
+
+
+def test_chosen_layers_are_stored_early_to_late(
     spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
 ) -> None:
-    extract(changed(spec, layers=["block_2", "block_0"]), planted, tmp_path / "two.zarr")
+    extract(changed(spec, backbone=layers("block_2", 0)), planted, tmp_path / "two.zarr")
     found, expected = Cache(tmp_path / "two.zarr"), Cache(sealed)
-    assert [layer.name for layer in found.layers] == ["block_2", "block_0"]
+    assert [layer.name for layer in found.layers] == ["block_0", "block_2"]
     for layer in ("block_0", "block_2"):
         assert torch.equal(found.read("local", layer, 0, 48), expected.read("local", layer, 0, 48))
     assert not (tmp_path / "two.zarr/local/block_1").exists()
@@ -244,21 +248,22 @@ def test_layers_are_stored_as_chosen_and_in_that_order(
 def test_an_unknown_layer_is_refused_before_anything_is_written(
     spec: CacheSpec, planted: Planted, tmp_path: Path
 ) -> None:
-    with pytest.raises(SpecError, match=r"block_0 … block_2; got 'block_12'"):
-        extract(changed(spec, layers=["block_0", "block_12"]), planted, tmp_path / "new.zarr")
+    with pytest.raises(SpecError, match=r"block_0 … block_2: .*; got 'block_12'"):
+        extract(changed(spec, backbone=layers("block_0", "block_12")), planted, tmp_path / "new.zarr")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_layer_named_twice_is_refused(spec: CacheSpec, planted: Planted, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="block_0"):
-        extract(changed(spec, layers=["block_0", "block_0"]), planted, tmp_path / "new.zarr")
+        extract(changed(spec, backbone=layers("block_0", "block_0")), planted, tmp_path / "new.zarr")
 
 
 def test_float32_stores_what_the_backbone_gives_to_the_last_bit(
     spec: CacheSpec, planted: Planted, tmp_path: Path
 ) -> None:
-    extract(changed(spec, precision="float32", grid=[8, 8]), planted, tmp_path / "new.zarr")
-    backbone = open_backbone(spec)
+    exact = changed(spec, precision="float32", grid=[8, 8])
+    extract(exact, planted, tmp_path / "new.zarr")
+    backbone = open_backbone(exact)
     pixels = backbone.preprocess(planted.stimuli.image(3))[None]
     found = Cache(tmp_path / "new.zarr").read("local", "block_1", 3, 4)
     assert found.dtype == torch.float32
@@ -374,10 +379,10 @@ def test_a_disk_that_fails_at_any_point_is_an_error_and_is_survived(
     ("fields", "named"),
     [
         ({"grid": [3, 4]}, r"spec\.grid \[4, 3\] → \[3, 4\]"),
-        ({"layers": ["block_0", "block_1"]}, "layers"),
+        ({"backbone": layers(0, 1)}, "layers"),
         ({"precision": "float32"}, r"spec\.precision float16 → float32"),
         ({"global_token": "mean"}, r"spec\.global_token cls → mean"),
-        ({"image_size": 56}, r"spec\.image_size 112 → 56"),
+        ({"image_size": 56}, r"spec\.image_size \[112, 112\] → \[56, 56\]"),
         ({"preprocess": "native"}, r"spec\.preprocess paper → native"),
         ({"shard_images": 32}, r"spec\.shard_images 16 → 32"),
     ],
@@ -399,6 +404,7 @@ def test_a_spec_that_differs_for_people_only_is_the_same(spec: CacheSpec, plante
 def test_the_same_weights_elsewhere_are_the_same(
     spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
 ) -> None:
+    assert spec.weights is not None
     moved = shutil.copytree(str(spec.weights.folder), tmp_path / "moved")
     other = spec.model_copy(update={"weights": WeightsSpec(folder=str(moved))})
     assert extract(other, planted, sealed).n_computed == 0
@@ -411,6 +417,7 @@ def test_the_same_images_elsewhere_are_the_same(spec: CacheSpec, own: Planted, s
 def test_other_weights_into_the_same_store_are_refused(
     spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path
 ) -> None:
+    assert spec.weights is not None
     folder = Path(shutil.copytree(str(spec.weights.folder), tmp_path / "other"))
     state = load_file(folder / "model.safetensors")
     next(iter(state.values())).view(-1)[0] += 0.25

@@ -5,17 +5,20 @@ from typing import Any
 import pytest
 
 from bddn.errors import SpecError
-from bddn.spec import CacheSpec, FitSpec, PlantSpec, Spec, WeightsSpec
+from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, FitSpec, ModuleSpec, PlantSpec, Spec, WeightsSpec
 
-CACHE: dict[str, Any] = {"title": "t", "family": "clip", "weights": {"folder": "w"}}
+CACHE: dict[str, Any] = {"title": "t", "backbone": {"family": "clip"}, "weights": {"folder": "w"}}
 OTHER: dict[type[Spec], dict[str, Any]] = {
     CacheSpec: {
         "title": "other",
+        "backbone": {"family": "sam"},
         "weights": {"hub": "a/b"},
         "licence": "MIT",
-        "image_size": 112,
+        "groups": ["table1"],
+        "image_size": [112, 56],
         "preprocess": "native",
-        "layers": ["block_1"],
+        "autocast": "bfloat16",
+        "compile": True,
         "grid": [4, 8],
         "global_token": "mean",
         "precision": "float32",
@@ -54,15 +57,28 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "mean_ceiling": 0.3,
     },
     WeightsSpec: {"hub": "a/b", "revision": "c"},
+    FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
+    DiffusionSpec: {"architecture": {"unet": {"in_channels": 4}}, "n_steps": 20, "layers": ["up_2.resnet_0@t*"]},
+    ModuleSpec: {"module": "a.b:d", "layers": ["blocks.*"], "leading_tokens": 1, "channels": "last"},
 }
-BASE: dict[type[Spec], dict[str, Any]] = {CacheSpec: CACHE, FitSpec: {}, PlantSpec: {}, WeightsSpec: {"hub": "x/y"}}
+BASE: dict[type[Spec], dict[str, Any]] = {
+    CacheSpec: CACHE,
+    FitSpec: {},
+    PlantSpec: {},
+    WeightsSpec: {"hub": "x/y"},
+    FamilySpec: {"family": "clip"},
+    DiffusionSpec: {"family": "stable_diffusion"},
+    ModuleSpec: {"module": "a.b:c"},
+}
 
 
 @pytest.mark.parametrize("cls", list(OTHER), ids=lambda c: c.__name__)
 def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec]) -> None:
     base = cls.parse(BASE[cls], "test")
     tested = set(OTHER[cls])
-    assert tested | {"family", "folder"} >= cls.model_fields.keys()
+    other_sources = {"folder", "url", "file", "format", "random"} if cls is WeightsSpec else set()
+    only_one = {"family"} if cls is DiffusionSpec else set()
+    assert tested | other_sources | only_one >= cls.model_fields.keys()
     digests = {base.digest()}
     for name, value in OTHER[cls].items():
         other = cls.parse(BASE[cls] | {name: value}, "test")
@@ -73,9 +89,37 @@ def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec
 
 def test_what_decides_a_cache_leaves_out_words_and_speed() -> None:
     base = CacheSpec.parse(CACHE, "test").identity()
-    for name in ("title", "licence", "batch_size"):
+    for name in ("title", "licence", "groups", "batch_size"):
         assert CacheSpec.parse(CACHE | {name: OTHER[CacheSpec][name]}, "test").identity() == base
     assert CacheSpec.parse(CACHE | {"grid": [4, 4]}, "test").identity() != base
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"folder": "a"},
+        {"hub": "a/b"},
+        {"url": "https://a/b.pth", "format": "moco"},
+        {"file": "b.pth", "format": "timm"},
+        {"file": "b.pth", "format": "torchvision"},
+        {"random": 0},
+        {"random": 1},
+    ],
+)
+def test_every_source_of_weights_is_its_own(source: dict[str, Any]) -> None:
+    spec = WeightsSpec.parse(source, "test")
+    assert WeightsSpec.parse(spec.to_dict(), "test") == spec
+    assert {k: v for k, v in spec.to_dict().items() if v is not None} == source
+
+
+def test_weights_that_are_the_word_random_have_seed_0() -> None:
+    assert CacheSpec.parse(CACHE | {"weights": "random"}, "test").weights == WeightsSpec(random=0)
+
+
+def test_a_side_of_the_image_is_that_of_a_square() -> None:
+    one, two = (CacheSpec.parse(CACHE | {"image_size": size}, "test") for size in (112, [112, 112]))
+    assert one.image_hw == two.image_hw == (112, 112)
+    assert one.identity() == two.identity()
 
 
 def test_defaults_of_a_fit_are_the_published_recipe() -> None:
@@ -99,11 +143,22 @@ def test_a_spec_is_frozen() -> None:
         (FitSpec, "split: [8, 2]", ["'split.2'"]),
         (FitSpec, "- 1", ["a mapping", "list"]),
         (FitSpec, "a: [", ["YAML"]),
-        (CacheSpec, "title: t\nfamily: clip\nweights: {hub: a/b, folder: c}", ["exactly one"]),
-        (CacheSpec, "title: t\nfamily: clip\nweights: {hub: a/b, revisoin: c}", ["'weights.revisoin'", "'revision'"]),
-        (CacheSpec, "family: clip\nweights: {hub: a/b}", ["the key 'title'"]),
-        (CacheSpec, "title: t\nfamily: resnet\nweights: {hub: a/b}", ["'family'", "'resnet'"]),
-        (CacheSpec, "title: t\nfamily: clip\nweights: {hub: a/b}\nshard_images: 10", ["multiple of chunk_images"]),
+        (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {hub: a/b, folder: c}", ["exactly one"]),
+        (
+            CacheSpec,
+            "title: t\nbackbone: {family: clip}\nweights: {hub: a/b, revisoin: c}",
+            ["'weights.revisoin'", "'revision'"],
+        ),
+        (CacheSpec, "backbone: {family: clip}\nweights: {hub: a/b}", ["the key 'title'"]),
+        (CacheSpec, "title: t\nbackbone: {family: resnet}\nweights: {hub: a/b}", ["'backbone.family'", "'resnet'"]),
+        (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {hub: a/b}\nshard_images: 10", ["multiple of chunk"]),
+        (CacheSpec, "title: t\nbackbone: {family: clip}", ["with 'weights'"]),
+        (CacheSpec, "title: t\nbackbone: {module: a:b}\nweights: random", ["with 'weights'"]),
+        (CacheSpec, "title: t\nbackbone: {module: a}", ["'backbone.module'"]),
+        (CacheSpec, "title: t\nbackbone: {module: a:b, layer: c}", ["'backbone.layer'", "Did you mean 'layers'"]),
+        (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {url: a}", ["with 'format'"]),
+        (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {hub: a/b, format: moco}", ["with 'format'"]),
+        (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {folder: a, revision: b}", ["without 'revision'"]),
     ],
 )
 def test_a_wrong_spec_says_where_and_what(cls: type[Spec], text: str, words: list[str]) -> None:

@@ -1,10 +1,16 @@
 """From the name of a spec to the spec, and from the spec to the backbone."""
 
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bddn.backbones.base import Backbone
 from bddn.errors import SpecError
-from bddn.spec import CacheSpec
+from bddn.spec import CacheSpec, DiffusionSpec, ModuleSpec
+
+ENTRY_POINTS = "bddn.specs"  # each names a package in which spec files lie
 
 
 def spec_folder() -> Path:
@@ -13,9 +19,39 @@ def spec_folder() -> Path:
     return inside if inside.is_dir() else inside.parent.parent / "cache_specs"
 
 
+def spec_files() -> Mapping[str, Traversable]:
+    """Specs by name, the stem of the file: those that come with bddn, and those that other packages register.
+
+    A package registers its specs by an entry point of the group `bddn.specs`, whose value is the import path of a
+    package with .yaml files.
+
+    Raises
+    ------
+    SpecError
+        Where two of them have the same name.
+    """
+    folders: list[Traversable] = [spec_folder()]
+    folders += [files(point.value) for point in entry_points(group=ENTRY_POINTS)]
+    found: dict[str, Traversable] = {}
+    for folder in folders:
+        for path in folder.iterdir():
+            name, _, end = path.name.rpartition(".")
+            if end != "yaml":
+                continue
+            if name in found:
+                raise SpecError(
+                    f"spec '{name}'",
+                    expected="one of this name",
+                    got=f"two: {found[name]} and {path}",
+                    fix="Rename one, or remove the package that it comes with.",
+                )
+            found[name] = path
+    return dict(sorted(found.items()))
+
+
 def spec_names() -> list[str]:
-    """Names of the specs that come with bddn: the stems of their files."""
-    return sorted(path.stem for path in spec_folder().glob("*.yaml"))
+    """Names of all specs that can be called by name."""
+    return list(spec_files())
 
 
 def load_spec(name: str) -> CacheSpec:
@@ -27,19 +63,40 @@ def load_spec(name: str) -> CacheSpec:
         Where there is no such spec, or it is not valid.
     """
     own = name.endswith((".yaml", ".yml"))
-    path = Path(name) if own else spec_folder() / f"{name}.yaml"
-    if not path.is_file() or (not own and name not in spec_names()):
+    named = {name: Path(name)} if own and Path(name).is_file() else {} if own else spec_files()
+    if name not in named:
         raise SpecError(
             f"spec '{name}'",
             expected=f"one of {', '.join(spec_names())}, or the path of a .yaml file",
             got="no such spec" if not own else "no such file",
             fix="Choose a name from the list, or write a spec like those in cache_specs/.",
         )
-    return CacheSpec.from_yaml(path.read_bytes(), str(path))
+    return CacheSpec.from_yaml(named[name].read_bytes(), str(named[name]))
 
 
 def open_backbone(spec: CacheSpec, device: str = "cpu") -> Backbone:
-    """Load the backbone that a spec names onto a device."""
-    from bddn.backbones.vit import ClipVision
+    """Load the backbone that a spec names onto a device.
 
-    return ClipVision(spec, device)
+    Raises
+    ------
+    BddnError
+        Where the spec names none, or its weights are not there or do not fit.
+    """
+    if spec.backbone is None:
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected="the key 'backbone'",
+            got="none",
+            fix="Add a family or a module, or hand over a backbone in Python.",
+        )
+    if isinstance(spec.backbone, ModuleSpec):
+        from bddn.backbones.module import open_module
+
+        return open_module(spec, device)
+    if isinstance(spec.backbone, DiffusionSpec):
+        from bddn.backbones.diffusion import StableDiffusion
+
+        return StableDiffusion(spec, device)
+    from bddn.backbones.vit import VisionTransformer
+
+    return VisionTransformer(spec, device)

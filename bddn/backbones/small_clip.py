@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bddn.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from bddn.backbones.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 STREAM_STD = 6.0  # size of the residual stream, the same after every block
 ATTENTION_SHARE = 0.6  # size of what attention adds, relative to the stream

@@ -268,8 +268,9 @@ def _result(task: Any, shard: int) -> dict[str, Any] | None:
 def _shareable(job: Job, threads: int) -> Job:
     """The job with absolute paths, since workers may have another working directory."""
     weights, files = job.spec.weights, job.writer.files
-    if weights.folder is not None:
-        weights = weights.model_copy(update={"folder": str(Path(weights.folder).absolute())})
+    if weights is not None:
+        local = {name: path for name in ("folder", "file") if (path := getattr(weights, name)) is not None}
+        weights = weights.model_copy(update={name: str(Path(path).absolute()) for name, path in local.items()})
     if isinstance(files, LocalFiles):
         files = LocalFiles(files.root.absolute())
     stimuli = Stimuli(job.stimuli.ids, tuple(path.absolute() for path in job.stimuli.paths))

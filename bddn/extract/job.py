@@ -101,6 +101,7 @@ def extract(
     device: str = "auto",
     part: tuple[int, int] = (1, 1),
     work: Work | None = None,
+    backbone: Backbone | None = None,
 ) -> Extraction:
     """Write the tokens of all images of a dataset into a store and seal it; go on with one that was interrupted.
 
@@ -119,6 +120,8 @@ def extract(
         (i, N): only every Nth shard, beginning with the ith, counted from 1; the last of the N parts seals.
     work : Work, optional
         How shards are computed, for instance on a cluster; by default one after the other in this process.
+    backbone : Backbone, optional
+        One that is open already, on `device`, as `bddn.backbones.from_module` gives it; without it, that of the spec.
 
     Raises
     ------
@@ -127,7 +130,7 @@ def extract(
     """
     if work is None:
         device = choose_device(device)
-    job, backbone, versions = prepare(spec, dataset, out, device)
+    job, backbone, versions = prepare(spec, dataset, out, device, backbone)
     writer = job.writer
     shards = list(range(len(writer.layout.shards)))
     reused = writer.is_sealed
@@ -141,11 +144,14 @@ def extract(
     return Extraction(store_digest, len(dataset.stimuli), len(shards), n_computed, False, versions)
 
 
-def prepare(spec: CacheSpec, dataset: Dataset, out: str | Path, device: str) -> tuple[Job, Backbone, list[str]]:
+def prepare(
+    spec: CacheSpec, dataset: Dataset, out: str | Path, device: str, backbone: Backbone | None = None
+) -> tuple[Job, Backbone, list[str]]:
     """Check images, open the backbone, and make the store or check the one that is there."""
     stimuli, files = dataset.stimuli, open_files(out)
     images = check_images(stimuli, decode=not is_sealed(files))
-    backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
+    if backbone is None:
+        backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
     layout = layout_of(spec, backbone, stimuli)
     ids = list(stimuli.ids)
     header = new_header(layout, ids, images, identity(spec, backbone, device))
@@ -172,18 +178,10 @@ def choose_device(device: str) -> str:
 
 def layout_of(spec: CacheSpec, backbone: Backbone, stimuli: Stimuli) -> Layout:
     """The layout of the store, by a look at the tokens of one image."""
-    unknown = [name for name in spec.layers or () if name not in backbone.layers]
-    if unknown:
-        raise SpecError(
-            "layers",
-            expected=f"names among {backbone.layers[0]} … {backbone.layers[-1]}",
-            got=f"'{unknown[0]}'",
-            fix="Correct 'layers' in the spec.",
-        )
     sample = backbone(backbone.preprocess(stimuli.image(0))[None])
     return Layout(
         n_images=len(stimuli),
-        layers=tuple(Layer(name, sample[name].local_.shape[1]) for name in spec.layers or backbone.layers),
+        layers=tuple(Layer(name, sample[name].local_.shape[1]) for name in backbone.layers),
         grid=spec.grid,
         precision=precision(spec.precision),
         chunk_images=spec.chunk_images,
@@ -261,8 +259,8 @@ def read_tokens(
             tokens = _forward(job, backbone, pixels)
         ids = stimuli.ids[first : rows.stop]
         for layer in layout.layers:
-            found = tokens[layer.name].resized(layout.grid)
-            assert found.global_ is not None, f"{layer.name} has no global token"
+            found = tokens[layer.name]
+            assert found.global_ is not None
             for path, values in (
                 (f"local/{layer.name}", found.local_.permute(0, 2, 3, 1)),
                 (f"global/{layer.name}", found.global_),

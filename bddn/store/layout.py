@@ -21,7 +21,7 @@ IDS = "stimulus"
 IMAGES = "image_sha256"
 SCALE = "scale"
 MAX_FILES = 1 << 22  # no manifest could name more
-LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
+LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 
 
 @dataclass(frozen=True)

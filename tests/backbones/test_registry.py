@@ -23,13 +23,14 @@ def test_every_spec_that_comes_with_bddn_is_valid(name: str) -> None:
 
 def test_the_papers_model_is_the_datacomp_one_prepared_as_in_the_paper() -> None:
     spec = load_spec("clip_vit_b16")
+    assert spec.weights is not None
     assert spec.weights.hub == "laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K"
     assert (spec.image_size, spec.preprocess, spec.grid, spec.global_token) == (224, "paper", (8, 8), "cls")
 
 
 def test_a_users_own_file_is_read_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("title: mine\nfamily: clip\nweights: {folder: weights}\nbatch_size: 3\n")
+    path.write_text("title: mine\nbackbone: {family: clip}\nweights: {folder: weights}\nbatch_size: 3\n")
     assert load_spec(str(path)).batch_size == 3
 
 
@@ -46,7 +47,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 def test_a_wrong_field_of_a_users_file_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("title: mine\nfamily: clip\nweights: {folder: weights}\nbatchsize: 3\n")
+    path.write_text("title: mine\nbackbone: {family: clip}\nweights: {folder: weights}\nbatchsize: 3\n")
     with pytest.raises(SpecError, match="Did you mean 'batch_size'") as caught:
         load_spec(str(path))
     assert str(path) in str(caught.value)
@@ -55,6 +56,7 @@ def test_a_wrong_field_of_a_users_file_is_an_error_that_names_the_file(tmp_path:
 def test_a_spec_opens_the_backbone_whose_weights_it_names(spec: CacheSpec) -> None:
     backbone = open_backbone(spec)
     assert backbone.layers == ("block_0", "block_1", "block_2")
+    assert spec.weights is not None
     state = load_file(f"{spec.weights.folder}/model.safetensors")
     stripped = {name.removeprefix("vision_model."): weight for name, weight in state.items()}
     assert backbone.identity["weights_sha256"] == weights_sha256(stripped)

@@ -117,14 +117,14 @@ def test_integrity_of_extraction(true_size: bool, tmp_path: Path, monkeypatch: p
     """The share of an extraction that goes into integrity, with ViT-B/16 on 224 px images at true size."""
     from bddn.data.algonauts import Algonauts
     from bddn.extract import extract
-    from bddn.spec import CacheSpec, WeightsSpec
+    from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
     from bench.test_whole_way import write_brain, write_network
 
     n_layers, width, size, patch, n_images = (12, 768, 224, 16, 256) if true_size else (2, 64, 32, 8, 12)
     write_network(tmp_path / "network", n_layers, width, size, patch)
     write_brain(tmp_path / "subj01", n_images, 50)
     weights = WeightsSpec(folder=str(tmp_path / "network"))
-    spec = CacheSpec(title="bench", family="clip", weights=weights, image_size=size)
+    spec = CacheSpec(title="bench", backbone=FamilySpec(family="clip"), weights=weights, image_size=size)
     data = Algonauts(tmp_path / "subj01")
     with timed(monkeypatch) as spent:
         whole = seconds(lambda: extract(spec, data, tmp_path / "cache.zarr"))

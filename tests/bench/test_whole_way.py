@@ -61,7 +61,7 @@ def test_both_stages(true_size: bool, tmp_path: Path) -> None:
     write_network(tmp_path / "network", n_layers, width, size, patch)
     write_brain(tmp_path / "subj01", n_images, n_voxels)
     (tmp_path / "spec.yaml").write_text(
-        f"title: bench\nfamily: clip\nweights: {{folder: {tmp_path / 'network'}}}\nimage_size: {size}\n"
+        f"title: bench\nbackbone: {{family: clip}}\nweights: {{folder: {tmp_path / 'network'}}}\nimage_size: {size}\n"
     )
     (tmp_path / "fit.yaml").write_text("epochs: 1\n")
     data = f"algonauts:{tmp_path / 'subj01'}"

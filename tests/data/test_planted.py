@@ -12,16 +12,16 @@ import torch
 from nilearn.datasets import fetch_surf_fsaverage
 from PIL import Image
 
-from bddn.backbones.base import squash
+from bddn.backbones.preprocess import squash
 from bddn.backbones.small_clip import write_small_clip
-from bddn.backbones.vit import ClipVision
+from bddn.backbones.vit import VisionTransformer
 from bddn.data.algonauts import ATLASES, Algonauts
 from bddn.data.fsaverage import N_VERTICES_FSAVERAGE5
 from bddn.data.planted import RESPONSE_STD, Planted, image_path, true_maps, true_responses, write_subject
 from bddn.data.scenes import draw_scene
 from bddn.errors import DataError, MismatchError
 from bddn.plant import plant
-from bddn.spec import CacheSpec, PlantSpec, WeightsSpec
+from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
 HEMISPHERES = ("lh", "rh")
 
@@ -29,7 +29,11 @@ HEMISPHERES = ("lh", "rh")
 def tokens(backbone: Path, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Tokens of a planted network: local (L, n, H, W, C) and global (L, n, C)."""
     weights = WeightsSpec(folder=str(backbone))
-    network = ClipVision(CacheSpec(title="", family="clip", weights=weights, image_size=pixels.shape[-1]))
+    network = VisionTransformer(
+        CacheSpec(
+            title="", backbone=FamilySpec(family="clip"), weights=weights, image_size=pixels.shape[-1], grid=(8, 8)
+        )
+    )
     found = network(pixels).values()
     local = torch.stack([layer.local_.permute(0, 2, 3, 1) for layer in found])
     global_ = torch.stack([layer.global_ for layer in found if layer.global_ is not None])
@@ -40,7 +44,7 @@ def tokens(backbone: Path, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray
 def signal(brain: Path, planted_spec: PlantSpec) -> np.ndarray:
     """The responses of the planted brain as they were without noise, (n_images, n_voxels), of unit variance."""
     stimuli = Planted(brain).stimuli
-    pixels = torch.stack([squash(stimuli.image(i), planted_spec.image_size) for i in range(len(stimuli))])
+    pixels = torch.stack([squash(stimuli.image(i), (112, 112)) for i in range(len(stimuli))])
     truth = true_maps(planted_spec).assign(ceiling=1.0)
     return true_responses(*tokens(brain / "backbone", pixels), truth, planted_spec) / RESPONSE_STD
 
@@ -185,7 +189,7 @@ def test_a_global_voxel_reads_the_global_token(planted_spec: PlantSpec) -> None:
 
 
 def test_the_first_and_the_last_layer_of_the_demos_network_differ(tmp_path: Path) -> None:
-    pixels = torch.stack([squash(draw_scene(np.random.default_rng([9, i])), 112) for i in range(48)])
+    pixels = torch.stack([squash(draw_scene(np.random.default_rng([9, i])), (112, 112)) for i in range(48)])
     demo = PlantSpec()
     write_small_clip(tmp_path, pixels[:24], demo.seed, demo.n_layers, demo.width, demo.patch)
     local, global_ = tokens(tmp_path, pixels[24:])  # other pictures than those it was scaled on
@@ -195,7 +199,7 @@ def test_the_first_and_the_last_layer_of_the_demos_network_differ(tmp_path: Path
 
 
 def test_no_layer_of_the_network_drowns_the_others(brain: Path) -> None:
-    pixels = torch.stack([squash(draw_scene(np.random.default_rng([9, i])), 112) for i in range(8)])
+    pixels = torch.stack([squash(draw_scene(np.random.default_rng([9, i])), (112, 112)) for i in range(8)])
     local, _ = tokens(brain / "backbone", pixels)
     sizes = local.std(axis=(1, 2, 3, 4))
     assert sizes.max() / sizes.min() < 1.5

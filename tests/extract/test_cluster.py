@@ -89,6 +89,7 @@ def test_an_error_on_a_worker_is_the_users_error(
 ) -> None:
     too_small = spec.model_copy(update={"precision": "float16", "batch_size": 6})
     weights = tmp_path / "weights"
+    assert spec.weights is not None
     _enlarged(Path(str(spec.weights.folder)), weights)
     too_small = too_small.model_copy(update={"weights": spec.weights.model_copy(update={"folder": str(weights)})})
     with pytest.raises(BackboneError, match=r"finite numbers in float16.*precision: bfloat16"):

@@ -602,6 +602,7 @@ def weights(spec: CacheSpec, tmp_path: Path) -> Path:
     """A copy of the planted network's weights, to be spoiled."""
     folder = tmp_path / "weights"
     folder.mkdir()
+    assert spec.weights is not None
     for path in Path(str(spec.weights.folder)).iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     return folder

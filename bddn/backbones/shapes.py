@@ -1,0 +1,182 @@
+"""What the output of a submodule is, told from its shape: a sequence of tokens or a map, and where its places are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from bddn.errors import SpecError
+from bddn.tokens import LayerTokens
+
+MOST_LEADING = 8  # tokens before those of places that are looked for
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an output becomes tokens.
+
+    Attributes
+    ----------
+    kind : {'sequence', 'first', 'last'}
+        A sequence, or a map whose channels come first or last.
+    batch_dim : int
+        The axis of images.
+    n_leading : int
+        Tokens of a sequence before those of places: one global, the others registers.
+    places : (int, int)
+        Rows and columns.
+    channels : int
+    """
+
+    kind: Literal["sequence", "first", "last"]
+    batch_dim: int
+    n_leading: int
+    places: tuple[int, int]
+    channels: int
+
+    def tokens(self, output: Any) -> LayerTokens:
+        """The tokens of an output of this form."""
+        images = tensor_of(output).movedim(self.batch_dim, 0)
+        if self.kind == "sequence":
+            return LayerTokens.of_sequence(images, self.n_leading, self.places)
+        return LayerTokens(images if self.kind == "first" else images.movedim(3, 1))
+
+    def __str__(self) -> str:
+        h, w = self.places
+        places = f"{h}×{w}"
+        if self.kind != "sequence":
+            return f"a map of {places} places, {self.channels} channels, which come {self.kind}"
+        before = ["1 CLS"] if self.n_leading else []
+        before += [f"{self.n_leading - 1} registers"] if self.n_leading > 1 else []
+        sum_ = " + ".join([*before, places])
+        return f"{self.n_leading + h * w} tokens = {sum_}, {self.channels} channels"
+
+
+def tensor_of(output: Any) -> Tensor:
+    """The tensor that a module gave, alone or as the first of a tuple."""
+    found = output[0] if isinstance(output, tuple | list) else output
+    if not isinstance(found, Tensor):
+        raise TypeError(f"{type(output).__name__}, not a tensor")
+    return found
+
+
+def infer(
+    name: str,
+    shapes: Sequence[Sequence[int]],
+    batches: Sequence[int],
+    image_hw: tuple[int, int],
+    leading_tokens: int | None = None,
+    channels: Literal["first", "last"] | None = None,
+) -> Form:
+    """The form of an output, from its shapes for two numbers of images.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer, for messages.
+    shapes : two shapes
+    batches : two int
+        Images for which it had these shapes.
+    image_hw : (int, int)
+        Height and width of the images: places have about their aspect.
+    leading_tokens, channels : optional
+        The user's answers, where shapes alone do not tell.
+
+    Raises
+    ------
+    SpecError
+        Where the shape has no places, or could be read in several ways: it asks the question.
+    """
+    dims = [i for i, sizes in enumerate(zip(*shapes, strict=False)) if tuple(sizes) == tuple(batches)]
+    shape = tuple(shapes[0])
+    if len(dims) != 1 or len(shapes[0]) != len(shapes[1]):
+        raise _refused(name, shape, "one axis of images", "Choose another layer.")
+    rest = shape[: dims[0]] + shape[dims[0] + 1 :]
+    if len(rest) == 2:
+        return _sequence(name, shape, dims[0], rest, image_hw, leading_tokens)
+    if len(rest) == 3:
+        return _map(name, shape, dims[0], rest, image_hw, channels)
+    raise _refused(
+        name,
+        shape,
+        "tokens (B, T, C) or a map (B, C, H, W) or (B, H, W, C)",
+        "Choose a layer before places are pooled or flattened.",
+    )
+
+
+def _sequence(
+    name: str,
+    shape: tuple[int, ...],
+    batch_dim: int,
+    rest: tuple[int, ...],
+    image_hw: tuple[int, int],
+    leading_tokens: int | None,
+) -> Form:
+    n_tokens, n_channels = rest
+    tried = range(MOST_LEADING + 1) if leading_tokens is None else [leading_tokens]
+    found = [
+        Form("sequence", batch_dim, n, (h, (n_tokens - n) // h), n_channels)
+        for n in tried
+        for h in range(1, n_tokens - n + 1)
+        if (n_tokens - n) % h == 0 and _fits((h, (n_tokens - n) // h), image_hw)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise _refused(
+            name,
+            shape,
+            f"{n_tokens} tokens that are a grid like the image of {image_hw[0]} × {image_hw[1]}, "
+            f"after {'up to ' if leading_tokens is None else ''}{tried[-1]} leading ones",
+            "Set leading_tokens in the spec, or choose another layer.",
+        )
+    ways = " or ".join(f"{form.n_leading} (then {form.places[0]}×{form.places[1]} places)" for form in found)
+    raise _refused(
+        name,
+        shape,
+        "to know how many tokens come before those of places",
+        f"Set leading_tokens in the spec: {ways}.",
+    )
+
+
+def _map(
+    name: str,
+    shape: tuple[int, ...],
+    batch_dim: int,
+    rest: tuple[int, ...],
+    image_hw: tuple[int, int],
+    channels: Literal["first", "last"] | None,
+) -> Form:
+    ways = {
+        "first": Form("first", batch_dim, 0, (rest[1], rest[2]), rest[0]),
+        "last": Form("last", batch_dim, 0, (rest[0], rest[1]), rest[2]),
+    }
+    found = [form for kind, form in ways.items() if channels in (None, kind) and _fits(form.places, image_hw)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise _refused(
+            name,
+            shape,
+            f"a map of more than one place, with the aspect of the image of {image_hw[0]} × {image_hw[1]}",
+            "Choose another layer, or set channels in the spec.",
+        )
+    raise _refused(
+        name,
+        shape,
+        "to know which axis holds the channels",
+        f"Set channels in the spec: first ({rest[0]} channels) or last ({rest[2]} channels).",
+    )
+
+
+def _fits(places: tuple[int, int], image_hw: tuple[int, int]) -> bool:
+    """Whether places have the aspect of the image, to within the rounding of one of them."""
+    (h, w), (height, width) = places, image_hw
+    if h * w < 2:
+        return False
+    return h == w if height == width else abs(h * width - w * height) < max(height, width)
+
+
+def _refused(name: str, shape: tuple[int, ...], expected: str, fix: str) -> SpecError:
+    return SpecError(f"layer '{name}'", expected=expected, got=f"an output of shape {shape}", fix=fix)

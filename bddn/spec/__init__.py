@@ -1,0 +1,19 @@
+"""What a user asks for: frozen specs, checked when they are made, without any input or output."""
+
+from bddn.spec.base import Spec, digest
+from bddn.spec.cache import PRECISION, CacheSpec, DiffusionSpec, FamilySpec, ModuleSpec, WeightsSpec
+from bddn.spec.fit import FitSpec
+from bddn.spec.plant import PlantSpec
+
+__all__ = [
+    "PRECISION",
+    "CacheSpec",
+    "DiffusionSpec",
+    "FamilySpec",
+    "FitSpec",
+    "ModuleSpec",
+    "PlantSpec",
+    "Spec",
+    "WeightsSpec",
+    "digest",
+]

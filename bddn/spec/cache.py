@@ -1,0 +1,167 @@
+"""Stage one: backbones and feature caches."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, model_validator
+
+from bddn.spec.base import Positive, Spec, each_once
+
+PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"
+Layers = Annotated[tuple[str | int, ...] | None, AfterValidator(each_once)]
+
+
+class WeightsSpec(Spec):
+    """Where the weights of a backbone come from, exactly one of `hub`, `folder`, `url`, `file` and `random`.
+
+    The word `random` alone means `{random: 0}`.
+    """
+
+    hub: str | None = None
+    """Hugging Face hub id, e.g. laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K."""
+    revision: str | None = None
+    """Commit of the hub repository; none means its current main."""
+    folder: str | None = None
+    """Local folder in the Hugging Face on-disk format, relative to the working directory."""
+    url: str | None = None
+    """Address of a foreign checkpoint, which `bddn fetch` downloads."""
+    file: str | None = None
+    """A foreign checkpoint on this machine, relative to the working directory."""
+    format: Literal["open_clip", "torchvision", "timm", "moco"] | None = None
+    """Whose format the foreign checkpoint has; `timm` is also that of the MAE releases."""
+    random: Annotated[int, Field(ge=0)] | None = None
+    """Seed of random weights: the untrained twin of the spec's architecture."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _random_alone(cls, value: Any) -> Any:
+        return {"random": 0} if value == "random" else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        sources = ("hub", "folder", "url", "file", "random")
+        if sum(getattr(self, name) is not None for name in sources) != 1:
+            raise ValueError(f"one of {', '.join(repr(name) for name in sources)}, exactly one")
+        if self.hub is None and self.revision is not None:
+            raise ValueError("without 'revision' where it is not on the hub")
+        foreign = self.url is not None or self.file is not None
+        if foreign != (self.format is not None):
+            raise ValueError("with 'format' where it is a 'url' or a 'file', and only there")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The source, for messages."""
+        return self.hub or self.folder or self.url or self.file or f"random weights of seed {self.random}"
+
+
+class FamilySpec(Spec):
+    """A network of a family that bddn knows: a vision transformer."""
+
+    family: Literal["clip", "vit", "dinov2", "dinov2_registers", "sam"]
+    """Which class of transformers reads the weights. MAE, MoCo v3 and ImageNet networks are `vit`."""
+    architecture: dict[str, JsonValue] = Field(default_factory=dict)
+    """Fields of the class's configuration. Weights must agree with them; random and foreign weights need them."""
+    layers: Layers = Field(default=None, min_length=1)
+    """Blocks to store, in any order: names or globs (block_3, block_1*), numbers from the first or last (0, -1), or
+    relative depth (0%, 50%, 100%); none means all. They are stored early to late, under their names."""
+
+
+class DiffusionSpec(Spec):
+    """A U-Net of Stable Diffusion, seen while an image is inverted."""
+
+    family: Literal["stable_diffusion"]
+    """Latents of an autoencoder, denoised by a U-Net; a pipeline folder of diffusers."""
+    architecture: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    """Fields of the configurations of `unet`, `vae`, `text_encoder` and `scheduler`."""
+    n_steps: Positive = 50
+    """Steps of the DDIM inversion, from the image to noise."""
+    layers: Layers = Field(default=None, min_length=1)
+    """Blocks at steps to store, e.g. up_2.resnet_0@t40, or globs: up_*.resnet_*@t25 (layers), up_2.resnet_0@t* (time
+    steps). None means all."""
+
+
+class ModuleSpec(Spec):
+    """A network of the user's own."""
+
+    module: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """Import path of a function without arguments, `package.module:function`, that returns the torch module, or a pair
+    of it and a function from a picture to pixels (for `preprocess: native`)."""
+    layers: Layers = Field(default=None, min_length=1)
+    """Submodules whose outputs are stored: names or globs as `named_modules` gives them (blocks.3, blocks.*)."""
+    leading_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Tokens before those of places, the first of them global, where shapes alone do not tell."""
+    channels: Literal["first", "last"] | None = None
+    """Where the channels of maps are, where shapes alone do not tell."""
+
+
+def _which_backbone(value: Any) -> str:
+    def has(name: str) -> Any:
+        return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+
+    return "ModuleSpec" if has("module") else "DiffusionSpec" if has("family") == "stable_diffusion" else "FamilySpec"
+
+
+BackboneSpec = Annotated[
+    Annotated[FamilySpec, Tag("FamilySpec")]
+    | Annotated[DiffusionSpec, Tag("DiffusionSpec")]
+    | Annotated[ModuleSpec, Tag("ModuleSpec")],
+    Discriminator(_which_backbone),
+]
+
+
+class CacheSpec(Spec):
+    """Stage one: which backbone, which images sizes, which layers and tokens, and how they are stored."""
+
+    title: str
+    """One line for people."""
+    backbone: BackboneSpec | None = None
+    """Which network, and which of its layers; none where it is handed over in Python."""
+    weights: WeightsSpec | None = None
+    """Where the weights come from; none for a module of the user's own, which brings them."""
+    licence: str | None = None
+    """Licence of the weights, for people."""
+    groups: tuple[str, ...] = ()
+    """Tables and figures that it belongs to; `make extract-GROUP` extracts all of a group."""
+    image_size: Positive | tuple[Positive, Positive] = 224
+    """Side, or height and width, in pixels of the image that the backbone sees."""
+    preprocess: Literal["paper", "native"] = "paper"
+    """`paper`: squash to image_size, ImageNet mean and deviation, for every backbone. `native`: the backbone's own."""
+    autocast: Literal["float16", "bfloat16"] | None = None
+    """Lower precision of the forward pass, by torch.autocast; none is float32."""
+    compile: bool = False
+    """Compile the blocks with torch.compile: slow to start, faster on a GPU."""
+    grid: tuple[Positive, Positive] = (8, 8)
+    """Rows and columns to which local tokens are resized (bilinear) before they are stored."""
+    global_token: Literal["cls", "mean"] = "cls"
+    """The global token of a layer: its CLS token, or the mean of its local tokens before resizing."""
+    precision: Annotated[str, Field(pattern=PRECISION)] = "float16"
+    """Number format of the stored tokens: float16, bfloat16, float32, bitround:K (float16 of which K bits of the
+    mantissa are kept, compressed), or int8 (with a scale per channel and shard)."""
+    batch_size: Positive = 32
+    """Images in one forward pass; changes speed and memory only."""
+    chunk_images: Positive = 16
+    """Images in one chunk of the store: the least that a reader fetches."""
+    shard_images: Positive = 256
+    """Images in one shard of the store: the unit of work and of commitment."""
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if self.shard_images % self.chunk_images:
+            raise ValueError(f"such that shard_images is a multiple of chunk_images ({self.chunk_images})")
+        known = isinstance(self.backbone, FamilySpec | DiffusionSpec)
+        if known != (self.weights is not None):
+            raise ValueError("with 'weights' where the backbone is of a family, and only there")
+        return self
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width in pixels of the image that the backbone sees."""
+        return self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what is stored; texts for people and the batch size do not.
+
+        Backbone, weights and layers are told by the backbone itself, as they were found.
+        """
+        apart = {"title", "backbone", "weights", "licence", "groups", "batch_size"}
+        return {k: v for k, v in self.to_dict().items() if k not in apart} | {"image_size": list(self.image_hw)}
