@@ -60,7 +60,8 @@ class HookedModule:
             )
         weights = weights_sha256(module.state_dict())
         self._module.to(device)
-        chosen = {name: submodules[name] for name in select(layers, tuple(submodules), place)}
+        named = [str(layer) for layer in layers]  # the children of a Sequential are called 0, 1, …
+        chosen = {name: submodules[name] for name in select(named, tuple(submodules), place)}
         self.forms = self._look(chosen, place, leading_tokens, channels)
         self.layers = tuple(self.forms)
         self.identity: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """From the name of a spec to the spec, and from the spec to the backbone."""
 
+import difflib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -65,11 +66,12 @@ def load_spec(name: str) -> CacheSpec:
     own = name.endswith((".yaml", ".yml"))
     named = {name: Path(name)} if own and Path(name).is_file() else {} if own else spec_files()
     if name not in named:
+        near = difflib.get_close_matches(name, spec_names(), n=3)
         raise SpecError(
             f"spec '{name}'",
-            expected=f"one of {', '.join(spec_names())}, or the path of a .yaml file",
+            expected="a name that 'bddn backbones' lists, or the path of a .yaml file",
             got="no such spec" if not own else "no such file",
-            fix="Choose a name from the list, or write a spec like those in cache_specs/.",
+            fix=f"Did you mean {' or '.join(near)}?" if near else "See 'bddn backbones'.",
         )
     return CacheSpec.from_yaml(named[name].read_bytes(), str(named[name]))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from bddn.errors import SpecError
 from bddn.tokens import LayerTokens
 
-MOST_LEADING = 8  # tokens before those of places that are looked for
+MOST_LEADING = 5  # tokens before those of places that are looked for: a CLS token and four registers
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _sequence(
         Form("sequence", batch_dim, n, (h, (n_tokens - n) // h), n_channels)
         for n in tried
         for h in range(1, n_tokens - n + 1)
-        if (n_tokens - n) % h == 0 and _fits((h, (n_tokens - n) // h), image_hw)
+        if (n_tokens - n) % h == 0 and n_tokens - n > 1 and h * h * image_hw[1] == (n_tokens - n) * image_hw[0]
     ]
     if len(found) == 1:
         return found[0]

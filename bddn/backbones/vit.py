@@ -60,6 +60,7 @@ FAMILIES = {
     "dinov2_registers": Family("Dinov2WithRegistersModel", ("dinov2_with_registers",)),
     "sam": Family("SamVisionModel", ("sam", "sam_vision_model"), cls=False),
 }
+INITIAL_STD = 0.02  # of random weights, the default of all classes but SAM's, whose 1e-10 gives next to nothing
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 IDENTITY_FIELDS = (  # of a configuration: what decides the tokens besides the weights
     "global_attn_indexes",
@@ -174,7 +175,7 @@ def load(spec: CacheSpec) -> Any:
     if weights.random is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(weights.random)
-            return untrained(family, architecture)
+            return untrained(family, {**architecture, "initializer_range": INITIAL_STD} if architecture else {})
     if weights.format is not None:
         return _converted(family, architecture, file_of(weights), weights.format)
     folder = folder_of(weights)

@@ -35,9 +35,14 @@ def test_a_users_own_file_is_read_by_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip_vit_b17", "", ".", "../cache_specs/demo", "demo/"])
-def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(SpecError, match="clip_vit_b16, demo"):
+def test_an_unknown_name_is_an_error_that_says_where_the_known_ones_are(name: str) -> None:
+    with pytest.raises(SpecError, match="a name that 'bddn backbones' lists"):
         load_spec(name)
+
+
+def test_a_name_that_is_nearly_right_is_an_error_that_says_which_would_be() -> None:
+    with pytest.raises(SpecError, match="Did you mean clip_vit_b16 or"):
+        load_spec("clip_vit_b17")
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:

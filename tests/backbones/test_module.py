@@ -1,0 +1,198 @@
+"""A module of one's own: its tokens are those of its submodules, and it says how it reads them."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from bddn.backbones import from_module
+from bddn.backbones.registry import load_spec, open_backbone, spec_names
+from bddn.data.planted import Planted
+from bddn.errors import BackboneError, SpecError
+from bddn.extract import extract
+from bddn.spec import CacheSpec
+from bddn.store.reader import Cache
+
+SIZE = 32
+
+
+class Net(nn.Module):
+    """Convolutions, then blocks on a sequence with a CLS token; then a head."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.stem = nn.Conv2d(3, 12, 4, stride=4)
+        self.blocks = nn.ModuleList([nn.TransformerEncoderLayer(12, 2, 16, batch_first=True) for _ in range(3)])
+        self.never = nn.Linear(12, 12)
+        self.act = nn.ReLU()
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.act(self.stem(pixels)).flatten(2).transpose(1, 2)
+        x = torch.cat([x.mean(1, keepdim=True), x], 1)
+        for block in self.blocks:
+            x = block(self.act(x))
+        return self.head(x[:, 0])  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to work in, where a module mynets.py lies."""
+    text = (Path(__file__).parent / "own_nets.py").read_text()
+    (tmp_path / "mynets.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    yield tmp_path
+    sys.path[:] = before
+    sys.modules.pop("mynets", None)
+
+
+def test_tokens_are_the_outputs_of_the_submodules_in_the_order_in_which_they_run() -> None:
+    net, seen = Net(), []
+    backbone = from_module(net, ["blocks.?", "stem"], image_size=SIZE, grid=(8, 8), global_token="mean")
+    assert backbone.layers == ("stem", "blocks.0", "blocks.1", "blocks.2")
+    assert str(backbone.forms["stem"]) == "a map of 8×8 places, 12 channels, which come first"
+    assert str(backbone.forms["blocks.2"]) == "65 tokens = 1 CLS + 8×8, 12 channels"
+    pixels = torch.randn(3, 3, SIZE, SIZE)
+    net.blocks[1].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.inference_mode():
+        stem = net.stem(pixels)
+        net(pixels)
+    tokens = backbone(pixels)
+    torch.testing.assert_close(tokens["stem"].local_, stem)
+    expected = seen[0][:, 1:].transpose(1, 2).unflatten(2, (8, 8))
+    torch.testing.assert_close(tokens["blocks.1"].local_, expected, rtol=0, atol=1e-5)
+
+
+def test_the_cls_token_is_the_global_one_where_all_layers_have_it() -> None:
+    net, seen = Net(), []
+    backbone = from_module(net, ["blocks.2"], image_size=SIZE)
+    net.blocks[2].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    pixels = torch.randn(2, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        net(pixels)
+    found = backbone(pixels)["blocks.2"].global_
+    assert found is not None
+    torch.testing.assert_close(found, seen[0][:, 0], rtol=0, atol=1e-5)
+
+
+def test_the_network_is_frozen_and_in_eval_mode() -> None:
+    net = Net()
+    backbone = from_module(net, ["blocks.1"], image_size=SIZE)
+    pixels = torch.randn(2, 3, SIZE, SIZE)
+    first, second = backbone(pixels)["blocks.1"].local_, backbone(pixels)["blocks.1"].local_
+    assert torch.equal(first, second)  # no dropout
+    assert not first.requires_grad
+    assert not net.training
+
+
+@pytest.mark.parametrize(
+    ("layers", "fields", "words"),
+    [
+        (None, {}, r"which of its submodules.*blocks\.0"),
+        (["block.*"], {}, r"got 'block\.\*'"),
+        (["act"], {}, "run once for an image; got 'act', which runs 4 times"),
+        (["never"], {}, "'never', idle"),
+        (["head"], {}, "before places are pooled"),
+        (["stem"], {}, "global_token: mean"),
+        (["blocks.0"], {"image_size": 33, "global_token": "mean", "batch": 3}, "unknown key 'batch'"),
+        (["blocks.0"], {"leading_tokens": 3}, "after 3 leading ones"),
+    ],
+)
+def test_what_cannot_be_a_layer_is_refused(layers: Any, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        from_module(Net(), layers, **({"image_size": SIZE} | fields))
+
+
+def test_a_network_that_does_not_run_on_the_images_is_refused() -> None:
+    with pytest.raises(BackboneError, match=r"runs on pixels \(2, 3, 2, 2\)"):
+        from_module(Net(), ["stem"], image_size=2, global_token="mean")
+
+
+def test_a_preprocessing_is_part_of_the_fingerprint() -> None:
+    def dark(image: Image) -> Tensor:
+        return torch.zeros(3, SIZE, SIZE)
+
+    def light(image: Image) -> Tensor:
+        return torch.ones(3, SIZE, SIZE)
+
+    of = [from_module(Net(), ["blocks.0"], one, image_size=SIZE).identity for one in (None, dark, light, dark)]
+    assert of[1] == of[3]
+    assert len({str(one) for one in of}) == 3
+    with pytest.raises(BackboneError, match=r"\(3, 48, 48\) of float32.*got \(3, 32, 32\)"):
+        from_module(Net(), ["blocks.0"], dark, image_size=48)
+
+
+def test_weights_and_structure_are_part_of_the_fingerprint() -> None:
+    first, same, other = (from_module(Net(seed), ["blocks.0"], image_size=SIZE).identity for seed in (0, 0, 1))
+    assert first == same
+    assert first["weights_sha256"] != other["weights_sha256"]
+    net = Net()
+    net.act = nn.GELU()  # type: ignore[assignment]
+    changed = from_module(net, ["blocks.0"], image_size=SIZE).identity
+    assert changed["weights_sha256"] == first["weights_sha256"]
+    assert changed["structure_sha256"] != first["structure_sha256"]
+
+
+def test_it_is_extracted_like_any_other_and_the_same_from_an_import_path(
+    own: Path, planted: Planted, tmp_path: Path
+) -> None:
+    spec = CacheSpec.parse(
+        {"title": "t", "backbone": {"module": "mynets:build", "layers": ["blocks.*.norm2"]}, "image_size": SIZE}, "test"
+    )
+    done = extract(spec, planted, tmp_path / "a.zarr")
+    import mynets  # type: ignore[import-not-found]
+
+    backbone = from_module(mynets.build(), ["blocks.*.norm2"], image_size=SIZE, title="of one's own")
+    again = extract(backbone.spec, planted, tmp_path / "a.zarr", device="cpu", backbone=backbone)
+    assert again.reused
+    assert again.digest == done.digest
+    assert [layer.name for layer in Cache(tmp_path / "a.zarr").layers] == [f"blocks.{i}.norm2" for i in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("path", "preprocess", "words"),
+    [
+        ("mynet:build", "paper", "No module named 'mynet'"),
+        ("mynets:built", "paper", "no attribute 'built'"),
+        ("mynets:number", "paper", "got a int"),
+        ("mynets:fails", "paper", "RuntimeError: no weights"),
+        ("mynets:build", "native", "preprocess: paper"),
+        ("mynets:with_preprocess", "paper", "preprocess: native"),
+    ],
+)
+def test_an_import_path_that_gives_no_module_is_refused(own: Path, path: str, preprocess: str, words: str) -> None:
+    about = {"module": path, "layers": ["blocks.*.norm2"]}
+    spec = {"title": "t", "backbone": about, "image_size": SIZE, "preprocess": preprocess}
+    with pytest.raises((BackboneError, SpecError), match=words):
+        open_backbone(CacheSpec.parse(spec, "test"))
+
+
+def test_a_spec_without_a_backbone_asks_for_one(planted: Planted, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="the key 'backbone'"):
+        extract(CacheSpec(title="t"), planted, tmp_path / "a.zarr")
+
+
+def test_a_package_registers_its_specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = tmp_path / "mypackage" / "specs"
+    specs.mkdir(parents=True)
+    (tmp_path / "mypackage" / "__init__.py").touch()
+    (specs / "__init__.py").touch()
+    (specs / "mynet.yaml").write_text("title: mine\nbackbone: {module: mypackage:build, layers: [a]}\n")
+    about = tmp_path / "mypackage-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[bddn.specs]\nmypackage = mypackage.specs\n")
+    assert "mynet" not in spec_names()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "mynet" in spec_names()
+    assert load_spec("mynet").title == "mine"
+    (specs / "demo.yaml").write_text("title: another\nbackbone: {module: mypackage:build, layers: [a]}\n")
+    with pytest.raises(SpecError, match=r"spec 'demo'.*two"):
+        load_spec("demo")
