@@ -18,7 +18,7 @@ from backbones.contract import DEPTH, Small, shrink
 from bddn.backbones.base import Backbone
 from bddn.backbones.outline import outline
 from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
-from bddn.backbones.vit import FAMILIES, untrained
+from bddn.backbones.pretrained import FAMILIES, untrained
 from bddn.data.scenes import draw_scene
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec

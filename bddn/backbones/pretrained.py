@@ -1,0 +1,187 @@
+"""Weights into the vision transformers of the `transformers` library, every one of them or an error."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bddn.backbones import convert
+from bddn.backbones.weights import file_of, folder_of
+from bddn.errors import BackboneError, SpecError
+from bddn.spec import CacheSpec, FamilySpec
+
+
+@dataclass(frozen=True)
+class Family:
+    """What there is to know of a class of transformers.
+
+    Attributes
+    ----------
+    model : str
+        The class.
+    kinds : tuple of str
+        Values of `model_type` in the config.json of checkpoints that hold its weights.
+    cls : bool
+        Whether its sequences begin with a CLS token; if not, its blocks give maps (B, H, W, C).
+    options : mapping
+        Of its constructor.
+    interpolates : bool
+        Whether its forward must be told to fit the position codes to another image size.
+    """
+
+    model: str
+    kinds: tuple[str, ...]
+    cls: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    interpolates: bool = False
+
+
+FAMILIES = {
+    "clip": Family("CLIPVisionModel", ("clip", "clip_vision_model"), interpolates=True),
+    # MAE's encoder is this class too: its own class shuffles the patches of every image.
+    "vit": Family("ViTModel", ("vit", "vit_mae"), options={"add_pooling_layer": False}, interpolates=True),
+    "dinov2": Family("Dinov2Model", ("dinov2",)),
+    "dinov2_registers": Family("Dinov2WithRegistersModel", ("dinov2_with_registers",)),
+    "sam": Family("SamVisionModel", ("sam", "sam_vision_model"), cls=False),
+}
+INITIAL_STD = 0.02  # of random weights, the default of all classes but SAM's, whose 1e-10 gives next to nothing
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def load(spec: CacheSpec) -> Any:
+    """The model, in float32 on the CPU, with every weight from where the spec says.
+
+    Raises
+    ------
+    BackboneError, SpecError
+        Where weights are missing, do not fit, or are those of another architecture.
+    """
+    assert isinstance(spec.backbone, FamilySpec)
+    assert spec.weights is not None
+    _quiet()
+    weights, family, architecture = spec.weights, FAMILIES[spec.backbone.family], spec.backbone.architecture
+    if weights.random is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(weights.random)
+            return untrained(family, {**architecture, "initializer_range": INITIAL_STD} if architecture else {})
+    if weights.format is not None:
+        return _converted(family, architecture, file_of(weights), weights.format)
+    folder = folder_of(weights)
+    open_clip = [folder / name for name in OPEN_CLIP_FILES if (folder / name).is_file()]
+    if spec.backbone.family == "clip" and open_clip and not (folder / "config.json").is_file():
+        return _converted(family, architecture, open_clip[0], "open_clip")
+    model = _pretrained(family, folder)
+    differ = [
+        f"{name} {_as_json(value)} → {_as_json(getattr(model.config, name, None))}"
+        for name, value in architecture.items()
+        if _as_json(getattr(model.config, name, None)) != _as_json(value)
+    ]
+    if differ:
+        raise BackboneError(
+            weights.place,
+            expected="weights of the spec's architecture",
+            got=f"another one: {', '.join(differ)}",
+            fix="Use a checkpoint of this architecture, or correct backbone.architecture.",
+        )
+    return model
+
+
+def untrained(family: Family, architecture: Mapping[str, Any]) -> Any:
+    """The class with the weights that its constructor gives, on torch's present device."""
+    import transformers
+
+    model_class = getattr(transformers, family.model)
+    known = model_class.config_class().to_dict()
+    unknown = sorted(architecture.keys() - known.keys())
+    if unknown or not architecture:
+        raise SpecError(
+            "backbone.architecture",
+            expected=f"fields of {model_class.config_class.__name__}",
+            got=f"unknown: {', '.join(unknown)}" if unknown else "none, without which the network cannot be built",
+            fix="Correct it, after the specs in cache_specs/.",
+        )
+    try:
+        return model_class(model_class.config_class(**architecture), **family.options).eval()
+    except Exception as error:
+        raise SpecError(
+            "backbone.architecture",
+            expected=f"a network of class {family.model}",
+            got=first_line(error),
+            fix="Correct the fields that it names.",
+        ) from error
+
+
+def _converted(family: Family, architecture: Mapping[str, Any], path: Path, source: convert.Format) -> Any:
+    model = untrained(family, architecture)
+    convert.load_converted(model, path, source)
+    return model
+
+
+def _pretrained(family: Family, folder: Path) -> Any:
+    import transformers
+
+    config = folder / "config.json"
+    if not config.is_file():
+        raise BackboneError(
+            folder,
+            expected="a folder in the Hugging Face format, with config.json and model.safetensors",
+            got="no config.json in it",
+            fix="Correct weights.folder in the spec, or give --weights.",
+        )
+    try:
+        kind = json.loads(config.read_bytes()).get("model_type")
+        if kind not in family.kinds:
+            raise ValueError(f"model_type '{kind}' in config.json, not {' or '.join(family.kinds)}")
+        model, info = getattr(transformers, family.model).from_pretrained(
+            folder,
+            dtype=torch.float32,  # not the checkpoint's own, which may be half precision
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            **family.options,
+        )
+    except Exception as error:
+        raise BackboneError(
+            folder,
+            expected=f"weights of a {family.model}",
+            got=first_line(error),
+            fix="Correct weights in the spec, or give --weights.",
+        ) from error
+    left = [key for key in info["unexpected_keys"] if _is_of_blocks(key)]
+    wrong = {
+        "missing": sorted(info["missing_keys"]),
+        "of another shape": sorted(str(key) for key in info["mismatched_keys"]),
+        "of blocks that config.json does not tell of": sorted(left),
+    }
+    if any(wrong.values()):
+        raise BackboneError(
+            folder,
+            expected=f"the weights of a {family.model}, all and only those",
+            got="; ".join(f"{len(keys)} {how}: {', '.join(keys[:8])}" for how, keys in wrong.items() if keys),
+            fix="Use a checkpoint of this architecture.",
+        )
+    return model
+
+
+def _is_of_blocks(key: str) -> bool:
+    """Whether a key that the class does not know is of a vision encoder's blocks, not of a head or another tower."""
+    return ".layer" in f".{key}" and not any(word in key for word in ("text_model", "decoder", "prompt_encoder"))
+
+
+def _quiet() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # ours is enough
+    logging.set_verbosity_error()  # what it warns of is an error here, or wanted
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value)
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:1])}"
