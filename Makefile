@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
-SPECS := $(patsubst cache_specs/%.yaml,%,$(wildcard cache_specs/*.yaml))
+SPECS := $(sort $(patsubst cache_specs/%.yaml,%,$(wildcard cache_specs/*.yaml)))
+STEPS := fetch extract fit maps all
+# Groups and their members stand in the specs, each in one line: groups: [table1, figure6]
+SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_specs/*.yaml | tr ',' ' '))
+members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[([^]]*, *)?$(1) *[],]' cache_specs/*.yaml)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check bench clean
@@ -16,8 +20,13 @@ help:
 	@echo "make install        make $(VENV) with bddn and its tools"
 	@echo "make clean          remove build/"
 	@echo
-	@echo "One backbone, with DATA=algonauts:PATH/subj01 or planted:PATH (results go to build/NAME):"
-	@for name in $(SPECS); do echo "make extract-$$name, make fit-$$name, make maps-$$name"; done
+	@echo "One backbone NAME, or all of a GROUP, with DATA=algonauts:PATH/subj01 or planted:PATH:"
+	@echo "make fetch-NAME     download its weights"
+	@echo "make extract-NAME   cache its tokens in build/NAME/NAME.zarr; ARGS='--workers 2' adds options"
+	@echo "make fit-NAME       extract, then fit into build/NAME/run; FIT_ARGS='--seed 1' adds options"
+	@echo "make maps-NAME      extract, fit, then draw build/NAME/run/maps; make all-NAME is the same"
+	@echo "What is sealed or fitted already is kept. GROUP: $(SPEC_GROUPS). NAME:"
+	@printf '%s\n' $(SPECS) | pr -t -4 -w 96
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,15 +57,24 @@ clean:
 	rm -rf build
 
 define backbone_targets
-.PHONY: extract-$(1) fit-$(1) maps-$(1)
+.PHONY: $(STEPS:%=%-$(1))
+fetch-$(1): install
+	$(BIN)/bddn fetch $(1)
 extract-$(1): install need-data
-	$(BIN)/bddn extract $(1) --data "$$(DATA)" --out build/$(1)/$(1).zarr
+	$(BIN)/bddn extract $(1) --data "$$(DATA)" --out build/$(1)/$(1).zarr $$(ARGS)
 fit-$(1): extract-$(1)
-	$(BIN)/bddn fit build/$(1)/$(1).zarr --data "$$(DATA)" --out build/$(1)/run
+	$(BIN)/bddn fit build/$(1)/$(1).zarr --data "$$(DATA)" --out build/$(1)/run $$(FIT_ARGS)
 maps-$(1): fit-$(1)
 	$(BIN)/bddn maps build/$(1)/run
+all-$(1): maps-$(1)
 endef
 $(foreach name,$(SPECS),$(eval $(call backbone_targets,$(name))))
+
+define group_targets
+.PHONY: $(STEPS:%=%-$(1))
+$(foreach step,$(STEPS),$(eval $(step)-$(1): $(addprefix $(step)-,$(call members,$(1)))))
+endef
+$(foreach group,$(SPEC_GROUPS),$(eval $(call group_targets,$(group))))
 
 .PHONY: need-data
 need-data:

@@ -160,7 +160,11 @@ CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     "unknown key in a spec": (_append("spec.yaml", "gird: [4, 4]"), EXTRACT, ["'gird'", "Did you mean 'grid'?"]),
     "wrong type in a spec": (_append("spec.yaml", "grid: eight"), EXTRACT, ["spec.yaml", "'grid'", "'eight'"]),
     "spec that is no YAML": (_append("spec.yaml", "a: ["), EXTRACT, ["spec.yaml", "YAML"]),
-    "layer that the backbone lacks": (_append("spec.yaml", "layers: [block_7]"), EXTRACT, ["block_1", "'block_7'"]),
+    "layer that the backbone lacks": (
+        _bytes("spec.yaml", lambda data: data.replace(b"family: clip", b"family: clip, layers: [block_7]")),
+        EXTRACT,
+        ["block_1", "'block_7'"],
+    ),
     "image size that patches do not fill": (
         _bytes("spec.yaml", lambda b: b.replace(b"112", b"100")),
         EXTRACT,

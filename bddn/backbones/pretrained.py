@@ -48,6 +48,7 @@ FAMILIES = {
     "sam": Family("SamVisionModel", ("sam", "sam_vision_model"), cls=False),
 }
 INITIAL_STD = 0.02  # of random weights, the default of all classes but SAM's, whose 1e-10 gives next to nothing
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -71,7 +72,11 @@ def load(spec: CacheSpec) -> Any:
         return _converted(family, architecture, file_of(weights), weights.format)
     folder = folder_of(weights)
     open_clip = [folder / name for name in OPEN_CLIP_FILES if (folder / name).is_file()]
-    if spec.backbone.family == "clip" and open_clip and not (folder / "config.json").is_file():
+    if (
+        spec.backbone.family == "clip"
+        and open_clip
+        and not any(path.name.startswith(HUB_WEIGHTS) for path in folder.iterdir())
+    ):
         return _converted(family, architecture, open_clip[0], "open_clip")
     model = _pretrained(family, folder)
     differ = [

@@ -16,18 +16,34 @@ def folder_of(weights: WeightsSpec) -> Path:
     """
     if weights.hub is None:
         assert weights.folder is not None
-        return _there(Path(weights.folder), Path(weights.folder).is_dir(), "folder")
+        return _there(
+            Path(weights.folder),
+            Path(weights.folder).is_dir(),
+            "folder",
+            "a folder of weights in the Hugging Face format, with config.json or model_index.json",
+        )
+    folder = snapshot_of(weights)
+    if folder is None:
+        raise not_downloaded(weights)
+    return folder
+
+
+def snapshot_of(weights: WeightsSpec) -> Path | None:
+    """The snapshot of `weights.hub` in the Hugging Face cache, which may lack files; None where there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    assert weights.hub is not None
     try:
-        return Path(snapshot_download(weights.hub, revision=weights.revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise not_downloaded(weights) from error
+        # Without patterns, a snapshot is refused that lacks any file of its repository, needed or not.
+        found = snapshot_download(weights.hub, revision=weights.revision, local_files_only=True, allow_patterns=[])
+    except LocalEntryNotFoundError:
+        return None
     except HFValidationError as error:
         raise BackboneError(
             weights.hub, expected="a hub id, owner/name", got=str(error), fix="Correct weights.hub in the spec."
         ) from error
+    return Path(found)
 
 
 def file_of(weights: WeightsSpec) -> Path:
@@ -41,7 +57,7 @@ def file_of(weights: WeightsSpec) -> Path:
         Where it is not on this machine.
     """
     if weights.file is not None:
-        return _there(Path(weights.file), Path(weights.file).is_file(), "file")
+        return _there(Path(weights.file), Path(weights.file).is_file(), "file", "a file of weights")
     path = download_path(weights)
     if not path.is_file():
         raise not_downloaded(weights)
@@ -56,22 +72,23 @@ def download_path(weights: WeightsSpec) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
 
 
-def not_downloaded(weights: WeightsSpec) -> BackboneError:
-    """The error of weights that are not on this machine."""
+def not_downloaded(weights: WeightsSpec, name: str | None = None) -> BackboneError:
+    """The error of weights that are not on this machine; `name` is that of the spec, where it is known."""
+    command = f"'bddn fetch {name}'" if name else "'bddn fetch' with the name of the spec"
     revision = f" at revision {weights.revision}" if weights.revision else ""
     return BackboneError(
         f"{weights.place}{revision}",
         expected="the weights on this machine",
-        got="none in its cache",
-        fix="Run 'bddn fetch' with the name of the spec where there is a network, or give local ones with --weights.",
+        got="none, or not all of them",
+        fix=f"Run {command} where there is a network, or give local ones with --weights.",
     )
 
 
-def _there(path: Path, there: bool, what: str) -> Path:
+def _there(path: Path, there: bool, what: str, expected: str) -> Path:
     if not there:
         raise BackboneError(
             path,
-            expected=f"a {what} of weights",
+            expected=expected,
             got=f"no such {what}",
             fix=f"Correct weights.{what} in the spec, or give --weights.",
         )

@@ -1,5 +1,6 @@
 """Colour legends: layers by confidence as a field of colours, and bars for scores and scales."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,14 +50,14 @@ def layer_legend(ax: Axes, layers: Sequence[str], top: float, counts: Ints) -> N
     ax.set_ylabel("confidence", fontsize=_LABEL)
     every = int(np.ceil(n / _MOST_NAMES))
     shown = list(range(0, n, every))
-    prefix = shared_prefix(layers)
-    names = [_shorten(layers[i][len(prefix) :]) for i in shown]
+    shared, own = split_names(layers)
+    names = [_shorten(own[i]) for i in shown]
     slanted = max((len(name) for name in names), default=0) * len(names) > _ROOM
     ax.set_xticks(shown, names)
-    if prefix:
+    if shared:
         at, by, side = ((1.0, 0.0), (4, -2), "left") if slanted else ((0.0, 0.0), (-4, -6), "right")
         style: dict[str, Any] = {"ha": side, "va": "top", "fontsize": _TICK}
-        ax.annotate(prefix, at, by, xycoords="axes fraction", textcoords="offset points", **style)
+        ax.annotate(shared, at, by, xycoords="axes fraction", textcoords="offset points", **style)
     if n <= _MOST_NAMES:
         ax.text(n - 0.42, top * 1.04, "of voxels", ha="left", va="bottom", fontsize=6.0, color="#444444")
     ax.tick_params(labelsize=_TICK, length=2, width=0.5)
@@ -114,8 +115,8 @@ def bar_legend(ax: Axes, bar: Bar, beyond: tuple[bool, bool]) -> None:
         ax.text(1.06, 0.5, bar.ends[1], transform=ax.transAxes, ha="left", va="center", fontsize=_LABEL + 1)
 
 
-def shared_prefix(layers: Sequence[str]) -> str:
-    """What all layer names begin with, up to a point, dash, slash or underscore.
+def split_names(layers: Sequence[str]) -> tuple[str, list[str]]:
+    """What all layer names share, and what is each one's own.
 
     Parameters
     ----------
@@ -125,11 +126,23 @@ def shared_prefix(layers: Sequence[str]) -> str:
     Returns
     -------
     str
-        Such as 'block.' for block.0, block.1 and so on; '' for a single layer or if there is none.
+        Such as 'block.' for block.0, block.1 and so on; with stars for what is not shared where it is not only at the
+        end: '*.resnet_*@t25'; '' for a single layer or if nothing is shared.
+    list of str, (L,)
+        Such as '0', '1' and so on; 'down_0.0' for down_0.resnet_0@t25.
     """
-    low, high = min(layers), max(layers)  # what these two share, all share
-    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), 0)
-    return low[: max(low.rfind(mark, 0, same) for mark in "._-/") + 1]
+    if len(set(layers)) < 2:
+        return "", list(layers)
+    steps = {name.partition("@")[1:] for name in layers}  # of a diffusion network
+    end = "".join(steps.pop()) if len(steps) == 1 else ""
+    names = [name.removesuffix(end) for name in layers]
+    low, high = min(names), max(names)  # what these two share, all share
+    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    start = low[: max(low.rfind(mark, 0, same) for mark in "._-/@") + 1]
+    kinds = {re.sub(r"^.*\.([a-z_]+)\d+(@.*)?$", r".\1", name[len(start) :]) for name in names}
+    kind = kinds.pop() if len(kinds) == 1 and low[len(start) :].count(".") else ""
+    own = [name[len(start) :].replace(kind, ".") if kind else name[len(start) :] for name in names]
+    return (f"{start}*{kind}*{end}" if kind else f"{start}*{end}" if end else start), own
 
 
 def _shorten(name: str) -> str:

@@ -331,6 +331,7 @@ def test_open_clips_own_files_in_a_folder_of_the_hub_are_converted(tmp_path: Pat
     folder = tmp_path / "snapshot"
     folder.mkdir()
     source = write_open_clip(folder / "open_clip_pytorch_model.bin", 3, *small)
+    (folder / "config.json").write_text("{}")  # as some have beside it
     spec = large.model_copy(
         update={"backbone": about, "weights": WeightsSpec(folder=str(folder)), "image_size": 192, "grid": (6, 6)}
     )

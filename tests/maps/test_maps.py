@@ -13,7 +13,7 @@ from bddn.maps import colors
 from bddn.maps.figures import draw
 from bddn.maps.gifti import read_gifti, write_gifti
 from bddn.maps.layout import flat_boxes
-from bddn.maps.legends import shared_prefix
+from bddn.maps.legends import split_names
 from bddn.maps.panels import paint
 from bddn.maps.raster import Raster, flat_raster, inflated_raster
 from bddn.maps.surfaces import surface, to_fsaverage5
@@ -99,9 +99,14 @@ def test_damaged_gifti_is_named(tmp_path: Path) -> None:
 
 
 def test_layer_names_are_cut_at_a_mark() -> None:
-    assert shared_prefix(["block.10", "block.11"]) == "block."
-    assert shared_prefix(["early", "easy"]) == ""
-    assert shared_prefix(["block.1"]) == ""
+    assert split_names(["block.10", "block.11"]) == ("block.", ["10", "11"])
+    assert split_names(["early", "easy"]) == ("", ["early", "easy"])
+    assert split_names(["block.1"]) == ("", ["block.1"])
+    assert split_names([f"up_2.resnet_0@t{k}" for k in (1, 10)]) == ("up_2.resnet_0@", ["t1", "t10"])
+    one_step = [f"{side}_{i}.resnet_{i}@t25" for side, i in (("down", 0), ("up", 1))]
+    assert split_names(one_step) == ("*.resnet_*@t25", ["down_0.0", "up_1.1"])
+    grid = [f"{side}_0.resnet_0@t{k}" for k in (1, 20) for side in ("down", "up")]
+    assert split_names(grid) == ("*.resnet_*", ["down_0.0@t1", "up_0.0@t1", "down_0.0@t20", "up_0.0@t20"])
 
 
 @pytest.mark.parametrize("n", [1, 2, 12, 50])

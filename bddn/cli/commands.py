@@ -1,21 +1,14 @@
-"""The command line: thin, and quick to start, since every command imports what it needs."""
+"""The stages, from a planted brain to its maps."""
 
-import shlex
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import wraps
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from bddn import __version__
+from bddn.cli.shared import CACHE, DATASET, DEVICE, SPEC, WEIGHTS, Device, clear_errors, ready_spec, stops_cleanly
 from bddn.errors import BddnError
-
-if TYPE_CHECKING:
-    from bddn.spec import CacheSpec
 
 app = typer.Typer(
     help="Paint a deep network onto the human visual cortex.",
@@ -23,71 +16,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-cache_app = typer.Typer(help="Look into feature caches.", no_args_is_help=True)
-app.add_typer(cache_app, name="cache")
-
-SPEC = typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")
-CACHE = typer.Argument(help="A sealed feature cache: a folder or a URL.")
-WEIGHTS = typer.Option(help="Local folder to take the weights from.")
-DEVICE = typer.Option(help="Where the network runs; auto is cuda where there is one.")
-Device = Literal["auto", "cpu", "cuda"]
-DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", show_default=False)
-
-
-def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Print an error of ours as one message and exit with code 2, without a traceback."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            return command(*args, **kwargs)
-        except BddnError as error:
-            message = str(error)
-        except OSError as error:
-            failed = BddnError(
-                error.filename or "files",
-                expected="to be able to read and write",
-                got=error.strerror or str(error),
-                fix="Check the path, its permissions and the free space; what was committed is kept.",
-            )
-            message = str(failed)
-        typer.echo(f"error: {message}", err=True)
-        raise typer.Exit(2)
-
-    return run
-
-
-@contextmanager
-def stops_cleanly() -> Iterator[None]:
-    """End when asked to (SIGTERM, SIGUSR1, SIGINT): drop the shard at hand, give it back, and say how to go on.
-
-    A second signal ends without ado; the cache can go on even then.
-    """
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-    def stop(number: int, frame: object) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_DFL)
-        raise Stopped(number)
-
-    before = {each: signal.signal(each, stop) for each in signals}
-    try:
-        yield
-    except Stopped as stopped:
-        words = shlex.join(["bddn", *sys.argv[1:]])
-        typer.echo(f"stopped by {stopped.name}; what was committed is kept. Resume with: {words}", err=True)
-        raise typer.Exit(128 + stopped.number) from None
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-class Stopped(BaseException):
-    """A signal asked to end."""
-
-    def __init__(self, number: int) -> None:
-        self.number, self.name = number, signal.Signals(number).name
 
 
 @app.callback(invoke_without_command=True)
@@ -132,7 +60,7 @@ def plan(
     from bddn.data import open_dataset
     from bddn.extract.plan import plan as make
 
-    found = make(_cache_spec(spec, weights), open_dataset(data), out, device)
+    found = make(ready_spec(spec, weights), open_dataset(data), out, device)
     for line in found.lines():
         typer.echo(line)
     if found.advice:
@@ -161,7 +89,7 @@ def extract(
     from bddn.extract import extract as run
     from bddn.store.remote import open_files
 
-    cache_spec, dataset, part = _cache_spec(spec, weights), open_dataset(data), _part(shard)
+    cache_spec, dataset, part = ready_spec(spec, weights), open_dataset(data), _part(shard)
     place = open_files(out).place
     with stops_cleanly(), ExitStack() as stack:
         if workers or scheduler:
@@ -235,103 +163,8 @@ def maps(
         )
 
 
-@cache_app.command()
-@clear_errors
-def info(cache: Annotated[str, CACHE]) -> None:
-    """Tell what a cache is of, and what is in each of its layers."""
-    from bddn.store.check import describe
-    from bddn.store.reader import Cache
-
-    found = Cache(cache)
-    about, size = found.header, sum(record["bytes"] for record in found.records.values())
-    typer.echo(f"cache     {cache}, sealed, digest {found.digest}")
-    typer.echo(
-        f"images    {len(found.ids)} in {len(found.layout.shards)} shards, {size / 1e9:.3f} GB, ids {found.ids[0]} …"
-    )
-    typer.echo(f"tokens    {found.grid[0]} × {found.grid[1]} and one global, {found.layout.precision.name}")
-    typer.echo(f"backbone  {about['backbone']['class']}, weights {about['backbone']['weights_sha256'][:16]}")
-    typer.echo(f"made with {', '.join(f'{name} {version}' for name, version in about['made_with'].items())}")
-    _table(describe(found))
-
-
-@cache_app.command()
-@clear_errors
-def verify(cache: Annotated[str, CACHE]) -> None:
-    """Compare every byte of a cache with what was sealed. Exit code 1, and a list, where files are bad."""
-    from bddn.store.check import verify as check
-
-    found = check(cache)
-    rate = f"{found.n_bytes / 1e9:.3f} GB in {found.seconds:.1f} s, {found.n_bytes / found.seconds / 1e9:.2f} GB/s"
-    if found.bad:
-        typer.echo(f"bad: {len(found.bad)} of {found.n_files} files of {cache} ({rate})")
-        for words in found.bad:
-            typer.echo(f"  {words}")
-        raise typer.Exit(1)
-    typer.echo(f"good: all {found.n_files} files of {cache} are what was sealed ({rate})")
-
-
-@cache_app.command()
-@clear_errors
-def diff(
-    a: Annotated[str, typer.Argument(help="A feature cache.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="Another one.", metavar="B")],
-) -> None:
-    """Tell in words how two caches differ. Exit code 1 where they do."""
-    from bddn.store.check import diff as compare
-
-    words = compare(a, b)
-    for word in words or ["the same"]:
-        typer.echo(word)
-    if words:
-        raise typer.Exit(1)
-
-
-@cache_app.command()
-@clear_errors
-def receipt(
-    cache: Annotated[str, CACHE],
-    data: Annotated[str, DATASET],
-    precision: Annotated[str, typer.Option(help="Choices to try, with commas.")] = "bfloat16,bitround:6,int8",
-    images: Annotated[int, typer.Option(min=20, help="Images of the sample.")] = 1000,
-    voxels: Annotated[int, typer.Option(min=1, help="Voxels of the sample.")] = 1500,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each fit.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of split and fits.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
-) -> None:
-    """Fit a sample again with rounded numbers: what each precision costs in score and maps, and what it saves."""
-    from bddn.atomic import write_json
-    from bddn.data import open_dataset
-    from bddn.receipt import receipt as make
-    from bddn.spec import FitSpec
-    from bddn.store.reader import Cache
-
-    spec = FitSpec.parse({"epochs": epochs, "seed": seed}, "options of 'bddn cache receipt'")
-    found = make(Cache(cache), open_dataset(data), precision.split(","), spec, images, voxels)
-    if out is not None:
-        write_json(out, [one.to_dict() for one in found])
-    _table([one.to_words() for one in found])
-
-
-def _cache_spec(name: str, weights: str | None) -> "CacheSpec":
-    from bddn.backbones.registry import load_spec
-    from bddn.spec import WeightsSpec
-
-    spec = load_spec(name)
-    return spec if weights is None else spec.model_copy(update={"weights": WeightsSpec(folder=weights)})
-
-
 def _part(text: str) -> tuple[int, int]:
     i, _, n = text.partition("/")
     if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
         raise BddnError("--shard", expected="i/N with i from 1 to N, e.g. 3/8", got=repr(text), fix="Correct it.")
     return int(i), int(n)
-
-
-def _table(rows: list[dict[str, str]]) -> None:
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    for row in [{name: name for name in rows[0]}, *rows]:
-        typer.echo("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip())
-
-
-if __name__ == "__main__":
-    sys.exit(app())

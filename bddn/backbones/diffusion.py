@@ -1,0 +1,283 @@
+"""Stable Diffusion: what its U-Net makes of an image while the image is inverted to noise.
+
+The image becomes the latent z₀: the mode of the autoencoder's posterior, no sample, times its scaling factor. DDIM
+inversion then goes up the noise levels in `n_steps` steps, with the empty prompt and without guidance. There is one
+call of the U-Net in a step. With 50 steps and the scheduler of Stable Diffusion 1.x:
+
+==========================  =======  ========  ===  ============  ===  =======
+step k                      1        2         …    k             …    50
+timestep told to the U-Net  1        21        …    1 + 20(k−1)   …    981
+latent that it sees         z₀       z₁        …    z₍ₖ₋₁₎        …    z₄₉
+noise level of that latent  (clean)  ᾱ(1)      …    ᾱ(20k − 39)   …    ᾱ(961)
+==========================  =======  ========  ===  ============  ===  =======
+
+So `@t1` is next to the clean image, `@t50` next to noise. `DDIMInverseScheduler.step` takes the timestep of a step for
+the level to which it goes: the U-Net is told that level, and sees the latent of the level before. At step 1 the latent
+is clean, and the scheduler takes it for one of level 0 (ᾱ = 0.999), as `set_alpha_to_one: false` says.
+
+Diffusion Hyperfeatures counts from noise, s = n_steps − k, so that its 49 is our t1 and its 0 our t50. Its own code
+also differs in that the U-Net is told the level of the latent it sees (−1, 0, 20, …, 960), the latent is a sample, and
+features are taken before the shortcut of a residual block is added. The paper on maps of the brain does not say from
+which end its time steps T count.
+
+Layers are whole outputs of residual blocks and of transformers: `down_0.resnet_0`, `down_0.attention_0`, …,
+`mid.resnet_0`, `mid.attention_0`, `mid.resnet_1`, `up_0.resnet_0`, …, each at a step. If layer L of the decoder counts
+its 12 residual blocks from 0, as Hyperfeatures do, it is `up_{L // 3}.resnet_{L % 3}`: layer 6 is `up_2.resnet_0`.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bddn.backbones.base import weights_sha256
+from bddn.backbones.hooks import Taps, compile_blocks, frozen
+from bddn.backbones.layers import select
+from bddn.backbones.pipeline import Parts, load, set_steps
+from bddn.backbones.preprocess import HALF, squash
+from bddn.errors import SpecError
+from bddn.spec import CacheSpec, DiffusionSpec
+from bddn.tokens import LayerTokens, Tokens
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+STABLE_DIFFUSION_1: dict[str, Any] = {  # what diffusers takes for fields that a configuration does not have
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+}
+HAS_ATTENTION = {"CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossAttnUpBlock2D": True, "UpBlock2D": False}
+TEXT_FIELDS = (
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
+CONVENTIONS = (
+    "latent: mode of the posterior, scaled; empty prompt, no guidance; DDIM inversion; step k counts from the image: "
+    "the U-Net is told timestep k and sees the latent of alpha_bar"
+)
+
+
+class StableDiffusion:
+    """A frozen U-Net of Stable Diffusion 1.x or 2.x; its layers are its blocks at steps of the inversion, by step.
+
+    Parameters
+    ----------
+    spec : CacheSpec
+        With a backbone of the family stable_diffusion, `preprocess: native` and `global_token: mean`.
+    device : str
+        Where it runs: 'cpu' or 'cuda'. The prompt is encoded on the CPU.
+
+    Raises
+    ------
+    BackboneError
+        Where parts or weights cannot be found or do not fit.
+    SpecError
+        Where the spec asks for something that this model cannot do.
+    """
+
+    def __init__(self, spec: CacheSpec, device: str = "cpu") -> None:
+        assert isinstance(spec.backbone, DiffusionSpec)
+        assert spec.weights is not None
+        _check(spec)
+        parts = load(spec)
+        self._spec, self._device = spec, device
+        self._unet, self._vae = parts.unet, parts.vae
+        _check_size(spec, parts)
+        n_steps, place = spec.backbone.n_steps, spec.weights.place
+        self._scheduler = parts.scheduler
+        set_steps(self._scheduler, n_steps)
+        self._timesteps: list[int] = self._scheduler.timesteps.tolist()
+        blocks = _modules(self._unet, blocks_of(self._unet.config))
+        self.layers = select(spec.backbone.layers, _names(blocks, n_steps), place)
+        self._at = _by_step(self.layers)
+        configs = _configs(parts)
+        self.identity: dict[str, Any] = {
+            "class": type(self._unet).__name__,
+            "weights_sha256": _hash(parts),
+            "config": {part: fields for part, fields in configs.items() if part != "scheduler"},
+            "scheduler": configs["scheduler"],
+            "prompt": parts.prompt[0].tolist(),
+            "n_steps": n_steps,
+            "steps": [self._level(k) for k, names in enumerate(self._at) if names],
+            "conventions": CONVENTIONS,
+            "made_with": {name: version(name) for name in ("torch", "diffusers", "transformers", "pillow")},
+        }
+        with torch.no_grad():
+            self._text: Tensor = parts.text_encoder(parts.prompt).last_hidden_state.to(device)
+        self._unet.to(device)
+        self._vae.to(device)
+        if spec.compile:
+            compile_blocks(blocks)
+        wanted = {name for names in self._at for name in names}
+        self._taps = Taps({name: block for name, block in blocks.items() if name in wanted}, self._take)
+
+    def preprocess(self, image: "Image") -> Tensor:
+        """See `Backbone.preprocess`."""
+        return squash(image, self._spec.image_hw, HALF, HALF)
+
+    def __call__(self, pixels: Tensor) -> Tokens:
+        """See `Backbone.__call__`."""
+        with frozen(self._device, None):  # one pass, of which all steps are made
+            latent = self._vae.encode(pixels.to(self._device)).latent_dist.mode() * self._vae.config.scaling_factor
+        found: dict[str, LayerTokens] = {}
+        with frozen(self._device, self._spec.autocast):
+            for k in range(len(self._at)):
+                tokens, latent = self._step(k, latent)
+                found |= {f"{name}@t{k + 1}": layer for name, layer in tokens.items()}
+        return Tokens(found)
+
+    def _step(self, k: int, latent: Tensor) -> tuple[dict[str, LayerTokens], Tensor]:
+        """What is wanted of step k (from 0), and the next latent; after the last step that is needed, the same."""
+        last = k == len(self._at) - 1
+        outputs: list[Tensor] = []
+        text = self._text.expand(len(latent), -1, -1)
+        tokens = self._taps.run(
+            lambda: outputs.append(self._unet(latent, self._timesteps[k], encoder_hidden_states=text).sample),
+            self._at[k],
+            stop=last,
+        )
+        if last:
+            return tokens, latent
+        return tokens, self._scheduler.step(outputs[0].float(), self._timesteps[k], latent).prev_sample
+
+    def _take(self, name: str, output: Any) -> LayerTokens:
+        features: Tensor = output[0] if isinstance(output, tuple) else output
+        return LayerTokens(features).pooled(self._spec.grid, "mean")
+
+    def _level(self, k: int) -> dict[str, int | float]:
+        """What the U-Net is told and what it sees at step k (from 0); ᾱ is the scheduler's, rounded."""
+        before = self._timesteps[k] - self._scheduler.config.num_train_timesteps // len(self._timesteps)
+        alpha = self._scheduler.alphas_cumprod[before] if before >= 0 else self._scheduler.initial_alpha_cumprod
+        return {"step": k + 1, "timestep": self._timesteps[k], "alpha_bar": round(float(alpha), 6)}
+
+
+def blocks_of(architecture: Mapping[str, Any]) -> dict[str, int]:
+    """Channels of the blocks of a U-Net by name, in the order in which they run.
+
+    Parameters
+    ----------
+    architecture : mapping
+        Configuration of the U-Net; fields that it does not have are those of Stable Diffusion 1.x.
+    """
+    fields = {name: architecture.get(name, default) for name, default in STABLE_DIFFUSION_1.items()}
+    widths, down, up = (fields[name] for name in ("block_out_channels", "down_block_types", "up_block_types"))
+    depths = fields["layers_per_block"]
+    depths = [depths] * len(widths) if isinstance(depths, int) else list(depths)
+    kinds = [*down, *up]
+    middle = {"UNetMidBlock2DCrossAttn": True, None: False}
+    if not (set(kinds) <= HAS_ATTENTION.keys() and fields["mid_block_type"] in middle):
+        raise _wrong_unet(f"blocks of {', '.join(HAS_ATTENTION)}", f"{kinds}, {fields['mid_block_type']}")
+    if not len(widths) == len(depths) == len(down) == len(up):
+        raise _wrong_unet("one type, depth and width for each level", f"{kinds}, {depths}, {list(widths)}")
+    blocks: dict[str, int] = {}
+    for i, (kind, depth, width) in enumerate(zip(down, depths, widths, strict=True)):
+        blocks |= _level_blocks(f"down_{i}", depth, HAS_ATTENTION[kind], width)
+    if middle[fields["mid_block_type"]]:
+        blocks |= {f"mid.{name}": widths[-1] for name in ("resnet_0", "attention_0", "resnet_1")}
+    for i, (kind, depth, width) in enumerate(zip(up, depths[::-1], widths[::-1], strict=True)):
+        blocks |= _level_blocks(f"up_{i}", depth + 1, HAS_ATTENTION[kind], width)
+    return blocks
+
+
+def layer_channels(backbone: DiffusionSpec) -> dict[str, int]:
+    """Channels of the layers that a spec chooses, from its architecture alone."""
+    blocks = blocks_of(backbone.architecture.get("unet", {}))
+    layers = select(backbone.layers, _names(blocks, backbone.n_steps), "stable_diffusion")
+    return {layer: blocks[layer.partition("@")[0]] for layer in layers}
+
+
+def _level_blocks(name: str, depth: int, attention: bool, width: int) -> dict[str, int]:
+    kinds = ("resnet", "attention") if attention else ("resnet",)
+    return {f"{name}.{kind}_{j}": width for j in range(depth) for kind in kinds}
+
+
+def _names(blocks: Mapping[str, object], n_steps: int) -> tuple[str, ...]:
+    return tuple(f"{block}@t{k}" for k in range(1, n_steps + 1) for block in blocks)
+
+
+def _by_step(layers: Sequence[str]) -> list[list[str]]:
+    """Blocks that are wanted at each step, up to the last at which any is."""
+    pairs = [(block, int(k)) for block, _, k in (layer.partition("@t") for layer in layers)]
+    return [[block for block, k in pairs if k == step] for step in range(1, pairs[-1][1] + 1)]
+
+
+def _modules(unet: Any, names: Mapping[str, int]) -> dict[str, nn.Module]:
+    """The submodules by the names of blocks."""
+
+    def one(name: str) -> Any:
+        level, _, part = name.partition(".")
+        side, _, i = level.partition("_")
+        kind, _, j = part.partition("_")
+        block = unet.mid_block if side == "mid" else getattr(unet, f"{side}_blocks")[int(i)]
+        return getattr(block, f"{kind}s")[int(j)]
+
+    return {name: one(name) for name in names}
+
+
+def _hash(parts: Parts) -> str:
+    models = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}
+    return weights_sha256({f"{part}.{k}": v for part, model in models.items() for k, v in model.state_dict().items()})
+
+
+def _configs(parts: Parts) -> dict[str, dict[str, Any]]:
+    """What decides the tokens besides the weights: of models with many fields, those that are not the default."""
+    found = parts.configs()
+    for part, model in (("unet", parts.unet), ("vae", parts.vae)):
+        defaults = {k: list(v) if isinstance(v, tuple) else v for k, v in _parameters(model).items()}
+        found[part] = {k: v for k, v in found[part].items() if k in defaults and v != defaults[k]}
+        found[part].pop("sample_size", None)  # the size of the images it was trained on
+    found["text_encoder"] = {k: found["text_encoder"][k] for k in TEXT_FIELDS}
+    found["scheduler"] = {k: v for k, v in found["scheduler"].items() if k in _parameters(parts.scheduler)}
+    return found
+
+
+def _parameters(made: Any) -> dict[str, Any]:
+    """Parameters of the constructor with their defaults."""
+    return {k: p.default for k, p in inspect.signature(type(made).__init__).parameters.items() if k != "kwargs"}
+
+
+def _check(spec: CacheSpec) -> None:
+    place = f"spec '{spec.title}'"
+    if spec.preprocess == "paper":
+        raise SpecError(
+            place,
+            expected="pixels in [-1, 1], which the autoencoder wants",
+            got="preprocess: paper",
+            fix="Set preprocess: native in the spec.",
+        )
+    if spec.global_token == "cls":
+        raise SpecError(
+            place,
+            expected="global_token: mean, since a U-Net has no CLS token",
+            got="cls",
+            fix="Set global_token: mean in the spec.",
+        )
+
+
+def _check_size(spec: CacheSpec, parts: Parts) -> None:
+    """Every level halves the latent, and the way up must meet the way down."""
+    halvings = len(parts.vae.config.block_out_channels) + len(parts.unet.config.block_out_channels) - 2
+    (height, width), unit = spec.image_hw, 2**halvings
+    if height % unit or width % unit:
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected=f"image_size to be a multiple of {unit}, to which autoencoder and U-Net reduce it",
+            got=f"{height} × {width}",
+            fix="Correct image_size in the spec.",
+        )
+
+
+def _wrong_unet(expected: str, got: str) -> SpecError:
+    return SpecError("the U-Net", expected=expected, got=got, fix="Use a U-Net of Stable Diffusion 1 or 2.")

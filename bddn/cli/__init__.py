@@ -1,0 +1,12 @@
+"""The command line: thin, and quick to start, since every command imports what it needs."""
+
+from bddn.cli.backbones import backbones_app, fetch
+from bddn.cli.cache import cache_app
+from bddn.cli.commands import app
+from bddn.cli.shared import clear_errors, stops_cleanly
+
+__all__ = ["app", "clear_errors", "stops_cleanly"]
+
+app.command()(fetch)
+app.add_typer(backbones_app, name="backbones")
+app.add_typer(cache_app, name="cache")

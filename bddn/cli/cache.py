@@ -1,0 +1,87 @@
+"""Feature caches: what is in them, whether it is whole, and how two differ."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bddn.cli.shared import CACHE, DATASET, as_table, clear_errors
+
+cache_app = typer.Typer(help="Look into feature caches.", no_args_is_help=True)
+
+
+@cache_app.command()
+@clear_errors
+def info(cache: Annotated[str, CACHE]) -> None:
+    """Tell what a cache is of, and what is in each of its layers."""
+    from bddn.store.check import describe
+    from bddn.store.reader import Cache
+
+    found = Cache(cache)
+    about, size = found.header, sum(record["bytes"] for record in found.records.values())
+    typer.echo(f"cache     {cache}, sealed, digest {found.digest}")
+    typer.echo(
+        f"images    {len(found.ids)} in {len(found.layout.shards)} shards, {size / 1e9:.3f} GB, ids {found.ids[0]} …"
+    )
+    typer.echo(f"tokens    {found.grid[0]} × {found.grid[1]} and one global, {found.layout.precision.name}")
+    typer.echo(f"backbone  {about['backbone']['class']}, weights {about['backbone']['weights_sha256'][:16]}")
+    typer.echo(f"made with {', '.join(f'{name} {version}' for name, version in about['made_with'].items())}")
+    typer.echo(as_table(describe(found)))
+
+
+@cache_app.command()
+@clear_errors
+def verify(cache: Annotated[str, CACHE]) -> None:
+    """Compare every byte of a cache with what was sealed. Exit code 1, and a list, where files are bad."""
+    from bddn.store.check import verify as check
+
+    found = check(cache)
+    rate = f"{found.n_bytes / 1e9:.3f} GB in {found.seconds:.1f} s, {found.n_bytes / found.seconds / 1e9:.2f} GB/s"
+    if found.bad:
+        typer.echo(f"bad: {len(found.bad)} of {found.n_files} files of {cache} ({rate})")
+        for words in found.bad:
+            typer.echo(f"  {words}")
+        raise typer.Exit(1)
+    typer.echo(f"good: all {found.n_files} files of {cache} are what was sealed ({rate})")
+
+
+@cache_app.command()
+@clear_errors
+def diff(
+    a: Annotated[str, typer.Argument(help="A feature cache.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="Another one.", metavar="B")],
+) -> None:
+    """Tell in words how two caches differ. Exit code 1 where they do."""
+    from bddn.store.check import diff as compare
+
+    words = compare(a, b)
+    for word in words or ["the same"]:
+        typer.echo(word)
+    if words:
+        raise typer.Exit(1)
+
+
+@cache_app.command()
+@clear_errors
+def receipt(
+    cache: Annotated[str, CACHE],
+    data: Annotated[str, DATASET],
+    precision: Annotated[str, typer.Option(help="Choices to try, with commas.")] = "bfloat16,bitround:6,int8",
+    images: Annotated[int, typer.Option(min=20, help="Images of the sample.")] = 1000,
+    voxels: Annotated[int, typer.Option(min=1, help="Voxels of the sample.")] = 1500,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each fit.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of split and fits.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+) -> None:
+    """Fit a sample again with rounded numbers: what each precision costs in score and maps, and what it saves."""
+    from bddn.atomic import write_json
+    from bddn.data import open_dataset
+    from bddn.receipt import receipt as make
+    from bddn.spec import FitSpec
+    from bddn.store.reader import Cache
+
+    spec = FitSpec.parse({"epochs": epochs, "seed": seed}, "options of 'bddn cache receipt'")
+    found = make(Cache(cache), open_dataset(data), precision.split(","), spec, images, voxels)
+    if out is not None:
+        write_json(out, [one.to_dict() for one in found])
+    typer.echo(as_table([one.to_words() for one in found]))

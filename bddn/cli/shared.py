@@ -1,0 +1,110 @@
+"""What commands share: options, errors in one message, a clean end when told to stop, and tables."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from bddn.errors import BddnError
+
+if TYPE_CHECKING:
+    from bddn.spec import CacheSpec
+
+SPEC = typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")
+CACHE = typer.Argument(help="A sealed feature cache: a folder or a URL.")
+WEIGHTS = typer.Option(
+    help="Weights instead of the spec's: a local folder, a foreign checkpoint (FILE in the spec's format, or "
+    "FORMAT:FILE), or random, random:SEED.",
+    show_default=False,
+)
+DEVICE = typer.Option(help="Where the network runs; auto is cuda where there is one.")
+Device = Literal["auto", "cpu", "cuda"]
+DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", show_default=False)
+
+
+def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Print an error of ours as one message and exit with code 2, without a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            return command(*args, **kwargs)
+        except BddnError as error:
+            message = str(error)
+        except OSError as error:
+            failed = BddnError(
+                error.filename or "files",
+                expected="to be able to read and write",
+                got=error.strerror or str(error),
+                fix="Check the path, its permissions and the free space; what was committed is kept.",
+            )
+            message = str(failed)
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(2)
+
+    return run
+
+
+@contextmanager
+def stops_cleanly() -> Iterator[None]:
+    """End when asked to (SIGTERM, SIGUSR1, SIGINT): drop the shard at hand, give it back, and say how to go on.
+
+    A second signal ends without ado; the cache can go on even then.
+    """
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+    def stop(number: int, frame: object) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {each: signal.signal(each, stop) for each in signals}
+    try:
+        yield
+    except Stopped as stopped:
+        words = shlex.join(["bddn", *sys.argv[1:]])
+        typer.echo(f"stopped by {stopped.name}; what was committed is kept. Resume with: {words}", err=True)
+        raise typer.Exit(128 + stopped.number) from None
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+class Stopped(BaseException):
+    """A signal asked to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.name = number, signal.Signals(number).name
+
+
+def ready_spec(name: str, weights: str | None = None) -> "CacheSpec":
+    """The spec of a name or file, with the weights of the option --weights, which are on this machine.
+
+    Raises
+    ------
+    BddnError
+        Where there is no such spec, or its weights have not been fetched, or not all of them.
+    """
+    from bddn.backbones.fetch import is_here, is_remote
+    from bddn.backbones.registry import load_spec
+    from bddn.backbones.weights import not_downloaded
+    from bddn.cli.weights import with_weights
+
+    spec = load_spec(name)
+    if weights is not None:
+        spec = with_weights(spec, weights)
+    if spec.weights is not None and is_remote(spec) and not is_here(spec):
+        raise not_downloaded(spec.weights, name)
+    return spec
+
+
+def as_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows as columns under their names."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    lines = [{name: name for name in rows[0]}, *rows]
+    return "\n".join("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip() for row in lines)

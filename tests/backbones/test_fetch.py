@@ -1,0 +1,435 @@
+"""`bddn fetch`: only what a family needs, once, and nothing half-made; other commands ask no network."""
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+
+from backbones.hub import Hub, Repository, serve
+from bddn.backbones.fetch import fetch, is_here, needed
+from bddn.backbones.registry import open_backbone
+from bddn.errors import BackboneError
+from bddn.spec import CacheSpec
+from bddn.store.reader import Cache
+
+REPO = "someone/tiny-clip"
+FOREIGN = [
+    "flax_model.msgpack",
+    "tf_model.h5",
+    "onnx/model.onnx",
+    "model.fp16.safetensors",
+    "README.md",
+    ".gitattributes",
+]
+PIPELINE = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+]
+NOT_OF_PIPELINE = [
+    "v1-5-pruned.safetensors",
+    "safety_checker/model.safetensors",
+    "feature_extractor/preprocessor_config.json",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_pytorch_model.bin",
+    "text_encoder/pytorch_model.bin",
+    "text_encoder/flax_model.msgpack",
+    "vae/diffusion_pytorch_model.fp16.bin",
+]
+
+
+def _shards(stem: str, end: str, n: int, index: bool = True) -> list[str]:
+    parts = [f"{stem}-{i:05d}-of-{n:05d}.{end}" for i in range(1, n + 1)]
+    return [*([f"{stem}.{end}.index.json"] if index else []), *parts]
+
+
+CASES: dict[str, tuple[str, list[str], list[str]]] = {  # name: (family, needed, others that lie beside it)
+    "one file": ("dinov2", ["config.json", "model.safetensors"], ["pytorch_model.bin", *FOREIGN]),
+    "with a processor": ("sam", ["config.json", "preprocessor_config.json", "model.safetensors"], FOREIGN),
+    "shards": ("vit", ["config.json", *_shards("model", "safetensors", 3)], _shards("pytorch_model", "bin", 2)),
+    "a pickle alone": ("vit", ["config.json", "pytorch_model.bin"], ["model.fp16.safetensors"]),
+    "shards of a pickle": ("vit", ["config.json", *_shards("pytorch_model", "bin", 2)], FOREIGN),
+    "shards that lack one": (
+        "vit",
+        ["config.json", "pytorch_model.bin"],
+        _shards("model", "safetensors", 3)[:-1],
+    ),
+    "shards without index": ("vit", ["config.json", "pytorch_model.bin"], _shards("model", "safetensors", 2, False)),
+    "CLIP of transformers and open_clip": (
+        "clip",
+        ["config.json", "model.safetensors"],
+        ["open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"],
+    ),
+    "CLIP of open_clip": (
+        "clip",
+        ["open_clip_config.json", "open_clip_model.safetensors"],
+        ["open_clip_pytorch_model.bin", "vocab.json"],
+    ),
+    "CLIP of open_clip with another config": (
+        "clip",
+        ["open_clip_config.json", "preprocessor_config.json", "open_clip_pytorch_model.bin"],
+        ["config.json"],
+    ),
+    "pipeline": ("stable_diffusion", PIPELINE, NOT_OF_PIPELINE),
+    "pipeline of pickles": (
+        "stable_diffusion",
+        [name.replace("/model.safetensors", "/pytorch_model.bin").replace(".safetensors", ".bin") for name in PIPELINE],
+        ["unet/diffusion_pytorch_model.fp16.safetensors"],
+    ),
+    "pipeline with shards": (
+        "stable_diffusion",
+        [
+            *(name for name in PIPELINE if not name.startswith("unet/diff")),
+            *_shards("unet/diffusion_pytorch_model", "safetensors", 2),
+        ],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_family_needs_its_files_and_no_others(case: str) -> None:
+    family, wanted, others = CASES[case]
+    assert sorted(needed([*others, *wanted], family)) == sorted(wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_any_one_of_its_files_a_repository_does_not_do(case: str) -> None:
+    family, wanted, _ = CASES[case]
+    may_lack = {"model_index.json", "preprocessor_config.json", "open_clip_config.json", "tokenizer/merges.txt"}
+    for gone in set(wanted) - may_lack:
+        left = [name for name in wanted if name not in (gone, "tokenizer/merges.txt")]
+        with pytest.raises(BackboneError) as caught:
+            needed(left, family, "a/b")
+        assert str(caught.value).startswith("a/b: expected ")
+        assert left[0] in str(caught.value), "it does not list what there is"
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov2", "sam"])
+def test_weights_of_open_clip_are_for_clip_alone(family: str) -> None:
+    with pytest.raises(BackboneError, match=r"expected config\.json and model\.safetensors"):
+        needed(["open_clip_config.json", "open_clip_model.safetensors"], family)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serve() as one:
+        yield one
+
+
+@pytest.fixture
+def home(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Private caches, and the stand-in as the hub, in this process."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
+    template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
+    return tmp_path
+
+
+@pytest.fixture
+def clip(spec: CacheSpec, brain: Path, hub: Hub) -> CacheSpec:
+    """The spec of the planted network, whose weights are on the hub, among files that it does not need."""
+    files = {path.name: path.read_bytes() for path in (brain / "backbone").iterdir()}
+    hub.repositories[REPO] = Repository(files | dict.fromkeys([*FOREIGN, "pytorch_model.bin"], b"not needed"))
+    return _with(spec, hub=REPO)
+
+
+def _with(spec: CacheSpec, **weights: Any) -> CacheSpec:
+    value = spec.to_dict() | {"weights": weights}
+    return CacheSpec.parse(value, "test")
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def _command(*words: str, at: Path, hub: Hub, **more: str) -> subprocess.CompletedProcess[str]:
+    own = {"HF_ENDPOINT": hub.address, "HF_HOME": str(at / "hf"), "TORCH_HOME": str(at / "torch")}
+    return subprocess.run(
+        [sys.executable, "-m", "bddn.cli", *words],
+        cwd=at,
+        env={name: value for name, value in os.environ.items() if not name.startswith("HF_")} | own | more,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_was_fetched_is_extracted_from_without_a_network(
+    clip: CacheSpec, sealed: Path, brain: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(clip.model_dump_json())
+    extract = ["extract", "tiny.yaml", "--data", f"planted:{brain}", "--out", "new.zarr"]
+    with serve() as hub:
+        files = {path.name: path.read_bytes() for path in (brain / "backbone").iterdir()}
+        hub.repositories[REPO] = Repository(files | dict.fromkeys(FOREIGN, b"not needed"))
+
+        told = _command("fetch", "--offline", "tiny.yaml", at=tmp_path, hub=hub)
+        assert told.returncode == 2
+        assert f"missing, hub {REPO}, revision main → {tmp_path}" in told.stdout
+        assert "1 of 1 missing" in told.stderr
+        refused = _command(*extract, at=tmp_path, hub=hub)
+        assert (refused.returncode, refused.stderr.count("error: ")) == (2, 1)
+        assert "Run 'bddn fetch tiny.yaml'" in refused.stderr
+        assert not hub.asked, "other commands asked the hub"
+
+        done = _command("fetch", "tiny.yaml", at=tmp_path, hub=hub)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"tiny.yaml: fetched, hub {REPO}" in done.stdout
+        assert hub.reads() == ["config.json", "model.safetensors", "preprocessor_config.json"]
+
+        n = len(hub.asked)
+        again = _command("fetch", "tiny.yaml", at=tmp_path, hub=hub)
+        offline = _command("fetch", "--offline", "tiny.yaml", at=tmp_path, hub=hub)
+        assert (again.returncode, offline.returncode) == (0, 0)
+        assert again.stdout.startswith("tiny.yaml: there, hub ")
+        assert len(hub.asked) == n, "what is there was asked for again"
+    done = _command(*extract, at=tmp_path, hub=hub)
+    assert done.returncode == 0, done.stderr
+    assert Cache(tmp_path / "new.zarr").digest == Cache(sealed).digest
+
+
+@pytest.mark.parametrize("revision", [None, "main", "3" * 40])
+def test_a_revision_is_found_again(clip: CacheSpec, home: Path, revision: str | None) -> None:
+    pinned = _with(clip, hub=REPO, revision=revision)
+    assert not is_here(pinned)
+    fetch(pinned)
+    assert is_here(pinned)
+    assert open_backbone(pinned).layers
+    assert not _files(home) & {*FOREIGN, "pytorch_model.bin"}
+    assert not is_here(_with(clip, hub=REPO, revision="4" * 40))
+
+
+def test_a_fetch_that_was_cut_off_is_no_weights_and_goes_on(clip: CacheSpec, home: Path, hub: Hub) -> None:
+    hub.repositories[REPO].gated = {"model.safetensors"}
+    with pytest.raises(BackboneError):
+        fetch(clip)
+    assert "config.json" in _files(home)
+    assert not is_here(clip)
+    hub.repositories[REPO].gated = set()
+    hub.asked.clear()
+    fetch(clip)
+    assert is_here(clip)
+
+
+def test_native_preprocessing_needs_its_file(clip: CacheSpec, home: Path, hub: Hub) -> None:
+    del hub.repositories[REPO].files["preprocessor_config.json"]
+    fetch(clip)
+    native = clip.model_copy(update={"preprocess": "native"})
+    assert not is_here(native)
+    with pytest.raises(BackboneError, match=r"preprocessor_config\.json, for preprocess: native"):
+        fetch(native)
+    hub.repositories[REPO].files["preprocessor_config.json"] = b"{}"
+    fetch(native)
+    assert is_here(native)
+
+
+def test_a_snapshot_of_some_files_that_another_tool_left_is_used(clip: CacheSpec, home: Path, hub: Hub) -> None:
+    """Tools may leave the list of all files beside a part of them, by which the hub's client says 'incomplete'."""
+    fetch(clip)
+    snapshot = next((home / "hub").glob("models--*/snapshots/*"))
+    every = {name: {"size": 1, "blob_id": "0" * 40} for name in hub.repositories[REPO].files}
+    listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
+    listing.parent.mkdir()
+    listing.write_text(json.dumps({"format_version": 1, "files": every}))
+    with pytest.raises(huggingface_hub.errors.LocalEntryNotFoundError):
+        huggingface_hub.snapshot_download(REPO, local_files_only=True)
+    assert is_here(clip)
+    assert open_backbone(clip).layers
+
+
+def _moved(hub: Hub) -> None:
+    del hub.repositories[REPO]
+
+
+def _gated(hub: Hub) -> None:
+    hub.repositories[REPO].gated = set(hub.repositories[REPO].files)
+
+
+def _other(hub: Hub) -> None:
+    hub.repositories[REPO].files = {"README.md": b"", "vae/config.json": b""}
+
+
+def _offline(hub: Hub) -> None:
+    pass
+
+
+def _full(hub: Hub) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_moved, ["none of this name, or a private one", "weights.hub", "hf auth login"]),
+        (_gated, ["gated", "HTTP 403", f"/{REPO}", "hf auth login"]),
+        (_other, ["expected config.json and model.safetensors", "got only README.md, vae/config.json"]),
+        (_offline, ["HF_HUB_OFFLINE is set"]),
+        (_full, ["No space left on device", "free space", "HF_HOME"]),
+    ],
+)
+def test_what_the_hub_refuses_is_one_clear_error(
+    clip: CacheSpec, home: Path, hub: Hub, spoil: Any, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(hub)
+    if spoil is _offline:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    if spoil is _full:
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", _no_space)
+    with pytest.raises(BackboneError) as caught:
+        fetch(clip)
+    for word in [REPO, "expected", "got", *words]:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not is_here(clip)
+
+
+def _no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_unknown_revision_is_named(clip: CacheSpec, home: Path) -> None:
+    with pytest.raises(BackboneError, match=r"tiny-clip at revision v9: expected a revision .* weights\.revision"):
+        fetch(_with(clip, hub=REPO, revision="v9"))
+
+
+def test_an_id_that_is_none_is_named(clip: CacheSpec, home: Path) -> None:
+    with pytest.raises(BackboneError, match=r"a/b/c: expected a hub id, owner/name"):
+        fetch(_with(clip, hub="a/b/c"))
+
+
+def test_a_hub_that_does_not_answer_is_one_clear_error(clip: CacheSpec, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(clip.model_dump_json())
+    with serve() as gone:
+        pass
+    done = _command("fetch", "tiny.yaml", at=tmp_path, hub=gone)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert f"{REPO}: expected the hub at {gone.address} to answer" in done.stderr
+    assert "Check the network" in done.stderr
+
+
+CONTENT = b"weights" * 1000
+SHA = hashlib.sha256(CONTENT).hexdigest()
+
+
+def _from_url(hub: Hub, name: str, content: bytes = CONTENT) -> CacheSpec:
+    hub.files[f"/models/{name}"] = content
+    backbone = {"family": "vit", "architecture": {"num_hidden_layers": 1}}
+    weights = {"url": f"{hub.address}/models/{name}", "format": "timm"}
+    return CacheSpec.parse({"title": "t", "backbone": backbone, "weights": weights}, "test")
+
+
+@pytest.mark.parametrize("name", [f"vit-{SHA[:8]}.pth", "vit.pth", "vit-b-300ep.pth.tar", "vit-deadbeef.pth.tar"])
+def test_a_file_is_downloaded_once_to_its_place(hub: Hub, home: Path, name: str) -> None:
+    spec = _from_url(hub, name)
+    assert not is_here(spec)
+    fetch(spec)
+    fetch(spec)
+    assert (home / "torch/checkpoints" / name).read_bytes() == CONTENT
+    assert hub.asked == [f"GET /models/{name}"]
+    assert is_here(spec)
+
+
+def _with_wrong_hash(hub: Hub) -> CacheSpec:
+    return _from_url(hub, "vit-deadbeef.pth")
+
+
+def _cut_short(hub: Hub) -> CacheSpec:
+    hub.cut.add("/models/vit.pth")
+    return _from_url(hub, "vit.pth")
+
+
+def _not_there(hub: Hub) -> CacheSpec:
+    spec = _from_url(hub, "vit.pth")
+    hub.files.clear()
+    return spec
+
+
+def _of_this_machine(hub: Hub) -> CacheSpec:
+    spec = _from_url(hub, "vit.pth")
+    return _with(spec, url="file:///etc/hostname", format="timm")
+
+
+def _to_nowhere(hub: Hub) -> CacheSpec:
+    with serve() as gone:
+        pass
+    return _with(_from_url(hub, "vit.pth"), url=f"{gone.address}/vit.pth", format="timm")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_with_wrong_hash, ["vit-deadbeef.pth", "begins with deadbeef", SHA]),
+        (_cut_short, ["expected 7000 bytes", "got 3500"]),
+        (_not_there, ["HTTP 40"]),
+        (_of_this_machine, ["https://"]),
+        (_to_nowhere, ["the server to answer", "Connection refused", "Check the network"]),
+    ],
+)
+def test_a_download_that_fails_is_one_clear_error_and_leaves_nothing(
+    hub: Hub, home: Path, make: Any, words: list[str]
+) -> None:
+    spec = make(hub)
+    with pytest.raises(BackboneError) as caught:
+        fetch(spec)
+    for word in words:
+        assert word in str(caught.value)
+    assert not is_here(spec)
+    assert not _files(home / "torch")
+
+
+def test_a_full_disk_is_one_clear_error(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = _from_url(hub, "vit.pth")
+    monkeypatch.setattr("bddn.atomic.fsync_path", _no_space)
+    with pytest.raises(BackboneError, match=r"No space left on device.*TORCH_HOME"):
+        fetch(spec)
+    assert not is_here(spec)
+
+
+def test_a_converted_checkpoint_opens_once_it_was_fetched(hub: Hub, home: Path, tmp_path: Path) -> None:
+    from backbones.sources import write_timm
+
+    sizes = {"image_size": 32, "patch_size": 16, "hidden_size": 16, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 32}
+    write_timm(tmp_path / "made.pth", 0, **sizes)
+    spec = _from_url(hub, "small.pth", (tmp_path / "made.pth").read_bytes())
+    backbone = {"family": "vit", "architecture": sizes}
+    spec = CacheSpec.parse(spec.to_dict() | {"backbone": backbone, "image_size": 32}, "test")
+    with pytest.raises(BackboneError, match="bddn fetch"):
+        open_backbone(spec)
+    fetch(spec)
+    assert open_backbone(spec)(torch.zeros(1, 3, 32, 32))["block_1"].local_.shape == (1, 16, 8, 8)
+
+
+def test_local_and_random_weights_ask_no_network(spec: CacheSpec, hub: Hub, home: Path) -> None:
+    assert spec.weights is not None
+    assert is_here(spec)
+    assert is_here(_with(spec, random=3))
+    assert not is_here(_with(spec, folder="nowhere"))
+    fetch(spec)
+    fetch(_with(spec, random=3))
+    with pytest.raises(BackboneError, match="nowhere: expected a folder of weights"):
+        fetch(_with(spec, folder="nowhere"))
+    assert not hub.asked
