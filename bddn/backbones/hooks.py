@@ -69,5 +69,9 @@ def frozen(device: str, autocast: str | None) -> Iterator[None]:
 
 def compile_blocks(modules: Mapping[str, nn.Module]) -> None:
     """Compile each module's own forward, so that hooks stay outside of what is compiled."""
+    from torch._dynamo import config
+
+    # Modules of one class share the code of their forward, of which only so many variants are compiled.
+    config.recompile_limit = max(config.recompile_limit, 2 * len(modules))
     for module in modules.values():
         module.forward = torch.compile(module.forward)

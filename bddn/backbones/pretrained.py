@@ -144,6 +144,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
             folder,
             dtype=torch.float32,  # not the checkpoint's own, which may be half precision
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # all of them are listed below
             local_files_only=True,
             trust_remote_code=False,
             **family.options,
@@ -158,7 +159,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
     left = [key for key in info["unexpected_keys"] if _is_of_blocks(key)]
     wrong = {
         "missing": sorted(info["missing_keys"]),
-        "of another shape": sorted(str(key) for key in info["mismatched_keys"]),
+        "of another shape": sorted(f"{key} {tuple(a)} for {tuple(b)}" for key, a, b in info["mismatched_keys"]),
         "of blocks that config.json does not tell of": sorted(left),
     }
     if any(wrong.values()):

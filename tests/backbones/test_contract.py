@@ -17,8 +17,8 @@ from torch import Tensor
 from backbones.contract import DEPTH, Small, shrink
 from bddn.backbones.base import Backbone
 from bddn.backbones.outline import outline
-from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
 from bddn.backbones.pretrained import FAMILIES, untrained
+from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
 from bddn.data.scenes import draw_scene
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec

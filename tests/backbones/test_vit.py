@@ -229,7 +229,7 @@ def test_weights_of_another_shape_are_refused(copy: Path) -> None:
     key = next(key for key in state if "layers.1.mlp.fc1.weight" in key)
     state[key] = state[key][:-1].clone()
     save_file(state, copy / "model.safetensors", {"format": "pt"})
-    with pytest.raises(BackboneError) as caught:
+    with pytest.raises(BackboneError, match=r"1 of another shape: .*layers\.1\.mlp\.fc1\.weight \(95, 24\)") as caught:
         clip(copy)
     assert str(copy) in str(caught.value)
 
@@ -320,3 +320,19 @@ def test_the_identity_tells_native_preprocessings_apart(copy: Path, scenes: list
         found.append(clip(copy, preprocess="native"))
     assert (found[0].preprocess(scenes[0]) - found[1].preprocess(scenes[0])).abs().max() > 0.1
     assert found[0].identity != found[1].identity
+
+
+def test_every_block_is_compiled_where_the_spec_asks_for_it(
+    folder: Path, network: VisionTransformer, pixels: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    plain = torch.compile
+
+    def compile(forward: Any) -> Any:
+        compiled.append(forward)
+        return plain(forward, backend="eager")  # traced as ever, without a compiler of C++
+
+    monkeypatch.setattr(torch, "compile", compile)
+    found = clip(folder, compile=True)(pixels)
+    assert len(compiled) == len(LAYERS)
+    assert difference(found, network(pixels)) <= 1e-5
