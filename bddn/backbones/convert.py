@@ -10,10 +10,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from bddn.backbones.loading import refuse_misfits, some
 from bddn.errors import BackboneError
 
 Format = Literal["open_clip", "torchvision", "timm", "moco"]
-SHOWN = 8  # names per kind of mistake in a message
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise BackboneError(
             path,
             expected="tensors by name, alone or under state_dict or model",
-            got=f"other things: {_some(others)}" if others else "no tensors",
+            got=f"other things: {some(others)}" if others else "no tensors",
             fix="Save its state dict alone with torch.save.",
         )
     return tensors
@@ -159,7 +159,7 @@ def load_converted(model: nn.Module, path: Path, source: Format) -> None:
     shapes = {key: (sum(len(part) for part in own), *own[0].shape[1:]) for key, own in parts.items()}
 
     others = [key for key in state if key.startswith(prefix) and key not in shapes]
-    mistakes = {
+    misfits = {
         "missing": [key for key in shapes if key not in state],
         "unknown": [key for key in others if not re.fullmatch(names.other, key.removeprefix(prefix))],
         "of another shape or type": [
@@ -168,13 +168,9 @@ def load_converted(model: nn.Module, path: Path, source: Format) -> None:
             if key in shapes and (value.shape != shapes[key] or not value.is_floating_point())
         ],
     }
-    if any(mistakes.values()):
-        raise BackboneError(
-            path,
-            expected=f"the {len(shapes)} weights of this {type(model).__name__} under {source}'s names",
-            got="; ".join(f"{len(found)} {kind}: {_some(found)}" for kind, found in mistakes.items() if found),
-            fix="Use a checkpoint of this architecture, or correct the architecture and format that are given.",
-        )
+    expected = f"the {len(shapes)} weights of this {type(model).__name__} under {source}'s names"
+    fix = "Use a checkpoint of this architecture, or correct the architecture and format that are given."
+    refuse_misfits(path, expected, misfits, fix)
     model.float()
     with torch.no_grad():
         for key, own in parts.items():
@@ -194,7 +190,3 @@ def _found_as(name: str, rules: dict[str, str], prefix: str, state: Mapping[str,
         got="a model of another class, or of another version of transformers",
         fix="Use a vision transformer of a transformers version that this package was tested with.",
     )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

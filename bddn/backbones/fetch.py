@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bddn.atomic import replace_file
+from bddn.backbones.loading import first_line
 from bddn.backbones.weights import download_path, file_of, folder_of, snapshot_of
 from bddn.errors import BackboneError, BddnError
 from bddn.progress import progress
@@ -228,7 +229,7 @@ def _hub_error(weights: WeightsSpec, error: Exception) -> BackboneError:
         expected, got = "a revision of the repository", "none of this name"
         fix = f"Correct weights.revision in the spec; see {page}/commits/main."
     elif isinstance(cause, errors.HFValidationError):
-        expected, got, fix = "a hub id, owner/name", _first_line(cause), "Correct weights.hub in the spec."
+        expected, got, fix = "a hub id, owner/name", first_line(cause), "Correct weights.hub in the spec."
     elif isinstance(cause, errors.OfflineModeIsEnabled):
         expected, got, fix = "a network", "HF_HUB_OFFLINE is set, which forbids it", f"Unset it, {again}"
     elif status is not None:
@@ -236,7 +237,7 @@ def _hub_error(weights: WeightsSpec, error: Exception) -> BackboneError:
     elif isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ConnectionError):
         return _disk_error(place, Path(constants.HF_HUB_CACHE), cause, "HF_HOME")
     else:
-        expected, got, fix = f"{hub} to answer", _first_line(cause), f"Check the network, {again}"
+        expected, got, fix = f"{hub} to answer", first_line(cause), f"Check the network, {again}"
     return BackboneError(place, expected=expected, got=got, fix=fix)
 
 
@@ -262,7 +263,7 @@ def _fetch_url(weights: WeightsSpec) -> None:
         raise BackboneError(
             url,
             expected="the server to answer",
-            got=_first_line(error),
+            got=first_line(error),
             fix="Check the network, then run 'bddn fetch' again.",
         ) from error
     except OSError as error:
@@ -304,10 +305,6 @@ def _disk_error(place: str, folder: Path, error: OSError, variable: str) -> Back
     return BackboneError(
         place,
         expected=f"to be able to write to {folder}",
-        got=error.strerror or _first_line(error),
+        got=error.strerror or first_line(error),
         fix=f"Check permissions and free space, or set {variable} to a folder elsewhere; then run 'bddn fetch' again.",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:1])}"

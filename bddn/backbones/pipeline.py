@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import folder_of
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.spec import CacheSpec, DiffusionSpec
@@ -159,18 +160,12 @@ def _pretrained(part: str, folder: Path) -> Any:
         )
     except Exception as error:
         raise _not_readable(folder, f"weights of a {name}", error) from error
-    wrong = {
+    misfits = {
         "missing": sorted(info["missing_keys"]),
         "of another shape": sorted(str(key) for key in info["mismatched_keys"]),
         "unknown": sorted(info["unexpected_keys"]),
     }
-    if any(wrong.values()):
-        raise BackboneError(
-            folder,
-            expected=f"the weights of a {name}, all and only those",
-            got="; ".join(f"{len(keys)} {how}: {', '.join(keys[:8])}" for how, keys in wrong.items() if keys),
-            fix="Use weights that fit config.json.",
-        )
+    refuse_misfits(folder, f"the weights of a {name}, all and only those", misfits, "Use weights that fit config.json.")
     return model
 
 
@@ -214,7 +209,7 @@ def _untrained(architecture: Mapping[str, Mapping[str, Any]], seed: int) -> Part
         raise SpecError(
             "backbone.architecture",
             expected="a network of Stable Diffusion",
-            got=_first_line(error),
+            got=first_line(error),
             fix="Correct the fields that it names.",
         ) from error
     size = text_encoder.config.vocab_size  # the last two ids begin and end a text
@@ -238,13 +233,7 @@ def _check_architecture(parts: Parts, architecture: Mapping[str, Mapping[str, An
         for name, value in fields.items()
         if found[part].get(name) != _plain(value)
     ]
-    if differ:
-        raise BackboneError(
-            place,
-            expected="weights of the spec's architecture",
-            got=f"another one: {', '.join(differ)}",
-            fix="Use a pipeline of this architecture, or correct backbone.architecture.",
-        )
+    refuse_architecture(place, differ)
 
 
 def _check_fit(parts: Parts, place: str) -> None:
@@ -278,18 +267,13 @@ def _plain(value: Mapping[str, Any] | Any) -> Any:
 
 def _not_readable(place: object, what: str, error: Exception) -> BddnError:
     return BackboneError(
-        place, expected=what, got=_first_line(error), fix="Correct weights in the spec, or give --weights."
+        place, expected=what, got=first_line(error), fix="Correct weights in the spec, or give --weights."
     )
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:2])}"
-
-
 def _quiet() -> None:
-    import diffusers.utils.logging
-    import transformers.utils.logging
+    from diffusers.utils import logging
 
-    for library in (diffusers, transformers):
-        library.utils.logging.disable_progress_bar()  # ours is enough
-        library.utils.logging.set_verbosity_error()  # what they warn of is an error here, or wanted
+    keep_transformers_quiet()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

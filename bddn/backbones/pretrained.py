@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from bddn.backbones import convert
+from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import file_of, folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec
@@ -62,7 +63,7 @@ def load(spec: CacheSpec) -> Any:
     """
     assert isinstance(spec.backbone, FamilySpec)
     assert spec.weights is not None
-    _quiet()
+    keep_transformers_quiet()
     weights, family, architecture = spec.weights, FAMILIES[spec.backbone.family], spec.backbone.architecture
     if weights.random is not None:
         with torch.random.fork_rng(devices=[]):
@@ -84,13 +85,7 @@ def load(spec: CacheSpec) -> Any:
         for name, value in architecture.items()
         if _as_json(getattr(model.config, name, None)) != _as_json(value)
     ]
-    if differ:
-        raise BackboneError(
-            weights.place,
-            expected="weights of the spec's architecture",
-            got=f"another one: {', '.join(differ)}",
-            fix="Use a checkpoint of this architecture, or correct backbone.architecture.",
-        )
+    refuse_architecture(weights.place, differ)
     return model
 
 
@@ -157,18 +152,13 @@ def _pretrained(family: Family, folder: Path) -> Any:
             fix="Correct weights in the spec, or give --weights.",
         ) from error
     left = [key for key in info["unexpected_keys"] if _is_of_blocks(key)]
-    wrong = {
+    misfits = {
         "missing": sorted(info["missing_keys"]),
         "of another shape": sorted(f"{key} {tuple(a)} for {tuple(b)}" for key, a, b in info["mismatched_keys"]),
         "of blocks that config.json does not tell of": sorted(left),
     }
-    if any(wrong.values()):
-        raise BackboneError(
-            folder,
-            expected=f"the weights of a {family.model}, all and only those",
-            got="; ".join(f"{len(keys)} {how}: {', '.join(keys[:8])}" for how, keys in wrong.items() if keys),
-            fix="Use a checkpoint of this architecture.",
-        )
+    expected = f"the weights of a {family.model}, all and only those"
+    refuse_misfits(folder, expected, misfits, "Use a checkpoint of this architecture.")
     return model
 
 
@@ -177,17 +167,5 @@ def _is_of_blocks(key: str) -> bool:
     return ".layer" in f".{key}" and not any(word in key for word in ("text_model", "decoder", "prompt_encoder"))
 
 
-def _quiet() -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # ours is enough
-    logging.set_verbosity_error()  # what it warns of is an error here, or wanted
-
-
 def _as_json(value: Any) -> str:
     return json.dumps(value)
-
-
-def first_line(error: Exception) -> str:
-    """What went wrong, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:1])}"

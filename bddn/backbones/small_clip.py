@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bddn.backbones.loading import keep_transformers_quiet
 from bddn.backbones.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 STREAM_STD = 6.0  # size of the residual stream, the same after every block
@@ -37,9 +38,8 @@ def write_small_clip(
         Blocks, channels (a multiple of 24) and side of a patch in pixels.
     """
     from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # ours is enough
+    keep_transformers_quiet()
     generator = torch.Generator().manual_seed(seed)
     size = sample.shape[-1]
     config = CLIPVisionConfig(

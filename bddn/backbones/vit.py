@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from bddn.backbones.base import weights_sha256
 from bddn.backbones.hooks import Taps, compile_blocks, frozen
 from bddn.backbones.layers import select
+from bddn.backbones.loading import first_line
 from bddn.backbones.preprocess import squash
-from bddn.backbones.pretrained import FAMILIES, Family, first_line, load
+from bddn.backbones.pretrained import FAMILIES, Family, load
 from bddn.backbones.weights import folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones.contract import DEPTH, Small, shrink
+from backbones.contract import DEPTH, Small, difference, global_of, rows, shrink
 from bddn.backbones.base import Backbone
 from bddn.backbones.outline import outline
 from bddn.backbones.pretrained import FAMILIES, untrained
@@ -77,20 +77,6 @@ def tokens(network: Backbone, pixels: Tensor) -> Tokens:
     return network(pixels)
 
 
-def global_of(tokens: Tokens, layer: str) -> Tensor:
-    found = tokens[layer].global_
-    assert found is not None
-    return found
-
-
-def difference(a: Tokens, b: Tokens, rows: list[int] | None = None) -> float:
-    """The largest difference of any token; of some rows of the second."""
-    assert list(a) == list(b)
-    some = slice(None) if rows is None else rows
-    local = max((a[name].local_ - b[name].local_[some]).abs().max().item() for name in a)
-    return max(local, *((global_of(a, name) - global_of(b, name)[some]).abs().max().item() for name in a))
-
-
 def test_layers_are_the_blocks_early_to_late(network: Backbone, tokens: Tokens) -> None:
     assert network.layers == tuple(tokens) == tuple(f"block_{i}" for i in range(DEPTH))
 
@@ -114,12 +100,12 @@ def test_tokens_are_those_of_the_class_that_published_it(small: Small, pixels: T
 
 def test_an_image_gives_the_same_whatever_its_batch(network: Backbone, pixels: Tensor, tokens: Tokens) -> None:
     for i in (0, 4):
-        assert difference(network(pixels[i : i + 1]), tokens, [i]) <= 1e-5
+        assert difference(network(pixels[i : i + 1]), rows(tokens, [i])) <= 1e-5
 
 
 def test_images_in_another_order_give_rows_in_that_order(network: Backbone, pixels: Tensor, tokens: Tokens) -> None:
     order = [3, 0, 4, 1, 2]
-    assert difference(network(pixels[order]), tokens, order) <= 1e-5
+    assert difference(network(pixels[order]), rows(tokens, order)) <= 1e-5
 
 
 def test_the_same_images_give_the_same_bytes(network: Backbone, pixels: Tensor, tokens: Tokens) -> None:

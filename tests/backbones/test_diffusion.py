@@ -5,7 +5,7 @@ The network is small but complete: 64 pixels, a latent of 8 by 8, 4 levels of 8,
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from backbones.contract import difference, rows
 from backbones.small_diffusion import ARCHITECTURE, SCHEDULER, UNET, edit_weights, write_json, write_small_diffusion
 from bddn.backbones.base import Backbone
 from bddn.backbones.diffusion import StableDiffusion, blocks_of, layer_channels
 from bddn.data.scenes import draw_scene
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.spec import CacheSpec, DiffusionSpec
-from bddn.tokens import LayerTokens, Tokens
+from bddn.tokens import Tokens
 
 SIZE = 64
 DECODER = [f"up_{i}.resnet_{j}" for i in range(4) for j in range(3)]
@@ -85,15 +86,6 @@ def diffusion(weights: Path | dict[str, Any], n_steps: int = 4, layers: Any = No
     return StableDiffusion(spec_of(weights, n_steps, layers, **fields))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors are so small that more threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def network(folder: Path) -> StableDiffusion:
     """All layers at 4 steps."""
@@ -109,22 +101,6 @@ def scenes() -> list[Image.Image]:
 @pytest.fixture(scope="session")
 def pixels(network: StableDiffusion, scenes: list[Image.Image]) -> Tensor:
     return torch.stack([network.preprocess(scene) for scene in scenes])
-
-
-def global_of(tokens: Tokens, layer: str) -> Tensor:
-    found = tokens[layer].global_
-    assert found is not None
-    return found
-
-
-def difference(a: Tokens, b: Tokens) -> float:
-    assert list(a) == list(b)
-    local = max((a[name].local_ - b[name].local_).abs().max().item() for name in a)
-    return max(local, *((global_of(a, name) - global_of(b, name)).abs().max().item() for name in a))
-
-
-def rows(tokens: Tokens, index: list[int]) -> Tokens:
-    return Tokens({n: LayerTokens(t.local_[index], global_of(tokens, n)[index]) for n, t in tokens.items()})
 
 
 def unet_of(network: StableDiffusion) -> Any:

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel, ViTConfig, ViTModel
 
+from backbones.contract import difference, global_of
 from bddn.backbones.vit import VisionTransformer
 from bddn.data.scenes import draw_scene
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
-from bddn.tokens import Tokens
 
 SIZE, PATCH, SIDE, WIDTH = 112, 14, 8, 24
 LAYERS = ("block_0", "block_1", "block_2")
@@ -64,18 +64,6 @@ def scenes() -> list[Image.Image]:
 @pytest.fixture(scope="session")
 def pixels(network: VisionTransformer, scenes: list[Image.Image]) -> Tensor:
     return torch.stack([network.preprocess(scene) for scene in scenes])
-
-
-def global_of(tokens: Tokens, layer: str) -> Tensor:
-    found = tokens[layer].global_
-    assert found is not None
-    return found
-
-
-def difference(a: Tokens, b: Tokens) -> float:
-    assert list(a) == list(b)
-    local = max((a[name].local_ - b[name].local_).abs().max().item() for name in a)
-    return max(local, *((global_of(a, name) - global_of(b, name)).abs().max().item() for name in a))
 
 
 def test_the_last_layer_is_taken_before_the_final_norm(copy: Path, network: VisionTransformer, pixels: Tensor) -> None:
