@@ -17,6 +17,7 @@ from bddn.backbones.vit import VisionTransformer
 from bddn.data.planted import BACKBONE, SUBJECT, TRUTH, image_path, true_maps, true_responses, write_subject
 from bddn.data.scenes import draw_scene
 from bddn.errors import MismatchError
+from bddn.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
@@ -41,7 +42,7 @@ def plant(spec: PlantSpec, out: Path) -> dict[str, Any]:
     about = _existing(spec, out)
     if about is not None:
         return about
-    with atomic.new_folder(out) as aside:
+    with atomic.new_folder(out) as aside, single_threaded_kernels():  # more threads may give other last bits
         subject = aside / SUBJECT
         pixels = _draw(spec, subject)
         write_small_clip(aside / BACKBONE, pixels[:N_SAMPLE], spec.seed, spec.n_layers, spec.width, spec.patch)

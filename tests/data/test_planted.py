@@ -237,9 +237,17 @@ def test_a_damaged_description_of_a_planted_brain_is_a_mismatch(
         plant(planted_spec, tmp_path)
 
 
-def test_planting_is_repeatable_to_the_byte(brain: Path, planted_spec: PlantSpec, tmp_path: Path) -> None:
-    torch.manual_seed(12345)  # the state of the caller's generator must not matter
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_planting_is_repeatable_to_the_byte(
+    brain: Path, planted_spec: PlantSpec, tmp_path: Path, n_threads: int
+) -> None:
+    """Whatever the state of the caller's generator and its threads."""
+    torch.manual_seed(12345)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
     plant(planted_spec, tmp_path / "again")
+    assert torch.get_num_threads() == n_threads
+    torch.set_num_threads(before)
     assert files(tmp_path / "again") == files(brain)
 
 
