@@ -10,13 +10,14 @@ SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_sp
 members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[([^]]*, *)?$(1) *[],]' cache_specs/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check bench bench-extract clean
 
 help:
 	@echo "make demo           plant a brain, extract, fit and map it (about 4 minutes on 2 cores)"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests"
 	@echo "make bench          measure store and fit at true size (about 20 minutes)"
+	@echo "make bench-extract  measure extraction against the bare forward pass (about 8 minutes)"
 	@echo "make install        make $(VENV) with bddn and its tools"
 	@echo "make clean          remove build/"
 	@echo
@@ -52,6 +53,9 @@ check: install
 
 bench: install
 	$(BIN)/python -m pytest tests/bench --true-size -s
+
+bench-extract: install
+	$(BIN)/python -m pytest tests/bench/test_extract_rate.py --true-size -s
 
 clean:
 	rm -rf build

@@ -5,8 +5,9 @@ the slowest at each one, which on a busy machine costs more than it saves; and i
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
@@ -49,3 +50,29 @@ def single_threaded_kernels() -> Iterator[None]:
 def each(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Results of `work` on every item, in the order of the items."""
     return list(_pool().map(work, items))
+
+
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], n: int, threads: Executor | None = None
+) -> Generator[Result, None, None]:
+    """Results of `work` on every item, in the order of the items, at most `n` of them at once or before their turn.
+
+    So the memory of items and results is bounded, whatever their number. Where it ends early, what has not begun is
+    dropped.
+
+    Parameters
+    ----------
+    threads : Executor, optional
+        By default those of `each`.
+    """
+    begun: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            begun.append((threads or _pool()).submit(work, item))
+            if len(begun) == n:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        for future in begun:
+            future.cancel()

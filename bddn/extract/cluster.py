@@ -22,7 +22,9 @@ from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Stimuli
 from bddn.errors import BddnError, ClusterError, MismatchError
-from bddn.extract.job import Job, Owners, choose_device, compute, identity
+from bddn.extract.job import choose_device, identity
+from bddn.extract.rows import Job
+from bddn.extract.shards import Owners, compute
 from bddn.parallel import n_threads
 from bddn.progress import Advance
 from bddn.store.files import LocalFiles
@@ -38,7 +40,7 @@ RETRIES = 2
 
 
 class Cluster:
-    """Computes shards on the workers of a dask cluster; see `bddn.extract.job.Work`.
+    """Computes shards on the workers of a dask cluster; see `bddn.extract.shards.Work`.
 
     Parameters
     ----------

@@ -1,43 +1,31 @@
-"""One extraction: what is to be done, and doing it shard by shard, in one process or in many."""
+"""One extraction: what is to be done, and going on until all of it is done, by this job or another."""
 
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 
 from bddn import __version__
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset, Stimuli
-from bddn.errors import BackboneError, DataError, SpecError
+from bddn.errors import SpecError
 from bddn.extract.preflight import check_disk, check_images
+from bddn.extract.rows import Job
+from bddn.extract.shards import Work, compute_all
 from bddn.parallel import n_threads
 from bddn.progress import Advance, progress
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layer, Layout
-from bddn.store.lease import Lease, Watch
 from bddn.store.manifest import is_sealed
-from bddn.store.precision import Rows, precision
+from bddn.store.precision import precision
 from bddn.store.remote import open_files
 from bddn.store.writer import Writer, new_header
-from bddn.tokens import Tokens
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 POLL_S = 2.0  # between looks at shards that other jobs are working on
-DECODERS = 4  # threads that prepare images for a device
-
-ANOTHER = {"host": "another process", "pid": "?"}
-Owners = dict[int, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,35 +50,6 @@ class Extraction:
     n_computed: int
     reused: bool
     versions: list[str]
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a worker must know to compute a shard.
-
-    Attributes
-    ----------
-    spec : CacheSpec
-    stimuli : Stimuli
-    writer : Writer
-        Of the store.
-    device : str
-        'cpu' or 'cuda'.
-    threads : int
-        Batches that are computed at once, on a CPU.
-    """
-
-    spec: CacheSpec
-    stimuli: Stimuli
-    writer: Writer
-    device: str
-    threads: int
-
-
-class Work(Protocol):
-    """Does what can be done of some shards; returns those that other jobs hold, with their owners."""
-
-    def __call__(self, job: Job, backbone: Backbone, shards: list[int], advance: Advance) -> Owners: ...
 
 
 def extract(
@@ -130,6 +89,13 @@ def extract(
     """
     if work is None:
         device = choose_device(device)
+    elif backbone is not None:
+        raise SpecError(
+            "backbone",
+            expected="one that workers can open themselves",
+            got="one that is open in this process",
+            fix="Write a spec with backbone.module, an import path.",
+        )
     job, backbone, versions = prepare(spec, dataset, out, device, backbone)
     writer = job.writer
     shards = list(range(len(writer.layout.shards)))
@@ -196,30 +162,6 @@ def identity(spec: CacheSpec, backbone: Backbone, device: str) -> dict[str, Any]
     return {"spec": spec.identity(), "made_with": {**made_with, **about.pop("made_with")}, "backbone": about}
 
 
-def compute_all(job: Job, backbone: Backbone, shards: list[int], advance: Advance) -> Owners:
-    """Compute shards one after the other in this process. See `Work`."""
-    watch, others = Watch(job.writer.files), {}
-    for shard in shards:
-        owner = compute(job, backbone, shard, watch, advance)
-        if owner is not None:
-            others[shard] = owner
-    return others
-
-
-def compute(
-    job: Job, backbone: Backbone, shard: int, watch: Watch, advance: Callable[[int], object]
-) -> dict[str, Any] | None:
-    """Compute, write and commit one shard. Returns None, or who else holds it."""
-    lease = watch.take(shard)
-    if not isinstance(lease, Lease):
-        return lease
-    with lease:
-        if job.writer.is_committed(shard):
-            return ANOTHER
-        filled = read_tokens(job, backbone, *job.writer.layout.shards[shard], advance)
-        return None if job.writer.write(shard, filled, lease) else ANOTHER
-
-
 def _finish(job: Job, backbone: Backbone, shards: list[int], work: Work, advance: Advance) -> int:
     """Work until every shard has a record, also of those that other jobs are busy with, should these die."""
     n_computed, todo = 0, shards
@@ -235,69 +177,3 @@ def _finish(job: Job, backbone: Backbone, shards: list[int], work: Work, advance
             advance(0, note=f"waiting for {owner.get('host')}, process {owner.get('pid')}")
             time.sleep(POLL_S)
     return n_computed
-
-
-def read_tokens(
-    job: Job, backbone: Backbone, start: int, stop: int, advance: Callable[[int], object]
-) -> dict[str, Rows]:
-    """Tokens of the images `start` to `stop`, by array, rounded to the stored precision.
-
-    On a CPU several batches run at once, each with single-threaded kernels, so that the number of threads changes the
-    time and never the result. On a device they run one after the other, while images are prepared ahead.
-    """
-    layout, stimuli = job.writer.layout, job.stimuli
-    filled: dict[str, Rows] = {
-        path: np.empty((stop - start, *shape), layout.precision.filled) for path, shape in layout.arrays().items()
-    }
-    on_cpu = job.device == "cpu"
-    forward = nullcontext() if on_cpu else threading.Lock()
-
-    def batch(first: int) -> int:
-        rows = range(first, min(first + job.spec.batch_size, stop))
-        pixels = torch.stack([backbone.preprocess(_image(job, i)) for i in rows])
-        with forward:
-            tokens = _forward(job, backbone, pixels)
-        ids = stimuli.ids[first : rows.stop]
-        for layer in layout.layers:
-            found = tokens[layer.name]
-            assert found.global_ is not None
-            for path, values in (
-                (f"local/{layer.name}", found.local_.permute(0, 2, 3, 1)),
-                (f"global/{layer.name}", found.global_),
-            ):
-                filled[path][first - start : rows.stop - start] = layout.precision.fill(values.cpu().numpy(), path, ids)
-        return len(rows)
-
-    with ThreadPoolExecutor(
-        job.threads if on_cpu else DECODERS, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        for n in pool.map(batch, range(start, stop, job.spec.batch_size)):
-            advance(n)
-    return filled
-
-
-def _forward(job: Job, backbone: Backbone, pixels: torch.Tensor) -> Tokens:
-    try:
-        return backbone(pixels)
-    except RuntimeError as error:
-        memory = isinstance(error, torch.OutOfMemoryError)
-        raise BackboneError(
-            f"{job.device}, a batch of {len(pixels)} images",
-            expected="the network to run",
-            got="no memory left" if memory else str(error).strip().splitlines()[0],
-            fix=f"Set batch_size: {max(1, len(pixels) // 2)} in the spec and run the same command again: it goes on."
-            if memory
-            else "Run the same command again: it goes on where it stopped.",
-        ) from error
-
-
-def _image(job: Job, i: int) -> "Image":
-    image, sha256 = job.stimuli.read(i)
-    if sha256 != job.writer.images[i]:
-        raise DataError(
-            job.stimuli.paths[i],
-            expected="the image that was checked at the start",
-            got="other bytes",
-            fix="Leave the images alone while they are extracted; run the same command again.",
-        )
-    return image

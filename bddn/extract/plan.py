@@ -13,13 +13,14 @@ import torch
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
-from bddn.extract.job import Job, choose_device, layout_of, read_tokens
+from bddn.extract.job import choose_device, layout_of
+from bddn.extract.rows import Job, prepared, read_tokens
 from bddn.parallel import n_threads
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layout
 from bddn.store.precision import precision
 from bddn.store.remote import open_files
-from bddn.store.writer import Writer
+from bddn.store.writer import Writer, arrays_at_once
 
 TIMED_BATCHES = 3  # on each thread, after one that is not timed
 SMALLER = ("bitround:6", "int8")
@@ -127,11 +128,13 @@ def plan(spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str =
 
 
 def shard_bytes_in_memory(layout: Layout) -> int:
-    """Memory for one shard: all its tokens, and its largest array once more while that is encoded and written."""
+    """Memory for shards: all tokens of the one that is computed and of the one that is written meanwhile, and of some
+    arrays what is made of them to be written."""
     n = min(layout.shard_images, layout.n_images)
     size = np.dtype(layout.precision.filled).itemsize
     arrays = [n * size * int(np.prod(shape)) for shape in layout.arrays().values()]
-    return sum(arrays) + 3 * max(arrays)
+    n_copies = 3 if layout.precision.scaled else 1
+    return min(2, len(layout.shards)) * sum(arrays) + n_copies * sum(sorted(arrays)[-arrays_at_once() :])
 
 
 def advice(spec: CacheSpec, layout: Layout, free_disk: int | None, free_ram: int) -> list[str]:
@@ -164,11 +167,16 @@ def advice(spec: CacheSpec, layout: Layout, free_disk: int | None, free_ram: int
 def _rate(spec: CacheSpec, dataset: Dataset, layout: Layout, backbone: Backbone, device: str) -> float:
     """Images per second of decoding, forward pass and rounding, over a few batches."""
     stimuli, threads = dataset.stimuli, n_threads()
-    at_once = spec.batch_size * (threads if device == "cpu" else 1)
+    job = Job(spec, stimuli, Writer(open_files("."), layout, list(stimuli.ids), [], {}), device, threads)
+    at_once = job.batch * (threads if device == "cpu" else 1)
     n = min(len(stimuli), at_once * TIMED_BATCHES)
-    images = [stimuli.sha256(i) for i in range(n)]
-    job = Job(spec, stimuli, Writer(open_files("."), layout, list(stimuli.ids), images, {}), device, threads)
-    read_tokens(job, backbone, 0, min(n, at_once), lambda n: None)
+    job.writer.images.extend(stimuli.sha256(i) for i in range(n))
+
+    def read(stop: int) -> None:
+        with prepared(job, backbone, range(stop)) as images:
+            read_tokens(job, backbone, 0, stop, images, lambda n: None)
+
+    read(min(n, at_once))
     started = time.perf_counter()
-    read_tokens(job, backbone, 0, n, lambda n: None)
+    read(n)
     return n / (time.perf_counter() - started)

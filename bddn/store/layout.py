@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numcodecs
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
@@ -14,6 +15,7 @@ from zarr.storage import MemoryStore
 
 from bddn.errors import SpecError
 from bddn.store.precision import ZSTD_LEVEL, Precision, Rows, precision
+from bddn.store.sharding import checksum, encode_shard
 
 FORMAT = 2
 KINDS = ("local", "global")
@@ -186,37 +188,38 @@ def _as_bytes(files: Mapping[str, Buffer]) -> dict[str, bytes]:
 
 
 def shard_bytes(layout: Layout, shard: int, filled: Mapping[str, Rows]) -> dict[str, bytes]:
-    """Encode the rows of one shard: the files that hold them, by name.
+    """Encode rows of one shard: the files that hold them, by name.
 
     Parameters
     ----------
     shard : int
     filled : mapping
-        By path ('local/LAYER' or 'global/LAYER'), the rows of the shard as `Precision.fill` gave them.
+        By path ('local/LAYER' or 'global/LAYER'), all rows that the shard has of this array, as `Precision.fill` gave
+        them.
     """
     start, stop = layout.shards[shard]
+    shapes, kept = layout.arrays(), layout.precision
     files: dict[str, bytes] = {}
-    for path, shape in layout.arrays().items():
-        rows = filled[path]
-        assert rows.shape == (stop - start, *shape), f"{path}: {rows.shape}"
-        assert rows.dtype == layout.precision.filled, f"{path}: {rows.dtype}"
-        encoded: dict[str, Buffer] = {}
-        array, scales = _create(zarr.create_group(MemoryStore(encoded)), layout, path, shape)
-        stored, scale = layout.precision.finish(rows)
-        array[start:stop] = stored
-        if scales is not None and scale is not None:
-            scales[shard] = scale
-        files |= {name: bytes(data.to_bytes()) for name, data in encoded.items() if not name.endswith("zarr.json")}
-    assert sorted(files) == sorted(layout.shard_files(shard))
+    for path, rows in filled.items():
+        assert rows.shape == (stop - start, *shapes[path]), f"{path}: {rows.shape}"
+        assert rows.dtype == kept.filled, f"{path}: {rows.dtype}"
+        stored, scale = kept.finish(rows)
+        files[layout.token_file(path, shard)] = encode_shard(
+            stored,
+            layout.chunk_images,
+            layout.shard_images,
+            kept.fill_value,
+            numcodecs.Zstd(ZSTD_LEVEL).encode if kept.compressed else None,
+        )
+        if scale is not None:
+            files[_chunk_file(f"{SCALE}/{path}", shard, 2)] = scale.tobytes() + checksum(scale)
     return files
 
 
-def _create(
-    group: zarr.Group, layout: Layout, path: str, shape: tuple[int, ...]
-) -> tuple[zarr.Array[Any], zarr.Array[Any] | None]:
+def _create(group: zarr.Group, layout: Layout, path: str, shape: tuple[int, ...]) -> None:
     channels = f"channel_{shape[-1]}"  # one name, one size: layers may differ in width
     kept = layout.precision
-    tokens = group.create_array(
+    group.create_array(
         path,
         shape=(layout.n_images, *shape),
         dtype=kept.stored,
@@ -229,19 +232,18 @@ def _create(
         attributes={"precision": kept.name},
         config=_WRITE_ALL,
     )
-    if not kept.scaled:
-        return tokens, None
-    return tokens, group.create_array(
-        f"{SCALE}/{path}",
-        shape=(len(layout.shards), shape[-1]),
-        dtype="float32",
-        chunks=(1, shape[-1]),
-        compressors=[Crc32cCodec()],
-        fill_value=float("nan"),
-        dimension_names=("shard", channels),
-        chunk_key_encoding=_KEYS,
-        config=_WRITE_ALL,
-    )
+    if kept.scaled:
+        group.create_array(
+            f"{SCALE}/{path}",
+            shape=(len(layout.shards), shape[-1]),
+            dtype="float32",
+            chunks=(1, shape[-1]),
+            compressors=[Crc32cCodec()],
+            fill_value=float("nan"),
+            dimension_names=("shard", channels),
+            chunk_key_encoding=_KEYS,
+            config=_WRITE_ALL,
+        )
 
 
 def _chunk_file(array: str, first: int, n_dimensions: int) -> str:

@@ -1,9 +1,8 @@
 """Read rows from the shard files of a store directly, every chunk checked against the manifest.
 
-A shard is a file of Zarr's sharding codec (version 1.0): its chunks one after the other, then an index of their offsets
-and lengths, then the index's checksum. Going around zarr here makes small reads some twenty times faster, and binds
-each chunk to the store: zarr compares a chunk only with the checksum that lies beside it, which a chunk of another
-place or another store would have as well.
+A shard is a file of Zarr's sharding codec (see `sharding.py`). Going around zarr here makes small reads some twenty
+times faster, and binds each chunk to the store: zarr compares a chunk only with the checksum that lies beside it, which
+a chunk of another place or another store would have as well.
 """
 
 from collections.abc import Mapping
@@ -17,11 +16,9 @@ from bddn.store.files import Files
 from bddn.store.layout import Layout
 from bddn.store.manifest import Record, corrupt, file_record
 from bddn.store.precision import Rows
+from bddn.store.sharding import ABSENT, CRC_BYTES, ENTRY_BYTES
 
-CRC_BYTES = 4
 RESIDUE = 0x48674BC7  # the CRC-32C of any bytes followed by their CRC-32C
-ABSENT = 2**64 - 1  # offset of a chunk that was never written, beyond the end of the last shard
-ENTRY_BYTES = 16  # offset and length of a chunk, as uint64
 
 
 def shard_records(layout: Layout, shard: int, files: Mapping[str, bytes]) -> dict[str, Record]:

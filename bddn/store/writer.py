@@ -1,11 +1,12 @@
 """Write a feature cache shard by shard, from any number of processes, so that it can stop anywhere and go on."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bddn.errors import CorruptStoreError, MismatchError, StoreError
+from bddn.parallel import ahead, n_threads
 from bddn.spec import digest
 from bddn.store import manifest
 from bddn.store.contents import Contents, contents, merged
@@ -15,6 +16,13 @@ from bddn.store.lease import Lease
 from bddn.store.precision import Rows
 from bddn.store.reader import first_difference, read_images
 from bddn.store.shards import shard_records
+
+ENCODERS = 8  # arrays of a shard that are encoded at once, at most
+
+
+def arrays_at_once() -> int:
+    """Arrays of a shard that are encoded or written at once."""
+    return 1 + min(n_threads(), ENCODERS)
 
 
 def new_header(layout: Layout, ids: list[str], images: list[str], identity: dict[str, Any]) -> dict[str, Any]:
@@ -143,20 +151,29 @@ class Writer:
             False where another process had taken the shard over; nothing is committed then.
         """
         start, stop = self.layout.shards[shard]
-        files = shard_bytes(self.layout, shard, filled)
-        for name, data in files.items():
-            if not lease.is_held():
-                return False
-            self.files.replace(name, data)
-        if not lease.is_held():
-            return False
-        record = {
+        record: dict[str, Any] = {
             "rows": [start, stop],
             "stimuli_sha256": digest(self.ids[start:stop]),
             "header_sha256": digest(self.header),
-            "contents": {path: contents(self.layout, rows).to_dict() for path, rows in filled.items()},
-            "files": shard_records(self.layout, shard, files),
+            "contents": {},
+            "files": {},
         }
+
+        def encode(path: str) -> tuple[str, dict[str, bytes], dict[str, manifest.Record], dict[str, Any]]:
+            files = shard_bytes(self.layout, shard, {path: filled[path]})
+            return path, files, shard_records(self.layout, shard, files), contents(self.layout, filled[path]).to_dict()
+
+        with closing(ahead(encode, self.layout.arrays(), arrays_at_once())) as encoded:
+            for path, files, records, sums in encoded:
+                for name, data in files.items():
+                    if not lease.is_held():
+                        return False
+                    self.files.replace(name, data)
+                record["files"] |= records
+                record["contents"][path] = sums
+        assert sorted(record["files"]) == sorted(self.layout.shard_files(shard))
+        if not lease.is_held():
+            return False
         self.files.replace(manifest.record_name(shard), manifest.record_bytes(record))
         return True
 

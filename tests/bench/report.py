@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 def keep(name: str, figures: dict[str, Any]) -> None:
     """Write `results/NAME.json` and print it."""
     report = figures | {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_gpu()}",
         "versions": {"python": platform.python_version(), "torch": version("torch")},
         "date": datetime.now(UTC).date().isoformat(),
     }
@@ -22,3 +22,9 @@ def keep(name: str, figures: dict[str, Any]) -> None:
     text = json.dumps(report, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n")
     print(text)
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -27,7 +27,7 @@ def _run(*arguments: object) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "peak_gib": usage.ru_maxrss / 2**20}
 
 
-def write_network(folder: Path, n_layers: int, width: int, size: int, patch: int) -> None:
+def write_network(folder: Path, n_layers: int, width: int, size: int, patch: int, head_width: int = 32) -> None:
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     torch.manual_seed(0)
@@ -35,7 +35,7 @@ def write_network(folder: Path, n_layers: int, width: int, size: int, patch: int
         hidden_size=width,
         intermediate_size=4 * width,
         num_hidden_layers=n_layers,
-        num_attention_heads=width // 32,
+        num_attention_heads=width // head_width,
         image_size=size,
         patch_size=patch,
         hidden_act="gelu",

@@ -15,7 +15,7 @@ import pytest
 from bddn.errors import BddnError, StoreError
 from bddn.store import writer as writing
 from bddn.store.files import LocalFiles
-from bddn.store.layout import Layer, Layout, empty_files, shard_bytes
+from bddn.store.layout import Layer, Layout, empty_files
 from bddn.store.precision import precision
 from bddn.store.writer import Writer, new_header
 from store.disk import KilledError, failing, killing
@@ -46,16 +46,9 @@ def error_of(root: Path) -> BddnError | None:
 
 
 @pytest.fixture(autouse=True)
-def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encoding is not what fails here, and takes most of the time."""
-    monkeypatch.setattr(writing, "shard_bytes", lambda layout, shard, filled: _shard(shard))
+def _made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zarr's metadata is not what fails here, and takes most of the time."""
     monkeypatch.setattr(writing, "empty_files", lambda layout, ids, images, header: _empty())
-
-
-@cache
-def _shard(shard: int) -> dict[str, bytes]:
-    start, stop = SMALL.shards[shard]
-    return shard_bytes(SMALL, shard, {path: array[start:stop] for path, array in FILLED.items()})
 
 
 @cache

@@ -335,7 +335,9 @@ def test_too_few_open_files_are_an_error_and_are_survived(
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def limit(batch: int) -> None:
-        if batch == 5:  # the first shard is written
+        if batch == 5:
+            while not (tmp_path / "new.zarr/manifest/shard-000000.json").exists():
+                time.sleep(0.01)  # the first shard is written behind the second one's computing
             n_open = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(3, n_open), before[1]))
 

@@ -25,7 +25,7 @@ from bddn.store import manifest
 from bddn.store import writer as writing
 from bddn.store.check import verify
 from bddn.store.files import LocalFiles
-from bddn.store.layout import Layer, Layout, empty_files, shard_bytes
+from bddn.store.layout import Layer, Layout, empty_files
 from bddn.store.precision import precision
 from bddn.store.reader import Cache
 from bddn.store.writer import Writer, new_header
@@ -68,11 +68,6 @@ def _filled(name: str, seed: int) -> Arrays:
 
 
 @cache
-def _shard(name: str, seed: int, shard: int) -> dict[str, bytes]:
-    return shard_bytes(_layout(name), shard, rows(_filled(name, seed), shard))
-
-
-@cache
 def _empty(name: str) -> dict[str, bytes]:
     return empty_files(_layout(name), IDS, IMAGES, _header(name))
 
@@ -103,7 +98,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.damaged = False
         self.opened: Cache | None = None
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(writing, "shard_bytes", lambda layout, shard, filled: _shard(name, seed, shard))
         self.patch.setattr(writing, "empty_files", lambda layout, ids, images, header: _empty(name))
         if n >= 0:
             self.work(n, 0, True)

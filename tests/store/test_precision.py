@@ -129,3 +129,33 @@ def test_a_nan_of_any_bits_is_refused(name: str, pattern: int) -> None:
     values = np.array([[pattern]], np.uint32).view(np.float32)
     with pytest.raises(BackboneError, match="nan"):
         precision(name).fill(values, "local/early", ["a"])
+
+
+def test_float16_is_rounded_as_numpy_rounds_it() -> None:
+    """Every float16, what lies half-way between two, and what lies next to that."""
+    numbers = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    middles = (numbers[1:] + numbers[:-1]) / 2
+    middles = np.concatenate([middles, np.nextafter(middles, np.float32(0)), np.nextafter(middles, np.float32(np.inf))])
+    values = np.concatenate([numbers, middles])
+    values = np.concatenate([values, -values])[None]
+    found = precision("float16").fill(values, "local/early", ["0"])
+    assert found.tobytes() == values.astype(np.float16).tobytes()
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_rows_that_do_not_lie_in_order_are_rounded_alike(name: str) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 4, 2, 5)).astype(np.float32)
+    turned = np.ascontiguousarray(values.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    ids = ["a", "b", "c"]
+    found = precision(name).fill(turned, "local/early", ids)
+    assert found.flags.c_contiguous or name in {"float32", "int8"}
+    assert np.array_equal(found, precision(name).fill(values, "local/early", ids))
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_one_number_that_is_none_names_its_image(name: str, bad: float) -> None:
+    values = np.ones((3, 2, 2, 5), np.float32)
+    values[1, 1, 0, 4] = bad
+    with pytest.raises(BackboneError, match=r"1 of 3 images that are not, the first 'b'"):
+        precision(name).fill(values, "local/early", ["a", "b", "c"])

@@ -1,0 +1,217 @@
+"""Images per second of `extract` against the bare forward in the same run, and its memory against the number of images.
+
+Small here; `--true-size` measures and keeps figures.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bddn.backbones.base import Backbone
+from bddn.backbones.registry import open_backbone
+from bddn.data.base import Stimuli
+from bddn.data.fsaverage import N_VERTICES
+from bddn.data.planted import image_path, write_subject
+from bddn.data.scenes import draw_scene
+from bddn.extract import extract
+from bddn.extract.job import choose_device
+from bddn.extract.rows import Job
+from bddn.extract.shards import Owners, compute_all
+from bddn.parallel import n_threads
+from bddn.progress import Advance
+from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
+from bddn.store.reader import Cache
+from bench.report import keep
+from bench.test_whole_way import write_network
+
+MEMORY_TOLERANCE = 0.05  # of the smaller peak
+
+
+def network(folder: Path, n_layers: int, width: int, size: int, patch: int) -> CacheSpec:
+    write_network(folder, n_layers, width, size, patch, head_width=64 if width % 64 == 0 else 32)
+    return CacheSpec(
+        title="bench", backbone=FamilySpec(family="clip"), weights=WeightsSpec(folder=str(folder)), image_size=size
+    )
+
+
+def pictures(folder: Path, n: int) -> Stimuli:
+    """Scenes of 425 px, every second one a JPEG and the others PNG."""
+    rng = np.random.default_rng(0)
+    paths = [folder / f"nsd-{i:05d}.{'png' if i % 2 else 'jpg'}" for i in range(n)]
+    folder.mkdir()
+    for path in paths:
+        draw_scene(rng).save(path)
+    return Stimuli(tuple(path.stem for path in paths), tuple(paths))
+
+
+class Timed:
+    """Computes shards as `extract` does by itself, and tells the seconds from the first lease to the last record."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.batch = 0
+
+    def __call__(self, job: Job, backbone: Backbone, shards: list[int], advance: Advance) -> Owners:
+        self.batch = job.batch
+        start = time.perf_counter()
+        others = compute_all(job, backbone, shards, advance)
+        self.seconds = time.perf_counter() - start
+        return others
+
+
+class Bare:
+    """The network alone on pixels that are there already: no decoding, no hooks, no pooling, nothing written."""
+
+    def __init__(self, spec: CacheSpec, pixels: Tensor, device: str) -> None:
+        from transformers import CLIPVisionModel
+
+        assert spec.weights is not None
+        self._model = CLIPVisionModel.from_pretrained(spec.weights.folder).eval().to(device)
+        self._pixels, self._device = pixels.to(device), device
+
+    def _forward(self, pixels: Tensor) -> None:
+        with torch.inference_mode():
+            self._model(pixel_values=pixels)
+
+    def parallel(self, size: int) -> None:
+        """Several batches at once, each on one core."""
+        with ThreadPoolExecutor(n_threads(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            list(threads.map(self._forward, self._pixels.split(size)))
+
+    def textbook(self, size: int) -> None:
+        """Batch by batch, with torch's own threads."""
+        for batch in self._pixels.split(size):
+            self._forward(batch)
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def test_rate_against_the_bare_forward(true_size: bool, tmp_path: Path) -> None:
+    device = choose_device("auto")
+    n_images = (2048 if device == "cuda" else 64) if true_size else 12
+    spec = network(tmp_path / "network", *((12, 768, 224, 16) if true_size else (2, 64, 32, 8)))
+    dataset: Any = SimpleNamespace(name="bench", stimuli=pictures(tmp_path / "images", n_images))
+    backbone = open_backbone(spec, device)
+    pixels = torch.stack([backbone.preprocess(dataset.stimuli.image(i)) for i in range(n_images)])
+    bare, timed = Bare(spec, pixels, device), Timed()
+    found: dict[str, list[float]] = {"whole command": []}
+
+    def extracted(i: int) -> float:
+        out = tmp_path / f"{i}.zarr"
+        whole = seconds(lambda: extract(spec, dataset, out, device=device, work=timed))
+        assert len(Cache(out).ids) == n_images
+        found["whole command"].append(n_images / whole)
+        return timed.seconds
+
+    extracted(-1)  # to warm up
+    found["whole command"].clear()
+    sides: dict[str, Callable[[int], float]] = {
+        "extract": extracted,
+        "textbook forward": lambda i: seconds(lambda: bare.textbook(spec.batch_size)),
+    }
+    if device == "cpu":
+        sides["parallel forward"] = lambda i: seconds(lambda: bare.parallel(timed.batch))
+    for i in range(6 if true_size else 2):
+        for name in list(sides) if i % 2 else reversed(sides):  # what else the machine does strikes all alike
+            found.setdefault(name, []).append(n_images / sides[name](i))
+    medians = {name: statistics.median(each) for name, each in found.items()}
+    bests = {name: max(each) for name, each in found.items()}
+    forwards = [name for name in sides if name != "extract"]
+    by_round = [rate / max(found[name][i] for name in forwards) for i, rate in enumerate(found["extract"])]
+    ratios = {
+        "of medians": medians["extract"] / max(medians[name] for name in forwards),
+        "of bests": bests["extract"] / max(bests[name] for name in forwards),
+        "median by round": statistics.median(by_round),
+        "by round": by_round,
+    }
+    if true_size:
+        keep(
+            f"extract_rate_{device}",
+            {
+                "what": f"{n_images} images of 425 px (JPEG and PNG) through ViT-B/16 at 224 px, all 12 layers stored",
+                "extract": "from the first lease to the last record: decoding, forward, pooling, rounding, writing",
+                "whole command": "the same with opening the network, checking all images and sealing",
+                "parallel forward": f"prepared batches of {timed.batch}, one on each core; nothing else",
+                "textbook forward": f"prepared batches of {spec.batch_size}, one after the other; nothing else",
+                "images_per_s": found,
+                "median_images_per_s": medians,
+                "extract_over_best_forward": ratios,
+                "load_1min": os.getloadavg()[0],
+            },
+        )
+
+
+def write_subject_of(subject: Path, n_images: int) -> None:
+    """A subject whose images are ten scenes again and again; 50 voxels."""
+    rng = np.random.default_rng(0)
+    scenes = [draw_scene(rng, 64) for _ in range(10)]
+    for i in range(n_images):
+        image_path(subject, i).parent.mkdir(parents=True, exist_ok=True)
+        scene: Image.Image = scenes[i % 10]
+        scene.save(image_path(subject, i), compress_level=1)
+    vertices = np.sort(rng.choice(N_VERTICES, 50, replace=False))
+    table = pd.DataFrame({"hemi": "lh", "vertex": vertices, "depth": 0.5, "upward": 0.5, "ceiling": 0.5})
+    write_subject(subject, rng.normal(size=(n_images, 50)).astype(np.float32), table)
+
+
+def peak_bytes(spec: Path, subject: Path, out: Path) -> int:
+    """Peak memory of `bddn extract` in a process of its own."""
+    arguments = ["extract", spec, "--data", f"algonauts:{subject}", "--out", out, "--device", "cpu"]
+    process = subprocess.Popen([sys.executable, "-m", "bddn.cli", *map(str, arguments)], stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * 1024
+
+
+def test_memory_does_not_grow_with_the_number_of_images(true_size: bool, tmp_path: Path) -> None:
+    n_images, n_layers, width, shard = (256, 4, 256, 16) if true_size else (32, 2, 64, 16)
+    made = network(tmp_path / "network", n_layers, width, 64, 8)
+    made = made.model_copy(update={"shard_images": shard, "chunk_images": 16, "batch_size": 8})
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(json.dumps({key: value for key, value in made.to_dict().items() if value is not None}))
+    peaks, caches = {}, {}
+    for times in (1, 8):
+        subject, out = tmp_path / f"subj{times:02d}", tmp_path / f"{times}.zarr"
+        write_subject_of(subject, times * n_images)
+        peaks[times] = statistics.median([peak_bytes(spec, subject, out) for out in runs(out, 3 if true_size else 1)])
+        caches[times] = Cache(out).layout.disk_bytes()
+    growth = peaks[8] - peaks[1]
+    assert growth < MEMORY_TOLERANCE * peaks[1], f"{growth / 2**20:.1f} MiB more for 8 times the images"
+    if true_size:
+        assert caches[8] - caches[1] > 2 * MEMORY_TOLERANCE * peaks[1]  # or growth with the cache would not show
+        keep(
+            "extract_memory_cpu",
+            {
+                "what": f"{n_layers} layers x {width}, shards of {shard} images; median of 3 runs, each in a process",
+                "images": {"1x": n_images, "8x": 8 * n_images},
+                "cache_mib": {"1x": caches[1] / 2**20, "8x": caches[8] / 2**20},
+                "peak_mib": {"1x": peaks[1] / 2**20, "8x": peaks[8] / 2**20},
+                "growth": growth / peaks[1],
+            },
+        )
+
+
+def runs(out: Path, n: int) -> list[Path]:
+    """Where each of some runs writes; the last one to `out` itself."""
+    return [*(out.with_suffix(f".{i}.zarr") for i in range(n - 1)), out]
