@@ -82,6 +82,16 @@ def test_fitting_loads_no_backbone_library_and_no_writer() -> None:
     assert not loaded & {"transformers", "diffusers", "bddn.store.writer", "matplotlib"}
 
 
+def test_the_command_fit_loads_no_backbone_library(sealed: Path, brain: Path, tmp_path: Path) -> None:
+    command = ["fit", str(sealed), "--data", f"planted:{brain}", "--out", str(tmp_path / "run"), "--epochs", "1"]
+    loaded = _loaded_by(
+        "from typer.testing import CliRunner\nimport bddn.cli\n"
+        f"assert CliRunner().invoke(bddn.cli.app, {command!r}).exit_code == 0"
+    )
+    assert "bddn.encoder.fit" in loaded
+    assert not loaded & {"transformers", "diffusers", "bddn.backbones.vit", "bddn.backbones.diffusion"}
+
+
 def test_help_loads_nothing_heavy() -> None:
     loaded = _loaded_by(
         "from typer.testing import CliRunner\nimport bddn.cli\nCliRunner().invoke(bddn.cli.app, ['--help'])"

@@ -250,6 +250,17 @@ def test_a_sam_without_a_cls_token_asks_for_the_mean(tmp_path: Path) -> None:
         open_backbone(of("sam_b", tmp_path).spec.model_copy(update={"global_token": "cls"}))
 
 
+def test_the_global_token_of_sam_is_the_mean_of_the_full_map(tmp_path: Path) -> None:
+    """Not that of the resized one, which sees some patches more than others."""
+    small = of("sam_b", tmp_path)
+    network = open_backbone(small.spec.model_copy(update={"grid": (4, 4)}))
+    pixels = network.preprocess(draw_scene(np.random.default_rng(0)))[None]
+    for layer, (local, _) in zip(network(pixels).values(), small.reference(pixels), strict=True):
+        assert layer.global_ is not None
+        torch.testing.assert_close(layer.global_, local.mean((1, 2)), rtol=0, atol=1e-5)
+        assert (layer.local_.mean((2, 3)) - layer.global_).abs().max() > 1e-3
+
+
 def test_a_sam_of_another_image_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="image_size: 96, the only one"):
         open_backbone(of("sam_b", tmp_path).spec.model_copy(update={"image_size": 64}))
