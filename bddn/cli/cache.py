@@ -19,7 +19,7 @@ def info(cache: Annotated[str, CACHE]) -> None:
 
     found = Cache(cache)
     about, size = found.header, sum(record["bytes"] for record in found.records.values())
-    typer.echo(f"cache     {cache}, sealed, digest {found.digest}")
+    typer.echo(f"cache     {found.files.place}, sealed, digest {found.digest}")
     typer.echo(
         f"images    {len(found.ids)} in {len(found.layout.shards)} shards, {size / 1e9:.3f} GB, ids {found.ids[0]} …"
     )
@@ -34,15 +34,16 @@ def info(cache: Annotated[str, CACHE]) -> None:
 def verify(cache: Annotated[str, CACHE]) -> None:
     """Compare every byte of a cache with what was sealed. Exit code 1, and a list, where files are bad."""
     from bddn.store.check import verify as check
+    from bddn.store.remote import open_files
 
-    found = check(cache)
+    found, place = check(cache), open_files(cache).place  # without what a URL may hold of passwords
     rate = f"{found.n_bytes / 1e9:.3f} GB in {found.seconds:.1f} s, {found.n_bytes / found.seconds / 1e9:.2f} GB/s"
     if found.bad:
-        typer.echo(f"bad: {len(found.bad)} of {found.n_files} files of {cache} ({rate})")
+        typer.echo(f"bad: {len(found.bad)} of {found.n_files} files of {place} ({rate})")
         for words in found.bad:
             typer.echo(f"  {words}")
         raise typer.Exit(1)
-    typer.echo(f"good: all {found.n_files} files of {cache} are what was sealed ({rate})")
+    typer.echo(f"good: all {found.n_files} files of {place} are what was sealed ({rate})")
 
 
 @cache_app.command()
