@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from bddn.backbones.base import weights_sha256
 from bddn.backbones.hooks import Taps, compile_blocks, frozen
 from bddn.backbones.layers import select
+from bddn.backbones.loading import refuse_cls
 from bddn.backbones.pipeline import Parts, load, set_steps
 from bddn.backbones.preprocess import HALF, squash
 from bddn.errors import SpecError
@@ -249,21 +250,14 @@ def _parameters(made: Any) -> dict[str, Any]:
 
 
 def _check(spec: CacheSpec) -> None:
-    place = f"spec '{spec.title}'"
     if spec.preprocess == "paper":
         raise SpecError(
-            place,
+            f"spec '{spec.title}'",
             expected="pixels in [-1, 1], which the autoencoder wants",
             got="preprocess: paper",
             fix="Set preprocess: native in the spec.",
         )
-    if spec.global_token == "cls":
-        raise SpecError(
-            place,
-            expected="global_token: mean, since a U-Net has no CLS token",
-            got="cls",
-            fix="Set global_token: mean in the spec.",
-        )
+    refuse_cls(spec)
 
 
 def _check_size(spec: CacheSpec, parts: Parts) -> None:

@@ -14,17 +14,22 @@ from typing import Any
 
 from bddn.atomic import replace_file
 from bddn.backbones.loading import first_line
-from bddn.backbones.weights import download_path, file_of, folder_of, snapshot_of
+from bddn.backbones.weights import (
+    OPEN_CLIP_FILES,
+    TRANSFORMERS_FILES,
+    download_path,
+    file_of,
+    folder_of,
+    snapshot_of,
+)
 from bddn.errors import BackboneError, BddnError
 from bddn.progress import progress
 from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, WeightsSpec
 
 CONFIG, PROCESSOR, PIPELINE = "config.json", "preprocessor_config.json", "model_index.json"
-TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
 DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-PARTS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
+PARTS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS_FILES}
 SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")  # as torchvision names its files: the first digits
 MOST_LISTED = 16
 TIMEOUT_S = 60
@@ -122,14 +127,14 @@ def _choose(files: set[str], family: str) -> tuple[list[str], str]:
     if family == "stable_diffusion":
         return _choose_pipeline(files)
     processor = [PROCESSOR] if PROCESSOR in files else []
-    weights = _weights(files, TRANSFORMERS)
+    weights = _weights(files, TRANSFORMERS_FILES)
     if CONFIG in files and weights:
         return [CONFIG, *processor, *weights], ""
-    foreign = [name for name in OPEN_CLIP if name in files] if family == "clip" else []
+    foreign = [name for name in OPEN_CLIP_FILES if name in files] if family == "clip" else []
     if foreign:  # without a config.json, which some have: by it, weights of transformers are told from these
         return [*([OPEN_CLIP_CONFIG] if OPEN_CLIP_CONFIG in files else []), *processor, foreign[0]], ""
-    or_foreign = f", or {OPEN_CLIP[0]}" if family == "clip" else ""
-    return [], f"{CONFIG} and {TRANSFORMERS[0]} (or all of its shards, or {TRANSFORMERS[1]}){or_foreign}"
+    or_foreign = f", or {OPEN_CLIP_FILES[0]}" if family == "clip" else ""
+    return [], f"{CONFIG} and {TRANSFORMERS_FILES[0]} (or all of its shards, or {TRANSFORMERS_FILES[1]}){or_foreign}"
 
 
 def _choose_pipeline(files: set[str]) -> tuple[list[str], str]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from bddn.errors import BackboneError
+from bddn.errors import BackboneError, SpecError
+from bddn.spec import CacheSpec
 
 SHOWN = 8  # names of each kind of mistake in a message
 
@@ -26,6 +27,17 @@ def refuse_architecture(place: object, differ: Sequence[str]) -> None:
             expected="weights of the spec's architecture",
             got=f"another one: {', '.join(differ)}",
             fix="Use weights of this architecture, or correct backbone.architecture.",
+        )
+
+
+def refuse_cls(spec: CacheSpec) -> None:
+    """Raise a SpecError where a spec wants the CLS token of a network that has none."""
+    if spec.global_token == "cls":
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected="global_token: mean, since this network has no CLS token",
+            got="cls",
+            fix="Set global_token: mean in the spec.",
         )
 
 

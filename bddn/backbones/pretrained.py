@@ -10,7 +10,7 @@ import torch
 
 from bddn.backbones import convert
 from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
-from bddn.backbones.weights import file_of, folder_of
+from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec
 
@@ -49,8 +49,6 @@ FAMILIES = {
     "sam": Family("SamVisionModel", ("sam", "sam_vision_model"), cls=False),
 }
 INITIAL_STD = 0.02  # of random weights, the default of all classes but SAM's, whose 1e-10 gives next to nothing
-HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def load(spec: CacheSpec) -> Any:
@@ -76,14 +74,14 @@ def load(spec: CacheSpec) -> Any:
     if (
         spec.backbone.family == "clip"
         and open_clip
-        and not any(path.name.startswith(HUB_WEIGHTS) for path in folder.iterdir())
+        and not any(path.name.startswith(TRANSFORMERS_FILES) for path in folder.iterdir())
     ):
         return _converted(family, architecture, open_clip[0], "open_clip")
     model = _pretrained(family, folder)
     differ = [
-        f"{name} {_as_json(value)} → {_as_json(getattr(model.config, name, None))}"
+        f"{name} {json.dumps(value)} → {json.dumps(getattr(model.config, name, None))}"
         for name, value in architecture.items()
-        if _as_json(getattr(model.config, name, None)) != _as_json(value)
+        if json.dumps(getattr(model.config, name, None)) != json.dumps(value)
     ]
     refuse_architecture(weights.place, differ)
     return model
@@ -165,7 +163,3 @@ def _pretrained(family: Family, folder: Path) -> Any:
 def _is_of_blocks(key: str) -> bool:
     """Whether a key that the class does not know is of a vision encoder's blocks, not of a head or another tower."""
     return ".layer" in f".{key}" and not any(word in key for word in ("text_model", "decoder", "prompt_encoder"))
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value)

@@ -55,6 +55,11 @@ def spec_names() -> list[str]:
     return list(spec_files())
 
 
+def load_specs() -> dict[str, CacheSpec]:
+    """All specs that can be called by name."""
+    return {name: _read(path) for name, path in spec_files().items()}
+
+
 def load_spec(name: str) -> CacheSpec:
     """Read a spec by its name, or from a YAML file of the user's own.
 
@@ -73,7 +78,11 @@ def load_spec(name: str) -> CacheSpec:
             got="no such spec" if not own else "no such file",
             fix=f"Did you mean {' or '.join(near)}?" if near else "See 'bddn backbones'.",
         )
-    return CacheSpec.from_yaml(named[name].read_bytes(), str(named[name]))
+    return _read(named[name])
+
+
+def _read(path: Traversable) -> CacheSpec:
+    return CacheSpec.from_yaml(path.read_bytes(), str(path))
 
 
 def open_backbone(spec: CacheSpec, device: str = "cpu") -> Backbone:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bddn.backbones.base import weights_sha256
 from bddn.backbones.hooks import Taps, compile_blocks, frozen
 from bddn.backbones.layers import select
-from bddn.backbones.loading import first_line
+from bddn.backbones.loading import first_line, refuse_cls
 from bddn.backbones.preprocess import squash
 from bddn.backbones.pretrained import FAMILIES, Family, load
 from bddn.backbones.weights import folder_of
@@ -148,13 +148,8 @@ def _places(spec: CacheSpec, family: Family, config: Any) -> tuple[int, int]:
             got=f"{height} × {width}",
             fix="Correct image_size in the spec.",
         )
-    if not family.cls and spec.global_token == "cls":
-        raise SpecError(
-            place,
-            expected="global_token: mean, since this network has no CLS token",
-            got="cls",
-            fix="Set global_token: mean in the spec.",
-        )
+    if not family.cls:
+        refuse_cls(spec)
     return height // patch, width // patch
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 from bddn.errors import BackboneError
 from bddn.spec import WeightsSpec
 
+TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")  # of weights on the hub, the first that is there
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
 
 def folder_of(weights: WeightsSpec) -> Path:
     """The folder of `weights.folder`, or of the snapshot of `weights.hub` in the Hugging Face cache.

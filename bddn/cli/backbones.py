@@ -78,9 +78,9 @@ def backbones(context: typer.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from bddn.backbones.registry import load_spec, spec_names
+    from bddn.backbones.registry import load_specs
 
-    specs = {name: load_spec(name) for name in spec_names()}
+    specs = load_specs()
     short = _abbreviated({group for spec in specs.values() for group in spec.groups})
     rows = [_row(name, spec, short) for name, spec in specs.items()]
     groups = ", ".join(f"{letter} {group}" for group, letter in short.items())

@@ -110,7 +110,7 @@ BackboneSpec = Annotated[
 
 
 class CacheSpec(Spec):
-    """Stage one: which backbone, which images sizes, which layers and tokens, and how they are stored."""
+    """Stage one: which backbone, which image size, which layers and tokens, and how they are stored."""
 
     title: str
     """One line for people."""
