@@ -14,20 +14,28 @@ from typing import TypeVar
 
 import torch
 
+from bddn.errors import SpecError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-VOXELS_PER_PART = 4096
-MIN_PARTS, MAX_PARTS = 2, 16
-
-
-def n_parts(n_voxels: int) -> int:
-    """Number of parts, by the number of voxels alone."""
-    return max(MIN_PARTS, min(MAX_PARTS, n_voxels // VOXELS_PER_PART))
+THREADS = "BDDN_THREADS"  # of the environment
 
 
 def n_threads() -> int:
-    """Cores that this process may use."""
+    """Threads that this process may use: BDDN_THREADS, where processes share a machine, else a thread for each core.
+
+    Raises
+    ------
+    SpecError
+        Where BDDN_THREADS is no number of threads.
+    """
+    if given := os.environ.get(THREADS):
+        if not given.isdecimal() or int(given) < 1:
+            raise SpecError(
+                THREADS, expected="a number of threads, from 1", got=repr(given), fix="Correct or unset it."
+            )
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -47,9 +55,28 @@ def single_threaded_kernels() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def choose_device(device: str) -> str:
+    """'cpu' or 'cuda'; 'auto' is cuda where there is one.
+
+    Raises
+    ------
+    SpecError
+        Where the device is not there.
+    """
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise SpecError("--device", expected="a CUDA device", got="none that torch can use", fix="Use --device cpu.")
+    return ("cuda" if there else "cpu") if device == "auto" else device
+
+
 def each(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Results of `work` on every item, in the order of the items."""
     return list(_pool().map(work, items))
+
+
+def each_on(device: torch.device, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """As `each`; where the work is for a GPU, one after the other, since it is only begun here."""
+    return each(work, items) if device.type == "cpu" else [work(item) for item in items]
 
 
 def ahead(

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from bddn.data import Dataset
 from bddn.data.splits import split_by_id
-from bddn.encoder.fit import Fitted, Rows, fit, new_encoder
+from bddn.encoder.fit import Fitted, Parts, fit, new_encoder
+from bddn.encoder.grids import LayerShape
 from bddn.errors import SpecError
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import depth
 from bddn.store.precision import precision
 from bddn.store.reader import Cache
-from bddn.stream.loader import Features, load
+from bddn.stream.features import Features
+from bddn.stream.loader import Resident, Streamed
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,19 @@ def receipt(
     rows = _evenly(len(dataset.stimuli), n_images)
     ids = [dataset.stimuli.ids[i] for i in rows]
     voxels = _evenly(len(dataset.voxels()), n_voxels)
-    responses = torch.from_numpy(dataset.responses()[np.ix_(rows, voxels)])
+    responses = torch.from_numpy(dataset.responses(rows)[:, voxels])
     coords_mm = torch.from_numpy(dataset.coords_mm()[voxels])
     layers = cache.select_layers(spec.layers)
-    channels = {layer.name: layer.channels for layer in layers}
+    shapes = {layer.name: LayerShape(layer.channels, cache.grid) for layer in layers}
     split = split_by_id(ids, spec.split, spec.seed)
-    parts = Rows.of(split, ids)
-    stored = load(cache, layers, ids)
+    parts = Parts.of(split, ids)
+    source = Streamed(cache, layers, ids).load()
+    stored = source.features
 
     def fitted(features: Features, seed: int) -> Fitted:
         changed = spec.model_copy(update={"seed": seed})
-        return fit(new_encoder(coords_mm, channels, cache.grid, changed), features, responses, parts, changed)
+        tokens = Resident(features, source.chunk_of)
+        return fit(new_encoder(coords_mm, shapes, changed), tokens, responses.__getitem__, parts, changed)
 
     reference, size = fitted(stored, spec.seed), cache.layout.image_bytes()
     own = cache.layout.precision.name
@@ -145,7 +149,8 @@ def _rounded(features: Features, choice: str, ids: Sequence[str], shard_images: 
             parts.append(kept.decode(rows, scale))
         return torch.cat(parts)
 
-    local, global_ = ([again(v, kind) for v in getattr(features, kind)] for kind in ("local", "global_"))
+    local = [again(v, "local") for v in features.local]
+    global_ = [None if v is None else again(v, "global") for v in features.global_]
     return Features(local, global_), n_bytes
 
 

@@ -8,6 +8,8 @@ for planted data, how close it came. It appears whole or not at all.
 import hashlib
 import json
 import platform
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,28 +17,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+import psutil
 import torch
 
 from bddn import __version__, atomic
 from bddn.data import Dataset
 from bddn.data.splits import Split, split_by_id
 from bddn.encoder import checkpoint
-from bddn.encoder.fit import Fitted, Rows, fit, new_encoder
+from bddn.encoder.factor_topy import FactorTopy
+from bddn.encoder.fit import CHECKPOINT_S, Fitted, Parts, Targets, fit, new_encoder
+from bddn.encoder.grids import LayerShape
+from bddn.encoder.polish import polish_bytes
 from bddn.errors import DataError, RunError
-from bddn.parallel import n_threads
-from bddn.spec import FitSpec
+from bddn.parallel import choose_device, n_threads
+from bddn.spec import FitSpec, digest
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import roi_scores
 from bddn.stats.truth import compare_with_truth
 from bddn.store.layout import Layer
 from bddn.store.manifest import differences
 from bddn.store.reader import Cache
-from bddn.stream.loader import load
+from bddn.stream.loader import READERS, Resident, Streamed
+from bddn.stream.plan import Residency
 
 FORMAT = 1
 WEIGHT = "weight_"  # prefix of the columns of layer weights
+BASE_BYTES = 700 << 20  # libraries, and what is alive within a step
+VOXEL_BYTES = 2000  # position code, weights and responses of one batch
+HASHED_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,21 @@ class Run:
     truth: dict[str, float | None] | None
 
 
-def fit_run(cache: str | Path, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Run, bool]:
+def fit_run(
+    cache: str | Path | Cache,
+    dataset: Dataset,
+    out: Path,
+    spec: FitSpec,
+    *,
+    device: str = "cpu",
+    memory_gib: float | None = None,
+    readers: int = READERS,
+    keep_every_s: float = CHECKPOINT_S,
+    resident: Resident | None = None,
+) -> tuple[Run, bool]:
     """Fit and write a run folder; one that is there already for the same cache, data and spec is left as it is.
+
+    A fit that was stopped goes on where its state was last kept, beside `out`, and gives the same bytes.
 
     Parameters
     ----------
@@ -61,6 +83,15 @@ def fit_run(cache: str | Path, dataset: Dataset, out: Path, spec: FitSpec) -> tu
     out : Path
         The run folder: new, empty, or this very run.
     spec : FitSpec
+    device : {'cpu', 'cuda', 'auto'}
+    memory_gib : float, optional
+        Memory that the fit may take, by default what is free; tokens that do not fit in it are streamed.
+    readers : int
+        Threads that read while streaming.
+    keep_every_s : float
+        How often the state is kept.
+    resident : Resident, optional
+        The tokens of this cache, layers and dataset, where they are in memory already.
 
     Returns
     -------
@@ -74,42 +105,79 @@ def fit_run(cache: str | Path, dataset: Dataset, out: Path, spec: FitSpec) -> tu
         Where cache, data or folder do not fit.
     """
     started = time.monotonic()
-    store = Cache(cache)
+    store = cache if isinstance(cache, Cache) else Cache(cache)
+    device = choose_device(device)
     layers = store.select_layers(spec.layers)
-    responses = dataset.responses()
     voxels, coords_mm = dataset.voxels(), dataset.coords_mm()
-    identity = _identity(store, layers, dataset, responses, voxels, spec)
+    identity = _identity(store, layers, dataset, voxels, spec, device)
     if _is_done(out, identity):
         return read_run(out), False
     ids = dataset.stimuli.ids
     split = split_by_id(ids, spec.split, spec.seed)
     _check_leakage(store, split)
-    channels = {layer.name: layer.channels for layer in layers}
     truth = dataset.truth()
+    work = out.with_name(f".{out.name}-{digest(identity)[:16]}.fit")
+    atomic.make_folder(work)  # known to be possible before any work is done
+    shapes = {layer.name: LayerShape(layer.channels, store.grid) for layer in layers}
+    model = new_encoder(torch.from_numpy(coords_mm), shapes, spec).to(device)
+    streamed = Streamed(store, layers, ids, readers, device)
+    plan = _residency(streamed, 0 if resident else streamed.n_bytes, len(ids), model, spec, memory_gib)
+    print(plan, file=sys.stderr)  # noqa: T201
+    source = resident or (streamed.load() if plan.features else streamed)
+    targets = _targets(dataset, plan.responses, device)
+    parts = Parts.of(split, ids)
+    fitted = fit(model, source, targets, parts, spec, work / "state.safetensors", keep_every_s)
+    table = _voxel_table(voxels, fitted, tuple(shapes))
+    metrics = {
+        "title": f"{dataset.name} through {store.name}",
+        **_metrics(table, fitted),
+        "seed": spec.seed,
+        "bootstrap": spec.bootstrap,
+        "cache_digest": store.digest,
+        "versions": identity["environment"],
+        "threads": n_threads(),
+        "seconds": time.monotonic() - started,
+        "epoch_seconds": fitted.epoch_seconds,
+        "seconds_waited_for_tokens": streamed.waited_s,
+    }
     with atomic.new_folder(out) as aside:
-        features = load(store, layers, ids)
-        model = new_encoder(torch.from_numpy(coords_mm), channels, store.grid, spec)
-        fitted = fit(model, features, torch.from_numpy(responses), Rows.of(split, ids), spec)
-        table = _voxel_table(voxels, fitted, tuple(channels))
-        metrics = {
-            "title": f"{dataset.name} through {store.name}",
-            **_metrics(table, fitted),
-            "seed": spec.seed,
-            "cache_digest": store.digest,
-            "versions": identity["environment"],
-            "threads": n_threads(),
-            "seconds": time.monotonic() - started,
-        }
         atomic.write_json(aside / "run.json", identity)
         atomic.write_json(aside / "split.json", split.to_dict())
         atomic.write_json(aside / "metrics.json", metrics)
         atomic.replace_file(aside / "voxels.parquet", table.to_parquet)
-        atomic.replace_file(
-            aside / "encoder.safetensors", lambda path: checkpoint.save(fitted.model, channels, spec, path)
-        )
+        atomic.replace_file(aside / "encoder.safetensors", lambda path: checkpoint.save(fitted.model, spec, path))
         if truth is not None:
             atomic.write_json(aside / "truth.json", compare_with_truth(table, truth))
+    shutil.rmtree(work, ignore_errors=True)
     return read_run(out), True
+
+
+def _targets(dataset: Dataset, kept: bool, device: str) -> Targets:
+    """Responses by row, from memory or from the dataset's files."""
+    if not kept:
+        return lambda rows: torch.from_numpy(dataset.responses(rows.numpy())).to(device)
+    responses = torch.from_numpy(dataset.responses())
+    return lambda rows: responses[rows].to(device)
+
+
+def _residency(
+    streamed: Streamed,
+    feature_bytes: int,
+    n_images: int,
+    model: FactorTopy,
+    spec: FitSpec,
+    memory_gib: float | None,
+) -> Residency:
+    """What is kept in memory; tokens in that of the device."""
+    n_voxels, d = model.channels.shape
+    state = 4 * sum(value.numel() for value in model.state_dict().values())
+    rest = BASE_BYTES + round(2 * streamed.pool_bytes) + 5 * state + n_voxels * VOXEL_BYTES
+    if spec.polish:
+        rest += polish_bytes(n_voxels, d)
+    free = psutil.virtual_memory().available if memory_gib is None else round(memory_gib * 2**30)
+    if model.bias.is_cuda and feature_bytes > torch.cuda.mem_get_info()[0] - rest:
+        feature_bytes = max(feature_bytes, free)  # no room on the device, so no room
+    return Residency.choose(feature_bytes, 4 * n_images * n_voxels, rest, free)
 
 
 def read_run(folder: Path) -> Run:
@@ -145,20 +213,24 @@ def _identity(
     store: Cache,
     layers: tuple[Layer, ...],
     dataset: Dataset,
-    responses: npt.NDArray[np.float32],
     voxels: pd.DataFrame,
     spec: FitSpec,
+    device: str,
 ) -> dict[str, Any]:
     """What decides the result; two runs with the same are the same."""
+    n_images = len(dataset.stimuli)
+    responses = hashlib.sha256()
+    for at in range(0, n_images, HASHED_ROWS):
+        responses.update(dataset.responses(np.arange(at, min(at + HASHED_ROWS, n_images))).data)
     return {
         "format": FORMAT,
         "layers": [layer.name for layer in layers],
         "fit": spec.to_dict(),
         "cache": {"digest": store.digest, **{key: store.header[key] for key in ("spec", "backbone", "made_with")}},
         "data": {
-            "n_images": len(responses),
+            "n_images": n_images,
             "n_voxels": len(voxels),
-            "responses_sha256": hashlib.sha256(np.ascontiguousarray(responses).data).hexdigest(),
+            "responses_sha256": responses.hexdigest(),
             "voxels_sha256": hashlib.sha256(voxels.to_csv(index=False).encode()).hexdigest(),
         },
         "environment": {
@@ -167,6 +239,7 @@ def _identity(
             "torch": version("torch"),
             "numpy": version("numpy"),
             "machine": platform.machine(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         },
     }
 
@@ -236,5 +309,7 @@ def _metrics(table: pd.DataFrame, fitted: Fitted) -> dict[str, Any]:
         "n_voxels": len(table),
         "n_voxels_without_score": int(np.isnan(fitted.r2_test).sum()),
         "best_epoch": fitted.best_epoch,
+        "polished": fitted.polished,
+        "saturated_selectors": fitted.saturated,
         "epochs": fitted.history,
     }

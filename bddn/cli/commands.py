@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from bddn import __version__
-from bddn.cli.shared import CACHE, DATASET, DEVICE, SPEC, WEIGHTS, Device, clear_errors, ready_spec, stops_cleanly
+from bddn.cli.shared import (
+    CACHE,
+    DATASET,
+    DEVICE,
+    FIT_SPEC,
+    SPEC,
+    WEIGHTS,
+    Device,
+    clear_errors,
+    read_fit_spec,
+    ready_spec,
+    stops_cleanly,
+)
 from bddn.errors import BddnError
 
 app = typer.Typer(
@@ -113,22 +125,24 @@ def fit(
     cache: Annotated[str, CACHE],
     data: Annotated[str, DATASET],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
-    spec: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="YAML file of fit settings; without it, the recipe 'paper'."),
-    ] = None,
+    spec: Annotated[str, FIT_SPEC] = "paper",
     seed: Annotated[int | None, typer.Option(help="Overrides the spec's seed.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Overrides the spec's number of epochs.")] = None,
+    device: Annotated[Device, DEVICE] = "cpu",
+    memory: Annotated[
+        float | None, typer.Option(min=0.5, help="GiB that the fit may take; by default what is free.")
+    ] = None,
 ) -> None:
-    """Stage two: fit the encoder on a cache and a subject's responses."""
+    """Stage two: fit the encoder on a cache and a subject's responses.
+
+    A fit that was stopped goes on with the same command.
+    """
     from bddn.data import open_dataset
     from bddn.run import fit_run
-    from bddn.spec import FitSpec
 
-    fit_spec = FitSpec() if spec is None else FitSpec.from_yaml(spec.read_bytes(), str(spec))
     given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
-    fit_spec = FitSpec.parse(fit_spec.to_dict() | given, "options of 'bddn fit'")
-    run, fresh = fit_run(cache, open_dataset(data), out, fit_spec)
+    fit_spec = read_fit_spec(spec, given, "options of 'bddn fit'")
+    run, fresh = fit_run(cache, open_dataset(data), out, fit_spec, device=device, memory_gib=memory)
     what = (
         f"fitted in {run.metrics['seconds']:.0f} s"
         if fresh

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
@@ -13,9 +14,10 @@ import typer
 from bddn.errors import BddnError
 
 if TYPE_CHECKING:
-    from bddn.spec import CacheSpec
+    from bddn.spec import CacheSpec, FitSpec
 
 SPEC = typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")
+FIT_SPEC = typer.Option("--spec", help="Recipe of the fit: paper, fast, or a YAML file of settings.")
 CACHE = typer.Argument(help="A sealed feature cache: a folder or a URL.")
 WEIGHTS = typer.Option(
     help="Weights instead of the spec's: a local folder, a foreign checkpoint (FILE in the spec's format, or "
@@ -101,6 +103,29 @@ def ready_spec(name: str, weights: str | None = None) -> "CacheSpec":
     if spec.weights is not None and is_remote(spec) and not is_here(spec):
         raise not_downloaded(spec.weights, name)
     return spec
+
+
+def read_fit_spec(name: str, given: dict[str, Any], place: str) -> "FitSpec":
+    """The fit settings of a recipe or of a YAML file, with some of them `given` by options.
+
+    Raises
+    ------
+    SpecError
+        Where there is neither, or a setting is wrong.
+    """
+    from bddn.errors import SpecError
+    from bddn.spec import RECIPES, FitSpec
+
+    path = Path(name)
+    if name not in RECIPES and not path.is_file():
+        raise SpecError(
+            f"--spec {name}",
+            expected=f"a recipe ({', '.join(RECIPES)}), or a YAML file of fit settings",
+            got="no such recipe or file",
+            fix="Correct the name.",
+        )
+    spec = FitSpec.recipe(name) if name in RECIPES else FitSpec.from_yaml(path.read_bytes(), name)
+    return FitSpec.parse(spec.to_dict() | given, place)
 
 
 def as_table(rows: Sequence[Mapping[str, str]]) -> str:

@@ -35,6 +35,7 @@ MASKS = Path("roi_masks")
 ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words", "streams")
 NAMED_ATLASES = ATLASES[:-1]  # streams cover everything, so they name no single ROI
 IMAGE_NAME = re.compile(r"train-(\d{4,})_nsd-(\d{5,})\.png")
+ROWS_AT_ONCE = 256  # of responses; what is mapped counts as memory as long as it is
 REDOWNLOAD = "Compare the folder with the challenge's download, and restore what differs."
 
 
@@ -80,32 +81,40 @@ class Algonauts:
             )
         return Stimuli(tuple(ids), tuple(found[k][1] for k in sorted(found)))
 
-    def responses(self) -> npt.NDArray[np.float32]:
-        """Responses (n_images, n_voxels), left hemisphere first."""
-        parts = []
-        for hemi in HEMISPHERES:
-            path = self.folder / RESPONSES / f"{hemi}_training_fmri.npy"
-            part = _load(path)
-            shape = (len(self.stimuli), len(self._vertices[hemi]))
-            if part.shape != shape or part.dtype.kind != "f":
-                raise DataError(
-                    path,
-                    expected=f"float32 of shape {shape} (images, vertices of roi_masks/{hemi}.all-vertices)",
-                    got=f"{part.dtype} of shape {part.shape}",
-                    fix=REDOWNLOAD,
-                )
-            finite = np.isfinite(part)
-            if not finite.all():
-                row, column = np.argwhere(~finite)[0]
-                raise DataError(
-                    path,
-                    expected="finite responses",
-                    got=f"{(~finite).sum()} of {part.size} not finite, the first for stimulus "
-                    f"'{self.stimuli.ids[row]}', column {column}",
-                    fix="Drop these vertices from the responses and from the all-vertices mask.",
-                )
-            parts.append(part.astype(np.float32, copy=False))
-        return np.concatenate(parts, axis=1)
+    def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
+        """Responses (n, n_voxels), left hemisphere first; only the rows that are asked for are read."""
+        wanted = np.arange(len(self.stimuli)) if rows is None else rows
+        n_vertices = [len(self._vertices[hemi]) for hemi in HEMISPHERES]
+        out = np.empty((len(wanted), sum(n_vertices)), np.float32)
+        for at in range(0, len(wanted), ROWS_AT_ONCE):
+            some = slice(at, at + ROWS_AT_ONCE)
+            for hemi, columns in zip(HEMISPHERES, (slice(n_vertices[0]), slice(n_vertices[0], None)), strict=True):
+                out[some, columns] = self._read_responses(hemi, wanted[some])
+        return out
+
+    def _read_responses(self, hemi: str, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.floating]:
+        path = self.folder / RESPONSES / f"{hemi}_training_fmri.npy"
+        stored = _load(path, mapped=True)
+        shape = (len(self.stimuli), len(self._vertices[hemi]))
+        if stored.shape != shape or stored.dtype.kind != "f":
+            raise DataError(
+                path,
+                expected=f"float32 of shape {shape} (images, vertices of roi_masks/{hemi}.all-vertices)",
+                got=f"{stored.dtype} of shape {stored.shape}",
+                fix=REDOWNLOAD,
+            )
+        found: npt.NDArray[np.floating] = stored[rows]
+        finite = np.isfinite(found)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise DataError(
+                path,
+                expected="finite responses",
+                got=f"{(~finite).sum()} of {found.size} not finite, the first for stimulus "
+                f"'{self.stimuli.ids[rows[row]]}', column {column}",
+                fix="Drop these vertices from the responses and from the all-vertices mask.",
+            )
+        return found
 
     def voxels(self) -> pd.DataFrame:
         """See `bddn.data.Dataset.voxels`; `roi` is the first label among the visual, body, face, place, word ROIs."""
@@ -196,9 +205,9 @@ class Algonauts:
         return mask.astype(int)
 
 
-def _load(path: Path) -> npt.NDArray[Any]:
+def _load(path: Path, mapped: bool = False) -> npt.NDArray[Any]:
     try:
-        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         got = "no such file" if not path.exists() else str(error).splitlines()[0]
         raise DataError(path, expected="a numpy file of numbers", got=got, fix=REDOWNLOAD) from error

@@ -114,8 +114,8 @@ class Dataset(Protocol):
     def coords_mm(self) -> npt.NDArray[np.float32]:
         """Positions (n_voxels, 3) on the fsaverage7 spheres, the right one shifted aside."""
 
-    def responses(self) -> npt.NDArray[np.float32]:
-        """Responses (n_images, n_voxels), rows in the order of `stimuli.ids`; finite."""
+    def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
+        """Responses (n, n_voxels) to the images of some rows of `stimuli.ids`, by default of all; finite."""
 
     def truth(self) -> pd.DataFrame | None:
         """For planted data the true `depth`, `x`, `y`, `scale` and `ceiling` of every voxel, else None."""

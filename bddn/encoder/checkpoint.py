@@ -1,24 +1,30 @@
-"""Save and load an encoder: one safetensors file that says by itself what it is."""
+"""Save and load encoders, and the states of fits that are under way: safetensors files that say what they are."""
 
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from bddn.atomic import replace_file
 from bddn.encoder.factor_topy import FactorTopy
+from bddn.encoder.grids import LayerShape
 from bddn.errors import RunError
 from bddn.spec import FitSpec
 
 KEY = "bddn"  # one key only: the order of several is not kept, and equal fits shall give equal bytes
 
 
-def save(model: FactorTopy, layer_channels: dict[str, int], spec: FitSpec, path: Path) -> None:
+def save(model: FactorTopy, spec: FitSpec, path: Path) -> None:
     """Write weights, buffers and whatever is needed to build the model again."""
-    about = {"layers": list(layer_channels.items()), "grid": list(model.grid), "spec": spec.to_dict()}
-    state = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(state, path, metadata={KEY: json.dumps(about, sort_keys=True)})
+    _write(
+        model.state_dict(), {"layers": [[k, asdict(v)] for k, v in model.shapes.items()], "spec": spec.to_dict()}, path
+    )
 
 
 def load(path: Path) -> FactorTopy:
@@ -29,14 +35,50 @@ def load(path: Path) -> FactorTopy:
     RunError
         Where the file is missing, damaged or not an encoder.
     """
+    state, about = _read(path, "an encoder that 'bddn fit' wrote", "Fit again.")
+    shapes = {name: LayerShape(**shape | {"grid": tuple(shape["grid"])}) for name, shape in about["layers"]}
+    model = FactorTopy(state["coords_mm"], shapes, FitSpec(**about["spec"]))
+    model.load_state_dict(state)
+    return model
+
+
+def save_state(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
+    """Replace the state of a fit, tensors and JSON values, in one step."""
+    replace_file(path, lambda aside: _write(tensors, {**about, "sha256": _sha256(tensors)}, aside))
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the state of a fit.
+
+    Raises
+    ------
+    RunError
+        Where it is not what was saved.
+    """
+    fix = "Delete this file, and the fit starts anew."
+    tensors, about = _read(path, "the state of a fit", fix)
+    if about.pop("sha256", None) != _sha256(tensors):
+        raise RunError(path, expected="the state of a fit as it was saved", got="other bytes", fix=fix)
+    return tensors, about
+
+
+def _write(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
+    state = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(state, path, metadata={KEY: json.dumps(about)})
+
+
+def _read(path: Path, expected: str, fix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 - not a mapping
     except (OSError, KeyError, SafetensorError, ValueError) as error:
-        raise RunError(
-            path, expected="an encoder that 'bddn fit' wrote", got=f"{type(error).__name__}: {error}", fix="Fit again."
-        ) from error
-    model = FactorTopy(state["coords_mm"], dict(about["layers"]), tuple(about["grid"]), FitSpec(**about["spec"]))
-    model.load_state_dict(state)
-    return model
+        raise RunError(path, expected=expected, got=f"{type(error).__name__}: {error}", fix=fix) from error
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].detach().cpu().contiguous().numpy().data)
+    return found.hexdigest()

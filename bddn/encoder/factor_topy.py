@@ -1,20 +1,29 @@
 """FactorTopy, the encoder: every voxel learns which layer, place, scale and channels predict its response.
 
-Shape letters: B images, N voxels, L layers, C_l channels of layer l, D shared channels, H rows, W columns.
+Shape letters: B images, N voxels, L layers, C_l channels of layer l, D shared channels, T tokens of all layers.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from bddn.encoder import readout
-from bddn.encoder.position import PositionCode
-from bddn.encoder.selectors import Selection, Selectors
-from bddn.parallel import each, n_parts
+from bddn.encoder.ablations import FreeSelectors, Unfactorized
+from bddn.encoder.grids import Grids, LayerShape
+from bddn.encoder.selection import Selection
+from bddn.encoder.selectors import Selectors
+from bddn.encoder.whitening import Whitening
+from bddn.parallel import each_on
 from bddn.spec import FitSpec
-from bddn.stream.loader import Features
+from bddn.stream.features import Features
+
+if TYPE_CHECKING:
+    from bddn.encoder import readout_triton
+
+    Reading = readout.Reading | readout_triton.Reading
 
 
 class FactorTopy(nn.Module):
@@ -24,123 +33,164 @@ class FactorTopy(nn.Module):
     ----------
     coords_mm : Tensor, (N, 3)
         Voxel positions; saved with the model.
-    layer_channels : mapping of str to int
-        Channels of every layer, early to late.
-    grid : (H, W)
-        Rows and columns of the local tokens.
+    shapes : mapping of str to LayerShape
+        The layers, early to late.
     spec : FitSpec
         Sizes.
     """
 
     coords_mm: Tensor
-    code: Tensor
+    offset_local: Tensor
+    offset_global: Tensor
 
-    def __init__(
-        self, coords_mm: Tensor, layer_channels: Mapping[str, int], grid: tuple[int, int], spec: FitSpec
-    ) -> None:
+    def __init__(self, coords_mm: Tensor, shapes: Mapping[str, LayerShape], spec: FitSpec) -> None:
         super().__init__()
-        self.grid = grid
-        self.layers = tuple(layer_channels)
-        position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
-        self.position = position
+        self.shapes = dict(shapes)
+        self.grids = Grids(shapes)
         self.register_buffer("coords_mm", coords_mm)
-        self.register_buffer("code", position(coords_mm), persistent=False)  # constant, so computed once
-        self.selectors = Selectors(position.width, spec.selector_width, len(layer_channels))
-        d = spec.channels
-        self.align_local = nn.ParameterList([_uniform(c, d, fan_in=c) for c in layer_channels.values()])
-        self.align_global = nn.ParameterList([_uniform(c, d, fan_in=c) for c in layer_channels.values()])
-        self.channels = _uniform(len(coords_mm), d, fan_in=d)
-        self.bias = nn.Parameter(torch.zeros(len(coords_mm)))
+        n_voxels, d = len(coords_mm), spec.channels
+        self.selectors = _selectors(coords_mm, self.grids, spec)
+        widths = [shape.channels for shape in shapes.values()]
+        self.align_local = nn.ParameterList([_uniform(c, d, fan_in=c) for c in widths])
+        self.align_global = nn.ParameterList([_uniform(c, d, fan_in=c) for c in widths])
+        self.channels = _uniform(n_voxels, d, fan_in=d)
+        self.bias = nn.Parameter(torch.zeros(n_voxels))
+        self.register_buffer("offset_local", torch.zeros(len(widths), d))
+        self.register_buffer("offset_global", torch.zeros(len(widths), d))
+        self.divisor = float(d) if spec.readout == "mean" else math.sqrt(d)
+        self.arithmetic = spec.arithmetic
+        self.whitening: Whitening | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, early to late."""
+        return tuple(self.shapes)
 
     def select(self) -> Selection:
         """What every voxel selects now."""
-        return self.selectors(self.code)  # type: ignore[no-any-return]
+        return self.selectors()  # type: ignore[no-any-return]
 
-    def predict(self, features: Features) -> Tensor:
+    def read(self, n_images: int) -> "Reading":
+        """What every voxel reads now; made once, it serves any number of predictions of about `n_images`."""
+        cells, weights = self.selectors.look()
+        if self.channels.is_cuda:
+            from bddn.encoder import readout_triton
+
+            return readout_triton.Reading(cells, weights)
+        return readout.group(cells, weights, self.selectors.read_at, n_images)
+
+    def predict(self, features: Features, reading: "Reading | None" = None) -> Tensor:
         """Predicted responses (B, N), without gradient."""
-        with torch.no_grad():
-            tokens = self._tokens(features)
-            cell, weights = readout.locate(self.select(), self.grid)
-            return readout.predict(tokens, weights, self.channels, self.bias, self._group(cell, tokens))
+        tokens, reading = self.align(features), reading or self.read(len(features))
+        c, b = self.channels.detach(), self.bias.detach()
+        if isinstance(reading, readout.Reading):
+            return readout.predict(tokens, reading, c, b, self.divisor)
+        from bddn.encoder import readout_triton
 
-    def backward(self, features: Features, target: Tensor, beta: float, softness: float) -> Tensor:
+        return readout_triton.predict(tokens, reading, c, b, self.divisor, self.grids, self.arithmetic)
+
+    def backward(self, features: Features, target: Tensor, beta: float, softness: float | Tensor) -> Tensor:
         """Set the gradient of every parameter for one batch.
 
-        The objective is the smooth-L1 loss against `target` (B, N), plus `softness` times the regularizer: the negative
-        entropy of the layer weights as a fraction of its largest value and the squared distance of the scale from 1/2,
-        both averaged over voxels, lowest where selectors are soft.
+        The objective is the smooth-L1 loss against `target` (B, N), plus `softness` times the regularizer of the
+        selectors.
 
         Returns
         -------
         Tensor, ()
             The smooth-L1 loss.
         """
-        with torch.no_grad():
-            tokens = self._tokens(features)
-        selections = each(self.selectors, self._code_parts)
-        located = [readout.locate(selection, self.grid) for selection in selections]
-        with torch.no_grad():
-            cell, weights = (torch.cat(parts) for parts in zip(*located, strict=True))
-            gradients = readout.smooth_l1(
-                tokens, weights, self.channels, self.bias, self._group(cell, tokens), target, beta
+        self.zero_grad()  # so that old and new gradients are never there together
+        tokens, reading = self.align(features), self.read(len(features))
+        c, b = self.channels.detach(), self.bias.detach()
+        if isinstance(reading, readout.Reading):
+            found = readout.smooth_l1(tokens, reading, c, b, self.divisor, target, beta)
+        else:
+            from bddn.encoder import readout_triton
+
+            found = readout_triton.smooth_l1(
+                tokens, reading, c, b, self.divisor, target, beta, self.grids, self.arithmetic
             )
-            self.channels.grad, self.bias.grad = gradients.channels, gradients.bias
-            self._backward_align(features, gradients.tokens)
-        self._backward_selectors(
-            selections, [w for _, w in located], gradients.weights.split([len(w) for _, w in located]), softness
-        )
-        return gradients.loss
+        self.channels.grad, self.bias.grad = found.channels, found.bias
+        self._backward_align(features, found.tokens)
+        self.selectors.backward(found.weights, softness)
+        return found.loss
 
-    @property
-    def _code_parts(self) -> tuple[Tensor, ...]:
-        return self.code.tensor_split(n_parts(len(self.code)))
+    def fold(self) -> None:
+        """Put the whitening into the channel align, which then takes raw tokens to the same predictions."""
+        for kind, offset in (("local", self.offset_local), ("global", self.offset_global)):
+            for layer, matrix in enumerate(self._align(kind)):
+                weight, offset[layer] = self._seen_through(kind, layer)
+                matrix.data.copy_(weight)
+        self.whitening = None
 
-    def _group(self, cell: Tensor, tokens: Tensor) -> readout.Cells:
-        _, n_layers, n_images, _ = tokens.shape
-        return readout.group(cell, self.grid, readout.N_TOKENS * n_layers * n_images, n_parts(len(cell)))
-
-    def _tokens(self, features: Features) -> Tensor:
-        """Channel align: every layer's tokens into the shared channels, (T, L, B, D)."""
-        n_images, n_tokens, _ = features.local[0].shape
-        shape = (n_tokens, len(self.layers), n_images, self.channels.shape[1])
-        local = features.local[0].new_empty(shape)
-        global_ = features.local[0].new_empty(shape[1:])
+    def align(self, features: Features) -> Tensor:
+        """Channel align: the tokens of all layers in the shared channels, (T, B, D)."""
+        n_images, d = len(features), self.channels.shape[1]
+        tokens = features.local[0].new_zeros(self.grids.n_tokens, n_images, d)
 
         def align(layer: int) -> None:
-            local[:, layer] = (features.local[layer] @ self.align_local[layer].detach()).transpose(0, 1)
-            global_[layer] = features.global_[layer] @ self.align_global[layer].detach()
+            weight, offset = self._seen_through("local", layer)
+            local = torch.addmm(offset, features.local[layer].flatten(0, 1), weight)
+            h, w = self.grids.shapes[layer].grid
+            self._inner(tokens, layer).copy_(local.view(n_images, h, w, d).permute(1, 2, 0, 3))
+            global_ = features.global_[layer]
+            if global_ is not None:
+                weight, offset = self._seen_through("global", layer)
+                torch.addmm(offset, global_, weight, out=tokens[self.grids.global_[layer]])
 
-        each(align, range(len(self.layers)))
-        return readout.bordered_tokens(local, global_, self.grid)
+        each_on(self.channels.device, align, range(len(self.shapes)))
+        return tokens
 
     def _backward_align(self, features: Features, gradient: Tensor) -> None:
-        """The gradient of the channel align, from that of the bordered tokens (T, L, B, D)."""
-        h, w = self.grid
-        inner = gradient[:-1].unflatten(0, (h + 2, w + 2))[1:-1, 1:-1]
+        """The gradient of the channel align, from that of the tokens (T, B, D)."""
 
         def align(layer: int) -> None:
-            flat = inner[:, :, layer].permute(2, 0, 1, 3).reshape(-1, gradient.shape[-1])
-            self.align_local[layer].grad = features.local[layer].flatten(0, 1).T @ flat
-            self.align_global[layer].grad = features.global_[layer].T @ gradient[-1, layer]
+            flat = self._inner(gradient, layer).permute(2, 0, 1, 3).reshape(-1, gradient.shape[-1])
+            self._set_align(("local", layer), features.local[layer].flatten(0, 1), flat)
+            global_ = features.global_[layer]
+            if global_ is not None:
+                self._set_align(("global", layer), global_, gradient[self.grids.global_[layer]])
 
-        each(align, range(len(self.layers)))
+        each_on(self.channels.device, align, range(len(self.shapes)))
 
-    def _backward_selectors(
-        self, selections: list[Selection], weights: list[Tensor], gradients: Sequence[Tensor], softness: float
-    ) -> None:
-        """The gradient of the selectors, by automatic differentiation part by part, summed in the parts' order."""
-        parameters = list(self.selectors.parameters())
-        n_voxels, log_layers = len(self.code), math.log(len(self.layers))
+    def _align(self, kind: str) -> nn.ParameterList:
+        return self.align_local if kind == "local" else self.align_global
 
-        def part(k: int) -> tuple[Tensor, ...]:
-            s = selections[k]
-            negative_entropy = (s.layer * s.log_layer).sum() / log_layers
-            regularizer = (negative_entropy + (s.scale - 0.5).square().sum()) / n_voxels
-            objective = (weights[k] * gradients[k]).sum() + softness * regularizer
-            return torch.autograd.grad(objective, parameters)
+    def _whitens(self, kind: str, layer: int) -> tuple[Tensor, Tensor] | None:
+        if self.whitening is None:
+            return None
+        return self.whitening.local[layer] if kind == "local" else self.whitening.global_[layer]
 
-        for parameter, grads in zip(parameters, zip(*each(part, range(len(selections))), strict=True), strict=True):
-            parameter.grad = sum(grads[1:], start=grads[0])
+    def _seen_through(self, kind: str, layer: int) -> tuple[Tensor, Tensor]:
+        """Matrix (C, D) and offset (D,) that take raw tokens of a layer into the shared channels."""
+        matrix, whitens = self._align(kind)[layer].detach(), self._whitens(kind, layer)
+        if whitens is None:
+            return matrix, (self.offset_local if kind == "local" else self.offset_global)[layer]
+        mean, root = whitens
+        weight = root @ matrix
+        return weight, -(mean @ weight)
+
+    def _set_align(self, which: tuple[str, int], tokens: Tensor, gradient: Tensor) -> None:
+        """Set the gradient of one matrix, from raw tokens (n, C) and the gradient of the aligned ones (n, D)."""
+        parameter, whitens = self._align(which[0])[which[1]], self._whitens(*which)
+        found = tokens.T @ gradient
+        if whitens is not None:
+            mean, root = whitens
+            found = root.T @ found.addr_(mean, gradient.sum(0), alpha=-1)
+        parameter.grad = found
+
+    def _inner(self, tokens: Tensor, layer: int) -> Tensor:
+        """A view (H, W, B, D) of a layer's local tokens among those of all layers."""
+        h, w = self.grids.shapes[layer].grid
+        bordered = tokens[self.grids.start[layer] : self.grids.global_[layer]]
+        return bordered.view(h + 2, w + 2, *tokens.shape[1:])[1:-1, 1:-1]
+
+
+def _selectors(coords_mm: Tensor, grids: Grids, spec: FitSpec) -> Selectors | FreeSelectors | Unfactorized:
+    if spec.selection == "topological":
+        return Selectors(coords_mm, grids, spec)
+    return FreeSelectors(len(coords_mm), grids) if spec.selection == "free" else Unfactorized(len(coords_mm), grids)
 
 
 def _uniform(rows: int, columns: int, fan_in: int) -> nn.Parameter:

@@ -1,152 +1,128 @@
 """The readout, computed without ever building the features of a voxel.
 
-Written out, the prediction of voxel i for image b is a weighted sum over the four grid tokens around its place and
-the global token, in every layer:
+Written out, the prediction of voxel i for image b is a weighted sum over the K tokens that it reads (of every layer
+the four grid tokens around its place, and the global one):
 
-    y_bi = sum over k, l of A_ikl P_bikl / D + bias_i,    P_bikl = c_i . Z_klb
+    y_bi = sum over k of A_ik P_bik / divisor + bias_i,    P_bik = c_i . Z_kb
 
-with A_ikl = (1 - scale_i) bilinear_ik layer_il for the four corners k and scale_i layer_il for the global token.
-Voxels in the same cell of the grid share the same four tokens, so P for a cell is one matrix product, and so are its
-gradients. One cell at a time is alive, and since the loss is a sum over voxels its gradient is taken on the spot:
-three products in all, and nothing larger than a cell's P is ever stored. The textbook form, which samples (B, N, D)
-features per layer, is in the tests as the oracle.
+with A_ik = (1 - scale_i) bilinear_ik layer_il for the corners and scale_i layer_il for the global token. Voxels in the
+same cell of the grid read the same tokens, so P for a cell is one matrix product, and so are its gradients. One cell
+at a time is alive, and since the loss is a sum over voxels its gradient is taken on the spot: three products in all,
+and nothing larger than a cell's P is ever stored. The textbook form, which samples (B, N, D) features per layer, is in
+the tests as the oracle.
 
-Shape letters: B images, N voxels, L layers, D channels, H rows, W columns, T = (H+2)(W+2)+1 tokens.
+Sums run in an order that numbers alone decide, whatever the number of threads.
+
+Shape letters: B images, N voxels, D channels, T tokens of all layers, K tokens that one voxel reads.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from bddn.encoder.selectors import Selection
-from bddn.parallel import each
+from bddn.parallel import ahead, each, n_threads
 
-CHUNK_FLOATS = 1 << 18  # a cell's P stays in the processor's cache
+CHUNK_FLOATS = 1 << 18  # a chunk's P stays in the processor's cache
 MIN_CHUNK = 64
-N_TOKENS = 5  # four corners and the global token
-
-
-def bordered_tokens(local: Tensor, global_: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Aligned tokens with a border of zeros around the grid and the global token at the end.
-
-    Parameters
-    ----------
-    local : Tensor, (H·W, L, B, D)
-    global_ : Tensor, (L, B, D)
-
-    Returns
-    -------
-    Tensor, (T, L, B, D)
-    """
-    h, w = grid
-    _, n_layers, b, d = local.shape
-    bordered = F.pad(local.view(h, w, n_layers * b * d), (0, 0, 1, 1, 1, 1)).view(-1, n_layers, b, d)
-    return torch.cat([bordered, global_[None]])
-
-
-def locate(selection: Selection, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The cell that each voxel looks at, and the weights of its five tokens in every layer.
-
-    Sampling follows the pixel-centre convention (`align_corners=False`) with zeros outside the grid.
-
-    Returns
-    -------
-    cell : Tensor, (N,) int64
-        Row-major in the (H+1) × (W+1) cells between bordered tokens.
-    weights : Tensor, (N, 5, L)
-        A of the module's text; differentiable in the selection.
-    """
-    h, w = grid
-    size = torch.tensor([w, h], dtype=selection.place.dtype)
-    at = ((selection.place + 1) * size - 1) / 2
-    corner = at.detach().floor().clamp(min=-1).minimum(size - 1)
-    column, row = (corner.long() + 1).unbind(-1)
-    fx, fy = (at - corner).unbind(-1)
-    bilinear = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
-    scale = selection.scale[:, None]
-    token = torch.cat([(1 - scale) * bilinear, scale], dim=-1)
-    return row * (w + 1) + column, token[:, :, None] * selection.layer[:, None, :]
+SPLIT_VOXELS = 4096  # threads share the voxels in parts of about this size
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Voxels of one cell: a slice of the order sorted by cell, and the indices (5,) of the cell's tokens."""
+    """Voxels of one cell: a slice of the order sorted by cell, and the number of the cell within its part."""
 
     voxels: slice
-    tokens: Tensor
+    cell: int
 
 
 Sweep = list[Chunk]  # chunks whose P together stay in the processor's cache
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Voxels sorted by cell: `order` (N,) sorts them; `parts` are lists of sweeps that threads may share."""
+class Part:
+    """What one thread does at a time: sweeps over some cells. `tokens` (U,) are those of the T that they read, and
+    `read` (n_cells, K) says which of the U each cell reads."""
 
+    sweeps: list[Sweep]
+    tokens: Tensor
+    read: Tensor
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What all voxels read: `weights` (N, K), and the voxels sorted by cell, `order` (N,), in parts."""
+
+    weights: Tensor
     order: Tensor
-    parts: list[list[Sweep]]
+    parts: list[Part]
 
 
-def group(cell: Tensor, grid: tuple[int, int], n_columns: int, n_parts: int) -> Cells:
-    """Sort voxels by cell, cut the order into chunks, and deal the chunks to parts of about equal work.
+def group(cells: Tensor, weights: Tensor, read_at: Callable[[Tensor], Tensor], n_images: int) -> Reading:
+    """Sort voxels by cell and cut them into parts, sweeps and chunks.
 
     Parameters
     ----------
-    cell : Tensor, (N,)
-        From `locate`.
-    grid : (H, W)
-    n_columns : int
-        5·L·B, columns of P.
-    n_parts : int
+    cells : Tensor, (N, G) int64
+        Where voxels look; those with equal numbers read the same tokens.
+    weights : Tensor, (N, ...)
+        A, with K numbers for each voxel.
+    read_at : callable
+        Which of the T tokens cells (n, G) read: (n, ...) int64 with K numbers each.
+    n_images : int
+        B, by which chunks are sized.
     """
-    h, w = grid
-    order = torch.argsort(cell, stable=True)
-    occupied, count = torch.unique_consecutive(cell[order], return_counts=True)
-    top_left = occupied // (w + 1) * (w + 2) + occupied % (w + 1)
-    corners = top_left[:, None] + torch.tensor([0, 1, w + 2, w + 3])
-    tokens = torch.cat([corners, torch.full_like(corners[:, :1], (h + 2) * (w + 2))], dim=1)
-    size = max(MIN_CHUNK, CHUNK_FLOATS // n_columns)
-    parts: list[list[Sweep]] = [[] for _ in range(n_parts)]
-    start = 0
-    for at, n in zip(tokens, count.tolist(), strict=True):
+    joint = cells[:, 0]
+    for column in cells.unbind(1)[1:]:
+        joint = joint * (int(column.max()) + 1) + column
+    order = torch.argsort(joint, stable=True)
+    counts = torch.unique_consecutive(joint[order], return_counts=True)[1]
+    starts = counts.cumsum(0) - counts
+    read = read_at(cells[order[starts]]).flatten(1)
+    n_parts = max(2, len(order) // SPLIT_VOXELS)
+    part_of = starts * n_parts // len(order)
+    size = max(MIN_CHUNK, CHUNK_FLOATS // (read.shape[1] * n_images))
+    parts = []
+    for which in torch.unique_consecutive(part_of):
+        mine = part_of == which
+        tokens, local = torch.unique(read[mine], return_inverse=True)
+        sweeps = _sweeps(starts[mine].tolist(), counts[mine].tolist(), size)
+        parts.append(Part(sweeps, tokens, local))
+    return Reading(weights.flatten(1), order, parts)
+
+
+def _sweeps(starts: list[int], counts: list[int], size: int) -> list[Sweep]:
+    sweeps: list[Sweep] = []
+    for cell, (start, n) in enumerate(zip(starts, counts, strict=True)):
         for first in range(start, start + n, size):
-            chunk = Chunk(slice(first, min(first + size, start + n)), at)
-            part = parts[first * n_parts // len(order)]
-            if part and chunk.voxels.stop - part[-1][0].voxels.start <= size:
-                part[-1].append(chunk)
+            chunk = Chunk(slice(first, min(first + size, start + n)), cell)
+            if sweeps and chunk.voxels.stop - sweeps[-1][0].voxels.start <= size:
+                sweeps[-1].append(chunk)
             else:
-                part.append([chunk])
-        start += n
-    return Cells(order, parts)
+                sweeps.append([chunk])
+    return sweeps
 
 
-def predict(tokens: Tensor, weights: Tensor, channels: Tensor, bias: Tensor, cells: Cells) -> Tensor:
+def predict(tokens: Tensor, reading: Reading, channels: Tensor, bias: Tensor, divisor: float) -> Tensor:
     """Predicted responses (B, N).
 
     Parameters
     ----------
-    tokens : Tensor, (T, L, B, D)
-        From `bordered_tokens`.
-    weights : Tensor, (N, 5, L)
-        From `locate`.
+    tokens : Tensor, (T, B, D)
+    reading : Reading
     channels : Tensor, (N, D)
     bias : Tensor, (N,)
+    divisor : float
     """
-    n_images, d = tokens.shape[2:]
-    a, c = weights[cells.order].flatten(1), channels[cells.order]
-    y = tokens.new_empty(len(a), n_images)
+    out = tokens.new_empty(len(channels), tokens.shape[1])
 
-    def run(part: list[Sweep]) -> None:
-        for sweep in part:
-            v, p, _ = _products(sweep, tokens, c)
-            y[v] = torch.bmm(a[v].unsqueeze(1), p.view(len(p), -1, n_images)).squeeze(1)
+    def run(part: Part) -> None:
+        for swept in _sweep(part, tokens, reading, channels):
+            out[swept.voxels] = swept.predicted()
 
-    each(run, cells.parts)
-    out = tokens.new_empty(n_images, len(a))
-    out[:, cells.order] = y.T
-    return out / d + bias
+    each(run, reading.parts)
+    return out.T.div_(divisor).add_(bias)
 
 
 @dataclass(frozen=True)
@@ -161,65 +137,92 @@ class Gradients:
 
 
 def smooth_l1(
-    tokens: Tensor, weights: Tensor, channels: Tensor, bias: Tensor, cells: Cells, target: Tensor, beta: float
+    tokens: Tensor,
+    reading: Reading,
+    channels: Tensor,
+    bias: Tensor,
+    divisor: float,
+    target: Tensor,
+    beta: float,
 ) -> Gradients:
     """Mean smooth-L1 loss of the prediction against `target` (B, N), with its gradients, in one sweep over the cells.
 
     Shapes as in `predict`; `beta` is where the loss turns from square to linear.
     """
-    _, n_layers, n_images, d = tokens.shape
-    order = cells.order
-    a, c, b = weights[order].flatten(1), channels[order], bias[order]
-    y_true = target.T[order]
     share = 1.0 / target.numel()
-    grad_a, grad_c, grad_b = torch.empty_like(a), torch.empty_like(c), torch.empty_like(b)
+    y_true = target.T.contiguous()
+    grad_weights, grad_channels = torch.empty_like(reading.weights), torch.empty_like(channels)
+    grad_bias, grad_tokens = torch.empty_like(bias), torch.zeros_like(tokens)
 
-    def run(part: list[Sweep]) -> tuple[Tensor, Tensor]:
+    def run(part: Part) -> tuple[Tensor, Tensor]:
         loss = tokens.new_zeros(())
-        grad_tokens = torch.zeros_like(tokens)
-        for sweep in part:
-            v, flat, read = _products(sweep, tokens, c)
-            p = flat.view(len(flat), -1, n_images)
-            residual = torch.bmm(a[v].unsqueeze(1), p).squeeze(1).div_(d).add_(b[v, None]).sub_(y_true[v])
+        grad = tokens.new_zeros(len(part.tokens), *tokens.shape[1:])
+        for swept in _sweep(part, tokens, reading, channels):
+            at = swept.voxels
+            residual = swept.predicted().div_(divisor).add_(bias[at, None]).sub_(y_true[at])
             slope = (residual / beta).clamp_(-1, 1)
             # r²/(2 beta) inside and |r| - beta/2 outside are both slope · (r - beta · slope / 2)
             loss += residual.sub_(slope, alpha=beta / 2).mul_(slope).sum()
-            torch.sum(slope, 1, out=grad_b[v])
-            dy = slope.mul_(share / d)
-            torch.bmm(p, dy.unsqueeze(2), out=grad_a[v].unsqueeze(2))
-            torch.mul(a[v].unsqueeze(2), dy.unsqueeze(1), out=p)  # P is done with: its place takes A ⊗ dy
-            for chunk, z in zip(sweep, read, strict=True):
-                outer = flat[_within(chunk, v)]
-                torch.mm(outer, z, out=grad_c[chunk.voxels])
-                grad_z = (outer.T @ c[chunk.voxels]).view(N_TOKENS, n_layers, n_images, d)
-                grad_tokens.index_add_(0, chunk.tokens, grad_z)
-        return loss, grad_tokens
+            grad_bias[at] = slope.sum(1).mul_(share)
+            of_weights, of_channels = swept.backward(slope.mul_(share / divisor), grad)
+            grad_weights[at], grad_channels[at] = of_weights, of_channels
+        return loss, grad
 
-    swept = each(run, cells.parts)
-    loss, grad_tokens = swept[0]
-    for more_loss, more in swept[1:]:  # in this order, whichever thread was first
-        loss += more_loss
-        grad_tokens += more
-    back = torch.empty_like(order)
-    back[order] = torch.arange(len(order))
-    return Gradients(
-        loss * share,
-        grad_tokens,
-        grad_a[back].view_as(weights),
-        grad_c[back],
-        grad_b.mul_(share)[back],
-    )
+    loss = tokens.new_zeros(())
+    done = ahead(run, reading.parts, n_threads() + 1)
+    for part, (more, grad) in zip(reading.parts, done, strict=True):  # in this order, whichever was first
+        loss += more
+        grad_tokens.index_add_(0, part.tokens, grad)
+    return Gradients(loss * share, grad_tokens, grad_weights, grad_channels, grad_bias)
 
 
-def _products(sweep: Sweep, tokens: Tensor, channels: Tensor) -> tuple[slice, Tensor, list[Tensor]]:
-    """The voxels of a sweep, their P (n, 5·L·B), and the tokens (5·L·B, D) that each chunk read."""
-    v = slice(sweep[0].voxels.start, sweep[-1].voxels.stop)
-    read = [tokens[chunk.tokens].view(-1, tokens.shape[-1]) for chunk in sweep]
-    p = tokens.new_empty(v.stop - v.start, len(read[0]))
-    for chunk, z in zip(sweep, read, strict=True):
-        torch.mm(channels[chunk.voxels], z.T, out=p[_within(chunk, v)])
-    return v, p, read
+@dataclass(frozen=True)
+class _Swept:
+    """One sweep: its `voxels` (n,), their A and c, their P (n, K·B), and the tokens (K·B, D) that each chunk reads."""
+
+    chunks: Sweep
+    voxels: Tensor
+    a: Tensor
+    c: Tensor
+    p: Tensor
+    z: list[Tensor]
+    read: list[Tensor]
+
+    def predicted(self) -> Tensor:
+        """A · P, (n, B)."""
+        return torch.bmm(self.a.unsqueeze(1), self._by_token(self.p)).squeeze(1)
+
+    def backward(self, dy: Tensor, grad_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of A (n, K) and of c (n, D), from that of A · P, (n, B); that of the tokens is added to
+        `grad_tokens` (U, B, D). P is used up: its place takes A ⊗ dy."""
+        p = self._by_token(self.p)
+        grad_a = torch.bmm(p, dy.unsqueeze(2)).squeeze(2)
+        torch.mul(self.a.unsqueeze(2), dy.unsqueeze(1), out=p)
+        grad_c = torch.empty_like(self.c)
+        first = self.chunks[0].voxels.start
+        for chunk, z, read in zip(self.chunks, self.z, self.read, strict=True):
+            at = slice(chunk.voxels.start - first, chunk.voxels.stop - first)
+            torch.mm(self.p[at], z, out=grad_c[at])
+            grad_tokens.index_add_(0, read, (self.p[at].T @ self.c[at]).view(len(read), *grad_tokens.shape[1:]))
+        return grad_a, grad_c
+
+    def _by_token(self, p: Tensor) -> Tensor:
+        return p.view(len(p), self.a.shape[1], -1)
 
 
-def _within(chunk: Chunk, voxels: slice) -> slice:
-    return slice(chunk.voxels.start - voxels.start, chunk.voxels.stop - voxels.start)
+def _sweep(part: Part, tokens: Tensor, reading: Reading, channels: Tensor) -> Iterator[_Swept]:
+    """The sweeps of a part, one after the other."""
+    known, z = -1, tokens
+    for chunks in part.sweeps:
+        first = chunks[0].voxels.start
+        voxels = reading.order[first : chunks[-1].voxels.stop]
+        c = channels[voxels]
+        p = c.new_empty(len(c), part.read.shape[1] * tokens.shape[1])
+        read_by = []
+        for chunk in chunks:
+            if chunk.cell != known:
+                known, z = chunk.cell, tokens[part.tokens[part.read[chunk.cell]]].flatten(0, 1)
+            read_by.append(z)
+            at = slice(chunk.voxels.start - first, chunk.voxels.stop - first)
+            torch.mm(c[at], z.T, out=p[at])
+        yield _Swept(chunks, voxels, reading.weights[voxels], c, p, read_by, [part.read[c.cell] for c in chunks])

@@ -1,45 +1,48 @@
 """Where each voxel looks: place, layer and scale, each a small network of the voxel's position code.
 
-Shape letters: N voxels, L layers.
+Shape letters: N voxels, L layers, G grids, K tokens that one voxel reads.
 """
 
-from dataclasses import dataclass
+import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from bddn.encoder.grids import Grids
+from bddn.encoder.position import PositionCode
+from bddn.encoder.selection import Selection
+from bddn.parallel import each_on
+from bddn.spec import FitSpec
 
-@dataclass(frozen=True)
-class Selection:
-    """What every voxel selects.
-
-    `place` (N, 2) is x, y in [-1, 1] with y growing downwards, as in `grid_sample`; `layer` (N, L) sums to 1 over
-    layers; `log_layer` is its logarithm; `scale` (N,) runs from 0, local token, to 1, global token.
-    """
-
-    place: Tensor
-    layer: Tensor
-    log_layer: Tensor
-    scale: Tensor
-
-
-def _mlp(width_in: int, width: int, width_out: int) -> nn.Sequential:
-    last = nn.Linear(width, width_out, bias=False)
-    nn.init.zeros_(last.weight)  # every voxel starts at the centre, with equal layers and scale 1/2
-    return nn.Sequential(nn.Linear(width_in, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), last)
+PART_VOXELS = 1024  # voxels whose intermediate values are alive at a time, in each thread
+DEVICE_PART_VOXELS = 1 << 15
 
 
 class Selectors(nn.Module):
-    """The space, layer and scale selectors (paper, section 3): smooth over cortex since they see positions only."""
+    """The space, layer and scale selectors (paper, section 3): smooth over cortex since they see positions only.
 
-    def __init__(self, code_width: int, hidden_width: int, n_layers: int) -> None:
+    Parameters
+    ----------
+    coords_mm : Tensor, (N, 3)
+    grids : Grids
+    spec : FitSpec
+    """
+
+    code: Tensor
+
+    def __init__(self, coords_mm: Tensor, grids: Grids, spec: FitSpec) -> None:
         super().__init__()
-        self.space = _mlp(code_width, hidden_width, 2)
-        self.layer = _mlp(code_width, hidden_width, n_layers)
-        self.scale = _mlp(code_width, hidden_width, 1)
+        self.grids, self.n_voxels = grids, len(coords_mm)
+        self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
+        self.register_buffer("code", self.position(coords_mm), persistent=False)  # constant, so computed once
+        self.space = _mlp(self.position.width, spec.selector_width, 2)
+        self.layer = _mlp(self.position.width, spec.selector_width, len(grids.shapes))
+        self.scale = _mlp(self.position.width, spec.selector_width, 1)
 
-    def forward(self, code: Tensor) -> Selection:
-        """(N, code_width) position codes to the selection of every voxel."""
+    def forward(self, voxels: slice = slice(None)) -> Selection:
+        """What some voxels select."""
+        code = self.code[voxels]
         log_layer = torch.log_softmax(self.layer(code), dim=-1)
         return Selection(
             place=torch.tanh(self.space(code)),
@@ -47,3 +50,55 @@ class Selectors(nn.Module):
             log_layer=log_layer,
             scale=torch.sigmoid(self.scale(code)).squeeze(-1),
         )
+
+    def look(self) -> tuple[Tensor, Tensor]:
+        """The cells (N, G) that voxels look at, and their weights (N, K), without gradient; see `Grids.locate`."""
+
+        def part(voxels: slice) -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                return self.grids.locate(self(voxels))
+
+        cells, weights = zip(*each_on(self.code.device, part, self._parts), strict=True)
+        return torch.cat(cells), torch.cat(weights).flatten(1)
+
+    def read_at(self, cells: Tensor) -> Tensor:
+        """Which tokens are read in some cells; see `Grids.read_at`."""
+        return self.grids.read_at(cells)
+
+    def backward(self, gradient: Tensor, softness: float | Tensor) -> None:
+        """Set the gradient of the parameters from that of the weights (N, K), and of the regularizer times `softness`.
+
+        The regularizer is the negative entropy of the layer weights as a fraction of its largest value and the squared
+        distance of the scale from 1/2, both averaged over voxels: lowest where selectors are soft.
+
+        Intermediate values are computed again here, part by part: to keep them would take most of a fit's memory.
+        """
+        parameters = list(self.parameters())
+
+        def part(voxels: slice) -> tuple[Tensor, ...]:
+            selection = self(voxels)
+            weights = self.grids.locate(selection)[1].flatten(1)
+            objective = (weights * gradient[voxels]).sum() + softness * regularizer(selection) / self.n_voxels
+            return torch.autograd.grad(objective, parameters)
+
+        found = each_on(self.code.device, part, self._parts)
+        for parameter, same in zip(parameters, zip(*found, strict=True), strict=True):
+            parameter.grad = sum(same[1:], start=same[0])  # in the parts' order, whichever was first
+
+    @property
+    def _parts(self) -> list[slice]:
+        n = max(2, -(-self.n_voxels // (DEVICE_PART_VOXELS if self.code.is_cuda else PART_VOXELS)))
+        edges = [self.n_voxels * k // n for k in range(n + 1)]
+        return [slice(a, b) for a, b in pairwise(edges) if b > a]
+
+
+def regularizer(selection: Selection) -> Tensor:
+    """What keeps selectors soft, summed over voxels; see `Selectors.backward`."""
+    most = math.log(selection.layer.shape[1]) or 1.0
+    return (selection.layer * selection.log_layer).sum() / most + (selection.scale - 0.5).square().sum()
+
+
+def _mlp(width_in: int, width: int, width_out: int) -> nn.Sequential:
+    last = nn.Linear(width, width_out, bias=False)
+    nn.init.zeros_(last.weight)  # every voxel starts at the centre, with equal layers and scale 1/2
+    return nn.Sequential(nn.Linear(width_in, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), last)

@@ -22,10 +22,10 @@ from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Stimuli
 from bddn.errors import BddnError, ClusterError, MismatchError
-from bddn.extract.job import choose_device, identity
+from bddn.extract.job import identity
 from bddn.extract.rows import Job
 from bddn.extract.shards import Owners, compute
-from bddn.parallel import n_threads
+from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance
 from bddn.store.files import LocalFiles
 from bddn.store.lease import Watch

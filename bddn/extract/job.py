@@ -16,7 +16,7 @@ from bddn.errors import SpecError
 from bddn.extract.preflight import check_disk, check_images
 from bddn.extract.rows import Job
 from bddn.extract.shards import Work, compute_all
-from bddn.parallel import n_threads
+from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance, progress
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layer, Layout
@@ -126,20 +126,6 @@ def prepare(
     if not writer.is_sealed:
         check_disk(files, layout.disk_bytes())
     return Job(spec, stimuli, writer, device, n_threads()), backbone, versions
-
-
-def choose_device(device: str) -> str:
-    """'cpu' or 'cuda'; 'auto' is cuda where there is one.
-
-    Raises
-    ------
-    SpecError
-        Where the device is not there.
-    """
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise SpecError("--device", expected="a CUDA device", got="none that torch can use", fix="Use --device cpu.")
-    return ("cuda" if there else "cpu") if device == "auto" else device
 
 
 def layout_of(spec: CacheSpec, backbone: Backbone, stimuli: Stimuli) -> Layout:

@@ -13,9 +13,9 @@ import torch
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
-from bddn.extract.job import choose_device, layout_of
+from bddn.extract.job import layout_of
 from bddn.extract.rows import Job, prepared, read_tokens
-from bddn.parallel import n_threads
+from bddn.parallel import choose_device, n_threads
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layout
 from bddn.store.precision import precision

@@ -2,11 +2,12 @@
 
 from bddn.spec.base import Spec, digest
 from bddn.spec.cache import PRECISION, CacheSpec, DiffusionSpec, FamilySpec, ModuleSpec, WeightsSpec
-from bddn.spec.fit import FitSpec
+from bddn.spec.fit import RECIPES, FitSpec
 from bddn.spec.plant import PlantSpec
 
 __all__ = [
     "PRECISION",
+    "RECIPES",
     "CacheSpec",
     "DiffusionSpec",
     "FamilySpec",

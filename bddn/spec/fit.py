@@ -1,6 +1,6 @@
 """Stage two: the encoder and its training."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -26,14 +26,27 @@ class FitSpec(Spec):
     """Base of the periods of the position code."""
     code_steps: PositiveFloat = 100.0
     """Length to which the longest side of the voxel positions is scaled."""
+    selection: Literal["topological", "free", "unfactorized"] = "topological"
+    """How voxels select: by small networks of their position, or as the paper's ablations do, by free numbers of each
+    voxel, or by a free weight of each voxel for every token."""
     selector_width: Positive = 128
     """Width of the two hidden layers of each selector."""
+    readout: Literal["mean", "root"] = "mean"
+    """Whether a prediction is the sum over shared channels divided by D, or by its root, with which fits are faster."""
+    features: Literal["raw", "whitened"] = "raw"
+    """Whether layers are decorrelated, by their covariance over a sample of training images, before they are aligned;
+    the saved encoder takes raw tokens either way."""
+    bootstrap: Annotated[int, Field(ge=0)] | None = None
+    """Number of a bootstrap: training images are drawn with replacement; none means each of them once."""
     epochs: Positive = 20
     """Passes over the training images."""
     batch_size: Positive = 8
     """Images in one step."""
     learning_rate: PositiveFloat = 1e-3
-    """Of AdamW."""
+    """Of AdamW; the largest one where it changes."""
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    """Whether the learning rate stays, or rises over three tenths of the steps, so that selectors move slowly while
+    there is little to select by, and then falls to nothing."""
     weight_decay: NonNegative = 0.01
     """Of AdamW."""
     gradient_clip: PositiveFloat = 0.5
@@ -44,3 +57,30 @@ class FitSpec(Spec):
     """Weight λ of the term that keeps the selectors soft at first."""
     regularizer_steps: Positive = 2000
     """Steps over which that term fades to nothing."""
+    polish: bool = False
+    """Whether, in the end, the channel weights of every voxel are solved for by ridge regression on what it selects,
+    where that is better on the validation images."""
+    arithmetic: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of the readout's products on a GPU; sums are float32 always, and so is everything on a CPU."""
+
+    @classmethod
+    def recipe(cls, name: str) -> "FitSpec":
+        """A recipe by its name, one of `RECIPES`."""
+        return cls(**RECIPES[name])
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "fast": {
+        "readout": "root",
+        "features": "whitened",
+        "epochs": 5,
+        "batch_size": 16,
+        "learning_rate": 4e-3,
+        "schedule": "one_cycle",
+        "regularizer": 0.01,
+        "regularizer_steps": 250,
+        "polish": True,
+    },
+}
+"""Published numbers, and those that get further with a quarter of the images: see `tests/bench/results/quality.md`."""

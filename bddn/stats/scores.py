@@ -24,23 +24,30 @@ ROIS: Mapping[str, tuple[str, ...]] = {
 """Regions that are reported, each the union of these labels of the dataset's atlases, both hemispheres."""
 
 
-def r2_score(responses: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Brain score of every voxel: 1 - Σ(y - ŷ)² / Σ(y - ȳ)² over images, raw (paper, section 4).
+class R2:
+    """Brain score of every voxel, 1 - Σ(y - ŷ)² / Σ(y - ȳ)² over images, raw (paper, section 4), summed by batches."""
 
-    Parameters
-    ----------
-    responses, predicted : array, (n_images, n_voxels)
+    def __init__(self) -> None:
+        self._n = 0
+        self._first: npt.NDArray[np.float64] = np.zeros(0)
+        self._sums: npt.NDArray[np.float64] = np.zeros((3, 0))
 
-    Returns
-    -------
-    array of float64, (n_voxels,)
-        NaN for a voxel whose responses do not vary.
-    """
-    y = np.asarray(responses, dtype=np.float64)
-    residual = np.square(y - predicted).sum(0)
-    total = np.square(y - y.mean(0)).sum(0)
-    varies = total > 0
-    return np.where(varies, 1 - residual / np.where(varies, total, 1), np.nan)
+    def add(self, responses: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> None:
+        """Take some images more, (n_images, n_voxels) each."""
+        if not self._n:
+            self._first = responses[0].astype(np.float64)  # sums of differences to it lose no digits
+            self._sums = np.zeros((3, len(self._first)))
+        self._n += len(responses)
+        centred = responses - self._first
+        parts = (np.square(responses.astype(np.float64) - predicted).sum(0), centred.sum(0), np.square(centred).sum(0))
+        self._sums += parts
+
+    def score(self) -> npt.NDArray[np.float64]:
+        """Scores (n_voxels,); NaN for a voxel whose responses do not vary."""
+        residual, sum_, square = self._sums
+        total = square - sum_**2 / self._n
+        varies = square > 0
+        return np.where(varies, 1 - residual / np.where(varies, total, 1), np.nan)
 
 
 def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:

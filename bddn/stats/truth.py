@@ -18,15 +18,16 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, fl
     dict
         Correlations `depth_r`, `place_x_r`, `place_y_r`, `scale_r`; `depth_slope` of recovered on planted depth, which
         soft selectors shrink; `r2_over_ceiling`, mean score over mean ceiling; `mean_ceiling`; `n_voxels`, `n_near`.
-        None where fewer than three voxels are left.
+        None where fewer than three voxels are left, or they are all alike.
     """
     known = (truth["ceiling"] > MIN_CEILING).to_numpy()
     near = known & (truth["scale"] < MAX_SCALE).to_numpy()
 
     def r(column: str, where: "np.ndarray") -> float | None:
-        if where.sum() < MIN_VOXELS:
+        a, b = found.loc[where, column].to_numpy(), truth.loc[where, column].to_numpy()
+        if len(a) < MIN_VOXELS or np.ptp(a) == 0 or np.ptp(b) == 0:
             return None
-        return float(np.corrcoef(found.loc[where, column], truth.loc[where, column])[0, 1])
+        return float(np.corrcoef(a, b)[0, 1])
 
     ceiling = float(truth.loc[known, "ceiling"].mean())
     enough = known.sum() >= MIN_VOXELS

@@ -58,9 +58,9 @@ class Precision:
         return {"uint16": 0x7FC0, "int8": -128}.get(self.stored, float("nan"))
 
     @property
-    def decoded_bytes(self) -> int:
-        """Bytes of one number in memory, as `decode` gives it."""
-        return 4 if self.scaled else np.dtype(self.stored).itemsize
+    def decoded(self) -> torch.dtype:
+        """Type of a number in memory, as `decode` gives it."""
+        return {"uint16": torch.bfloat16, "float16": torch.float16}.get(self.stored, torch.float32)
 
     @property
     def ratio(self) -> float:

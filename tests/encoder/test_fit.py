@@ -1,61 +1,143 @@
-"""Training: repeatable, stopped by what is not finite, best epoch kept."""
+"""Training: repeatable, resumed anywhere, stopped by what is not finite, best epoch kept."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import oracle
 from bddn import parallel
 from bddn.encoder import checkpoint
+from bddn.encoder import fit as fitting
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.fit import Fitted, Rows, fit, new_encoder, score
+from bddn.encoder.fit import Fitted, Parts, fit, new_encoder, score
+from bddn.encoder.grids import LayerShape
+from bddn.encoder.health import saturated
+from bddn.encoder.selection import Selection
 from bddn.errors import FitError, RunError
-from bddn.spec import FitSpec
-from bddn.stats.scores import r2_score
-from bddn.stream.loader import Features
+from bddn.spec import RECIPES, FitSpec
+from bddn.stats.scores import R2
+from bddn.stream.features import Features
+from bddn.stream.loader import Resident
 
-WIDTHS = {"early": 6, "late": 5}
-GRID = (4, 4)
+SHAPES = {"early": LayerShape(6, (4, 4)), "late": LayerShape(5, (4, 4))}
 SPEC = FitSpec(channels=8, selector_width=16, epochs=3, batch_size=4, learning_rate=3e-3)
+FAST = FitSpec.parse(
+    SPEC.to_dict() | {"features": "whitened", "readout": "root", "schedule": "one_cycle", "polish": True}, "test"
+)
 
 
-def _data(n: int = 60, n_voxels: int = 30) -> tuple[torch.Tensor, Features, torch.Tensor, Rows]:
+def _data(n: int = 60, n_voxels: int = 30) -> tuple[torch.Tensor, Features, torch.Tensor, Parts]:
     g = torch.Generator().manual_seed(1)
     coords = torch.rand(n_voxels, 3, generator=g) * 100
     features = Features(
-        [torch.randn(n, 16, c, generator=g).half() for c in WIDTHS.values()],
-        [torch.randn(n, c, generator=g).half() for c in WIDTHS.values()],
+        [torch.randn(n, 16, s.channels, generator=g).half() for s in SHAPES.values()],
+        [torch.randn(n, s.channels, generator=g).half() for s in SHAPES.values()],
     )
-    responses = features.global_[0].float() @ torch.randn(6, n_voxels, generator=g) * 0.3
-    return coords, features, responses, Rows(torch.arange(40), torch.arange(40, 50), torch.arange(50, 60))
+    far = features.global_[0]
+    assert far is not None
+    responses = far.float() @ torch.randn(6, n_voxels, generator=g) * 0.3
+    return coords, features, responses, Parts(np.arange(40), np.arange(40, 50), np.arange(50, 60))
 
 
-def _fit(spec: FitSpec = SPEC) -> Fitted:
-    coords, features, responses, rows = _data()
-    return fit(new_encoder(coords, WIDTHS, GRID, spec), features, responses, rows, spec)
+def _fit(spec: FitSpec = SPEC, **options: Any) -> Fitted:
+    coords, features, responses, parts = _data()
+    model = new_encoder(coords, SHAPES, spec)
+    return fit(model, Resident.of(features), responses.__getitem__, parts, spec, **options)
 
 
 def _bytes(fitted: Fitted, folder: Path) -> bytes:
     path = folder / "encoder.safetensors"
-    checkpoint.save(fitted.model, WIDTHS, SPEC, path)
-    return path.read_bytes()
+    checkpoint.save(fitted.model, SPEC, path)
+    return path.read_bytes() + fitted.r2_test.tobytes() + json.dumps(fitted.history).encode()
 
 
-def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = _bytes(_fit(), tmp_path)
+@pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
+def test_same_seed_gives_the_same_bytes(spec: FitSpec, tmp_path: Path) -> None:
+    first = _bytes(_fit(spec), tmp_path)
     torch.manual_seed(99)  # the global random state takes no part
-    assert _bytes(_fit(), tmp_path) == first
-    assert _bytes(_fit(SPEC.model_copy(update={"seed": 1})), tmp_path) != first
+    assert _bytes(_fit(spec), tmp_path) == first
+    assert _bytes(_fit(spec.model_copy(update={"seed": 1})), tmp_path) != first
 
 
-def test_number_of_threads_does_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    first = _bytes(_fit(), tmp_path)
+@pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
+def test_number_of_threads_does_not_change_a_bit(
+    spec: FitSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bddn.encoder.readout.SPLIT_VOXELS", 5)
+    monkeypatch.setattr("bddn.encoder.selectors.PART_VOXELS", 7)
+    first = _bytes(_fit(spec), tmp_path)
     for n in (1, 3):
         with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             monkeypatch.setattr(parallel, "_pool", lambda pool=pool: pool)
-            assert _bytes(_fit(), tmp_path) == first
+            assert _bytes(_fit(spec), tmp_path) == first
+
+
+class Killed(BaseException):
+    """The process is killed at this moment."""
+
+
+@pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
+def test_a_fit_that_was_killed_at_any_step_goes_on_to_the_same_bytes(
+    spec: FitSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = _bytes(_fit(spec), tmp_path)
+    taken = fitting._Training._step
+    for kill_at in range(30):
+        kept = tmp_path / f"{kill_at}.safetensors"
+        n_steps = 0
+
+        def step(self: Any, *args: Any, kill_at: int = kill_at) -> None:
+            nonlocal n_steps
+            if n_steps == kill_at:
+                raise Killed
+            n_steps += 1
+            taken(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(fitting._Training, "_step", step)
+            with pytest.raises(Killed):
+                _fit(spec, keep=kept, keep_every_s=0)
+        assert kept.exists() == (kill_at > 0)
+        remaining: list[int] = []
+
+        def count(self: Any, *args: Any, remaining: list[int] = remaining) -> None:
+            remaining.append(1)
+            taken(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(fitting._Training, "_step", count)
+            assert _bytes(_fit(spec, keep=kept, keep_every_s=1e9), tmp_path) == whole
+        assert len(remaining) == 30 - kill_at
+
+
+def test_a_fit_that_was_killed_while_polishing_trains_no_step_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def die(*_: object) -> None:
+        raise Killed
+
+    whole, kept = _bytes(_fit(FAST), tmp_path), tmp_path / "state.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "polish", die)
+        with pytest.raises(Killed):
+            _fit(FAST, keep=kept)
+    monkeypatch.setattr(fitting._Training, "_step", die)
+    assert _bytes(_fit(FAST, keep=kept), tmp_path) == whole
+
+
+def test_a_damaged_state_is_an_error_and_not_a_start(tmp_path: Path) -> None:
+    kept = tmp_path / "state.safetensors"
+    _fit(keep=kept, keep_every_s=0)
+    good = kept.read_bytes()
+    for damaged in (good[: len(good) // 2], good[:-100] + bytes([good[-100] ^ 1]) + good[-99:], b""):
+        kept.write_bytes(damaged)
+        with pytest.raises(RunError, match="state of a fit"):
+            _fit(keep=kept)
 
 
 def test_fit_learns_and_keeps_the_best_epoch() -> None:
@@ -65,23 +147,25 @@ def test_fit_learns_and_keeps_the_best_epoch() -> None:
     assert max(history) > 0.5 > history[0]
     assert fitted.best_epoch == int(np.argmax(history))
     assert fitted.r2_val.mean() == pytest.approx(max(history))
-    _, features, responses, rows = _data()
-    np.testing.assert_array_equal(score(fitted.model, features, responses, rows.test), fitted.r2_test)
+    _, features, responses, parts = _data()
+    again = score(fitted.model, Resident.of(features), responses.__getitem__, parts.test)
+    np.testing.assert_array_equal(again, fitted.r2_test)
 
 
 def test_score_is_the_brain_score_of_the_predictions() -> None:
-    coords, features, responses, rows = _data()
-    model = new_encoder(coords, WIDTHS, GRID, SPEC)
-    predicted = model.predict(features.rows(rows.test)).numpy()
-    np.testing.assert_allclose(
-        score(model, features, responses, rows.test), r2_score(responses[rows.test].numpy(), predicted), rtol=1e-6
-    )
+    coords, features, responses, parts = _data()
+    model = new_encoder(coords, SHAPES, SPEC)
+    predicted = oracle.predict(model, features.at(torch.from_numpy(parts.test)).float()).detach().numpy()
+    expected = R2()
+    expected.add(responses[parts.test].numpy(), predicted)
+    found = score(model, Resident.of(features), responses.__getitem__, parts.test)
+    np.testing.assert_allclose(found, expected.score(), atol=1e-7)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
-    coords, features, responses, rows = _data()
-    responses[rows.train[7], 3] = float("nan")
-    model = new_encoder(coords, WIDTHS, GRID, SPEC)
+    coords, features, responses, parts = _data()
+    responses[parts.train[7], 3] = float("nan")
+    model = new_encoder(coords, SHAPES, SPEC)
     seen: list[dict[str, torch.Tensor]] = []
     original = FactorTopy.backward
 
@@ -92,18 +176,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FactorTopy, "backward", remember)
         with pytest.raises(FitError, match="finite"):
-            fit(model, features, responses, rows, SPEC)
+            fit(model, Resident.of(features), responses.__getitem__, parts, SPEC)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, seen[-1][name], rtol=0, atol=0)
 
 
-def test_an_encoder_survives_saving(tmp_path: Path) -> None:
-    fitted = _fit()
-    checkpoint.save(fitted.model, WIDTHS, SPEC, tmp_path / "e.safetensors")
+@pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
+def test_an_encoder_survives_saving(spec: FitSpec, tmp_path: Path) -> None:
+    fitted = _fit(spec)
+    checkpoint.save(fitted.model, spec, tmp_path / "e.safetensors")
     loaded = checkpoint.load(tmp_path / "e.safetensors")
-    _, features, _, rows = _data()
-    batch = features.rows(rows.test)
+    _, features, _, parts = _data()
+    batch = features.at(torch.from_numpy(parts.test)).float()
     torch.testing.assert_close(loaded.predict(batch), fitted.model.predict(batch), rtol=0, atol=0)
+    assert loaded.shapes == SHAPES
 
 
 def test_a_file_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
@@ -111,6 +197,50 @@ def test_a_file_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not safetensors")
     with pytest.raises(RunError, match=r"e\.safetensors"):
         checkpoint.load(path)
+
+
+def test_a_bootstrap_draws_training_images_with_replacement_and_nothing_else() -> None:
+    parts = Parts(np.arange(0, 400, 2), np.arange(1, 100, 2), np.arange(101, 200, 2))
+    first, second = (parts.resampled(0, k) for k in (0, 1))
+    assert parts.resampled(0, None) is parts
+    assert len(first.train) == 200
+    assert set(first.train) <= set(parts.train)
+    assert 0.55 < len(set(first.train)) / 200 < 0.72  # 1 - 1/e
+    assert first.train.tolist() != second.train.tolist()
+    assert first.val is parts.val
+    assert first.test is parts.test
+
+
+def _selection(place: float, scale: float, layer: list[float]) -> Selection:
+    weights = torch.tensor(layer).expand(50, -1)
+    return Selection(torch.full((50, 2), place), weights, weights.log(), torch.full((50,), scale))
+
+
+@pytest.mark.parametrize(
+    ("selection", "dead"),
+    [
+        (_selection(0.5, 0.5, [0.5, 0.5]), []),
+        (_selection(-0.99, 0.5, [0.5, 0.5]), ["place x", "place y"]),
+        (_selection(0.5, 0.995, [0.5, 0.5]), ["scale"]),
+        (_selection(0.5, 0.001, [0.5, 0.5]), ["scale"]),
+        (_selection(0.5, 0.5, [1 - 1e-6, 1e-6]), ["layer"]),
+    ],
+)
+def test_saturated_selectors_are_named(selection: Selection, dead: list[str]) -> None:
+    assert saturated(selection) == dead
+
+
+def test_a_dead_selector_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = SPEC.model_copy(update={"learning_rate": 0.3, "regularizer": 0.0, "gradient_clip": 1e9, "epochs": 10})
+    fitted = _fit(spec)
+    assert fitted.saturated
+    assert f"saturated selector: {', '.join(fitted.saturated)}" in capsys.readouterr().err
+
+
+def test_recipes_are_valid_and_paper_is_the_default() -> None:
+    assert FitSpec.recipe("paper") == FitSpec()
+    for name in RECIPES:
+        assert FitSpec.recipe(name).epochs > 0
 
 
 def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
@@ -121,18 +251,27 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "code_frequencies": 8,
         "code_period": 500.0,
         "code_steps": 50.0,
+        "selection": "free",
         "selector_width": 17,
+        "readout": "root",
+        "features": "whitened",
+        "bootstrap": 0,
         "epochs": 1,
         "batch_size": 5,
         "learning_rate": 1e-3,
+        "schedule": "one_cycle",
         "weight_decay": 0.5,
         "gradient_clip": 0.01,
         "loss_beta": 0.5,
         "regularizer": 5.0,
         "regularizer_steps": 5,
     }
-    assert changed.keys() | {"split", "layers"} == FitSpec.model_fields.keys()
-    base = _fit().selection.layer
+    on_a_gpu = {"arithmetic"}
+    assert changed.keys() | {"split", "layers", "polish"} | on_a_gpu == FitSpec.model_fields.keys()
+    base = _fit()
     for name, value in changed.items():
         other = _fit(SPEC.model_copy(update={name: value}))
-        assert not torch.equal(other.selection.layer, base), name
+        assert not torch.equal(other.selection.layer, base.selection.layer), name
+    polished = _fit(SPEC.model_copy(update={"polish": True}))
+    assert torch.equal(polished.selection.layer, base.selection.layer)
+    assert not torch.equal(polished.model.channels, base.model.channels)

@@ -4,60 +4,95 @@ import pytest
 import torch
 
 import oracle
-from bddn.encoder import readout
+from bddn.encoder import readout, selectors
 from bddn.encoder.factor_topy import FactorTopy
+from bddn.encoder.grids import LayerShape
+from bddn.encoder.selection import Selection
 from bddn.spec import FitSpec
-from bddn.stream.loader import Features
+from bddn.stream.features import Features
 
-GRID = (3, 5)
-WIDTHS = {"a": 6, "b": 4, "c": 6}
+N_IMAGES = 4
+SHAPES = {
+    "one grid, several widths": {"a": (6, (3, 5), True), "b": (4, (3, 5), True), "c": (6, (3, 5), True)},
+    "several grids": {"a": (6, (5, 3), True), "b": (4, (2, 4), True), "c": (6, (5, 3), True), "d": (3, (1, 1), True)},
+    "some without global token": {"a": (6, (3, 5), False), "b": (4, (2, 2), True), "c": (6, (3, 5), True)},
+    "none with global token": {"a": (6, (3, 5), False), "b": (4, (3, 5), False)},
+}
 
 
-def _model(n_voxels: int, spread: float) -> tuple[FactorTopy, Features, torch.Tensor]:
+def _model(
+    shapes: str, n_voxels: int, spread: float, selection: str = "topological", dtype: torch.dtype = torch.float64
+) -> tuple[FactorTopy, Features, torch.Tensor]:
     """A model whose voxels look at many places, up to far outside the outermost token centres."""
     torch.manual_seed(0)
-    coords = torch.rand(n_voxels, 3, dtype=torch.float64) * 100
-    model = FactorTopy(coords, WIDTHS, GRID, FitSpec(channels=7, selector_width=16)).double()
-    for selector in (model.selectors.space, model.selectors.layer, model.selectors.scale):
-        torch.nn.init.normal_(list(selector.parameters())[-1], std=spread)
-    torch.nn.init.normal_(model.bias)
+    made = {name: LayerShape(*shape) for name, shape in SHAPES[shapes].items()}
+    coords = torch.rand(n_voxels, 3, dtype=dtype) * 100
+    spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection}, "test")
+    model = FactorTopy(coords, made, spec).to(dtype)
+    last = {
+        "topological": lambda s: [list(net.parameters())[-1] for net in (s.space, s.layer, s.scale)],
+        "free": lambda s: [s.space, s.layer, s.scale],
+        "unfactorized": lambda s: [s.weights],
+    }[selection](model.selectors)
+    for parameter in (*last, model.bias):
+        torch.nn.init.normal_(parameter, std=spread)
     features = Features(
-        [torch.randn(4, GRID[0] * GRID[1], c, dtype=torch.float64) for c in WIDTHS.values()],
-        [torch.randn(4, c, dtype=torch.float64) for c in WIDTHS.values()],
+        [torch.randn(N_IMAGES, s.grid[0] * s.grid[1], s.channels, dtype=dtype) for s in made.values()],
+        [torch.randn(N_IMAGES, s.channels, dtype=dtype) if s.has_global else None for s in made.values()],
     )
-    return model, features, torch.randn(4, n_voxels, dtype=torch.float64) * 0.3
+    return model, features, torch.randn(N_IMAGES, n_voxels, dtype=dtype) * 0.3
 
 
-@pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
-@pytest.mark.parametrize("chunk", [readout.CHUNK_FLOATS, 1])
-def test_readout_agrees_with_the_textbook_form(monkeypatch: pytest.MonkeyPatch, spread: float, chunk: int) -> None:
-    monkeypatch.setattr(readout, "CHUNK_FLOATS", chunk)
-    monkeypatch.setattr(readout, "MIN_CHUNK", 5 if chunk == 1 else readout.MIN_CHUNK)
-    model, features, target = _model(233, spread)
-    torch.testing.assert_close(model.predict(features), oracle.predict(model, features).detach(), rtol=1e-6, atol=1e-9)
-
+def _compare(model: FactorTopy, features: Features, target: torch.Tensor, tolerance: float) -> None:
+    """Predictions and all gradients, against the largest number of each."""
+    expected = oracle.predict(model, features).detach()
+    got = model.predict(features)
+    assert (got - expected).abs().max() <= tolerance * expected.abs().max()
     oracle.objective(model, features, target, beta=0.1, softness=0.05).backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     model.backward(features, target, beta=0.1, softness=0.05)
-    got = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert expected.keys() == got.keys()
-    for name, value in expected.items():
-        size = value.abs().max().item()
-        assert torch.allclose(got[name], value, rtol=1e-6, atol=1e-6 * size), name
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert gradients.keys() == found.keys()
+    for name, value in gradients.items():
+        assert (found[name] - value).abs().max() <= tolerance * value.abs().max(), name
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
+def test_readout_agrees_with_the_textbook_form(shapes: str, selection: str, spread: float) -> None:
+    _compare(*_model(shapes, 233, spread, selection), tolerance=1e-9)
+
+
+@pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])
+def test_readout_agrees_in_float32(selection: str) -> None:
+    _compare(*_model("several grids", 233, 1.0, selection, torch.float32), tolerance=1e-5)
+
+
+def test_small_chunks_parts_and_cells_with_many_voxels_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "CHUNK_FLOATS", 1)
+    monkeypatch.setattr(readout, "MIN_CHUNK", 5)
+    monkeypatch.setattr(readout, "SPLIT_VOXELS", 20)
+    monkeypatch.setattr(selectors, "PART_VOXELS", 30)
+    for spread in (0.0, 1.0):
+        _compare(*_model("several grids", 233, spread), tolerance=1e-9)
 
 
 def test_voxels_at_the_very_edge_are_inside_the_border() -> None:
-    model, features, _ = _model(9, 0.0)
+    model, features, _ = _model("several grids", 9, 0.0)
     corners = torch.tensor([[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0)], dtype=torch.float64)
-    selection = model.select()
-    at_edge = type(selection)(corners, selection.layer, selection.log_layer, selection.scale)
-    model.select = lambda: at_edge  # type: ignore[method-assign]
+    found = model.select()
+
+    def forward(voxels: slice = slice(None)) -> Selection:
+        return Selection(*(v[voxels] for v in (corners, found.layer, found.log_layer, found.scale)))
+
+    model.selectors.forward = forward  # type: ignore[method-assign]
     torch.testing.assert_close(model.predict(features), oracle.predict(model, features))
 
 
 def test_loss_is_smooth_l1() -> None:
-    model, features, target = _model(50, 1.0)
+    model, features, target = _model("several grids", 50, 1.0)
     loss = model.backward(features, target, beta=0.1, softness=0.3)
     expected = torch.nn.functional.smooth_l1_loss(oracle.predict(model, features), target, beta=0.1)
     torch.testing.assert_close(loss, expected.detach())

@@ -5,21 +5,38 @@ import pandas as pd
 import pytest
 
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
-from bddn.stats.scores import ROIS, in_roi, r2_score, roi_scores
+from bddn.stats.scores import R2, ROIS, in_roi, roi_scores
 from bddn.stats.truth import compare_with_truth
+
+
+def _r2(y: np.ndarray, predicted: np.ndarray, batch: int = 1000) -> np.ndarray:
+    sums = R2()
+    for at in range(0, len(y), batch):
+        sums.add(y[at : at + batch], predicted[at : at + batch])
+    return sums.score()
 
 
 def test_brain_score_of_perfect_mean_and_worse_predictions() -> None:
     y = np.random.default_rng(0).normal(size=(50, 3))
     predicted = np.stack([y[:, 0], np.full(50, y[:, 1].mean()), -y[:, 2]], axis=1)
-    perfect, mean, worse = r2_score(y, predicted)
+    perfect, mean, worse = _r2(y, predicted)
     assert perfect == 1
     assert mean == pytest.approx(0)
     assert worse < 0
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_brain_score_added_up_by_batches_is_that_of_the_formula(offset: float) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(50, 3)) + offset
+    predicted = y + rng.normal(size=y.shape)
+    expected = 1 - np.square(y - predicted).sum(0) / np.square(y - y.mean(0)).sum(0)
+    for batch in (1, 7, 50):
+        np.testing.assert_allclose(_r2(y, predicted, batch), expected, rtol=1e-8)
+
+
 def test_a_voxel_that_does_not_vary_has_no_score() -> None:
-    assert np.isnan(r2_score(np.ones((5, 1)), np.zeros((5, 1))))[0]
+    assert np.isnan(_r2(np.full((5, 1), 0.1), np.zeros((5, 1)), 2))[0]
 
 
 def test_confidence_runs_from_equal_to_single() -> None:
@@ -71,3 +88,11 @@ def test_truth_is_compared_where_it_can_be_known() -> None:
     assert got["depth_slope"] == pytest.approx(0.5)
     assert got["r2_over_ceiling"] == pytest.approx(0.75)
     assert got["n_voxels"] == 180
+
+
+def test_what_does_not_vary_has_no_correlation() -> None:
+    truth = pd.DataFrame(np.random.default_rng(0).uniform(0, 0.4, (50, 4)), columns=["x", "y", "depth", "scale"])
+    truth["ceiling"] = 0.4
+    got = compare_with_truth(truth.assign(x=0.5, r2_test=0.3), truth)
+    assert got["place_x_r"] is None
+    assert got["place_y_r"] == pytest.approx(1)

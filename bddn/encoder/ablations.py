@@ -1,0 +1,90 @@
+"""What FactorTopy is compared with in the paper: selection without smoothness, and selection that is not factorized.
+
+Shape letters: N voxels, L layers, K tokens that one voxel reads.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from bddn.encoder.grids import Grids
+from bddn.encoder.selection import Selection
+from bddn.encoder.selectors import regularizer
+
+
+class FreeSelectors(nn.Module):
+    """Without the topological constraint: place, layer and scale of every voxel are free numbers of its own."""
+
+    def __init__(self, n_voxels: int, grids: Grids) -> None:
+        super().__init__()
+        self.grids = grids
+        self.space = nn.Parameter(torch.zeros(n_voxels, 2))
+        self.layer = nn.Parameter(torch.zeros(n_voxels, len(grids.shapes)))
+        self.scale = nn.Parameter(torch.zeros(n_voxels))
+
+    def forward(self, voxels: slice = slice(None)) -> Selection:
+        """What some voxels select."""
+        log_layer = torch.log_softmax(self.layer[voxels], dim=-1)
+        place, scale = torch.tanh(self.space[voxels]), torch.sigmoid(self.scale[voxels])
+        return Selection(place, log_layer.exp(), log_layer, scale)
+
+    def look(self) -> tuple[Tensor, Tensor]:
+        """As of `Selectors`."""
+        with torch.no_grad():
+            cells, weights = self.grids.locate(self())
+        return cells, weights.flatten(1)
+
+    def read_at(self, cells: Tensor) -> Tensor:
+        """As of `Selectors`."""
+        return self.grids.read_at(cells)
+
+    def backward(self, gradient: Tensor, softness: float | Tensor) -> None:
+        """As of `Selectors`."""
+        parameters = list(self.parameters())
+        selection = self()
+        weights = self.grids.locate(selection)[1].flatten(1)
+        objective = (weights * gradient).sum() + softness * regularizer(selection) / len(gradient)
+        for parameter, found in zip(parameters, torch.autograd.grad(objective, parameters), strict=True):
+            parameter.grad = found
+
+
+class Unfactorized(nn.Module):
+    """A free weight of every voxel for every token of every layer, as in models before FactorTopy."""
+
+    def __init__(self, n_voxels: int, grids: Grids) -> None:
+        super().__init__()
+        layer, place = [], []
+        for k, shape in enumerate(grids.shapes):
+            h, w = shape.grid
+            rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
+            at = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1).flatten(0, 1)
+            place.append(torch.cat([at, torch.full((int(shape.has_global), 2), torch.nan)]))
+            layer.append(torch.full((len(place[-1]),), k))
+        globals_ = [torch.tensor([g] * s.has_global) for s, g in zip(grids.shapes, grids.global_, strict=True)]
+        parts = [part for pair in zip(grids.inner, globals_, strict=True) for part in pair]
+        self._read = torch.cat(parts).long()
+        self._layer, self._place, self._n_layers = torch.cat(layer), torch.cat(place), len(grids.shapes)
+        self.weights = nn.Parameter(torch.full((n_voxels, len(self._read)), 1 / len(self._read)))
+
+    def forward(self, voxels: slice = slice(None)) -> Selection:
+        """What some voxels select: shares and centres of gravity of the weights' magnitudes."""
+        size = self.weights[voxels].abs()
+        size = size / size.sum(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+        layer = size.new_zeros(len(size), self._n_layers).index_add(1, self._layer, size)
+        near = ~self._place.isnan().any(1)
+        local = size[:, near]
+        share = local.sum(1)
+        place = local @ self._place[near].to(size.dtype) / share[:, None].clamp_min(torch.finfo(size.dtype).tiny)
+        return Selection(place, layer, layer.clamp_min(torch.finfo(size.dtype).tiny).log(), 1 - share)
+
+    def look(self) -> tuple[Tensor, Tensor]:
+        """One cell for all voxels, in which all tokens are read."""
+        weights = self.weights.detach()
+        return torch.zeros(len(weights), 1, dtype=torch.int64), weights
+
+    def read_at(self, cells: Tensor) -> Tensor:
+        """All tokens, for every cell."""
+        return self._read.expand(len(cells), -1)
+
+    def backward(self, gradient: Tensor, softness: float | Tensor) -> None:
+        """Take the gradient (N, K); free weights have no softness."""
+        self.weights.grad = gradient

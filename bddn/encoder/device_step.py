@@ -1,0 +1,73 @@
+"""Training steps on a CUDA device: repeatable to the last bit, and launched as one graph.
+
+A step is some hundred small kernels. Launched one by one, the host takes longer to ask for them than the device to run
+them; as a graph they are asked for at once.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from bddn.stream.features import Features
+
+Step = Callable[[Features, Tensor, float | Tensor, float | Tensor], tuple[Tensor, Tensor]]
+"""Features, responses (B, N), learning rate and softness to the loss and the gradient's norm."""
+
+
+@contextmanager
+def repeatable(device: torch.device, arithmetic: str) -> Iterator[None]:
+    """Let torch use only kernels whose sums have one order, and the arithmetic that was asked for."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's condition for one order
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32, torch.are_deterministic_algorithms_enabled()
+    products.allow_tf32 = arithmetic != "float32"
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before[0]
+        torch.use_deterministic_algorithms(before[1])
+
+
+class GraphedStep:
+    """Takes steps by a CUDA graph, captured when the second batch of the usual size comes; others are taken plainly.
+
+    Parameters
+    ----------
+    step : callable
+        It must not wait for the device.
+    device : device
+    """
+
+    def __init__(self, step: Step, device: torch.device) -> None:
+        self._step = step
+        self._rate, self._softness = (torch.zeros((), device=device) for _ in range(2))
+        self._size = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._features: Features | None = None
+
+    def __call__(
+        self, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `step`."""
+        self._rate.fill_(rate)
+        self._softness.fill_(softness)
+        if len(features) != self._size:
+            self._size = self._size or len(features)
+            return self._step(features, target, self._rate, self._softness)
+        if self._graph is None or self._features is None:
+            self._features, self._target = features.copy(), target.clone()
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._found = self._step(self._features, self._target, self._rate, self._softness)
+        self._features.fill(features)
+        self._target.copy_(target)
+        self._graph.replay()
+        loss, norm = self._found
+        return loss.clone(), norm.clone()

@@ -1,0 +1,89 @@
+"""Decorrelate the channels of a layer, so that one learning rate suits all of them.
+
+A network's channels differ in size by orders of magnitude and are correlated; gradient descent learns the large ones
+first. Here every layer is seen through x → (x - mean) M with M Mᵀ = (covariance + shrinkage)⁻¹. Since what follows is
+linear, this is a change of its matrix alone: tokens are never changed, and the fitted encoder takes raw ones.
+
+Shape letters: n tokens, C channels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bddn.parallel import each
+from bddn.stream.features import Features
+from bddn.stream.loader import Source
+from bddn.stream.plan import Rows
+
+SHRINKAGE = 0.1  # of the mean variance, added to all
+LOCAL_IMAGES, GLOBAL_IMAGES = 512, 2048  # images whose tokens are looked at
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """By layer, `mean` (C,) and `matrix` M (C, C) of its local and of its global tokens."""
+
+    local: Sequence[tuple[Tensor, Tensor]]
+    global_: Sequence[tuple[Tensor, Tensor] | None]
+
+    @classmethod
+    def of(cls, source: Source, pools: Sequence[Rows]) -> "Whitening":
+        """From the tokens of the first images in some pools."""
+        n_seen, local, global_ = 0, list[Moments](), list[Moments | None]()
+        for tokens in source.pools(pools):
+            seen = tokens.at(slice(0, max(0, GLOBAL_IMAGES - n_seen)))
+            if not len(seen):
+                break
+            if not n_seen:
+                local = [Moments(v.shape[-1], v.device) for v in seen.local]
+                global_ = [None if v is None else Moments(v.shape[-1], v.device) for v in seen.global_]
+            _add(local, global_, seen, max(0, LOCAL_IMAGES - n_seen))
+            n_seen += len(seen)
+        return cls([m.whitening() for m in local], [None if m is None else m.whitening() for m in global_])
+
+
+class Moments:
+    """Mean and covariance of tokens, added up in float64."""
+
+    def __init__(self, channels: int, device: torch.device) -> None:
+        self._n = 0
+        self._sum = torch.zeros(channels, dtype=torch.float64, device=device)
+        self._products = torch.zeros(channels, channels, dtype=torch.float64, device=device)
+        self._shift: Tensor | None = None
+
+    def add(self, tokens: Tensor) -> None:
+        """Take tokens (n, C) more."""
+        tokens = tokens.float()
+        if self._shift is None:  # products of differences to it lose no digits
+            self._shift = tokens.mean(0)
+        centred = tokens - self._shift
+        self._n += len(tokens)
+        self._sum += centred.sum(0, dtype=torch.float64)
+        self._products += centred.T @ centred
+
+    def whitening(self) -> tuple[Tensor, Tensor]:
+        """The mean, and M, both float32."""
+        assert self._shift is not None
+        mean = self._sum / self._n
+        covariance = self._products / self._n - torch.outer(mean, mean)
+        size = covariance.diagonal().mean()
+        # a layer that does not vary is left as it is
+        covariance.diagonal().add_(torch.where(size > 0, SHRINKAGE * size, torch.ones_like(size)))
+        root = torch.linalg.cholesky(covariance)
+        one = torch.eye(len(root), dtype=root.dtype, device=root.device)
+        inverse = torch.linalg.solve_triangular(root, one, upper=False)
+        return (self._shift + mean).float(), inverse.T.float().contiguous()
+
+
+def _add(local: Sequence[Moments], global_: Sequence[Moments | None], seen: Features, n_local: int) -> None:
+    def add(layer: int) -> None:
+        if n_local:
+            local[layer].add(seen.local[layer][:n_local].flatten(0, 1))
+        far, values = global_[layer], seen.global_[layer]
+        if far is not None and values is not None:
+            far.add(values)
+
+    each(add, range(len(local)))
