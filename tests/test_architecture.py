@@ -16,6 +16,7 @@ ORDER = (
     {"stats"},
     {"encoder"},
     {"run", "receipt"},
+    {"many"},
     {"maps"},
     {"cli"},
 )
@@ -23,14 +24,15 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 KNOWN_BY = {
     "transformers": {"backbones"},
     "diffusers": {"backbones"},
+    "triton": {"encoder"},
     "huggingface_hub": {"backbones"},
     "zarr": {"store"},
     "numcodecs": {"store"},
     "nibabel": {"data", "maps"},
     "nilearn": {"data", "maps"},
     "matplotlib": {"maps"},
-    "dask": {"extract"},
-    "distributed": {"extract"},
+    "dask": {"extract", "many"},
+    "distributed": {"extract", "many"},
     "fsspec": {"store"},
     "typer": {"cli"},
 }
@@ -82,6 +84,13 @@ def test_fitting_loads_no_backbone_library_and_no_writer() -> None:
     assert not loaded & {"transformers", "diffusers", "bddn.store.writer", "matplotlib"}
 
 
+def test_many_fits_load_no_backbone_library_and_dask_only_for_workers() -> None:
+    assert not _loaded_by("import bddn.many") & {"transformers", "diffusers", "matplotlib", "dask", "distributed"}
+    loaded = _loaded_by("import bddn.many.cluster")
+    assert "distributed" in loaded
+    assert not loaded & {"transformers", "diffusers", "matplotlib"}
+
+
 def test_the_command_fit_loads_no_backbone_library(sealed: Path, brain: Path, tmp_path: Path) -> None:
     command = ["fit", str(sealed), "--data", f"planted:{brain}", "--out", str(tmp_path / "run"), "--epochs", "1"]
     loaded = _loaded_by(
@@ -90,6 +99,7 @@ def test_the_command_fit_loads_no_backbone_library(sealed: Path, brain: Path, tm
     )
     assert "bddn.encoder.fit" in loaded
     assert not loaded & {"transformers", "diffusers", "bddn.backbones.vit", "bddn.backbones.diffusion"}
+    assert not loaded & {"triton", "torch._dynamo"}  # seconds and 150 MB, of no use on a CPU
 
 
 def test_help_loads_nothing_heavy() -> None:

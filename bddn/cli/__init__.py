@@ -3,10 +3,12 @@
 from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
 from bddn.cli.commands import app
+from bddn.cli.many import fit_many
 from bddn.cli.shared import clear_errors, stops_cleanly
 
 __all__ = ["app", "clear_errors", "stops_cleanly"]
 
+app.command()(fit_many)
 app.command()(fetch)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(cache_app, name="cache")

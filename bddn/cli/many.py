@@ -1,0 +1,76 @@
+"""Many fits with one command."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bddn.cli.shared import DATASET, DEVICE, FIT_SPEC, Device, as_table, clear_errors, read_fit_spec, stops_cleanly
+
+if TYPE_CHECKING:
+    from bddn.many.campaign import Work
+
+
+@clear_errors
+def fit_many(
+    caches: Annotated[list[str], typer.Argument(help="Sealed feature caches: folders or URLs.")],
+    data: Annotated[list[str], DATASET],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, OUT/CACHE/SUBJECT/seed0-boot3, and their table.")],
+    seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0-4 or 0,2,7.")] = "0",
+    bootstraps: Annotated[
+        str | None, typer.Option(help="Bootstraps of each seed, e.g. 0-19; without, each image is used once.")
+    ] = None,
+    spec: Annotated[str, FIT_SPEC] = "paper",
+    epochs: Annotated[int | None, typer.Option(help="Overrides the spec's number of epochs.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes on this machine, one per device; 0: this one.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="A dask cluster that runs, e.g. tcp://node1:8786.")] = None,
+    device: Annotated[Device, DEVICE] = "cpu",
+    memory: Annotated[
+        float | None, typer.Option(min=0.5, help="GiB that each worker may take; by default a share of what is free.")
+    ] = None,
+) -> None:
+    """Fit caches × subjects × seeds × bootstraps, each in a run folder of its own, with one table of all of them.
+
+    A subject is fitted on the caches that have its images. What is done is kept: the same command goes on where it
+    stopped. Exit code 2, and a list, where runs failed; the others are done all the same.
+    """
+    from bddn.many import fit_many as run
+    from bddn.many import numbers, summary
+    from bddn.many.table import in_words
+
+    fit_spec = read_fit_spec(spec, {} if epochs is None else {"epochs": epochs}, "options of 'bddn fit-many'")
+    seed_numbers = numbers(seeds, "--seeds")
+    bootstrap_numbers = (None,) if bootstraps is None else numbers(bootstraps, "--bootstraps")
+    with stops_cleanly(), ExitStack() as stack:
+        work: Work | None = None
+        where: str = device
+        if workers or scheduler:
+            from bddn.many.cluster import joined_workers, local_workers
+
+            opened = joined_workers(scheduler, device) if scheduler else local_workers(workers, device)
+            cluster = stack.enter_context(opened)
+            work, where = cluster, cluster.device
+        done = run(
+            caches,
+            data,
+            out,
+            fit_spec,
+            seeds=seed_numbers,
+            bootstraps=bootstrap_numbers,
+            device=where,
+            memory_gib=memory,
+            work=work,
+        )
+    if done.left_out:
+        typer.echo(
+            f"left out: {len(done.left_out)} pairs whose cache has not the subject's images, {done.left_out[0]} …"
+        )
+    if len(done.table):
+        typer.echo(as_table(in_words(summary(done.table))))
+    kept = f", {done.n_kept} of them before" if done.n_kept else ""
+    typer.echo(f"runs: {done.n_runs - len(done.failed)} of {done.n_runs} done{kept}; table: {out / 'results.parquet'}")
+    for error in list(done.failed.values())[:-1]:
+        typer.echo(f"error: {error}", err=True)
+    if done.failed:
+        raise list(done.failed.values())[-1]

@@ -1,0 +1,128 @@
+"""One run after the other, and between them the tokens of a cache and subject: read once, as long as they are wanted.
+
+One group's tokens at most are held, so a process needs the memory of one fit and of one group.
+"""
+
+import copy
+import sys
+import threading
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import psutil
+import torch
+
+from bddn.data import Dataset, open_dataset
+from bddn.errors import BddnError, MismatchError, RunError
+from bddn.many.plan import Group, Task
+from bddn.many.table import Row, row_of
+from bddn.run import Run, fit_run
+from bddn.store.reader import Cache
+from bddn.stream.loader import Resident, Streamed
+
+GIB = 2**30
+SHARE = 0.5  # of the memory, which tokens may take to be held; the rest is for the fit
+ONE_AT_A_TIME = threading.Lock()  # fits of one process would share its threads, its memory and its standard error
+
+
+@dataclass
+class _Held:
+    """What the runs of a group share."""
+
+    group: Group
+    store: Cache
+    dataset: Dataset
+    tokens: Resident | None = None
+
+
+class Holder:
+    """Does tasks, one at a time in a process, and holds what the next one of the same group can use again.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether a fit shows no progress.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._held: _Held | None = None
+
+    def do(self, task: Task) -> Row | BddnError:
+        """The row of the run, fitted now or before; or why there is none."""
+        with ONE_AT_A_TIME, redirect_stderr(StringIO() if self._quiet else sys.stderr):
+            try:
+                return row_of(task.folder, self._fit(task))
+            except BddnError as error:
+                return copy.copy(error)  # without the frames that hold tokens and model
+            except OSError as error:
+                return RunError(
+                    error.filename or task.folder,
+                    expected="to be able to read and write",
+                    got=error.strerror or str(error),
+                    fix="Check the path, its permissions and the free space, and run the same command again.",
+                )
+
+    def _fit(self, task: Task) -> Run:
+        folder = task.out / task.folder
+        held = self._open(task.group)
+        memory_gib, tokens = task.memory_gib, None
+        if not _is_there(folder):  # what is there is only compared with the task, and needs no tokens
+            held.tokens = tokens = held.tokens or _load(held, task)
+        if tokens is not None and memory_gib is not None:
+            memory_gib -= _n_bytes(held, task) / GIB
+
+        def fit() -> Run:
+            store, dataset = held.store, held.dataset
+            run, _ = fit_run(
+                store, dataset, folder, task.spec, device=task.device, memory_gib=memory_gib, resident=tokens
+            )
+            return run
+
+        try:
+            return fit()
+        except OSError:
+            if not _is_there(folder):
+                raise
+            return fit()  # kept: another process, that was thought dead, has done the same run meanwhile
+
+    def _open(self, group: Group) -> _Held:
+        if self._held is None or self._held.group != group:
+            self._held = None  # first, so that the tokens of two groups are never held at once
+            store = Cache(group.cache)
+            if store.digest != group.cache_digest:
+                raise MismatchError(
+                    f"cache '{store.files.place}'",
+                    expected=f"digest {group.cache_digest[:16]}, as when the runs were planned",
+                    got=store.digest[:16],
+                    fix="Let all workers see the same files, and run the same command again.",
+                )
+            self._held = _Held(group, store, open_dataset(group.data))
+        return self._held
+
+
+def _is_there(folder: Path) -> bool:
+    return (folder / "run.json").exists()
+
+
+def _load(held: _Held, task: Task) -> Resident | None:
+    """The tokens, where there is room for them."""
+    if _n_bytes(held, task) > SHARE * _free_bytes(task):
+        return None
+    return _streamed(held, task).load()
+
+
+def _free_bytes(task: Task) -> float:
+    free = psutil.virtual_memory().available if task.memory_gib is None else task.memory_gib * GIB
+    return min(free, torch.cuda.mem_get_info()[0]) if task.device == "cuda" else free
+
+
+def _n_bytes(held: _Held, task: Task) -> int:
+    return _streamed(held, task).n_bytes
+
+
+def _streamed(held: _Held, task: Task) -> Streamed:
+    layers = held.store.select_layers(task.group.layers)
+    return Streamed(held.store, layers, held.dataset.stimuli.ids, device=task.device)

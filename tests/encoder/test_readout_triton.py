@@ -1,0 +1,230 @@
+"""The readout's kernels against the CPU's form: on a CUDA device where there is one, else in Triton's interpreter."""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bddn.encoder import readout
+from bddn.encoder.grids import Grids, LayerShape
+from bddn.encoder.selection import Selection
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+on_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="needs a CUDA device")
+BETA, DIVISOR = 0.1, 3.0
+SHAPES = {
+    "one grid": {"a": ((2, 3), True), "b": ((2, 3), True)},
+    "several grids": {"a": ((3, 2), True), "b": ((1, 4), True), "c": ((3, 2), True), "d": ((1, 1), True)},
+    "some without global token": {"a": ((2, 3), False), "b": ((2, 1), True), "c": ((2, 3), True)},
+    "none with global token": {"a": ((3, 5), False), "b": ((3, 5), False)},
+}
+# of the largest number. Factors of products are cut off, each by 2⁻¹⁰ at most in tf32 (which the interpreter does not
+# imitate) and 2⁻⁷ in bfloat16 (rounded on a device, so by 2⁻⁸ there); seen in the interpreter: 7e-7, and 7e-3
+TOLERANCE = {"float32": 1e-5, "tf32": 4e-3, "bfloat16": 2e-2}
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[ModuleType]:
+    """The module, made for the interpreter if there is no device."""
+    with pytest.MonkeyPatch.context() as patch:
+        if DEVICE == "cpu":
+            patch.setenv("TRITON_INTERPRET", "1")
+        triton = pytest.importorskip("triton")
+        if DEVICE == "cpu" and isinstance(triton.language.sum, triton.JITFunction):  # another test has imported Triton
+            patch.setattr(triton.language, "sum", triton.jit(triton.language.sum.fn))
+        yield importlib.import_module("bddn.encoder.readout_triton")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the readout is given."""
+
+    grids: Grids
+    tokens: Tensor
+    cells: Tensor
+    weights: Tensor
+    channels: Tensor
+    bias: Tensor
+    target: Tensor
+
+    def on_device(self) -> "Batch":
+        """On the device of the tests."""
+        return Batch(self.grids, *(v.to(DEVICE) for v in vars(self).values() if isinstance(v, Tensor)))
+
+    def double(self) -> "Batch":
+        """In double precision."""
+        tensors = [v for v in vars(self).values() if isinstance(v, Tensor)]
+        return Batch(self.grids, *(v.double() if v.is_floating_point() else v for v in tensors))
+
+
+def _batch(shapes: str, n_voxels: int, n_images: int, n_channels: int, spread: float = 1.5) -> Batch:
+    """Voxels look at many places, up to outside the outermost token centres; all at the centre with no `spread`."""
+    random = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random)
+
+    grids = Grids({name: LayerShape(1, grid, has_global) for name, (grid, has_global) in SHAPES[shapes].items()})
+    log_layer = normal(n_voxels, len(grids.shapes)).log_softmax(1)
+    place = torch.tanh(normal(n_voxels, 2) * spread)
+    selection = Selection(place, log_layer.exp(), log_layer, torch.sigmoid(normal(n_voxels)))
+    tokens = torch.zeros(grids.n_tokens, n_images, n_channels)
+    for shape, inner, global_ in zip(grids.shapes, grids.inner, grids.global_, strict=True):
+        tokens[inner] = normal(len(inner), n_images, n_channels)
+        if shape.has_global:
+            tokens[global_] = normal(n_images, n_channels)
+    channels, bias, target = normal(n_voxels, n_channels), normal(n_voxels) * 0.1, normal(n_images, n_voxels) * 0.3
+    return Batch(grids, tokens, *grids.locate(selection), channels, bias, target)
+
+
+def _predict(kernels: ModuleType, b: Batch, arithmetic: str) -> Tensor:
+    found: Tensor = kernels.predict(
+        b.tokens, kernels.Reading(b.cells, b.weights.flatten(1)), b.channels, b.bias, DIVISOR, b.grids, arithmetic
+    )
+    return found
+
+
+def _smooth_l1(kernels: ModuleType, b: Batch, arithmetic: str) -> readout.Gradients:
+    found: readout.Gradients = kernels.smooth_l1(
+        b.tokens,
+        kernels.Reading(b.cells, b.weights.flatten(1)),
+        b.channels,
+        b.bias,
+        DIVISOR,
+        b.target,
+        BETA,
+        b.grids,
+        arithmetic,
+    )
+    return found
+
+
+def _all(kernels: ModuleType, b: Batch, arithmetic: str) -> list[Tensor]:
+    return [_predict(kernels, b, arithmetic), *astuple(_smooth_l1(kernels, b, arithmetic))]
+
+
+def _compare(kernels: ModuleType, batch: Batch, arithmetic: str) -> None:
+    """Prediction, loss and gradients, against those of the CPU in double precision."""
+    b = batch.double()
+    reading = readout.group(b.cells, b.weights, b.grids.read_at, len(b.target))
+    expected = readout.smooth_l1(b.tokens, reading, b.channels, b.bias, DIVISOR, b.target, BETA)
+    values = [readout.predict(b.tokens, reading, b.channels, b.bias, DIVISOR), *astuple(expected)]
+    names = ["prediction", *vars(expected)]
+    for name, value, found in zip(names, values, _all(kernels, batch.on_device(), arithmetic), strict=True):
+        assert found.shape == value.shape, name
+        assert found.dtype == torch.float32, name
+        assert (found.cpu() - value).abs().max() <= TOLERANCE[arithmetic] * value.abs().max(), name
+
+
+@pytest.mark.parametrize(
+    ("shapes", "n_voxels", "n_images", "n_channels"),
+    [
+        ("one grid", 150, 4, 32),
+        ("several grids", 70, 20, 7),
+        ("some without global token", 40, 1, 128),
+        ("none with global token", 1, 4, 7),
+    ],
+)
+def test_kernels_agree_with_the_cpu(
+    kernels: ModuleType, shapes: str, n_voxels: int, n_images: int, n_channels: int
+) -> None:
+    _compare(kernels, _batch(shapes, n_voxels, n_images, n_channels), "float32")
+
+
+@pytest.mark.parametrize("arithmetic", ["tf32", "bfloat16"])
+def test_kernels_agree_within_what_their_arithmetic_rounds(kernels: ModuleType, arithmetic: str) -> None:
+    _compare(kernels, _batch("some without global token", 30, 4, 32), arithmetic)
+
+
+@pytest.mark.parametrize(("n_images", "n_channels"), [(40, 7), (4, 40)])
+def test_images_and_channels_in_blocks_agree(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, n_images: int, n_channels: int
+) -> None:
+    monkeypatch.setattr(kernels, "BLOCK_IMAGES", 16)
+    monkeypatch.setattr(kernels, "BLOCK_CHANNELS", 16)
+    _compare(kernels, _batch("one grid", 12, n_images, n_channels), "float32")
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+def test_cells_of_many_tiles_and_segments_agree(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, spread: float
+) -> None:
+    """With no spread all voxels are in one cell, and their count is a multiple of a tile's."""
+    monkeypatch.setattr(kernels, "TILE", 16)
+    monkeypatch.setattr(kernels, "CHUNK", 16)
+    monkeypatch.setattr(kernels, "SEGMENT", 32)
+    _compare(kernels, _batch("one grid", 160, 4, 7, spread), "float32")
+
+
+def test_results_repeat_to_the_last_bit(kernels: ModuleType) -> None:
+    batch = _batch("one grid", 20, 4, 7, spread=0.3).on_device()
+    for first, second in zip(_all(kernels, batch, "tf32"), _all(kernels, batch, "tf32"), strict=True):
+        assert torch.equal(first, second)
+
+
+class Operations(TorchDispatchMode):
+    """Notes what PyTorch is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[tuple[str, list[torch.Size]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        results = out if isinstance(out, tuple | list) else [out]
+        self.seen.append((func.overloadpacket.__name__, [r.shape for r in results if isinstance(r, Tensor)]))
+        return out
+
+
+def test_what_is_done_follows_from_sizes_alone(kernels: ModuleType) -> None:
+    """And none of it waits for the device, or adds in an order of its own."""
+    done = []
+    _smooth_l1(kernels, _batch("one grid", 1, 4, 7).on_device(), "float32")  # small tables are put on the device
+    for spread in (0.0, 1.5):
+        batch = _batch("one grid", 5, 4, 7, spread).on_device()
+        with Operations() as operations:
+            _smooth_l1(kernels, batch, "float32")
+        done.append(operations.seen)
+    assert done[0] == done[1]
+    waits = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_consecutive", "bincount"}
+    shuffles = {"index_add", "index_add_", "scatter_add", "scatter_add_", "index_put", "index_put_", "_index_put_impl_"}
+    assert not {name for name, _ in done[0]} & (waits | shuffles)
+
+
+@on_cuda
+def test_the_host_never_waits(kernels: ModuleType) -> None:
+    batch = _batch("several grids", 300, 4, 32).on_device()
+    _all(kernels, batch, "tf32")  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        _all(kernels, batch, "tf32")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@on_cuda
+def test_a_step_can_be_captured(kernels: ModuleType) -> None:
+    first, second = (_batch("several grids", 300, 4, 32, spread).on_device() for spread in (1.5, 0.1))
+    expected = astuple(_smooth_l1(kernels, second, "tf32"))
+    _smooth_l1(kernels, first, "tf32")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = astuple(_smooth_l1(kernels, first, "tf32"))
+    for name, value in vars(second).items():
+        if isinstance(value, Tensor):
+            getattr(first, name).copy_(value)
+    graph.replay()
+    for value, other in zip(expected, found, strict=True):
+        assert torch.equal(value, other)
+
+
+@on_cuda
+@pytest.mark.parametrize("arithmetic", list(TOLERANCE))
+def test_large_batches_agree(kernels: ModuleType, arithmetic: str) -> None:
+    _compare(kernels, _batch("several grids", 3000, 70, 150), arithmetic)
