@@ -13,10 +13,10 @@ members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[(
 .PHONY: help install demo test check bench bench-extract clean
 
 help:
-	@echo "make demo           plant a brain, extract, fit and map it (about 4 minutes on 2 cores)"
+	@echo "make demo           plant a brain, extract, fit and map it (about 3 minutes on 2 cores)"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests"
-	@echo "make bench          measure store and fit at true size (about 20 minutes)"
+	@echo "make bench          measure store, fits and recipes at true size (about 2 hours, 15 GB of disk)"
 	@echo "make bench-extract  measure extraction against the bare forward pass (about 8 minutes)"
 	@echo "make install        make $(VENV) with bddn and its tools"
 	@echo "make clean          remove build/"
@@ -39,7 +39,7 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/bddn plant $(DEMO)
 	$(BIN)/bddn extract demo --data planted:$(DEMO) --out $(DEMO)/demo.zarr
-	$(BIN)/bddn fit $(DEMO)/demo.zarr --data planted:$(DEMO) --out $(DEMO)/run --epochs 14
+	$(BIN)/bddn fit $(DEMO)/demo.zarr --data planted:$(DEMO) --out $(DEMO)/run --spec fast
 	$(BIN)/bddn maps $(DEMO)/run
 
 test: install
@@ -53,6 +53,7 @@ check: install
 
 bench: install
 	$(BIN)/python -m pytest tests/bench --true-size -s
+	$(BIN)/python tests/bench/page.py
 
 bench-extract: install
 	$(BIN)/python -m pytest tests/bench/test_extract_rate.py --true-size -s

@@ -142,7 +142,8 @@ def fit(
 
     given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     fit_spec = read_fit_spec(spec, given, "options of 'bddn fit'")
-    run, fresh = fit_run(cache, open_dataset(data), out, fit_spec, device=device, memory_gib=memory)
+    with stops_cleanly():
+        run, fresh = fit_run(cache, open_dataset(data), out, fit_spec, device=device, memory_gib=memory)
     what = (
         f"fitted in {run.metrics['seconds']:.0f} s"
         if fresh

@@ -1,6 +1,6 @@
 """Caches of any size, filled with numbers like tokens, for the benchmarks of the store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +34,9 @@ def tokens(made: Layout) -> Callable[[int], dict[str, Rows]]:
     return rows
 
 
-def write(root: Path, made: Layout, rows: Callable[[int], dict[str, Rows]]) -> Writer:
+def write(root: Path, made: Layout, rows: Callable[[int], dict[str, Rows]], ids: Sequence[str] | None = None) -> Writer:
     """Write and seal a cache."""
-    ids = [f"nsd-{i:05d}" for i in range(made.n_images)]
+    ids = [f"nsd-{i:05d}" for i in range(made.n_images)] if ids is None else list(ids)
     images = [f"{i:064x}" for i in range(made.n_images)]
     spec = {
         "grid": list(made.grid),

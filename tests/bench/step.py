@@ -11,16 +11,22 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import oracle
+from bddn.encoder.adamw import AdamW
+from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import new_encoder
+from bddn.encoder.grids import LayerShape
+from bddn.encoder.selectors import Selectors
 from bddn.parallel import single_threaded_kernels
 from bddn.spec import FitSpec
-from bddn.stream.loader import Features
+from bddn.stream.features import Features
 
 GRID = (8, 8)
 
@@ -29,8 +35,9 @@ def measure(side: str, n_voxels: int, n_layers: int, width: int, n_images: int, 
     """Time `n_steps` optimizer steps after one to warm up, with voxels looking all over the image."""
     spec = FitSpec()
     g = torch.Generator().manual_seed(0)
-    layers = {f"block_{k}": width for k in range(n_layers)}
-    model = new_encoder(torch.rand(n_voxels, 3, generator=g) * 100, layers, GRID, spec)
+    layers = {f"block_{k}": LayerShape(width, GRID) for k in range(n_layers)}
+    model = new_encoder(torch.rand(n_voxels, 3, generator=g) * 100, layers, spec)
+    assert isinstance(model.selectors, Selectors)
     for selector in (model.selectors.space, model.selectors.layer, model.selectors.scale):
         torch.nn.init.normal_(list(selector.parameters())[-1], std=0.5, generator=g)
     features = Features(
@@ -38,18 +45,7 @@ def measure(side: str, n_voxels: int, n_layers: int, width: int, n_images: int, 
         [torch.randn(n_images, width, generator=g) for _ in layers],
     )
     target = torch.randn(n_images, n_voxels, generator=g)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=side == "product"
-    )
-
-    def step() -> None:
-        if side == "product":
-            model.backward(features, target, spec.loss_beta, spec.regularizer)
-        else:
-            optimizer.zero_grad()
-            oracle.objective(model, features, target, spec.loss_beta, spec.regularizer).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
-        optimizer.step()
+    step = (_product if side == "product" else _textbook)(model, features, target, spec)
 
     def run() -> tuple[float, list[float]]:
         step()
@@ -73,6 +69,28 @@ def measure(side: str, n_voxels: int, n_layers: int, width: int, n_images: int, 
         "peak_gib": peak / 2**30,
         "norm_after_one_step": norm,
     }
+
+
+def _product(model: FactorTopy, features: Features, target: Tensor, spec: FitSpec) -> Callable[[], object]:
+    optimizer = AdamW(model, spec.weight_decay)
+
+    def step() -> None:
+        loss = model.backward(features, target, spec.loss_beta, spec.regularizer)
+        optimizer.step(spec.learning_rate, spec.gradient_clip, loss)
+
+    return step
+
+
+def _textbook(model: FactorTopy, features: Features, target: Tensor, spec: FitSpec) -> Callable[[], object]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        oracle.objective(model, features, target, spec.loss_beta, spec.regularizer).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
+        optimizer.step()
+
+    return step
 
 
 if __name__ == "__main__":

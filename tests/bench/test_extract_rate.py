@@ -28,10 +28,9 @@ from bddn.data.fsaverage import N_VERTICES
 from bddn.data.planted import image_path, write_subject
 from bddn.data.scenes import draw_scene
 from bddn.extract import extract
-from bddn.extract.job import choose_device
 from bddn.extract.rows import Job
 from bddn.extract.shards import Owners, compute_all
-from bddn.parallel import n_threads
+from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
 from bddn.store.reader import Cache

@@ -1,17 +1,13 @@
 """Stage two: fit an encoder on a sealed cache and a dataset, and keep everything in one run folder.
 
-A run folder explains itself: `run.json` says what was fitted on what, `split.json` which images were in which part,
-`voxels.parquet` has one row per voxel, `metrics.json` the summary, `encoder.safetensors` the model, and `truth.json`,
-for planted data, how close it came. It appears whole or not at all.
+The folder appears whole or not at all. While the fit is under way its state lies beside it, in a hidden folder.
 """
 
 import hashlib
-import json
 import platform
 import shutil
 import sys
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,37 +22,22 @@ from bddn.data import Dataset
 from bddn.data.splits import Split, split_by_id
 from bddn.encoder import checkpoint
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.fit import CHECKPOINT_S, Fitted, Parts, Targets, fit, new_encoder
+from bddn.encoder.fit import CHECKPOINT_S, Parts, Targets, fit, new_encoder
 from bddn.encoder.grids import LayerShape
 from bddn.encoder.polish import polish_bytes
-from bddn.errors import DataError, RunError
+from bddn.errors import DataError, SpecError
 from bddn.parallel import choose_device, n_threads
+from bddn.run.folder import FORMAT, Run, is_done, read_run, summary, voxel_table
 from bddn.spec import FitSpec, digest
-from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
-from bddn.stats.scores import roi_scores
 from bddn.stats.truth import compare_with_truth
 from bddn.store.layout import Layer
-from bddn.store.manifest import differences
 from bddn.store.reader import Cache
 from bddn.stream.loader import READERS, Resident, Streamed
 from bddn.stream.plan import Residency
 
-FORMAT = 1
-WEIGHT = "weight_"  # prefix of the columns of layer weights
 BASE_BYTES = 700 << 20  # libraries, and what is alive within a step
 VOXEL_BYTES = 2000  # position code, weights and responses of one batch
 HASHED_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run folder, as read from disk."""
-
-    folder: Path
-    layers: tuple[str, ...]
-    voxels: pd.DataFrame
-    metrics: dict[str, Any]
-    truth: dict[str, float | None] | None
 
 
 def fit_run(
@@ -107,10 +88,17 @@ def fit_run(
     started = time.monotonic()
     store = cache if isinstance(cache, Cache) else Cache(cache)
     device = choose_device(device)
+    if device == "cuda" and spec.selection == "unfactorized":
+        raise SpecError(
+            "fit settings",
+            expected="selection: topological or free on a GPU",
+            got="unfactorized, which is written for a CPU",
+            fix="Use --device cpu.",
+        )
     layers = store.select_layers(spec.layers)
     voxels, coords_mm = dataset.voxels(), dataset.coords_mm()
     identity = _identity(store, layers, dataset, voxels, spec, device)
-    if _is_done(out, identity):
+    if is_done(out, identity):
         return read_run(out), False
     ids = dataset.stimuli.ids
     split = split_by_id(ids, spec.split, spec.seed)
@@ -127,10 +115,10 @@ def fit_run(
     targets = _targets(dataset, plan.responses, device)
     parts = Parts.of(split, ids)
     fitted = fit(model, source, targets, parts, spec, work / "state.safetensors", keep_every_s)
-    table = _voxel_table(voxels, fitted, tuple(shapes))
+    table = voxel_table(voxels, fitted, tuple(shapes))
     metrics = {
         "title": f"{dataset.name} through {store.name}",
-        **_metrics(table, fitted),
+        **summary(table, fitted),
         "seed": spec.seed,
         "bootstrap": spec.bootstrap,
         "cache_digest": store.digest,
@@ -180,35 +168,6 @@ def _residency(
     return Residency.choose(feature_bytes, 4 * n_images * n_voxels, rest, free)
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run folder.
-
-    Raises
-    ------
-    RunError
-        Where it is missing, incomplete or of another format.
-    """
-    try:
-        identity = json.loads((folder / "run.json").read_text())
-        if identity.get("format") != FORMAT:
-            raise ValueError(f"format {identity.get('format')!r}, not {FORMAT}")
-        truth = folder / "truth.json"
-        return Run(
-            folder,
-            tuple(identity["layers"]),
-            pd.read_parquet(folder / "voxels.parquet"),
-            json.loads((folder / "metrics.json").read_text()),
-            json.loads(truth.read_text()) if truth.is_file() else None,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(
-            folder,
-            expected="a run folder of 'bddn fit', with run.json, metrics.json and voxels.parquet",
-            got="no such folder" if not folder.is_dir() else f"{type(error).__name__}: {error}",
-            fix="Give the --out of a finished 'bddn fit'.",
-        ) from error
-
-
 def _identity(
     store: Cache,
     layers: tuple[Layer, ...],
@@ -244,25 +203,6 @@ def _identity(
     }
 
 
-def _is_done(out: Path, identity: dict[str, Any]) -> bool:
-    """Whether `out` holds this very run; anything else in it is an error."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
-    try:
-        found = json.loads((out / "run.json").read_text())
-        differ = differences(found, identity)
-    except (OSError, ValueError):
-        found, differ = None, []
-    if found is None or differ:
-        raise RunError(
-            out,
-            expected="a new or empty folder, or this very run",
-            got=f"a run that differs in: {'; '.join(differ)}" if found else "a folder that is not empty and no run",
-            fix="Give another --out; nothing was written.",
-        )
-    return True
-
-
 def _check_leakage(store: Cache, split: Split) -> None:
     """The same picture under two ids must not train and test."""
     part_of = {i: part for part, members in split.to_dict().items() for i in members}
@@ -278,38 +218,3 @@ def _check_leakage(store: Cache, split: Split) -> None:
                 got=f"one file as '{other}' in {part_of[other]} and '{stimulus}' in {part_of[stimulus]}",
                 fix="Remove one of the two from the dataset, and extract again.",
             )
-
-
-def _voxel_table(voxels: pd.DataFrame, fitted: Fitted, layers: tuple[str, ...]) -> pd.DataFrame:
-    selection = fitted.selection
-    weights = selection.layer.numpy()
-    x, y = selection.place.numpy().T
-    found = pd.DataFrame(
-        {
-            "r2_val": fitted.r2_val,
-            "r2_test": fitted.r2_test,
-            "layer_argmax": [layers[k] for k in weights.argmax(1)],
-            "depth": depth(weights),
-            "confidence": confidence(weights),
-            "x": x,
-            "y": y,
-            "scale": selection.scale.numpy(),
-        }
-    )
-    columns = pd.DataFrame(weights, columns=[WEIGHT + layer for layer in layers])
-    return pd.concat([voxels, found, columns], axis=1)
-
-
-def _metrics(table: pd.DataFrame, fitted: Fitted) -> dict[str, Any]:
-    return {
-        "r2_test": float(np.nanmean(fitted.r2_test)),
-        "r2_val": float(np.nanmean(fitted.r2_val)),
-        "roi_r2_test": roi_scores(table, "r2_test"),
-        "hierarchy": hierarchy_slope(table),
-        "n_voxels": len(table),
-        "n_voxels_without_score": int(np.isnan(fitted.r2_test).sum()),
-        "best_epoch": fitted.best_epoch,
-        "polished": fitted.polished,
-        "saturated_selectors": fitted.saturated,
-        "epochs": fitted.history,
-    }

@@ -1,0 +1,119 @@
+"""Run folders: what is in them, and how they are read.
+
+A run folder explains itself: `run.json` says what was fitted on what, `split.json` which images were in which part,
+`voxels.parquet` has one row per voxel, `metrics.json` the summary, `encoder.safetensors` the model, and `truth.json`,
+for planted data, how close it came.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bddn.encoder.fit import Fitted
+from bddn.errors import RunError
+from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
+from bddn.stats.scores import roi_scores
+from bddn.store.manifest import differences
+
+FORMAT = 1
+WEIGHT = "weight_"  # prefix of the columns of layer weights
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder, as read from disk."""
+
+    folder: Path
+    layers: tuple[str, ...]
+    voxels: pd.DataFrame
+    metrics: dict[str, Any]
+    truth: dict[str, float | None] | None
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises
+    ------
+    RunError
+        Where it is missing, incomplete or of another format.
+    """
+    try:
+        identity = json.loads((folder / "run.json").read_text())
+        if identity.get("format") != FORMAT:
+            raise ValueError(f"format {identity.get('format')!r}, not {FORMAT}")
+        truth = folder / "truth.json"
+        return Run(
+            folder,
+            tuple(identity["layers"]),
+            pd.read_parquet(folder / "voxels.parquet"),
+            json.loads((folder / "metrics.json").read_text()),
+            json.loads(truth.read_text()) if truth.is_file() else None,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            folder,
+            expected="a run folder of 'bddn fit', with run.json, metrics.json and voxels.parquet",
+            got="no such folder" if not folder.is_dir() else f"{type(error).__name__}: {error}",
+            fix="Give the --out of a finished 'bddn fit'.",
+        ) from error
+
+
+def is_done(out: Path, identity: dict[str, Any]) -> bool:
+    """Whether `out` holds this very run; anything else in it is an error."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    try:
+        found = json.loads((out / "run.json").read_text())
+        differ = differences(found, identity)
+    except (OSError, ValueError):
+        found, differ = None, []
+    if found is None or differ:
+        raise RunError(
+            out,
+            expected="a new or empty folder, or this very run",
+            got=f"a run that differs in: {'; '.join(differ)}" if found else "a folder that is not empty and no run",
+            fix="Give another --out; nothing was written.",
+        )
+    return True
+
+
+def voxel_table(voxels: pd.DataFrame, fitted: Fitted, layers: tuple[str, ...]) -> pd.DataFrame:
+    """One row per voxel: who it is, what it selects, and how well it is predicted."""
+    selection = fitted.selection
+    weights = selection.layer.numpy()
+    x, y = selection.place.numpy().T
+    found = pd.DataFrame(
+        {
+            "r2_val": fitted.r2_val,
+            "r2_test": fitted.r2_test,
+            "layer_argmax": [layers[k] for k in weights.argmax(1)],
+            "depth": depth(weights),
+            "confidence": confidence(weights),
+            "x": x,
+            "y": y,
+            "scale": selection.scale.numpy(),
+        }
+    )
+    columns = pd.DataFrame(weights, columns=[WEIGHT + layer for layer in layers])
+    return pd.concat([voxels, found, columns], axis=1)
+
+
+def summary(table: pd.DataFrame, fitted: Fitted) -> dict[str, Any]:
+    """What `metrics.json` says of a fit."""
+    return {
+        "r2_test": float(np.nanmean(fitted.r2_test)),
+        "r2_val": float(np.nanmean(fitted.r2_val)),
+        "roi_r2_test": roi_scores(table, "r2_test"),
+        "hierarchy": hierarchy_slope(table),
+        "n_voxels": len(table),
+        "n_voxels_without_score": int(np.isnan(fitted.r2_test).sum()),
+        "best_epoch": fitted.best_epoch,
+        "polished": fitted.polished,
+        "saturated_selectors": fitted.saturated,
+        "epochs": fitted.history,
+    }

@@ -1,0 +1,77 @@
+"""Subjects of any size in the Algonauts layout, with noise for responses: for benchmarks, where only sizes matter."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bddn.data.algonauts import RESPONSES, Algonauts
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES
+from bddn.data.planted import image_path, write_subject
+from bench.caches import layout, tokens, write
+
+ROWS = 512
+
+
+def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width: int, chunk: int, shard: int) -> str:
+    """A subject and its cache `cache.zarr`, both under `folder`; returns the subject's name for --data.
+
+    The image files are empty: a fit never opens them.
+    """
+    subject = folder / "subj01"
+    image_path(subject, 0).parent.mkdir(parents=True)
+    for i in range(n_images):
+        image_path(subject, i).touch()
+    rng = np.random.default_rng(0)
+    chosen = np.sort(rng.choice(2 * N_VERTICES, n_voxels, replace=False))
+    table = pd.DataFrame({"hemi": np.where(chosen < N_VERTICES, "lh", "rh"), "vertex": chosen % N_VERTICES})
+    table["depth"], table["upward"], table["ceiling"] = rng.uniform(0, 1, (3, n_voxels))
+    write_subject(subject, np.zeros((2, n_voxels), np.float32), table)
+    for hemi in HEMISPHERES:  # may be larger than the memory
+        shape = (n_images, int((table["hemi"] == hemi).sum()))
+        file = subject / RESPONSES / f"{hemi}_training_fmri.npy"
+        array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        for at in range(0, n_images, ROWS):
+            array[at : at + ROWS] = rng.normal(size=array[at : at + ROWS].shape).astype(np.float32)
+        array.flush()
+    made = layout(n_images, n_layers, width, chunk, shard)
+    write(folder / "cache.zarr", made, tokens(made), Algonauts(subject).stimuli.ids)
+    return f"algonauts:{subject}"
+
+
+MEASURED = """
+import sys
+from bddn.cli import app
+try:
+    app(sys.argv[1:])
+finally:
+    print(open("/proc/self/status").read())
+"""
+
+
+def fit(folder: Path, data: str, out: Path, spec: dict[str, Any], *options: str) -> dict[str, Any]:
+    """Run `bddn fit` in a process of its own: its seconds, peak memory, and what it wrote into `metrics.json`."""
+    (folder / "fit.yaml").write_text(json.dumps(spec))
+    command = [sys.executable, "-c", MEASURED, "fit", str(folder / "cache.zarr"), "--data", data]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [*command, "--spec", str(folder / "fit.yaml"), "--out", str(out), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seconds = time.perf_counter() - start
+    status = dict(line.split(":", 1) for line in done.stdout.splitlines() if line.startswith("Vm"))
+    metrics = json.loads((out / "metrics.json").read_text())
+    return {
+        "seconds": seconds,
+        "peak_gib": int(status["VmHWM"].split()[0]) / 2**20,
+        "epoch_seconds": metrics["epoch_seconds"],
+        "waited_for_tokens_s": metrics["seconds_waited_for_tokens"],
+        "steps": metrics["epochs"][-1]["step"],
+    }

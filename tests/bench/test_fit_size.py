@@ -1,0 +1,57 @@
+"""Whole fits from disk: at true size, and how time and memory grow. Small here; `--true-size` keeps figures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bddn.spec import FitSpec
+from bench.report import keep
+from bench.subjects import fit, write_sized
+
+TRUE = {"n_images": 9841, "n_voxels": 37_984, "n_layers": 12, "width": 768, "chunk": 16, "shard": 256}
+SMALL = {"n_images": 60, "n_voxels": 500, "n_layers": 2, "width": 16, "chunk": 4, "shard": 16}
+MEMORY_GIB = 4.0
+
+
+def test_true_size(true_size: bool, tmp_path: Path) -> None:
+    """Five epochs over the subject of the published code, streaming, in 4 GiB."""
+    sizes = TRUE if true_size else SMALL
+    data = write_sized(tmp_path, **sizes)
+    size = sum(path.stat().st_size for path in (tmp_path / "cache.zarr").rglob("*") if path.is_file())
+    spec = FitSpec.recipe("fast").to_dict() | {"epochs": 5, "batch_size": 64 if true_size else 8, "learning_rate": 8e-3}
+    memory = MEMORY_GIB if true_size else 0.5
+    found = fit(tmp_path, data, tmp_path / "run", spec, "--memory", str(memory))
+    assert len(found["epoch_seconds"]) == 5
+    if true_size:
+        assert found["peak_gib"] <= MEMORY_GIB
+        keep("fit_true_size_cpu", {"what": "recipe fast, batch 64, streamed from disk", **sizes, "bytes": size} | found)
+
+
+def _exponent(x: list[int], y: list[float]) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def test_growth(true_size: bool, tmp_path: Path) -> None:
+    """Seconds of an epoch and peak memory, by voxels and by images, streaming with the recipe `paper`."""
+    base = {**TRUE, "n_images": 320, "n_voxels": 9496} if true_size else SMALL
+    tried: dict[str, list[int]] = {
+        "n_voxels": [9496, 18_992, 37_984, 75_968] if true_size else [300, 600],
+        "n_images": [320, 640, 1280, 2560] if true_size else [60, 120],
+    }
+    found: dict[str, Any] = {}
+    for name, values in tried.items():
+        rows = []
+        for value in values:
+            folder = tmp_path / f"{name}{value}"
+            folder.mkdir()
+            data = write_sized(folder, **{**base, name: value})
+            fitted = fit(folder, data, folder / "run", {"epochs": 2}, "--memory", "0.5")
+            rows.append({name: value, "epoch_s": min(fitted["epoch_seconds"]), "peak_gib": fitted["peak_gib"]})
+        found[name] = {"rows": rows, "exponent": _exponent(values, [row["epoch_s"] for row in rows])}
+    if true_size:
+        keep("growth_cpu", {"what": f"recipe paper, {base} but for what is varied", **found})
+        assert 0.9 <= found["n_voxels"]["exponent"] <= 1.1
+        assert 0.9 <= found["n_images"]["exponent"] <= 1.1
+        peaks = [row["peak_gib"] for row in found["n_images"]["rows"]]
+        assert max(peaks) <= 1.05 * peaks[0]

@@ -1,0 +1,89 @@
+"""Fits on a CUDA device: repeatable, graphed or not, and close to those on a CPU. Skipped where there is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import oracle
+from bddn.encoder import checkpoint
+from bddn.encoder.device_step import GraphedStep
+from bddn.encoder.fit import Fitted, Parts, fit, new_encoder
+from bddn.encoder.grids import LayerShape
+from bddn.spec import FitSpec
+from bddn.stream.features import Features
+from bddn.stream.loader import Resident
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+SHAPES = {"early": LayerShape(24, (4, 4)), "late": LayerShape(20, (4, 4))}
+FAST = FitSpec.parse(
+    {**FitSpec.recipe("fast").to_dict(), "channels": 32, "selector_width": 16, "epochs": 3, "batch_size": 6}, "test"
+)
+
+
+def _fit(spec: FitSpec, device: str, keep: Path | None = None) -> Fitted:
+    g = torch.Generator().manual_seed(1)
+    features = Features(
+        [torch.randn(80, 16, s.channels, generator=g).half() for s in SHAPES.values()],
+        [torch.randn(80, s.channels, generator=g).half() for s in SHAPES.values()],
+    )
+    far = features.global_[0]
+    assert far is not None
+    responses = (far.float() @ torch.randn(24, 300, generator=g) * 0.3).to(device)
+    model = new_encoder(torch.rand(300, 3, generator=g) * 100, SHAPES, spec).to(device)
+    parts = Parts(np.arange(60), np.arange(60, 70), np.arange(70, 80))
+    source = Resident.of(features.to(torch.device(device)))
+    return fit(model, source, lambda rows: responses[rows.to(device)], parts, spec, keep, 0)
+
+
+def _bytes(fitted: Fitted, folder: Path) -> bytes:
+    checkpoint.save(fitted.model.cpu(), FAST, folder / "encoder.safetensors")
+    return (folder / "encoder.safetensors").read_bytes() + fitted.r2_test.tobytes()
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "tf32", "bfloat16"])
+def test_a_fit_repeats_to_the_last_bit(arithmetic: str, tmp_path: Path) -> None:
+    spec = FAST.model_copy(update={"arithmetic": arithmetic})
+    assert _bytes(_fit(spec, "cuda"), tmp_path) == _bytes(_fit(spec, "cuda"), tmp_path)
+
+
+def test_a_graph_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    graphed = _bytes(_fit(FAST, "cuda"), tmp_path)
+    monkeypatch.setattr(GraphedStep, "__call__", lambda self, *args: self._step(*args))
+    assert _bytes(_fit(FAST, "cuda"), tmp_path) == graphed
+
+
+def test_a_state_that_was_kept_is_taken_up(tmp_path: Path) -> None:
+    whole = _bytes(_fit(FAST, "cuda"), tmp_path)
+    kept = tmp_path / "state.safetensors"
+    assert _bytes(_fit(FAST, "cuda", kept), tmp_path) == whole
+    assert _bytes(_fit(FAST, "cuda", kept), tmp_path) == whole
+
+
+def test_device_and_processor_agree(tmp_path: Path) -> None:
+    spec = FAST.model_copy(update={"epochs": 1})
+    device, processor = _fit(spec, "cuda"), _fit(spec, "cpu")
+    assert np.abs(device.r2_test - processor.r2_test).max() < 1e-3
+    place = device.selection.place.cpu() - processor.selection.place
+    assert place.abs().max() < 1e-3
+
+
+def test_every_gradient_is_that_of_the_textbook_form() -> None:
+    torch.manual_seed(0)
+    model = new_encoder(torch.rand(500, 3) * 100, SHAPES, FAST).to("cuda")
+    for name, parameter in model.selectors.named_parameters():
+        if name.endswith("4.weight"):
+            torch.nn.init.normal_(parameter)
+    features = Features(
+        [torch.randn(6, 16, s.channels, device="cuda") for s in SHAPES.values()],
+        [torch.randn(6, s.channels, device="cuda") for s in SHAPES.values()],
+    )
+    target = torch.randn(6, 500, device="cuda")
+    oracle.objective(model, features, target, beta=0.1, softness=0.05).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.backward(features, target, beta=0.1, softness=0.05)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert (parameter.grad - expected[name]).abs().max() <= 1e-5 * expected[name].abs().max(), name
