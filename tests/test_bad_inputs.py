@@ -208,6 +208,11 @@ CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
         FIT,
         ["step 0", "finite loss", "nothing was written"],
     ),
+    "recipe that there is not": (
+        _nothing,
+        FIT.replace("--spec fit.yaml", "--spec quick"),
+        ["--spec quick", "paper, fast"],
+    ),
     "run folder that is not empty": (_occupy("new"), FIT, ["new", "not empty"]),
     "run folder of another fit": (
         _nothing,

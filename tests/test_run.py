@@ -149,7 +149,7 @@ def test_a_dataset_with_other_stimuli_is_refused_before_any_work(sealed: Path, b
     data.stimuli.__dict__["ids"] = (*data.stimuli.ids[:-1], "nsd-99999")
     with pytest.raises(MismatchError, match="nsd-99999"):
         fit_run(sealed, data, tmp_path / "run", SPEC)
-    assert not (tmp_path / "run").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_model_in_the_folder_predicts_as_scored(sealed: Path, brain: Path, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ The folder appears whole or not at all. While the fit is under way its state lie
 
 import hashlib
 import platform
-import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import CHECKPOINT_S, Parts, Targets, fit, new_encoder
 from bddn.encoder.grids import LayerShape
 from bddn.encoder.polish import polish_bytes
-from bddn.errors import DataError, SpecError
+from bddn.errors import DataError, FitError, SpecError
 from bddn.parallel import choose_device, n_threads
 from bddn.run.folder import FORMAT, Run, is_done, read_run, summary, voxel_table
 from bddn.spec import FitSpec, digest
@@ -104,40 +105,54 @@ def fit_run(
     split = split_by_id(ids, spec.split, spec.seed)
     _check_leakage(store, split)
     truth = dataset.truth()
-    work = out.with_name(f".{out.name}-{digest(identity)[:16]}.fit")
-    atomic.make_folder(work)  # known to be possible before any work is done
-    shapes = {layer.name: LayerShape(layer.channels, store.grid) for layer in layers}
-    model = new_encoder(torch.from_numpy(coords_mm), shapes, spec).to(device)
-    streamed = Streamed(store, layers, ids, readers, device)
-    plan = _residency(streamed, 0 if resident else streamed.n_bytes, len(ids), model, spec, memory_gib)
-    print(plan, file=sys.stderr)  # noqa: T201
-    source = resident or (streamed.load() if plan.features else streamed)
-    targets = _targets(dataset, plan.responses, device)
-    parts = Parts.of(split, ids)
-    fitted = fit(model, source, targets, parts, spec, work / "state.safetensors", keep_every_s)
-    table = voxel_table(voxels, fitted, tuple(shapes))
-    metrics = {
-        "title": f"{dataset.name} through {store.name}",
-        **summary(table, fitted),
-        "seed": spec.seed,
-        "bootstrap": spec.bootstrap,
-        "cache_digest": store.digest,
-        "versions": identity["environment"],
-        "threads": n_threads(),
-        "seconds": time.monotonic() - started,
-        "epoch_seconds": fitted.epoch_seconds,
-        "seconds_waited_for_tokens": streamed.waited_s,
-    }
-    with atomic.new_folder(out) as aside:
-        atomic.write_json(aside / "run.json", identity)
-        atomic.write_json(aside / "split.json", split.to_dict())
-        atomic.write_json(aside / "metrics.json", metrics)
-        atomic.replace_file(aside / "voxels.parquet", table.to_parquet)
-        atomic.replace_file(aside / "encoder.safetensors", lambda path: checkpoint.save(fitted.model, spec, path))
-        if truth is not None:
-            atomic.write_json(aside / "truth.json", compare_with_truth(table, truth))
-    shutil.rmtree(work, ignore_errors=True)
+    with _state_file(out.with_name(f".{out.name}-{digest(identity)[:16]}.fit")) as state:
+        shapes = {layer.name: LayerShape(layer.channels, store.grid) for layer in layers}
+        model = new_encoder(torch.from_numpy(coords_mm), shapes, spec).to(device)
+        streamed = Streamed(store, layers, ids, readers, device)
+        plan = _residency(streamed, 0 if resident else streamed.n_bytes, len(ids), model, spec, memory_gib)
+        print(plan, file=sys.stderr)  # noqa: T201
+        source = resident or (streamed.load() if plan.features else streamed)
+        targets = _targets(dataset, plan.responses, device)
+        parts = Parts.of(split, ids)
+        fitted = fit(model, source, targets, parts, spec, state, keep_every_s)
+        table = voxel_table(voxels, fitted, tuple(shapes))
+        metrics = {
+            "title": f"{dataset.name} through {store.name}",
+            **summary(table, fitted),
+            "seed": spec.seed,
+            "bootstrap": spec.bootstrap,
+            "cache_digest": store.digest,
+            "versions": identity["environment"],
+            "threads": n_threads(),
+            "seconds": time.monotonic() - started,
+            "epoch_seconds": fitted.epoch_seconds,
+            "seconds_waited_for_tokens": streamed.waited_s,
+        }
+        with atomic.new_folder(out) as aside:
+            atomic.write_json(aside / "run.json", identity)
+            atomic.write_json(aside / "split.json", split.to_dict())
+            atomic.write_json(aside / "metrics.json", metrics)
+            atomic.replace_file(aside / "voxels.parquet", table.to_parquet)
+            atomic.replace_file(aside / "encoder.safetensors", lambda path: checkpoint.save(fitted.model, spec, path))
+            if truth is not None:
+                atomic.write_json(aside / "truth.json", compare_with_truth(table, truth))
+        state.unlink(missing_ok=True)
     return read_run(out), True
+
+
+@contextmanager
+def _state_file(folder: Path) -> Iterator[Path]:
+    """Where the state of a fit is kept. Its folder stays as long as there is one."""
+    atomic.make_folder(folder)  # known to be possible before any work is done
+    state = folder / "state.safetensors"
+    try:
+        yield state
+    except FitError:  # it would come again
+        state.unlink(missing_ok=True)
+        raise
+    finally:
+        with suppress(OSError):  # not empty
+            folder.rmdir()
 
 
 def _targets(dataset: Dataset, kept: bool, device: str) -> Targets:
