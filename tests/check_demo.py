@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-AT_LEAST = {"depth_r": 0.90, "place_x_r": 0.90, "place_y_r": 0.90, "r2_over_ceiling": 0.70, "mean_ceiling": 0.3}
+AT_LEAST = {"depth_r": 0.97, "place_x_r": 0.95, "place_y_r": 0.95, "r2_over_ceiling": 0.80, "mean_ceiling": 0.3}
 AT_MOST = {"mean_ceiling": 0.5}
 
 truth = json.loads((Path(sys.argv[1]) / "truth.json").read_text())

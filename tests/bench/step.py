@@ -7,7 +7,6 @@ Each side runs in a process of its own, so that its peak memory is its own.
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import oracle
 from bddn.encoder.adamw import AdamW
+from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import new_encoder
 from bddn.encoder.grids import LayerShape
@@ -31,9 +31,18 @@ from bddn.stream.features import Features
 GRID = (8, 8)
 
 
-def measure(side: str, n_voxels: int, n_layers: int, width: int, n_images: int, n_steps: int) -> dict[str, float]:
-    """Time `n_steps` optimizer steps after one to warm up, with voxels looking all over the image."""
-    spec = FitSpec()
+def measure(
+    side: str,
+    n_voxels: int,
+    n_layers: int,
+    width: int,
+    n_images: int,
+    n_steps: int,
+    device: str = "cpu",
+    arithmetic: str = "float32",
+) -> dict[str, float]:
+    """Time `n_steps` optimizer steps after some to warm up, with voxels looking all over the image."""
+    spec = FitSpec.parse({"arithmetic": arithmetic}, "benchmark")
     g = torch.Generator().manual_seed(0)
     layers = {f"block_{k}": LayerShape(width, GRID) for k in range(n_layers)}
     model = new_encoder(torch.rand(n_voxels, 3, generator=g) * 100, layers, spec)
@@ -45,24 +54,33 @@ def measure(side: str, n_voxels: int, n_layers: int, width: int, n_images: int, 
         [torch.randn(n_images, width, generator=g) for _ in layers],
     )
     target = torch.randn(n_images, n_voxels, generator=g)
+    model, features, target = model.to(device), features.to(torch.device(device)), target.to(device)
     step = (_product if side == "product" else _textbook)(model, features, target, spec)
 
     def run() -> tuple[float, list[float]]:
         step()
         norm = sum(p.detach().double().square().sum().item() for p in model.parameters()) ** 0.5
+        if device == "cuda":
+            step()  # captures the graph
         seconds = []
         for _ in range(n_steps):
             start = time.perf_counter()
             step()
+            if device == "cuda":
+                torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
         return norm, seconds
 
     if side == "product":
-        with single_threaded_kernels():
+        with single_threaded_kernels(), repeatable(torch.device(device), arithmetic):
             norm, seconds = run()
     else:
         norm, seconds = run()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    else:  # not getrusage's, which has the parent's memory in it
+        status = Path("/proc/self/status").read_text()
+        (peak,) = (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
     return {
         "median_s": statistics.median(seconds),
         "min_s": min(seconds),
@@ -74,11 +92,14 @@ def measure(side: str, n_voxels: int, n_layers: int, width: int, n_images: int, 
 def _product(model: FactorTopy, features: Features, target: Tensor, spec: FitSpec) -> Callable[[], object]:
     optimizer = AdamW(model, spec.weight_decay)
 
-    def step() -> None:
-        loss = model.backward(features, target, spec.loss_beta, spec.regularizer)
-        optimizer.step(spec.learning_rate, spec.gradient_clip, loss)
+    def take(
+        features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        loss = model.backward(features, target, spec.loss_beta, softness)
+        return loss, optimizer.step(rate, spec.gradient_clip, loss)
 
-    return step
+    step: Step = GraphedStep(take, target.device) if target.is_cuda else take
+    return lambda: step(features, target, spec.learning_rate, spec.regularizer)
 
 
 def _textbook(model: FactorTopy, features: Features, target: Tensor, spec: FitSpec) -> Callable[[], object]:
@@ -98,6 +119,8 @@ if __name__ == "__main__":
     parser.add_argument("side", choices=["product", "textbook"])
     for name, default in (("voxels", 2000), ("layers", 4), ("width", 96), ("images", 8), ("steps", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--arithmetic", default="float32")
     given = parser.parse_args()
     sizes = (given.voxels, given.layers, given.width, given.images, given.steps)
-    print(json.dumps(measure(given.side, *sizes)))
+    print(json.dumps(measure(given.side, *sizes, given.device, given.arithmetic)))

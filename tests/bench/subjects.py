@@ -1,9 +1,6 @@
 """Subjects of any size in the Algonauts layout, with noise for responses: for benchmarks, where only sizes matter."""
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from bddn.data.algonauts import RESPONSES, Algonauts
 from bddn.data.fsaverage import HEMISPHERES, N_VERTICES
 from bddn.data.planted import image_path, write_subject
 from bench.caches import layout, tokens, write
+from bench.command import measured
 
 ROWS = 512
 
@@ -44,33 +42,14 @@ def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width
     return f"algonauts:{subject}"
 
 
-MEASURED = """
-import sys
-from bddn.cli import app
-try:
-    app(sys.argv[1:])
-finally:
-    print(open("/proc/self/status").read())
-"""
-
-
 def fit(folder: Path, data: str, out: Path, spec: dict[str, Any], *options: str) -> dict[str, Any]:
     """Run `bddn fit` in a process of its own: its seconds, peak memory, and what it wrote into `metrics.json`."""
     (folder / "fit.yaml").write_text(json.dumps(spec))
-    command = [sys.executable, "-c", MEASURED, "fit", str(folder / "cache.zarr"), "--data", data]
-    start = time.perf_counter()
-    done = subprocess.run(
-        [*command, "--spec", str(folder / "fit.yaml"), "--out", str(out), *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    seconds = time.perf_counter() - start
-    status = dict(line.split(":", 1) for line in done.stdout.splitlines() if line.startswith("Vm"))
+    arguments = ["fit", folder / "cache.zarr", "--data", data, "--spec", folder / "fit.yaml", "--out", out]
+    found = measured(*arguments, *options)
     metrics = json.loads((out / "metrics.json").read_text())
     return {
-        "seconds": seconds,
-        "peak_gib": int(status["VmHWM"].split()[0]) / 2**20,
+        **found,
         "epoch_seconds": metrics["epoch_seconds"],
         "waited_for_tokens_s": metrics["seconds_waited_for_tokens"],
         "steps": metrics["epochs"][-1]["step"],

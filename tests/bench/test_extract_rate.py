@@ -6,8 +6,6 @@ Small here; `--true-size` measures and keeps figures.
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +32,7 @@ from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
 from bddn.store.reader import Cache
+from bench.command import measured
 from bench.report import keep
 from bench.test_whole_way import write_network
 
@@ -173,26 +172,10 @@ def write_subject_of(subject: Path, n_images: int) -> None:
     write_subject(subject, rng.normal(size=(n_images, 50)).astype(np.float32), table)
 
 
-MEASURED = """
-import sys
-from bddn.cli import app
-try:
-    app(sys.argv[1:])
-finally:
-    print(open("/proc/self/status").read())
-"""
-
-
-def peak_bytes(spec: Path, subject: Path, out: Path) -> int:
-    """Peak memory of `bddn extract` in a process of its own.
-
-    It tells so itself: what `wait4` tells of a process has the memory of its parent in it.
-    """
-    arguments = ["extract", spec, "--data", f"algonauts:{subject}", "--out", out, "--device", "cpu"]
-    command = [sys.executable, "-c", MEASURED, *map(str, arguments)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (line,) = (line for line in said.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+def peak_bytes(spec: Path, subject: Path, out: Path) -> float:
+    """Peak memory of `bddn extract`."""
+    found = measured("extract", spec, "--data", f"algonauts:{subject}", "--out", out, "--device", "cpu")
+    return found["peak_gib"] * 2**30
 
 
 def test_memory_does_not_grow_with_the_number_of_images(true_size: bool, tmp_path: Path) -> None:

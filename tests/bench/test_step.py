@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from bddn.encoder.device_step import repeatable
 from bench.report import keep
 
 
@@ -63,3 +67,54 @@ def test_step_over_sizes(true_size: bool) -> None:
         keep("step_sizes_cpu", {"what": "training step, one size varied at a time", "rows": rows})
         whole = next(row for row in rows if row["voxels"] == 327_684)
         assert whole["peak_gib"] <= 2.0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("arithmetic", ["float32", "tf32", "bfloat16"])
+def test_step_on_a_device(true_size: bool, arithmetic: str) -> None:
+    """Against the textbook step there, and against the time that its products and its memory traffic take at least."""
+    n_voxels, n_layers, width, n_images, d = (37_984, 12, 768, 32, 128) if true_size else (2000, 4, 96, 16, 128)
+    sizes = ("--voxels", str(n_voxels), "--layers", str(n_layers), "--width", str(width), "--device", "cuda")
+    product = _measure("product", 50, *sizes, "--images", str(n_images), "--arithmetic", arithmetic)
+    textbook = _measure("textbook", 10, *sizes, "--images", str(n_images))
+    flop = 3 * 2 * 5 * n_layers * d * n_voxels * n_images  # the readout's three products
+    flop += 2 * 2 * 65 * n_layers * width * d * n_images  # the align, there and back
+    flop += 4 * 2 * n_voxels * (3 * (192 * 128 + 128 * 128) + 128 * (3 + n_layers))  # the selectors, twice there
+    parameters = n_voxels * (d + 1) + 2 * n_layers * width * d
+    n_bytes = 4 * (7 * parameters + 4 * n_voxels * (192 + 5 * n_layers + n_images) + 65 * n_layers * width * n_images)
+    floor = flop / _product_rate(arithmetic) + n_bytes / _copy_rate()
+    if true_size:
+        figures = {
+            "what": f"training step, {n_voxels} voxels, {n_layers} layers x {width}, {n_images} images, {arithmetic}",
+            "product": product,
+            "textbook": textbook,
+            "ratio_of_medians": textbook["median_s"] / product["median_s"],
+            "floor_s": floor,
+            "times_the_floor": product["median_s"] / floor,
+        }
+        keep(f"step_gpu_{arithmetic}", figures)
+
+
+def _timed(work: Callable[[], object], n: int = 20) -> float:
+    work()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(n):
+        work()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / n
+
+
+def _product_rate(arithmetic: str) -> float:
+    """Floating point operations per second of a large matrix product."""
+    n, kind = 8192, torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
+    a, b = (torch.randn(n, n, device="cuda", dtype=kind) for _ in range(2))
+    with repeatable(a.device, arithmetic):
+        return 2 * n**3 / _timed(lambda: a @ b)
+
+
+def _copy_rate() -> float:
+    """Bytes per second that are read and written."""
+    a = torch.empty(1 << 28, device="cuda")
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / _timed(lambda: b.copy_(a))

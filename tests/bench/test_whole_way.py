@@ -1,10 +1,6 @@
 """Both stages on a network of ViT-B/16's shape and a brain of NSD's size. Small here; `--true-size` keeps figures."""
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +10,8 @@ import torch
 from bddn.data.fsaverage import N_VERTICES
 from bddn.data.planted import image_path, write_subject
 from bddn.data.scenes import draw_scene
+from bench.command import measured
 from bench.report import keep
-
-
-def _run(*arguments: object) -> dict[str, float]:
-    """Run a command of bddn; returns its seconds and its own peak memory."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "bddn.cli", *map(str, arguments)])
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return {"seconds": time.perf_counter() - start, "peak_gib": usage.ru_maxrss / 2**20}
 
 
 def write_network(folder: Path, n_layers: int, width: int, size: int, patch: int, head_width: int = 32) -> None:
@@ -66,8 +53,8 @@ def test_both_stages(true_size: bool, tmp_path: Path) -> None:
     (tmp_path / "fit.yaml").write_text("epochs: 1\n")
     data = f"algonauts:{tmp_path / 'subj01'}"
     cache, run = tmp_path / "cache.zarr", tmp_path / "run"
-    extraction = _run("extract", tmp_path / "spec.yaml", "--data", data, "--out", cache)
-    fit = _run("fit", cache, "--data", data, "--out", run, "--spec", tmp_path / "fit.yaml")
+    extraction = measured("extract", tmp_path / "spec.yaml", "--data", data, "--out", cache)
+    fit = measured("fit", cache, "--data", data, "--out", run, "--spec", tmp_path / "fit.yaml")
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["n_voxels"] == n_voxels
     assert metrics["epochs"][-1]["step"] == -(-(n_images - 2 * round(n_images / 10)) // 8)
