@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bddn.data import Dataset
 from bddn.data.splits import split_by_id
-from bddn.encoder.fit import Fitted, Parts, fit, new_encoder
+from bddn.encoder.factor_topy import new_encoder
+from bddn.encoder.fit import Fitted, Parts, fit
 from bddn.encoder.grids import LayerShape
 from bddn.errors import SpecError
 from bddn.spec import FitSpec

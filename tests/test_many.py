@@ -38,7 +38,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 SPEC = FitSpec(channels=8, selector_width=16, epochs=1)
 FOLDERS = [f"sealed/brain/seed{seed}-boot{bootstrap}" for seed in (0, 1) for bootstrap in (0, 2)]
 READS = 2 * 3 * 12  # of `sealed`: local and global, three layers, every chunk of them once
-OF_THE_HOUR = {"title", "seconds", "threads"}  # in metrics.json, what differs between two runs of the same fit
+OF_THE_HOUR = {
+    "title",
+    "seconds",
+    "epoch_seconds",
+    "seconds_waited_for_tokens",
+    "threads",
+}  # in metrics.json, what differs between two runs of the same fit
 
 
 def four(sealed: Path, data: str, out: Path, work: Work | None = None) -> Many:

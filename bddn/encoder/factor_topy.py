@@ -187,6 +187,13 @@ class FactorTopy(nn.Module):
         return bordered.view(h + 2, w + 2, *tokens.shape[1:])[1:-1, 1:-1]
 
 
+def new_encoder(coords_mm: Tensor, shapes: Mapping[str, LayerShape], spec: FitSpec) -> FactorTopy:
+    """An encoder with the initial weights that `spec.seed` gives; the global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        return FactorTopy(coords_mm, shapes, spec)
+
+
 def _selectors(coords_mm: Tensor, grids: Grids, spec: FitSpec) -> Selectors | FreeSelectors | Unfactorized:
     if spec.selection == "topological":
         return Selectors(coords_mm, grids, spec)

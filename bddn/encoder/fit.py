@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from bddn.encoder import checkpoint
 from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.grids import LayerShape
 from bddn.encoder.health import saturated
 from bddn.encoder.polish import n_visits, polish
 from bddn.encoder.selection import Selection
@@ -76,13 +75,6 @@ class Fitted:
     polished: dict[str, float] | None
     saturated: list[str]
     epoch_seconds: list[float]
-
-
-def new_encoder(coords_mm: Tensor, shapes: Mapping[str, LayerShape], spec: FitSpec) -> FactorTopy:
-    """An encoder with the initial weights that `spec.seed` gives; the global random state is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        return FactorTopy(coords_mm, shapes, spec)
 
 
 def fit(

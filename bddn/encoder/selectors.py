@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bddn.encoder.grids import Grids
 from bddn.encoder.position import PositionCode
 from bddn.encoder.selection import Selection
-from bddn.parallel import each_on
+from bddn.parallel import ahead, each_on, n_threads
 from bddn.spec import FitSpec
 
 PART_VOXELS = 1024  # voxels whose intermediate values are alive at a time, in each thread
@@ -81,9 +81,10 @@ class Selectors(nn.Module):
             objective = (weights * gradient[voxels]).sum() + softness * regularizer(selection) / self.n_voxels
             return torch.autograd.grad(objective, parameters)
 
-        found = each_on(self.code.device, part, self._parts)
-        for parameter, same in zip(parameters, zip(*found, strict=True), strict=True):
-            parameter.grad = sum(same[1:], start=same[0])  # in the parts' order, whichever was first
+        done = map(part, self._parts) if self.code.is_cuda else ahead(part, self._parts, n_threads() + 1)
+        for k, found in enumerate(done):  # added in the parts' order, whichever was first
+            for parameter, one in zip(parameters, found, strict=True):
+                parameter.grad = one if k == 0 or parameter.grad is None else parameter.grad.add_(one)
 
     @property
     def _parts(self) -> list[slice]:

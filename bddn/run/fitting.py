@@ -22,8 +22,8 @@ from bddn import __version__, atomic
 from bddn.data import Dataset
 from bddn.data.splits import Split, split_by_id
 from bddn.encoder import checkpoint
-from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.fit import CHECKPOINT_S, Parts, Targets, fit, new_encoder
+from bddn.encoder.factor_topy import FactorTopy, new_encoder
+from bddn.encoder.fit import CHECKPOINT_S, Parts, Targets, fit
 from bddn.encoder.grids import LayerShape
 from bddn.encoder.polish import polish_bytes
 from bddn.errors import DataError, FitError, SpecError

@@ -85,6 +85,14 @@ class Shards:
                 out[first_row + a - start : first_row + b - start] = rows[a - at : b - at]
         return out
 
+    def chunk(self, array: str, number: int) -> Rows:
+        """Rows of one chunk as they are stored, (chunk_images, ...), those past the last image filled up; not copied.
+
+        Errors as of `read`.
+        """
+        shard, within = divmod(number, self._layout.shard_images // self._layout.chunk_images)
+        return self._chunks(array, shard, range(within, within + 1))[0]
+
     def _chunks(self, array: str, shard: int, wanted: range) -> list[Rows]:
         name = self._layout.token_file(array, shard)
         seen, sums = self._seen_of(name), self._records[name]["chunks"]

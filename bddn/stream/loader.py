@@ -155,23 +155,29 @@ class Streamed:
         places = np.arange(len(pool)) if at is None else at
         rows, chunk = self._row[pool], self.chunk_of[pool]
         jobs = [
-            (kind, layer, rows[mine], torch.from_numpy(places[mine]))
-            for mine in (np.flatnonzero(chunk == k) for k in np.unique(chunk))
+            (kind, layer, number, rows[mine] % self._cache.layout.chunk_images, places[mine])
+            for number, mine in ((int(k), np.flatnonzero(chunk == k)) for k in np.unique(chunk))
             for kind in KINDS
             for layer in range(len(self._layers))
         ]
 
-        def read(job: tuple[str, int, Rows, Tensor]) -> None:
-            kind, layer, wanted, to = job
-            start = int(wanted.min())
-            block = self._cache.read(kind, self._layers[layer].name, start, int(wanted.max()) + 1)
+        def read(job: tuple[str, int, int, Rows, Rows]) -> None:
+            kind, layer, number, wanted, to = job
             values = into.local[layer] if kind == "local" else into.global_[layer]
             assert values is not None
-            values[to] = block[torch.from_numpy(wanted - start)].reshape(len(wanted), *values.shape[1:])
+            block = self._cache.read_chunk(kind, self._layers[layer].name, number)
+            source, target = block.reshape(len(block), -1), _as_numpy(values).reshape(len(values), -1)
+            for place, row in zip(to.tolist(), wanted.tolist(), strict=True):  # faster than an index of many
+                target[place] = source[row]
 
         for _ in run(read, jobs):
             pass
         return into if at is not None else into.at(slice(0, len(pool)))
+
+
+def _as_numpy(values: Tensor) -> np.ndarray:
+    """The same memory; of bfloat16, which numpy has not, the bits."""
+    return (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).numpy()
 
 
 def batches(source: Source, pools: Sequence[Rows], size: int, skip: int = 0) -> Iterator[tuple[Tensor, Features]]:

@@ -26,7 +26,8 @@ def main() -> None:
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bddn"})
     sections: list[tuple[tuple[str, ...], Callable[..., str]]] = [
         (("quality_cpu",), quality),
-        (("step_cpu", "step_sizes_cpu"), step),
+        (("step_cpu",), step),
+        (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_cpu"), growth),
         (("stream_cpu",), stream),
     ]
@@ -79,7 +80,7 @@ def quality(found: dict[str, Any]) -> str:
     )
 
 
-def step(found: dict[str, Any], sizes: dict[str, Any]) -> str:
+def step(found: dict[str, Any]) -> str:
     """The training step against the textbook form."""
     product, textbook, large = found["product"], found["textbook"], found["product_64_images"]
     rows = [
@@ -89,18 +90,23 @@ def step(found: dict[str, Any], sizes: dict[str, Any]) -> str:
     ]
     peaks = [f"{side['peak_gib']:.2f}" for side in (textbook, product, large)]
     rows = [[*row, peak] for row, peak in zip(rows, peaks, strict=True)]
+    return (
+        f"## Training step\n\n{_about(found)}. {found['ratio_of_medians']:.0f} times the textbook step's speed, 1/"
+        f"{found['ratio_of_peaks']:.1f} of its memory; {found['ratio_of_images_per_s_at_64']:.0f} times its images per "
+        "second with 64 images.\n\n"
+        f"{_table(['step', 'median s', 'images/s', 'peak GiB'], rows)}"
+    )
+
+
+def step_sizes(sizes: dict[str, Any]) -> str:
+    """The training step over sizes."""
     varied = [[str(row[key]) for key in ("voxels", "layers", "width", "images")] for row in sizes["rows"]]
     varied = [
         [*cells, f"{row['median_s']:.2f}", f"{row['peak_gib']:.2f}"]
         for cells, row in zip(varied, sizes["rows"], strict=True)
     ]
-    return (
-        f"## Training step\n\n{_about(found)}. {found['ratio_of_medians']:.0f} times the textbook step's speed, 1/"
-        f"{found['ratio_of_peaks']:.1f} of its memory; {found['ratio_of_images_per_s_at_64']:.0f} times its images per "
-        "second with 64 images.\n\n"
-        f"{_table(['step', 'median s', 'images/s', 'peak GiB'], rows)}\n"
-        f"{_table(['voxels', 'layers', 'channels', 'images', 'median s', 'peak GiB'], varied)}"
-    )
+    heads = ["voxels", "layers", "channels", "images", "median s", "peak GiB"]
+    return f"## Step over sizes\n\n{_about(sizes)}.\n\n{_table(heads, varied)}"
 
 
 def growth(found: dict[str, Any], grown: dict[str, Any]) -> str:

@@ -23,7 +23,8 @@ from bddn.data.fsaverage import positions_mm
 from bddn.data.planted import BACKBONE, Planted, true_maps, true_responses
 from bddn.data.splits import split_by_id
 from bddn.encoder import fit as fitting
-from bddn.encoder.fit import Fitted, Parts, fit, new_encoder, score
+from bddn.encoder.factor_topy import new_encoder
+from bddn.encoder.fit import Fitted, Parts, fit, score
 from bddn.encoder.grids import LayerShape
 from bddn.extract import extract
 from bddn.plant import plant

@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import oracle
 from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, Step, repeatable
-from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.fit import new_encoder
+from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.grids import LayerShape
 from bddn.encoder.selectors import Selectors
 from bddn.parallel import single_threaded_kernels

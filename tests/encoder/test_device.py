@@ -9,7 +9,8 @@ import torch
 import oracle
 from bddn.encoder import checkpoint
 from bddn.encoder.device_step import GraphedStep
-from bddn.encoder.fit import Fitted, Parts, fit, new_encoder
+from bddn.encoder.factor_topy import new_encoder
+from bddn.encoder.fit import Fitted, Parts, fit
 from bddn.encoder.grids import LayerShape
 from bddn.spec import FitSpec
 from bddn.stream.features import Features

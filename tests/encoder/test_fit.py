@@ -13,8 +13,8 @@ import oracle
 from bddn import parallel
 from bddn.encoder import checkpoint
 from bddn.encoder import fit as fitting
-from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.fit import Fitted, Parts, fit, new_encoder, score
+from bddn.encoder.factor_topy import FactorTopy, new_encoder
+from bddn.encoder.fit import Fitted, Parts, fit, score
 from bddn.encoder.grids import LayerShape
 from bddn.encoder.health import saturated
 from bddn.encoder.selection import Selection
