@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from distributed import LocalCluster
 from typer.testing import CliRunner
 
@@ -104,13 +104,13 @@ def stamps(out: Path) -> dict[str, int]:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every read of tokens from a cache, from now on."""
     calls: list[str] = []
-    read = Cache.read
+    read = Cache.read_chunk
 
-    def counted(self: Cache, kind: str, layer: str, start: int, stop: int) -> torch.Tensor:
+    def counted(self: Cache, kind: str, layer: str, chunk: int) -> Any:
         calls.append(f"{kind}/{layer}")
-        return read(self, kind, layer, start, stop)
+        return read(self, kind, layer, chunk)
 
-    monkeypatch.setattr(Cache, "read", counted)
+    monkeypatch.setattr(Cache, "read_chunk", counted)
     return calls
 
 
