@@ -106,9 +106,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     read = Cache.read_chunk
 
-    def counted(self: Cache, kind: str, layer: str, chunk: int) -> Any:
+    def counted(self: Cache, kind: str, layer: str, *rest: Any) -> None:
         calls.append(f"{kind}/{layer}")
-        return read(self, kind, layer, chunk)
+        read(self, kind, layer, *rest)
 
     monkeypatch.setattr(Cache, "read_chunk", counted)
     return calls

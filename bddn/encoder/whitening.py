@@ -33,15 +33,15 @@ class Whitening:
     def of(cls, source: Source, pools: Sequence[Rows]) -> "Whitening":
         """From the tokens of the first images in some pools."""
         n_seen, local, global_ = 0, list[Moments](), list[Moments | None]()
-        for tokens in source.pools(pools):
-            seen = tokens.at(slice(0, max(0, GLOBAL_IMAGES - n_seen)))
-            if not len(seen):
+        for tokens, places in source.pools(pools):
+            images = places[: max(0, GLOBAL_IMAGES - n_seen)]
+            if not len(images):
                 break
             if not n_seen:
-                local = [Moments(v.shape[-1], v.device) for v in seen.local]
-                global_ = [None if v is None else Moments(v.shape[-1], v.device) for v in seen.global_]
-            _add(local, global_, seen, max(0, LOCAL_IMAGES - n_seen))
-            n_seen += len(seen)
+                local = [Moments(v.shape[-1], v.device) for v in tokens.local]
+                global_ = [None if v is None else Moments(v.shape[-1], v.device) for v in tokens.global_]
+            _add(local, global_, tokens, images, max(0, LOCAL_IMAGES - n_seen))
+            n_seen += len(images)
         return cls([m.whitening() for m in local], [None if m is None else m.whitening() for m in global_])
 
 
@@ -78,12 +78,16 @@ class Moments:
         return (self._shift + mean).float(), inverse.T.float().contiguous()
 
 
-def _add(local: Sequence[Moments], global_: Sequence[Moments | None], seen: Features, n_local: int) -> None:
+def _add(
+    local: Sequence[Moments], global_: Sequence[Moments | None], tokens: Features, images: Tensor, n_local: int
+) -> None:
+    """Take the global tokens of some images, and the local ones of the first of them."""
+
     def add(layer: int) -> None:
         if n_local:
-            local[layer].add(seen.local[layer][:n_local].flatten(0, 1))
-        far, values = global_[layer], seen.global_[layer]
+            local[layer].add(tokens.local[layer][images[:n_local]].flatten(0, 1))
+        far, values = global_[layer], tokens.global_[layer]
         if far is not None and values is not None:
-            far.add(values)
+            far.add(values[images])
 
     each(add, range(len(local)))

@@ -9,9 +9,10 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from bddn import atomic
 from bddn.errors import StoreError
@@ -21,6 +22,7 @@ T = TypeVar("T")
 FIRST = "manifest/header.json"  # the first file of a store: where it is missing, there is none
 ASIDE = "manifest/aside"  # temporary files of a local store lie here, and are swept when it is sealed
 BLOCK_BYTES = 1 << 24
+GONE = {errno.ENOENT, errno.ENOTDIR}
 
 
 class Files(Protocol):
@@ -32,6 +34,9 @@ class Files(Protocol):
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """Bytes `start` to `stop` of a file; None where there is no such file."""
+
+    def read_into(self, name: str, start: int, memory: memoryview) -> tuple[int, object | None]:
+        """Fill memory with the bytes of a file from `start` on; tells how many there were, and the file's stamp."""
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """The bytes of a file, in order, in blocks of bounded size; nothing where there is no such file."""
@@ -62,29 +67,45 @@ class LocalFiles:
     """A folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self._root = root, str(root)  # of small reads, making paths takes the most time
 
     @property
     def place(self) -> str:
         return str(self.root)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | None:
-        with self._errors(name), suppress(FileNotFoundError, NotADirectoryError), self._open(name) as file:
-            if file is not None:
-                file.seek(start)
-                return bytes(file.read(-1 if stop is None else stop - start))
-        return None
+        with self._errors(name), self._file(name) as file:
+            if file is None:
+                return None
+            file.seek(start)
+            return bytes(file.read(-1 if stop is None else stop - start))
+
+    def read_into(self, name: str, start: int, memory: memoryview) -> tuple[int, object | None]:
+        with self._errors(name):
+            opened = self._open(name)
+            if opened is None:
+                return 0, ()
+            fd, status = opened
+            try:
+                n = 0
+                while n < len(memory) and (more := os.preadv(fd, [memory[n:]], start + n)):
+                    n += more
+            finally:
+                os.close(fd)
+            return n, _stamp(status)
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        with self._errors(name), suppress(FileNotFoundError, NotADirectoryError), self._open(name) as file:
+        with self._errors(name), self._file(name) as file:
             while file is not None and (block := file.read(BLOCK_BYTES)):
                 yield block
 
     def stamp(self, name: str) -> object | None:
-        with self._errors(name), suppress(FileNotFoundError, NotADirectoryError):
-            found = (self.root / name).lstat()
-            return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-        return ()  # of no file
+        try:
+            return _stamp(os.lstat(f"{self._root}/{name}"))
+        except OSError as error:
+            if error.errno in GONE:
+                return ()  # of no file
+            raise self._error(name, error) from error
 
     def replace(self, name: str, data: bytes) -> None:
         def put() -> None:
@@ -137,22 +158,24 @@ class LocalFiles:
                 fix="Bring the folder or its mount back and run the same command again.",
             )
 
-    @contextmanager
-    def _open(self, name: str) -> Iterator[Any]:
-        """The file, if it is a regular one and no link: a store must not lead out of itself, nor hang on a pipe."""
+    def _file(self, name: str) -> AbstractContextManager[FileIO | None]:
+        opened = self._open(name)
+        return nullcontext() if opened is None else FileIO(opened[0])
+
+    def _open(self, name: str) -> tuple[int, os.stat_result] | None:
+        """A descriptor of the file, if it is a regular one and no link: a store must not lead out of itself, nor hang
+        on a pipe."""
         try:
-            fd = os.open(self.root / name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            fd = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            yield None
-            return
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            if error.errno in {*GONE, errno.ELOOP}:
+                return None
+            raise
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             os.close(fd)
-            yield None
-            return
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            yield file
+            return None
+        return fd, status
 
     @contextmanager
     def _errors(self, name: str, needed_bytes: int = 0) -> Iterator[None]:
@@ -165,7 +188,7 @@ class LocalFiles:
         except OSError as error:
             raise self._error(name, error, needed_bytes) from error
 
-    def _error(self, name: str, error: OSError, needed_bytes: int) -> StoreError:
+    def _error(self, name: str, error: OSError, needed_bytes: int = 0) -> StoreError:
         got = error.strerror or str(error)
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             free = self.free_bytes() or 0
@@ -177,6 +200,10 @@ class LocalFiles:
             fix="Check the disk's free space, quota and permissions, then run the same command again: "
             "what was committed is kept.",
         )
+
+
+def _stamp(status: os.stat_result) -> object:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _twice(put: Callable[[], T]) -> T:

@@ -120,16 +120,18 @@ class Cache:
         path = f"{kind}/{layer}"
         return self.layout.precision.decode(self._shards.read(path, start, stop), self._scale(path, start, stop))
 
-    def read_chunk(self, kind: str, layer: str, chunk: int) -> Rows:
-        """All rows of the chunk of this number, read-only and not copied where that can be: the numbers of `read`, of
-        bfloat16 the bits as uint16. Rows past the last image say nothing.
+    def read_chunk(self, kind: str, layer: str, chunk: int, into: Rows) -> None:
+        """Put all rows of the chunk of this number into contiguous memory (chunk_images, ...): the numbers of `read`,
+        of bfloat16 the bits as uint16. Rows past the last image say nothing.
 
         Errors as of `read`.
         """
         path = f"{kind}/{layer}"
-        rows = self._shards.chunk(path, chunk)
-        scale = self._scale(path, chunk * len(rows), chunk * len(rows) + 1)
-        return rows if scale is None else rows * scale.reshape(-1)
+        scale = self._scale(path, chunk * len(into), chunk * len(into) + 1)
+        stored = into if scale is None else np.empty(into.shape, self.layout.precision.stored)
+        self._shards.read_chunk(path, chunk, stored)
+        if scale is not None:
+            np.multiply(stored, scale.reshape(-1), out=into)
 
     def _scale(self, path: str, start: int, stop: int) -> Scale | None:
         """The scale (n, C) of every row, where there is one."""

@@ -40,6 +40,14 @@ class RemoteFiles:
             return b"".join(self._ranges(name, start, stop))
         return None
 
+    def read_into(self, name: str, start: int, memory: memoryview) -> tuple[int, object | None]:
+        n = 0
+        with suppress(FileNotFoundError):
+            for block in self._ranges(name, start, start + len(memory)):
+                memory[n : n + len(block)] = block
+                n += len(block)
+        return n, None
+
     def blocks(self, name: str) -> Iterator[bytes]:
         with suppress(FileNotFoundError):
             yield from filter(None, self._ranges(name, 0, None))

@@ -8,7 +8,7 @@ a chunk of another place or another store would have as well.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import google_crc32c
+import crc32c
 import numcodecs
 import numpy as np
 
@@ -85,13 +85,32 @@ class Shards:
                 out[first_row + a - start : first_row + b - start] = rows[a - at : b - at]
         return out
 
-    def chunk(self, array: str, number: int) -> Rows:
-        """Rows of one chunk as they are stored, (chunk_images, ...), those past the last image filled up; not copied.
+    def read_chunk(self, array: str, number: int, rows: Rows) -> None:
+        """Put the rows of one chunk as they are stored, those past the last image filled up, into the memory of `rows`
+        (chunk_images, ...).
 
         Errors as of `read`.
         """
-        shard, within = divmod(number, self._layout.shard_images // self._layout.chunk_images)
-        return self._chunks(array, shard, range(within, within + 1))[0]
+        shard, chunk = divmod(number, self._layout.shard_images // self._layout.chunk_images)
+        if self._layout.precision.compressed:
+            rows[:] = self._chunks(array, shard, range(chunk, chunk + 1))[0]
+            return
+        name = self._layout.token_file(array, shard)
+        seen, found = self._seen.get(name) or self._seen_of(name), rows.reshape(-1).view(np.uint8)
+        n, stamp = self._read_into(found, name, seen, chunk)
+        if stamp != seen.stamp:  # touched since
+            seen = self._seen_of(name)
+            n, _ = self._read_into(found, name, seen, chunk)
+        if n < len(found):
+            raise corrupt(self._files, [f"{name} is missing or cut"])
+        if chunk not in seen.good:
+            self._note(seen, name, chunk, crc32c.crc32c(found.data) == self._records[name]["chunks"][chunk])
+
+    def _read_into(self, found: Rows, name: str, seen: _Seen, chunk: int) -> tuple[int, object | None]:
+        offset, length = seen.index[chunk]
+        if length != len(found) + CRC_BYTES:
+            raise corrupt(self._files, [f"{name} has no rows in chunk {chunk} ({length} bytes)"])
+        return self._files.read_into(name, offset, found.data)
 
     def _chunks(self, array: str, shard: int, wanted: range) -> list[Rows]:
         name = self._layout.token_file(array, shard)
@@ -103,15 +122,19 @@ class Shards:
             if data is None or len(data) != length:
                 raise corrupt(self._files, [f"{name} is missing or cut"])
             if chunk not in seen.good:
-                if not _is_good(data, sums[chunk]):
-                    raise corrupt(self._files, [f"{name} has other bytes in chunk {chunk}"])
-                if seen.stamp is not None:
-                    seen.good.add(chunk)
+                self._note(seen, name, chunk, _is_good(data, sums[chunk]))
             try:
                 found.append(self._decoded(memoryview(data)[:-CRC_BYTES], self._shapes[array]))
             except (IndexError, ValueError, RuntimeError) as error:  # sealed so, by whoever wrote it
                 raise corrupt(self._files, [f"{name} has no rows in chunk {chunk} ({error})"]) from error
         return found
+
+    def _note(self, seen: _Seen, name: str, chunk: int, is_good: bool) -> None:
+        """Whether a chunk was good when it was looked at; what is not is an error."""
+        if not is_good:
+            raise corrupt(self._files, [f"{name} has other bytes in chunk {chunk}"])
+        if seen.stamp is not None:
+            seen.good.add(chunk)
 
     def _decoded(self, stored: memoryview, shape: tuple[int, ...]) -> Rows:
         kept = self._layout.precision
@@ -148,7 +171,7 @@ class Shards:
 
 def _is_good(data: bytes, checksum: int) -> bool:
     """Whether bytes that end with their own CRC-32C are good, and their checksum is the one that was recorded."""
-    return google_crc32c.value(data) == RESIDUE and int.from_bytes(data[-CRC_BYTES:], "little") == checksum
+    return crc32c.crc32c(data) == RESIDUE and int.from_bytes(data[-CRC_BYTES:], "little") == checksum
 
 
 def _claimed_bytes(frame: memoryview) -> int:

@@ -38,11 +38,11 @@ class Features:
         """In memory of its own."""
         return self._each(Tensor.clone)
 
-    def fill(self, other: "Features") -> None:
-        """Take the tokens of as many images into this memory."""
+    def fill(self, other: "Features", images: Tensor | slice = slice(None)) -> None:
+        """Take the tokens of as many images into the memory of some."""
         for mine, theirs in zip((*self.local, *self.global_), (*other.local, *other.global_), strict=True):
             if mine is not None and theirs is not None:
-                mine.copy_(theirs)
+                mine[images] = theirs
 
     @classmethod
     def cat(cls, parts: Sequence["Features"]) -> "Features":

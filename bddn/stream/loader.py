@@ -1,7 +1,8 @@
 """Tokens from a cache into the encoder, in the order of a plan: streamed from disk, or kept in memory.
 
 Both give the same batches. Streaming reads one pool ahead into memory that is used again: at any time there are the
-pool that is being used and the one that is being read, whatever the number of images.
+pool that is being used and the one that is being read, whatever the number of images. Chunks go from their files
+straight to where they stay; a batch picks its rows from there.
 """
 
 import time
@@ -10,16 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bddn.errors import MismatchError
 from bddn.parallel import ahead
 from bddn.progress import progress
-from bddn.store.layout import KINDS, Layer
+from bddn.store.layout import Layer
 from bddn.store.reader import Cache
 from bddn.stream.features import Features
 from bddn.stream.plan import POOL_CHUNKS, Rows, pools_in_order
@@ -35,8 +37,9 @@ class Source(Protocol):
     def chunk_of(self) -> Rows:
         """By row, its chunk; see `plan.epoch_pools`."""
 
-    def pools(self, pools: Sequence[Rows]) -> Iterator[Features]:
-        """The tokens of every pool of rows, in the stored precision. What is yielded may be used until the next."""
+    def pools(self, pools: Sequence[Rows]) -> Iterator[tuple[Features, Tensor]]:
+        """For every pool of rows, tokens in the stored precision, and where among them those of every row are. What is
+        yielded may be used until the next."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class Resident:
         """Tokens that come from no cache."""
         return cls(features, np.arange(len(features)) // CHUNK_IMAGES)
 
-    def pools(self, pools: Sequence[Rows]) -> Iterator[Features]:
+    def pools(self, pools: Sequence[Rows]) -> Iterator[tuple[Features, Tensor]]:
         """As of `Source`."""
         for pool in pools:
-            yield self.features.at(torch.from_numpy(pool))
+            yield self.features, torch.from_numpy(pool).to(self.features.local[0].device)
 
 
 class Streamed:
@@ -96,16 +99,23 @@ class Streamed:
         self._row = np.array([row_of[stimulus] for stimulus in ids], np.intp)
         self.chunk_of: Rows = self._row // cache.layout.chunk_images
         tokens = cache.grid[0] * cache.grid[1] + 1
-        self.n_bytes = len(ids) * tokens * sum(v.channels for v in layers) * cache.layout.precision.decoded.itemsize
-        self.pool_bytes = self.n_bytes * min(1, POOL_CHUNKS * cache.layout.chunk_images / len(ids))
+        image_bytes = tokens * sum(v.channels for v in layers) * cache.layout.precision.decoded.itemsize
+        self.n_bytes = len(ids) * image_bytes
+        self._pool_images = min(POOL_CHUNKS, len(np.unique(self.chunk_of))) * cache.layout.chunk_images
+        self.pool_bytes = self._pool_images * image_bytes
+        self._spare: list[Features] = []
 
-    def pools(self, pools: Sequence[Rows]) -> Iterator[Features]:
+    def pools(self, pools: Sequence[Rows]) -> Iterator[tuple[Features, Tensor]]:
         """As of `Source`."""
-        size = max(map(len, pools), default=0)
-        buffers = cycle([self._buffer(size) for _ in range(2 if self._readers else 1)])
+        own = [
+            self._spare.pop() if self._spare else self._empty(self._pool_images)
+            for _ in range(2 if self._readers else 1)
+        ]
+        buffers = cycle(own)
         with ExitStack() as stack:
+            stack.callback(self._spare.extend, own)
             if not self._readers:
-                filled: Iterator[Features] = (self._fill(pool, next(buffers), map) for pool in pools)
+                filled = (self._fill(pool, next(buffers), map) for pool in pools)
             else:
                 readers = stack.enter_context(ThreadPoolExecutor(self._readers, thread_name_prefix="read"))
                 one = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="read-ahead"))
@@ -113,11 +123,11 @@ class Streamed:
                 filled = ahead(lambda pool: self._fill(pool, next(buffers), readers.map), pools, 2, one)
             while True:
                 asked = time.perf_counter()
-                features = next(filled, None)
+                found = next(filled, None)
                 self.waited_s += time.perf_counter() - asked
-                if features is None:
+                if found is None:
                     break
-                here = features.to(self._device)
+                here = found[0].to(self._device), found[1].to(self._device)
                 if self._device.type == "cuda":  # else the buffer could be filled again before it has been copied
                     torch.cuda.current_stream().synchronize()
                 yield here
@@ -125,59 +135,53 @@ class Streamed:
     def load(self) -> Resident:
         """Read all tokens into memory."""
         rows = np.arange(len(self._row))
-        all_ = self._buffer(len(rows), pinned=False)
-        pools = pools_in_order(rows, self.chunk_of)
-        began = time.perf_counter()
-        with (
-            ThreadPoolExecutor(max(1, self._readers)) as readers,
-            progress("read", len(rows), "images") as advance,
-        ):
-            for pool in pools:
-                self._fill(pool, all_, readers.map, at=pool)
+        all_, pools = self._empty(len(rows), self._device), pools_in_order(rows, self.chunk_of)
+        waited_s, began = self.waited_s, time.perf_counter()
+        with progress("read", len(rows), "images") as advance:
+            for pool, (tokens, places) in zip(pools, self.pools(pools), strict=True):
+                all_.fill(tokens.at(places), torch.from_numpy(pool).to(self._device))
                 advance(len(pool))
-        self.waited_s += time.perf_counter() - began
-        return Resident(all_.to(self._device), self.chunk_of)
+        self._spare.clear()
+        self.waited_s = waited_s + time.perf_counter() - began
+        return Resident(all_, self.chunk_of)
 
-    def _buffer(self, n: int, pinned: bool = True) -> Features:
+    def _empty(self, n: int, device: torch.device | None = None) -> Features:
+        """Memory for the tokens of n images on a device, or from where that is reached fast."""
         h, w = self._cache.grid
-        pinned = pinned and self._device.type == "cuda"
+        pinned = device is None and self._device.type == "cuda"
 
         def empty(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=self._cache.layout.precision.decoded, pin_memory=pinned)
+            return torch.empty(shape, dtype=self._cache.layout.precision.decoded, device=device, pin_memory=pinned)
 
         return Features(
             [empty(n, h * w, layer.channels) for layer in self._layers],
             [empty(n, layer.channels) for layer in self._layers],
         )
 
-    def _fill(self, pool: Rows, into: Features, run: Callable[..., Iterator[None]], at: Rows | None = None) -> Features:
-        """Read the rows of a pool chunk by chunk to the places `at`, by default the first ones; returns those."""
-        places = np.arange(len(pool)) if at is None else at
-        rows, chunk = self._row[pool], self.chunk_of[pool]
-        jobs = [
-            (kind, layer, number, rows[mine] % self._cache.layout.chunk_images, places[mine])
-            for number, mine in ((int(k), np.flatnonzero(chunk == k)) for k in np.unique(chunk))
-            for kind in KINDS
-            for layer in range(len(self._layers))
+    def _fill(self, pool: Rows, into: Features, run: Callable[..., Iterator[None]]) -> tuple[Features, Tensor]:
+        """Read the chunks of a pool, one after the other into memory, which is returned with the places of its rows."""
+        n = self._cache.layout.chunk_images
+        chunks, turn = np.unique(self.chunk_of[pool], return_inverse=True)
+
+        arrays = [
+            (kind, layer.name, _as_numpy(tokens))
+            for kind, values in (("local", into.local), ("global", into.global_))
+            for layer, tokens in zip(self._layers, values, strict=True)
+            if tokens is not None
         ]
 
-        def read(job: tuple[str, int, int, Rows, Rows]) -> None:
-            kind, layer, number, wanted, to = job
-            values = into.local[layer] if kind == "local" else into.global_[layer]
-            assert values is not None
-            block = self._cache.read_chunk(kind, self._layers[layer].name, number)
-            source, target = block.reshape(len(block), -1), _as_numpy(values).reshape(len(values), -1)
-            for place, row in zip(to.tolist(), wanted.tolist(), strict=True):  # faster than an index of many
-                target[place] = source[row]
+        def read(k: int) -> None:
+            for kind, layer, rows in arrays:
+                self._cache.read_chunk(kind, layer, int(chunks[k]), rows[k * n : (k + 1) * n])
 
-        for _ in run(read, jobs):
+        for _ in run(read, range(len(chunks))):
             pass
-        return into if at is not None else into.at(slice(0, len(pool)))
+        return into, torch.from_numpy(turn * n + self._row[pool] % n)
 
 
-def _as_numpy(values: Tensor) -> np.ndarray:
-    """The same memory; of bfloat16, which numpy has not, the bits."""
-    return (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).numpy()
+def _as_numpy(tokens: Tensor) -> npt.NDArray[Any]:
+    """The same memory; of bfloat16, which numpy has not, the bits (n, ...)."""
+    return (tokens.view(torch.uint16) if tokens.dtype == torch.bfloat16 else tokens).numpy()
 
 
 def batches(source: Source, pools: Sequence[Rows], size: int, skip: int = 0) -> Iterator[tuple[Tensor, Features]]:
@@ -197,11 +201,11 @@ def batches(source: Source, pools: Sequence[Rows], size: int, skip: int = 0) -> 
     order = np.concatenate([*pools, np.empty(0, np.intp)])
     start, pending = skip * size, list[Features]()
     begins = ends - [len(pool) for pool in pools]
-    for begin, end, pool in zip(begins[first:], ends[first:], source.pools(pools[first:]), strict=True):
+    for begin, end, (tokens, places) in zip(begins[first:], ends[first:], source.pools(pools[first:]), strict=True):
         while start < end:
             stop = min(start + size, len(order))
             low = max(start, int(begin))
-            pending.append(pool.at(slice(low - int(begin), min(stop, int(end)) - int(begin))).float())
+            pending.append(tokens.at(places[low - int(begin) : min(stop, int(end)) - int(begin)]).float())
             if stop > end:  # the rest of this batch is in the next pool
                 break
             yield torch.from_numpy(order[start:stop]), Features.cat(pending)

@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
+import crc32c
 import numcodecs
 import numpy as np
 import pytest
@@ -479,7 +479,7 @@ def forge(root: Path, chunks: list[bytes], entries: list[tuple[int, int]] | None
 
 def summed(part: bytes) -> bytes:
     """Bytes and their CRC-32C."""
-    return part + int(google_crc32c.value(part)).to_bytes(4, "little")
+    return part + int(crc32c.crc32c(part)).to_bytes(4, "little")
 
 
 # --- images

@@ -32,6 +32,15 @@ def test_any_part_of_a_file_reads_back(files: LocalFiles) -> None:
     assert list(files.blocks("a/b")) == [b"0123456789"]
 
 
+@pytest.mark.parametrize(("start", "size"), [(0, 10), (3, 2), (8, 12), (20, 1), (0, 0)])
+def test_bytes_are_read_into_memory_with_the_stamp_of_their_file(files: LocalFiles, start: int, size: int) -> None:
+    files.replace("a", b"0123456789")
+    memory = bytearray(size)
+    n, stamp = files.read_into("a", start, memoryview(memory))
+    assert bytes(memory[:n]) == b"0123456789"[start : start + size]
+    assert stamp == files.stamp("a")
+
+
 def test_a_large_file_comes_in_blocks(files: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bddn.store.files.BLOCK_BYTES", 4)
     files.replace("a", b"0123456789")
@@ -42,6 +51,7 @@ def test_a_large_file_comes_in_blocks(files: LocalFiles, monkeypatch: pytest.Mon
 def test_a_file_that_is_not_there_is_none_and_not_an_empty_one(files: LocalFiles, name: str) -> None:
     assert files.read(name) is None
     assert list(files.blocks(name)) == []
+    assert files.read_into(name, 0, memoryview(bytearray(4))) == (0, files.stamp(name))
 
 
 def _link(path: Path) -> None:
@@ -66,6 +76,7 @@ def test_what_is_no_regular_file_is_not_there_and_is_never_waited_for(
     make(files.root / "odd")
     opened = len(list(Path("/dev/fd").iterdir()))
     assert files.read("odd") is None
+    assert files.read_into("odd", 0, memoryview(bytearray(4))) == (0, ())
     assert list(files.blocks("odd")) == []
     assert "odd" not in files.sizes()
     assert len(list(Path("/dev/fd").iterdir())) == opened

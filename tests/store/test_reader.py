@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import zarr
 
 from bddn.errors import BddnError, CorruptStoreError, MismatchError, StoreError
@@ -60,6 +62,36 @@ def test_any_range_of_rows_reads_back_in_any_precision(any_precision: tuple[str,
     layout, cache = layout_of(name), Cache(root)
     for path, expected in as_read(filled_with(tokens(layout), layout), layout).items():
         assert same(read(cache, path, start, stop), expected[start:stop])
+
+
+def test_any_chunk_is_read_into_memory_in_any_precision(any_precision: tuple[str, Path]) -> None:
+    name, root = any_precision
+    layout, cache = layout_of(name), Cache(root)
+    for path, shape in layout.arrays().items():
+        kind, layer = path.split("/")
+        for chunk in range(N // layout.chunk_images):
+            into = torch.empty(layout.chunk_images, *shape, dtype=layout.precision.decoded)
+            memory = into.view(torch.uint16) if into.dtype == torch.bfloat16 else into
+            cache.read_chunk(kind, layer, chunk, memory.numpy())
+            first = chunk * layout.chunk_images
+            assert same(into, cache.read(kind, layer, first, first + layout.chunk_images))
+
+
+@pytest.mark.parametrize("change", ["flip", "cut", "delete", "swap"])
+def test_a_chunk_that_was_damaged_after_it_was_read_is_found(store: Path, change: str) -> None:
+    cache, into = Cache(store), np.empty((2, 2, 3, 3), np.float16)
+    cache.read_chunk("local", "early", 2, into)
+    path = store / SHARD
+    if change == "flip":
+        flip(path, 5)
+    elif change == "cut":
+        path.write_bytes(path.read_bytes()[:20])
+    elif change == "delete":
+        path.unlink()
+    else:  # good bytes in another place
+        path.write_bytes((store / "local/early/c.0.0.0.0").read_bytes())
+    with pytest.raises(CorruptStoreError, match="early"):
+        cache.read_chunk("local", "early", 2, into)
 
 
 def test_a_cache_knows_its_ids_images_layers_grid_and_header(kept: Path) -> None:

@@ -412,6 +412,9 @@ def test_large_objects_are_read_in_blocks(url: str, size: int, monkeypatch: pyte
     assert max((len(block) for block in files.blocks("large")), default=0) <= 1000
     for start, stop in ((0, 1500), (700, 2100), (999, 1001), (5, 5), (1000, 2000), (0, 10_000)):
         assert files.read("large", start, stop) == data[start:stop]
+        memory = bytearray(stop - start)
+        n, _ = files.read_into("large", start, memoryview(memory))
+        assert bytes(memory[:n]) == data[start:stop]
 
 
 def test_what_is_not_there_is_none_and_an_empty_object_is_empty(url: str) -> None:
@@ -422,6 +425,7 @@ def test_what_is_not_there_is_none_and_an_empty_object_is_empty(url: str) -> Non
     assert files.read("missing") is None
     assert files.read("missing", 0, 10) is None
     assert list(files.blocks("missing")) == []
+    assert files.read_into("missing", 0, memoryview(bytearray(4))) == (0, None)
     files.delete("missing")
     assert files.sizes("nothing") == {}
 

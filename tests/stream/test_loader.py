@@ -81,7 +81,7 @@ def test_skipped_batches_change_nothing_else_and_are_not_read(sealed: Path, monk
 def test_at_most_two_pools_are_alive(sealed: Path) -> None:
     source = _streamed(sealed)
     pools = epoch_pools(np.arange(40), source.chunk_of, 0, 0)
-    places = {features.local[0].data_ptr() for features in source.pools(pools)}
+    places = {features.local[0].data_ptr() for features, _ in source.pools(pools)}
     assert len(pools) == 6
     assert len(places) == 2
 
