@@ -10,10 +10,11 @@ SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_sp
 members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[([^]]*, *)?$(1) *[],]' cache_specs/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-extract clean
+.PHONY: help install demo figures test check bench bench-extract clean
 
 help:
-	@echo "make demo           plant a brain, extract, fit and map it (about 3 minutes on 2 cores)"
+	@echo "make demo           plant a brain, extract, fit, map it and write its page (about 3 minutes on 2 cores)"
+	@echo "make figures        draw the paper's figures, a film and pages from toys (about 10 minutes)"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests"
 	@echo "make bench          measure store, fits and recipes at true size (about 2 hours, 15 GB of disk)"
@@ -25,7 +26,7 @@ help:
 	@echo "make fetch-NAME     download its weights"
 	@echo "make extract-NAME   cache its tokens in build/NAME/NAME.zarr; ARGS='--workers 2' adds options"
 	@echo "make fit-NAME       extract, then fit into build/NAME/run; FIT_ARGS='--seed 1' adds options"
-	@echo "make maps-NAME      extract, fit, then draw build/NAME/run/maps; make all-NAME is the same"
+	@echo "make maps-NAME      extract, fit, then draw build/NAME/run/maps and the page; make all-NAME is the same"
 	@echo "What is sealed or fitted already is kept. GROUP: $(SPEC_GROUPS). NAME:"
 	@printf '%s\n' $(SPECS) | pr -t -4 -w 96
 
@@ -41,6 +42,11 @@ demo: install
 	$(BIN)/bddn extract demo --data planted:$(DEMO) --out $(DEMO)/demo.zarr
 	$(BIN)/bddn fit $(DEMO)/demo.zarr --data planted:$(DEMO) --out $(DEMO)/run --spec fast
 	$(BIN)/bddn maps $(DEMO)/run
+	$(BIN)/bddn film $(DEMO)/run
+	$(BIN)/bddn report $(DEMO)/run
+
+figures: install
+	$(BIN)/python tests/draw_figures.py build/figures
 
 test: install
 	$(BIN)/python -m pytest
@@ -71,6 +77,7 @@ fit-$(1): extract-$(1)
 	$(BIN)/bddn fit build/$(1)/$(1).zarr --data "$$(DATA)" --out build/$(1)/run $$(FIT_ARGS)
 maps-$(1): fit-$(1)
 	$(BIN)/bddn maps build/$(1)/run
+	$(BIN)/bddn report build/$(1)/run
 all-$(1): maps-$(1)
 endef
 $(foreach name,$(SPECS),$(eval $(call backbone_targets,$(name))))

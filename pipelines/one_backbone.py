@@ -15,6 +15,7 @@ from bddn.cli import clear_errors
 from bddn.data import open_dataset
 from bddn.extract import extract
 from bddn.maps.figures import draw
+from bddn.maps.kinds import run_maps
 from bddn.run import fit_run
 from bddn.spec import FitSpec
 
@@ -35,7 +36,7 @@ def one_backbone(
         cache = out / f"{subject}.zarr"
         extract(cache_spec, dataset, cache)
         run, _ = fit_run(cache, dataset, out / subject, fit_spec)
-        draw(run.voxels, run.layers, run.folder / "maps", run.metrics["title"])
+        draw(run.voxels, run_maps(run.voxels, run.layers), run.folder / "maps", run.metrics["title"])
         slope = (run.metrics["hierarchy"] or {}).get("slope")
         typer.echo(f"{subject}: R² {run.metrics['r2_test']:.3f}, slope {'-' if slope is None else f'{slope:.2f}'}")
 

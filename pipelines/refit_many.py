@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from bddn.cli import clear_errors
+from bddn.cli.shared import read_fit_spec
 from bddn.errors import DataError
 from bddn.many import fit_many, numbers, summary
 from bddn.many.cluster import local_workers
-from bddn.spec import FitSpec
 
 
 @clear_errors
@@ -26,14 +26,14 @@ def refit_many(
     data: Annotated[list[str], typer.Argument(help="Datasets, KIND:PATH.")],
     seeds: Annotated[str, typer.Option(help="e.g. 0-4.")] = "0-4",
     bootstraps: Annotated[str | None, typer.Option(help="Of each seed, e.g. 0-19.")] = None,
-    fit: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file of fit settings.")] = None,
+    fit: Annotated[str, typer.Option("--spec", "--fit", help="paper, fast, or a YAML file of fit settings.")] = "paper",
     workers: Annotated[int, typer.Option(min=0, help="Processes on this machine; 0: this one.")] = 0,
 ) -> None:
     """Fit all caches of a folder many times, and print mean and spread."""
     found = sorted(caches.glob("*.zarr"))
     if not found:
         raise DataError(caches, expected="feature caches, *.zarr", got="none", fix="Run 'bddn extract' first.")
-    spec = FitSpec() if fit is None else FitSpec.from_yaml(fit.read_bytes(), str(fit))
+    spec = read_fit_spec(fit, {}, "fit settings")
     of_each_seed = (None,) if bootstraps is None else numbers(bootstraps, "--bootstraps")
     with local_workers(workers, "auto") if workers else nullcontext() as work:
         done = fit_many(

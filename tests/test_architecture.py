@@ -16,8 +16,9 @@ ORDER = (
     {"stats"},
     {"encoder"},
     {"run", "receipt"},
-    {"many"},
+    {"many", "predict"},
     {"maps"},
+    {"report"},
     {"cli"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
@@ -30,7 +31,7 @@ KNOWN_BY = {
     "numcodecs": {"store"},
     "nibabel": {"data", "maps"},
     "nilearn": {"data", "maps"},
-    "matplotlib": {"maps"},
+    "matplotlib": {"maps", "report"},
     "dask": {"extract", "many"},
     "distributed": {"extract", "many"},
     "fsspec": {"store"},

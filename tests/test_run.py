@@ -21,7 +21,7 @@ from bddn.store.reader import Cache
 SPEC = FitSpec.parse(
     {**FitSpec.recipe("fast").to_dict(), "channels": 8, "selector_width": 16, "epochs": 3, "batch_size": 4}, "test"
 )
-SAME = ("encoder.safetensors", "voxels.parquet", "split.json", "run.json", "truth.json")
+SAME = ("encoder.safetensors", "learning.safetensors", "voxels.parquet", "split.json", "run.json", "truth.json")
 
 
 def _bytes(run: Path) -> list[bytes]:

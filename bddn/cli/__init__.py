@@ -3,12 +3,19 @@
 from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
 from bddn.cli.commands import app
+from bddn.cli.figures import figure, maps
 from bddn.cli.many import fit_many
+from bddn.cli.pictures import film
+from bddn.cli.predict import predict
 from bddn.cli.shared import clear_errors, stops_cleanly
 
 __all__ = ["app", "clear_errors", "stops_cleanly"]
 
 app.command()(fit_many)
+app.command()(maps)
+app.command()(figure)
+app.command()(film)
+app.command()(predict)
 app.command()(fetch)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(cache_app, name="cache")

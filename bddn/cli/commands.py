@@ -152,32 +152,6 @@ def fit(
     typer.echo(f"run: {out}, {what}, mean test R² {run.metrics['r2_test']:.3f}")
 
 
-@app.command()
-@clear_errors
-def maps(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    dpi: Annotated[int, typer.Option(min=20, max=1200, help="Pixels per inch of pictures 10 inches wide.")] = 220,
-) -> None:
-    """Draw the maps of a run on the cortex, each with its numbers beside it."""
-    from bddn.maps.figures import draw
-    from bddn.run import read_run
-
-    found = read_run(run)
-    for path in draw(found.voxels, list(found.layers), found.folder / "maps", found.metrics["title"], dpi=dpi):
-        typer.echo(f"map: {path}")
-    typer.echo(f"tables: {found.folder / 'voxels.parquet'}, {found.folder / 'metrics.json'}")
-    hierarchy = found.metrics["hierarchy"]
-    if hierarchy:
-        typer.echo("hierarchy: slope {slope:.2f}, b0 {b0:.2f}, b1 {b1:.2f}".format(**hierarchy))
-    if found.truth:
-        typer.echo(
-            "truth: depth r {depth_r} (slope {depth_slope}), place r {place_x_r} (x) and {place_y_r} (y), "
-            "scale r {scale_r}, R²/ceiling {r2_over_ceiling} at a mean ceiling of {mean_ceiling}".format(
-                **{name: "unknown" if value is None else f"{value:.3f}" for name, value in found.truth.items()}
-            )
-        )
-
-
 def _part(text: str) -> tuple[int, int]:
     i, _, n = text.partition("/")
     if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):

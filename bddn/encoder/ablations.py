@@ -8,43 +8,27 @@ from torch import Tensor, nn
 
 from bddn.encoder.grids import Grids
 from bddn.encoder.selection import Selection
-from bddn.encoder.selectors import regularizer
+from bddn.encoder.selectors import Factorized
 
 
-class FreeSelectors(nn.Module):
+class FreeSelectors(Factorized):
     """Without the topological constraint: place, layer and scale of every voxel are free numbers of its own."""
 
     def __init__(self, n_voxels: int, grids: Grids) -> None:
-        super().__init__()
-        self.grids = grids
+        super().__init__(grids)
         self.space = nn.Parameter(torch.zeros(n_voxels, 2))
         self.layer = nn.Parameter(torch.zeros(n_voxels, len(grids.shapes)))
         self.scale = nn.Parameter(torch.zeros(n_voxels))
 
-    def forward(self, voxels: slice = slice(None)) -> Selection:
+    def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
         log_layer = torch.log_softmax(self.layer[voxels], dim=-1)
         place, scale = torch.tanh(self.space[voxels]), torch.sigmoid(self.scale[voxels])
         return Selection(place, log_layer.exp(), log_layer, scale)
 
-    def look(self) -> tuple[Tensor, Tensor]:
-        """As of `Selectors`."""
-        with torch.no_grad():
-            cells, weights = self.grids.locate(self())
-        return cells, weights.flatten(1)
-
-    def read_at(self, cells: Tensor) -> Tensor:
-        """As of `Selectors`."""
-        return self.grids.read_at(cells)
-
-    def backward(self, gradient: Tensor, softness: float | Tensor) -> None:
-        """As of `Selectors`."""
-        parameters = list(self.parameters())
-        selection = self()
-        weights = self.grids.locate(selection)[1].flatten(1)
-        objective = (weights * gradient).sum() + softness * regularizer(selection) / len(gradient)
-        for parameter, found in zip(parameters, torch.autograd.grad(objective, parameters), strict=True):
-            parameter.grad = found
+    @property
+    def _parts(self) -> list[slice]:
+        return [slice(None)]  # there is little to compute, and the gradient of a part is as large as that of all
 
 
 class Unfactorized(nn.Module):
@@ -65,7 +49,7 @@ class Unfactorized(nn.Module):
         self._layer, self._place, self._n_layers = torch.cat(layer), torch.cat(place), len(grids.shapes)
         self.weights = nn.Parameter(torch.full((n_voxels, len(self._read)), 1 / len(self._read)))
 
-    def forward(self, voxels: slice = slice(None)) -> Selection:
+    def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select: shares and centres of gravity of the weights' magnitudes."""
         size = self.weights[voxels].abs()
         size = size / size.sum(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)

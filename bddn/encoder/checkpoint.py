@@ -1,4 +1,4 @@
-"""Save and load encoders, and the states of fits that are under way: safetensors files that say what they are."""
+"""Save and load encoders, and what else a fit keeps: safetensors files that say what they are."""
 
 import hashlib
 import json
@@ -42,23 +42,28 @@ def load(path: Path) -> FactorTopy:
     return model
 
 
-def save_state(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
-    """Replace the state of a fit, tensors and JSON values, in one step."""
+def save_checked(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
+    """Replace a file by tensors and JSON values, in one step, with a hash by which damage is seen."""
     replace_file(path, lambda aside: _write(tensors, {**about, "sha256": _sha256(tensors)}, aside))
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the state of a fit.
+def load_checked(path: Path, expected: str, fix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_checked` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    expected, fix : str
+        What the file should be, and what to do where it is not.
 
     Raises
     ------
     RunError
         Where it is not what was saved.
     """
-    fix = "Delete this file, and the fit starts anew."
-    tensors, about = _read(path, "the state of a fit", fix)
+    tensors, about = _read(path, expected, fix)
     if about.pop("sha256", None) != _sha256(tensors):
-        raise RunError(path, expected="the state of a fit as it was saved", got="other bytes", fix=fix)
+        raise RunError(path, expected=f"{expected}, as it was saved", got="other bytes", fix=fix)
     return tensors, about
 
 

@@ -66,9 +66,9 @@ class FactorTopy(nn.Module):
         """Names of the layers, early to late."""
         return tuple(self.shapes)
 
-    def select(self) -> Selection:
-        """What every voxel selects now."""
-        return self.selectors()  # type: ignore[no-any-return]
+    def select(self, voxels: slice | Tensor = slice(None)) -> Selection:
+        """What voxels select now: all of them, or those of some rows (n,) int64."""
+        return self.selectors(voxels)  # type: ignore[no-any-return]
 
     def read(self, n_images: int) -> "Reading":
         """What every voxel reads now; made once, it serves any number of predictions of about `n_images`."""

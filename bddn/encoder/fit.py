@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,8 +18,11 @@ from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.health import saturated
+from bddn.encoder.learning import Learning, Log
 from bddn.encoder.polish import n_visits, polish
+from bddn.encoder.schedule import learning_rate, softness
 from bddn.encoder.selection import Selection
+from bddn.encoder.targets import Targets
 from bddn.encoder.whitening import Whitening
 from bddn.errors import FitError
 from bddn.parallel import single_threaded_kernels
@@ -31,12 +34,8 @@ from bddn.stream.loader import Source, batches
 from bddn.stream.plan import Rows, epoch_pools, n_batches, pools_in_order
 
 PREDICT_IMAGES = 32  # images predicted at a time
-WARM_UP, LEAST_RATE = 0.3, 1e-3  # of a one-cycle schedule: share of the steps, share of the largest rate
 CHECKPOINT_S = 60.0
 SETTLE_STEPS = 100  # after which a device is waited for
-
-Targets = Callable[[Tensor], Tensor]
-"""Rows (B,) of a dataset to its responses (B, N) float32."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Parts:
 @dataclass(frozen=True)
 class Fitted:
     """A fitted encoder: the model of the best epoch, what its voxels select, their brain scores (n_voxels,), one record
-    per epoch, what was polished, which selectors are dead, and the seconds that epochs took."""
+    per epoch, what was polished, which selectors are dead, the seconds that epochs took, and how selectors learned."""
 
     model: FactorTopy
     selection: Selection
@@ -75,6 +74,7 @@ class Fitted:
     polished: dict[str, float] | None
     saturated: list[str]
     epoch_seconds: list[float]
+    learning: Learning
 
 
 def fit(
@@ -85,6 +85,7 @@ def fit(
     spec: FitSpec,
     keep: Path | None = None,
     keep_every_s: float = CHECKPOINT_S,
+    shown: Rows | None = None,
 ) -> Fitted:
     """Train `model` in place with AdamW (paper, section 4; numbers from `spec`).
 
@@ -100,6 +101,8 @@ def fit(
     keep : Path, optional
         A file in which the state is kept now and then. Where there is one, the fit goes on from it, to the same bytes.
     keep_every_s : float
+    shown : array of int, (V,), optional
+        Voxels whose selectors are looked at now and then, which changes nothing else; see `encoder.learning`.
 
     Raises
     ------
@@ -112,7 +115,8 @@ def fit(
     with single_threaded_kernels(), repeatable(model.bias.device, spec.arithmetic):
         if spec.features == "whitened":
             model.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
-        training = _Training(model, source, targets, parts, spec, keep, keep_every_s)
+        seen = np.array([], np.intp) if shown is None else shown
+        training = _Training(model, source, targets, parts, spec, keep, keep_every_s, seen)
         training.run()
         model.load_state_dict(training.best_state)
         model.fold()
@@ -129,8 +133,8 @@ def fit(
             "regularizer, more regularizer_steps or a smaller learning_rate.",
             file=sys.stderr,
         )
-    at = training.at
-    return Fitted(model, selection, at.best_epoch, r2_val, r2_test, at.history, polished, dead, at.epoch_seconds)
+    at, log = training.at, training.log.learning
+    return Fitted(model, selection, at.best_epoch, r2_val, r2_test, at.history, polished, dead, at.epoch_seconds, log)
 
 
 def score(model: FactorTopy, source: Source, targets: Targets, rows: Rows) -> npt.NDArray[np.float64]:
@@ -169,6 +173,7 @@ class _Training:
         spec: FitSpec,
         keep: Path | None,
         keep_every_s: float,
+        shown: Rows,
     ) -> None:
         self._model, self._source, self._targets, self._parts, self._spec = model, source, targets, parts, spec
         self._keep, self._every_s, self._kept_at = keep, keep_every_s, time.monotonic()
@@ -177,6 +182,7 @@ class _Training:
         self._on_device = model.bias.is_cuda
         self._take: Step = GraphedStep(self._plain_step, model.bias.device) if self._on_device else self._plain_step
         self._pending: list[tuple[Tensor, Tensor]] = []
+        self.log = Log(shown, spec.epochs * self._batches, len(model.layers), model.bias.device)
         self.at = _At()
         self.best_state: dict[str, Tensor] = {}
         if keep is not None and keep.exists():
@@ -185,6 +191,8 @@ class _Training:
     def run(self) -> None:
         """Train to the end."""
         spec, at = self._spec, self.at
+        if at.epoch == at.batch == 0:
+            self.log.look(self._model, 0)
         with progress("fit", spec.epochs * self._batches, "steps") as advance:
             advance(at.epoch * self._batches + at.batch)
             while at.epoch < spec.epochs:
@@ -201,12 +209,14 @@ class _Training:
     def _step(self, features: Features, target: Tensor) -> None:
         spec = self._spec
         step = self.at.epoch * self._batches + self.at.batch
-        softness = spec.regularizer * max(0.0, 1 - step / spec.regularizer_steps)
-        rate = _rate(step, spec.epochs * self._batches, spec)
-        self._pending.append(self._take(features, target, rate, softness))
+        rate = learning_rate(step, spec.epochs * self._batches, spec)
+        self._pending.append(self._take(features, target, rate, softness(step, spec)))
         self.at.batch += 1
-        if len(self._pending) >= (SETTLE_STEPS if self._on_device else 1):
+        is_due = self.log.is_due(step + 1)
+        if is_due or len(self._pending) >= (SETTLE_STEPS if self._on_device else 1):
             self._settle()
+        if is_due:
+            self.log.look(self._model, step + 1)
 
     def _plain_step(
         self, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
@@ -218,14 +228,16 @@ class _Training:
         """Look at the losses of the last steps, for which a device is waited for."""
         pending, self._pending = self._pending, []
         for k, (loss, norm) in enumerate(pending):
+            value = loss.item()
             if not torch.isfinite(norm):
                 raise FitError(
                     f"step {self.at.epoch * self._batches + self.at.batch - len(pending) + k}",
                     expected="a finite loss and gradient",
-                    got=f"loss {loss.item():.3g}, gradient norm {norm.item():.3g}",
+                    got=f"loss {value:.3g}, gradient norm {norm.item():.3g}",
                     fix="Lower learning_rate, or look for outliers in the responses; nothing was written.",
                 )
-            self.at.losses.append(loss.item())
+            for losses in (self.at.losses, self.log.losses):
+                losses.append(value)
 
     def _end_epoch(self) -> float:
         """Validate, and keep the model where it is the best so far. Returns the mean score."""
@@ -249,12 +261,13 @@ class _Training:
             **{f"model.{name}": value for name, value in self._model.state_dict().items()},
             **{f"optimizer.{name}": value for name, value in self._optimizer.state().items()},
             **{f"best.{name}": value for name, value in self.best_state.items()},
+            **{f"learning.{name}": value for name, value in self.log.state().items()},
         }
-        checkpoint.save_state(tensors, asdict(self.at), self._keep)
+        checkpoint.save_checked(tensors, asdict(self.at), self._keep)
         self._kept_at = time.monotonic()
 
     def _go_on(self, kept: Path) -> None:
-        tensors, at = checkpoint.load_state(kept)
+        tensors, at = checkpoint.load_checked(kept, "the state of a fit", "Delete this file, and the fit starts anew.")
         self.at = _At(**at)
 
         def of(prefix: str) -> dict[str, Tensor]:
@@ -263,15 +276,7 @@ class _Training:
         self._model.load_state_dict(of("model."))
         self.best_state = of("best.")
         self._optimizer.load(of("optimizer."), self.at.epoch * self._batches + self.at.batch)
-
-
-def _rate(step: int, n_steps: int, spec: FitSpec) -> float:
-    """The learning rate of a step."""
-    if spec.schedule == "constant":
-        return spec.learning_rate
-    done = step / n_steps
-    share = done / WARM_UP if done < WARM_UP else (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
-    return spec.learning_rate * max(share, LEAST_RATE)
+        self.log.load(of("learning."), kept)
 
 
 def _polish(

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.readout import Reading, group
+from bddn.encoder.targets import Targets
 from bddn.parallel import each_on
 from bddn.progress import Advance
 from bddn.stream.loader import Source, batches
@@ -28,12 +29,10 @@ from bddn.stream.plan import Rows
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
 PASS_BYTES = 1 << 30
-IMAGES = 256  # of a batch
+IMAGES = 64  # of a batch
 VOXELS = 32  # whose features are alive at a time, in each thread
 TOGETHER = 512  # voxels of a problem
 POOLED = 3.0  # weight of the mean over voxels when α is chosen
-
-Targets = Callable[[Tensor], Tensor]
 
 
 def polish(
@@ -56,7 +55,7 @@ def polish(
     train, val : sequence of arrays of int
         Pools of rows.
     advance : callable
-        Told of every image, in every pass; see `n_images`.
+        Told of every image, in every pass; see `n_visits`.
 
     Returns
     -------
@@ -149,7 +148,7 @@ def _problems(model: FactorTopy, reading: Reading) -> Iterator["_Problem"]:
             read = part.tokens[part.read[chunk.cell]]
             for first in range(chunk.voxels.start, chunk.voxels.stop, VOXELS):
                 voxels = reading.order[first : min(first + VOXELS, chunk.voxels.stop)]
-                chunks.append(_Chunk(slice(n, n + len(voxels)), chunk.cell, read, voxels))
+                chunks.append(_Chunk(slice(n, n + len(voxels)), read, voxels))
                 n += len(voxels)
                 if n >= TOGETHER:
                     yield _Problem(model, reading, chunks)
@@ -163,7 +162,6 @@ class _Chunk:
     """Voxels of one cell, by their place `at` in a problem, with the tokens (K,) that they read."""
 
     at: slice
-    cell: int
     read: Tensor
     voxels: Tensor
 
@@ -177,8 +175,8 @@ class _Problem:
     def __init__(self, model: FactorTopy, reading: Reading, chunks: Sequence[_Chunk]) -> None:
         self._chunks, self._divisor = chunks, model.divisor
         device = model.bias.device
-        self.voxels = torch.cat([chunk.voxels for chunk in chunks]).to(device)
-        self._weights = reading.weights[torch.cat([chunk.voxels for chunk in chunks])].to(device)
+        voxels = torch.cat([chunk.voxels for chunk in chunks])
+        self.voxels, self._weights = voxels.to(device), reading.weights[voxels].to(device)
         self._c, self._bias = model.channels.detach()[self.voxels], model.bias.detach()[self.voxels]
         self.forget()
 

@@ -19,37 +19,30 @@ PART_VOXELS = 1024  # voxels whose intermediate values are alive at a time, in e
 DEVICE_PART_VOXELS = 1 << 15
 
 
-class Selectors(nn.Module):
-    """The space, layer and scale selectors (paper, section 3): smooth over cortex since they see positions only.
+class Factorized(nn.Module):
+    """What selectors share that give every voxel a place, a layer and a scale.
 
     Parameters
     ----------
-    coords_mm : Tensor, (N, 3)
     grids : Grids
-    spec : FitSpec
     """
 
-    code: Tensor
-
-    def __init__(self, coords_mm: Tensor, grids: Grids, spec: FitSpec) -> None:
+    def __init__(self, grids: Grids) -> None:
         super().__init__()
-        self.grids, self.n_voxels = grids, len(coords_mm)
-        self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
-        self.register_buffer("code", self.position(coords_mm), persistent=False)  # constant, so computed once
-        self.space = _mlp(self.position.width, spec.selector_width, 2)
-        self.layer = _mlp(self.position.width, spec.selector_width, len(grids.shapes))
-        self.scale = _mlp(self.position.width, spec.selector_width, 1)
+        self.grids = grids
 
-    def forward(self, voxels: slice = slice(None)) -> Selection:
+    def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
-        code = self.code[voxels]
-        log_layer = torch.log_softmax(self.layer(code), dim=-1)
-        return Selection(
-            place=torch.tanh(self.space(code)),
-            layer=log_layer.exp(),
-            log_layer=log_layer,
-            scale=torch.sigmoid(self.scale(code)).squeeze(-1),
-        )
+        raise NotImplementedError
+
+    @property
+    def _parts(self) -> list[slice]:
+        """All voxels, some at a time."""
+        raise NotImplementedError
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def look(self) -> tuple[Tensor, Tensor]:
         """The cells (N, G) that voxels look at, and their weights (N, K), without gradient; see `Grids.locate`."""
@@ -58,7 +51,7 @@ class Selectors(nn.Module):
             with torch.no_grad():
                 return self.grids.locate(self(voxels))
 
-        cells, weights = zip(*each_on(self.code.device, part, self._parts), strict=True)
+        cells, weights = zip(*each_on(self._device, part, self._parts), strict=True)
         return torch.cat(cells), torch.cat(weights).flatten(1)
 
     def read_at(self, cells: Tensor) -> Tensor:
@@ -78,18 +71,51 @@ class Selectors(nn.Module):
         def part(voxels: slice) -> tuple[Tensor, ...]:
             selection = self(voxels)
             weights = self.grids.locate(selection)[1].flatten(1)
-            objective = (weights * gradient[voxels]).sum() + softness * regularizer(selection) / self.n_voxels
+            objective = (weights * gradient[voxels]).sum() + softness * regularizer(selection) / len(gradient)
             return torch.autograd.grad(objective, parameters)
 
-        done = map(part, self._parts) if self.code.is_cuda else ahead(part, self._parts, n_threads() + 1)
+        done = map(part, self._parts) if self._device.type == "cuda" else ahead(part, self._parts, n_threads() + 1)
         for k, found in enumerate(done):  # added in the parts' order, whichever was first
             for parameter, one in zip(parameters, found, strict=True):
                 parameter.grad = one if k == 0 or parameter.grad is None else parameter.grad.add_(one)
 
+
+class Selectors(Factorized):
+    """The space, layer and scale selectors (paper, section 3): smooth over cortex since they see positions only.
+
+    Parameters
+    ----------
+    coords_mm : Tensor, (N, 3)
+    grids : Grids
+    spec : FitSpec
+    """
+
+    code: Tensor
+
+    def __init__(self, coords_mm: Tensor, grids: Grids, spec: FitSpec) -> None:
+        super().__init__(grids)
+        self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
+        self.register_buffer("code", self.position(coords_mm), persistent=False)  # constant, so computed once
+        self.space = _mlp(self.position.width, spec.selector_width, 2)
+        self.layer = _mlp(self.position.width, spec.selector_width, len(grids.shapes))
+        self.scale = _mlp(self.position.width, spec.selector_width, 1)
+
+    def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
+        """What some voxels select."""
+        code = self.code[voxels]
+        log_layer = torch.log_softmax(self.layer(code), dim=-1)
+        return Selection(
+            place=torch.tanh(self.space(code)),
+            layer=log_layer.exp(),
+            log_layer=log_layer,
+            scale=torch.sigmoid(self.scale(code)).squeeze(-1),
+        )
+
     @property
     def _parts(self) -> list[slice]:
-        n = max(2, -(-self.n_voxels // (DEVICE_PART_VOXELS if self.code.is_cuda else PART_VOXELS)))
-        edges = [self.n_voxels * k // n for k in range(n + 1)]
+        n_voxels = len(self.code)
+        n = max(2, -(-n_voxels // (DEVICE_PART_VOXELS if self.code.is_cuda else PART_VOXELS)))
+        edges = [n_voxels * k // n for k in range(n + 1)]
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 

@@ -1,13 +1,15 @@
-"""Colours of the maps: hue for the layer, brightness for the confidence; ramps for scores and scales; grey cortex."""
+"""Colours of the maps: of layers by confidence, of places in the image, of classes, and grey cortex."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 
 from bddn.maps.surfaces import Floats, Ints
+
+Palette = Literal["hue", "safe"]
+"""'hue' tells layers and places by their hue; 'safe' by lightness and blue against yellow, for every kind of eye."""
 
 CONFIDENCE_FLOOR = 0.45
 """Brightness at confidence 0, as a part of full brightness; not black, so that the hue can still be told."""
@@ -16,6 +18,7 @@ _LIGHTNESS = 0.76
 _HUES = np.array([266.0, 240.0, 214.0, 188.0, 164.0, 144.0, 124.0, 104.0, 84.0, 64.0, 44.0, 24.0])
 _LIGHTER = np.array([-0.15, -0.08, -0.02, 0.0, 0.01, 0.03, 0.05, 0.05, 0.02, -0.04, -0.09, -0.13])
 _CHROMA = 0.20
+_SAFE_FLOOR, _FADED = 0.12, 0.82
 _DARK = 0.04045  # below it, sRGB is a straight line
 _GYRUS, _SULCUS = 0.88, 0.74
 _OKLAB_TO_LMS = np.array(
@@ -28,42 +31,6 @@ _LMS_TO_RGB = np.array(
         [-0.0041960863, -0.7034186147, 1.7076147010],
     ]
 )
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """How numbers become colours.
-
-    Attributes
-    ----------
-    cmap : str
-        Name of a matplotlib colour map.
-    low, high : float
-        Numbers at its two ends; numbers beyond take the end's colour.
-    """
-
-    cmap: str
-    low: float
-    high: float
-
-    def rgb(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The colours of numbers.
-
-        Parameters
-        ----------
-        value : array of float, (...)
-            Numbers; NaN for none.
-
-        Returns
-        -------
-        array of float64, (..., 3)
-            sRGB, 0 to 1; NaN where the number is NaN.
-        """
-        given = np.asarray(value, dtype=np.float64)
-        share = np.clip((given - self.low) / (self.high - self.low), 0.0, 1.0)
-        out = np.array(colormaps[self.cmap](np.nan_to_num(share))[..., :3], dtype=np.float64)
-        out[np.isnan(given)] = np.nan
-        return out
 
 
 def layer_ramp(n: int) -> npt.NDArray[np.float64]:
@@ -93,8 +60,10 @@ def layer_ramp(n: int) -> npt.NDArray[np.float64]:
     return _srgb(_linear_rgb(np.column_stack([light, low * np.cos(hue), low * np.sin(hue)])))
 
 
-def layer_rgb(layer: Ints, confidence: npt.ArrayLike, n_layers: int, top: float) -> npt.NDArray[np.float64]:
-    """Colours of a layer map: hue by the layer, brightness by the confidence.
+def layer_rgb(
+    layer: Ints, confidence: npt.ArrayLike, n_layers: int, top: float, palette: Palette = "hue"
+) -> npt.NDArray[np.float64]:
+    """Colours of a layer map: the layer's colour, darker the lower the confidence; with 'safe', nearer to grey.
 
     Parameters
     ----------
@@ -106,6 +75,7 @@ def layer_rgb(layer: Ints, confidence: npt.ArrayLike, n_layers: int, top: float)
         Number of layers.
     top : float
         Confidence of full brightness; more is not brighter.
+    palette : str
 
     Returns
     -------
@@ -113,67 +83,66 @@ def layer_rgb(layer: Ints, confidence: npt.ArrayLike, n_layers: int, top: float)
         sRGB, 0 to 1; NaN where there is no layer or no confidence.
     """
     which, sure = np.asarray(layer), np.asarray(confidence, dtype=np.float64)
-    bright = CONFIDENCE_FLOOR + (1.0 - CONFIDENCE_FLOOR) * np.clip(np.nan_to_num(sure) / top, 0.0, 1.0)
-    full = _linear(layer_ramp(n_layers))[np.clip(which, 0, n_layers - 1)]
-    out = _srgb(full * bright[..., None] ** 3)  # a factor on all of OKLab is its cube on linear light
+    share = np.clip(np.nan_to_num(sure) / top, 0.0, 1.0)
+    at = np.clip(which, 0, n_layers - 1)
+    if palette == "safe":
+        full = np.array(colormaps["viridis"](np.linspace(0.0, 1.0, n_layers))[:, :3])[at]
+        strength = (_SAFE_FLOOR + (1.0 - _SAFE_FLOOR) * share)[..., None]
+        out = _srgb(_linear(full) * strength + _linear(np.full(3, _FADED)) * (1.0 - strength))
+    else:
+        bright = CONFIDENCE_FLOOR + (1.0 - CONFIDENCE_FLOOR) * share
+        out = _srgb(
+            _linear(layer_ramp(n_layers))[at] * bright[..., None] ** 3
+        )  # a factor on OKLab is its cube on light
     out[(which < 0) | np.isnan(sure)] = np.nan
     return out
 
 
-def confidence_top(confidence: npt.ArrayLike) -> float:
-    """The confidence to show at full brightness: the 95th percentile, in two digits.
+def place_rgb(place: Floats, reach: float, palette: Palette = "hue") -> npt.NDArray[np.float64]:
+    """Colours of places in the image.
+
+    With 'hue', the direction from the centre is the hue and the distance the strength. With 'safe', left to right is
+    blue to yellow, and top to bottom light to dark.
 
     Parameters
     ----------
-    confidence : array of float, (N,)
-        Confidences, 0 to 1; NaN is left out.
+    place : array of float, (n, 2)
+        x to the right and y downwards, -1 to 1; NaN for none.
+    reach : float
+        The distance, along an axis, of full strength.
+    palette : str
 
     Returns
     -------
-    float
-        Above 0 and at most 1; 1 if there is no confidence above 0.
+    array of float64, (n, 3)
+        sRGB, 0 to 1; NaN where there is no place.
     """
-    known = _finite(confidence)
-    top = float(np.percentile(known, 95)) if known.size else 0.0
-    return min(_two_digits(top), 1.0) if top > 0 else 1.0
+    given = np.asarray(place, dtype=np.float64)
+    x, y = (np.clip(np.nan_to_num(given[:, k]) / reach, -1.0, 1.0) for k in (0, 1))
+    if palette == "safe":
+        light = 0.66 - 0.24 * y
+        lab = np.column_stack([light, 0.01 * x, 0.13 * x])
+    else:
+        far, angle = np.minimum(np.hypot(x, y), 1.0), np.arctan2(-y, x)
+        light, chroma = 0.93 - 0.24 * far, 0.155 * far
+        lab = np.column_stack([light, chroma * np.cos(angle), chroma * np.sin(angle)])
+    out = _srgb(_linear_rgb(lab))
+    out[np.isnan(given).any(axis=1)] = np.nan
+    return out
 
 
-def score_ramp(score: npt.ArrayLike, top: float | None = None) -> Ramp:
-    """Colours of scores: viridis from 0 to the 99th percentile.
-
-    Parameters
-    ----------
-    score : array of float, (N,)
-        Brain scores R2; NaN is left out. Scores below 0 take the colour of 0.
-    top : float, optional
-        The score at the upper end, to give several figures the same colours.
+def class_colours(n: int) -> npt.NDArray[np.float64]:
+    """Colours of `n` classes without an order: neighbours differ in hue, and in lightness too.
 
     Returns
     -------
-    Ramp
+    array of float64, (n, 3)
+        sRGB, 0 to 1.
     """
-    known = _finite(score)
-    high = float(np.percentile(known, 99)) if known.size else 1.0
-    return Ramp("viridis", 0.0, top if top is not None else _two_digits(high) if high > 0 else 1.0)
-
-
-def scale_ramp(scale: npt.ArrayLike) -> Ramp:
-    """Colours of scales: orange for local, dark at 0.5 where every voxel begins, blue for global.
-
-    Parameters
-    ----------
-    scale : array of float, (N,)
-        The scale selector's output, 0 (local) to 1 (global); NaN is left out.
-
-    Returns
-    -------
-    Ramp
-        Symmetric about 0.5 and just wide enough for 98 % of the voxels.
-    """
-    known = np.abs(_finite(scale) - 0.5)
-    reach = float(np.percentile(known, 98)) if known.size else 0.5
-    reach = float(np.clip(np.ceil(reach * 20 - 1e-9) / 20, 0.05, 0.5))
-    return Ramp("managua", 0.5 - reach, 0.5 + reach)
+    k = np.arange(n)
+    hue = 2.399963 * k + 0.5  # the golden angle: any first few are far apart
+    light, chroma = np.array([0.62, 0.80, 0.70, 0.52])[k % 4], np.array([0.15, 0.12, 0.14, 0.13])[k % 4]
+    return _srgb(_linear_rgb(np.column_stack([light, chroma * np.cos(hue), chroma * np.sin(hue)])))
 
 
 def cortex_grey(sulc: Floats) -> npt.NDArray[np.float64]:
@@ -191,17 +160,6 @@ def cortex_grey(sulc: Floats) -> npt.NDArray[np.float64]:
     """
     deep = 1.0 / (1.0 + np.exp(-6.0 * np.asarray(sulc, dtype=np.float64)))
     return _GYRUS + (_SULCUS - _GYRUS) * deep
-
-
-def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    given = np.asarray(values, dtype=np.float64)
-    return given[np.isfinite(given)]
-
-
-def _two_digits(x: float) -> float:
-    """`x` rounded up in its second digit."""
-    step = 10.0 ** (np.floor(np.log10(x)) - 1)
-    return float(f"{np.ceil(x / step - 1e-9) * step:.6g}")
 
 
 def _linear_rgb(oklab: Floats) -> Any:

@@ -1,7 +1,9 @@
 """Where the parts of a figure lie: the crop of the flat maps, the row of inflated views, the sheet of paper."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +16,18 @@ from bddn.maps.panels import WIDTH_IN, axes_at, write_at
 from bddn.maps.raster import Box, Raster, flat_raster, inflated_raster
 from bddn.maps.surfaces import surface
 
+View = Literal["flat", "inflated"]
+BOTH: tuple[View, ...] = ("flat", "inflated")
+
 FLAT_WIDTH_IN = 4.66
 """Width of a flat map; its height follows from the part that it shows."""
 
 _MARGIN_MM = 6.0
 _SHAPES = (0.90, 1.12)
 """Least and largest width of a flat map as a part of its height; the whole sheets need the largest."""
-_ABOVE_FLAT = 0.80
+_ABOVE_FLAT, _ABOVE_ROW = 0.80, 0.70
 _FLAT_LEFT = {"lh": 0.24, "rh": 5.10}
-_FLAT_BOTTOM = 3.72
+_FLAT_BOTTOM, _FLAT_BOTTOM_ALONE = 3.72, 1.92
 _ROW_BOTTOM, _ROW_HEIGHT = 1.76, 1.62
 _ROW = (
     ("lateral", (("lh", "left"),)),
@@ -42,9 +47,9 @@ class Pixels:
     Attributes
     ----------
     flat : dict of str to Raster
-        The flat map of each hemisphere.
+        The flat map of each hemisphere; empty where none is drawn.
     inflated : dict of (str, str) to Raster
-        The inflated brain by hemisphere and view.
+        The inflated brain by hemisphere and view; empty where none is drawn.
     mm_per_inch : float
         Scale of the inflated brains.
     """
@@ -54,7 +59,7 @@ class Pixels:
     mm_per_inch: float
 
 
-def make_pixels(drawn: dict[str, npt.NDArray[np.bool_]], dpi: int) -> Pixels:
+def make_pixels(drawn: dict[str, npt.NDArray[np.bool_]], dpi: int, views: Sequence[View] = BOTH) -> Pixels:
     """Find the crop of the flat maps and rasterise all views.
 
     Parameters
@@ -63,20 +68,25 @@ def make_pixels(drawn: dict[str, npt.NDArray[np.bool_]], dpi: int) -> Pixels:
         For each hemisphere, the vertices that hold a voxel.
     dpi : int
         Pixels per inch.
+    views : sequence of str
+        'flat', 'inflated' or both.
 
     Returns
     -------
     Pixels
     """
     boxes = flat_boxes(drawn)
-    flat = {hemi: flat_raster(surface(hemi), boxes[hemi], round(FLAT_WIDTH_IN * dpi)) for hemi in HEMISPHERES}
+    flat = {
+        hemi: flat_raster(surface(hemi), boxes[hemi], round(FLAT_WIDTH_IN * dpi))
+        for hemi in (HEMISPHERES if "flat" in views else ())
+    }
     spans = [_span(view) for _, group in _ROW for _, view in group]
     wide = sum(spans) + _GAP_MM * (len(_ROW) - 1) + _BETWEEN_MM * (len(spans) - len(_ROW))
     mm_per_inch = wide / (WIDTH_IN - 0.5)
     inflated = {
         (hemi, view): inflated_raster(surface(hemi), view, mm_per_inch / dpi)
         for _, group in _ROW
-        for hemi, view in group
+        for hemi, view in (group if "inflated" in views else ())
     }
     return Pixels(flat, inflated, mm_per_inch)
 
@@ -127,7 +137,10 @@ def new_figure(pixels: Pixels, dpi: int) -> Figure:
     -------
     Figure
     """
-    height = _FLAT_BOTTOM + _flat_height(pixels) + _ABOVE_FLAT
+    if pixels.flat:
+        height = _flat_bottom(pixels) + _flat_height(pixels) + _ABOVE_FLAT
+    else:
+        height = _ROW_BOTTOM + _ROW_HEIGHT + _ABOVE_ROW
     figure = Figure(figsize=(WIDTH_IN, round(height * dpi) / dpi), dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -151,14 +164,14 @@ def flat_axes(figure: Figure, pixels: Pixels, hemi: str, note: str = "") -> Axes
     -------
     Axes
     """
-    tall = _flat_height(pixels)
+    tall, low = _flat_height(pixels), _flat_bottom(pixels)
     middle = _FLAT_LEFT[hemi] + FLAT_WIDTH_IN / 2
     name = "Left hemisphere" if hemi == "lh" else "Right hemisphere"
     ways = ("← anterior", "posterior →") if hemi == "lh" else ("← posterior", "anterior →")
-    write_at(figure, middle, _FLAT_BOTTOM + tall + 0.05, name + note, va="bottom", fontsize=9.5)
+    write_at(figure, middle, low + tall + 0.05, name + note, va="bottom", fontsize=9.5)
     directions = f"{ways[0]}      dorsal ↑      {ways[1]}"
-    write_at(figure, middle, _FLAT_BOTTOM - 0.08, directions, fontsize=6.5, color="#555555")
-    return axes_at(figure, _FLAT_LEFT[hemi], _FLAT_BOTTOM, FLAT_WIDTH_IN, tall)
+    write_at(figure, middle, low - 0.08, directions, fontsize=6.5, color="#555555")
+    return axes_at(figure, _FLAT_LEFT[hemi], low, FLAT_WIDTH_IN, tall)
 
 
 def inflated_axes(figure: Figure, pixels: Pixels) -> dict[tuple[str, str], Axes]:
@@ -177,6 +190,8 @@ def inflated_axes(figure: Figure, pixels: Pixels) -> dict[tuple[str, str], Axes]
         By hemisphere and view, as `pixels.inflated`.
     """
     out: dict[tuple[str, str], Axes] = {}
+    if not pixels.inflated:
+        return out
     x = 0.25
     for name, group in _ROW:
         start = x
@@ -190,6 +205,11 @@ def inflated_axes(figure: Figure, pixels: Pixels) -> dict[tuple[str, str], Axes]
         write_at(figure, (start + x) / 2, _ROW_BOTTOM - 0.03, side + name, fontsize=7)
         x += _GAP_MM / pixels.mm_per_inch
     return out
+
+
+def _flat_bottom(pixels: Pixels) -> float:
+    """Where the flat maps begin: above the row of inflated brains, if there is one."""
+    return _FLAT_BOTTOM if pixels.inflated else _FLAT_BOTTOM_ALONE
 
 
 def _flat_height(pixels: Pixels) -> float:

@@ -1,4 +1,4 @@
-"""Colour legends: layers by confidence as a field of colours, and bars for scores and scales."""
+"""Legends: layers by confidence as a field of colours, bars for numbers, a wheel for places, chips for classes."""
 
 import re
 from collections.abc import Sequence
@@ -9,66 +9,87 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from bddn.maps.colors import Ramp, layer_rgb
-from bddn.maps.surfaces import Ints
+from bddn.maps.colors import Palette, layer_rgb, place_rgb
+from bddn.maps.ramps import Ramp
+from bddn.maps.surfaces import Floats
 
 _MOST_NAMES = 26
 _ROOM = 100  # letters of layer names that fit side by side
 _LONGEST = 12  # letters of a layer name
 _NEAR_TOP = 0.8
+_CHIPS = 12  # of a row
 _LABEL, _TICK = 8.0, 7.0
 
 
-def layer_legend(ax: Axes, layers: Sequence[str], top: float, counts: Ints) -> None:
-    """Draw the field of colours, layers across and confidence up, and how many voxels chose each layer.
+@dataclass(frozen=True)
+class LayerField:
+    """Layers across, confidence up, and how many voxels chose each layer.
 
-    Parameters
+    Attributes
     ----------
-    ax : Axes
-        Where to draw.
-    layers : sequence of str, (L,)
+    layers : tuple of str, (L,)
         Names, early to late.
     top : float
         The confidence of full brightness.
-    counts : array of int, (L,)
-        Voxels whose highest weight is on each layer.
+    counts : tuple of int, (L,) or ()
+        Voxels whose highest weight is on each layer; () where they are not told.
+    palette : str
     """
-    n, rows = len(layers), 64
-    sure, layer = np.meshgrid((np.arange(rows) + 0.5) / rows * top, np.arange(n), indexing="ij")
-    ax.imshow(
-        layer_rgb(layer, sure, n, top),
-        extent=(-0.5, n - 0.5, 0.0, top),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-    )
-    ticks = [t for t in MaxNLocator(3).tick_values(0.0, top) if 0.0 <= t < _NEAR_TOP * top]
-    more = "≥ " if top < 1.0 else ""
-    ax.set_yticks([*ticks, top], [*(f"{t:g}" for t in ticks), f"{more}{top:g}"])
-    ax.set_ylabel("confidence", fontsize=_LABEL)
-    every = int(np.ceil(n / _MOST_NAMES))
-    shown = list(range(0, n, every))
-    shared, own = split_names(layers)
-    names = [_shorten(own[i]) for i in shown]
-    slanted = max((len(name) for name in names), default=0) * len(names) > _ROOM
-    ax.set_xticks(shown, names)
-    if shared:
-        at, by, side = ((1.0, 0.0), (4, -2), "left") if slanted else ((0.0, 0.0), (-4, -6), "right")
-        style: dict[str, Any] = {"ha": side, "va": "top", "fontsize": _TICK}
-        ax.annotate(shared, at, by, xycoords="axes fraction", textcoords="offset points", **style)
-    if n <= _MOST_NAMES:
-        ax.text(n - 0.42, top * 1.04, "of voxels", ha="left", va="bottom", fontsize=6.0, color="#444444")
-    ax.tick_params(labelsize=_TICK, length=2, width=0.5)
-    if slanted:
-        for label in ax.get_xticklabels():
-            label.set(rotation=40, ha="right", fontsize=_TICK - 1, rotation_mode="anchor")
-    total = max(int(counts.sum()), 1)
-    for i in range(n if n <= _MOST_NAMES else 0):
-        ax.text(i, top * 1.04, _percent(counts[i] / total), ha="center", va="bottom", fontsize=6.0, color="#444444")
-    for spine in ax.spines.values():
-        spine.set_linewidth(0.5)
+
+    layers: tuple[str, ...]
+    top: float
+    counts: tuple[int, ...]
+    palette: Palette = "hue"
+
+    width_in, height_in = 7.0, 0.60
+
+    @property
+    def key(self) -> object:
+        """What tells this legend from others of a figure."""
+        return self.layers, self.top, self.palette
+
+    def draw(self, ax: Axes) -> None:
+        """Fill axes with it."""
+        layers, top = self.layers, self.top
+        n, rows = len(layers), 64
+        sure, layer = np.meshgrid((np.arange(rows) + 0.5) / rows * top, np.arange(n), indexing="ij")
+        ax.imshow(
+            layer_rgb(layer, sure, n, top, self.palette),
+            extent=(-0.5, n - 0.5, 0.0, top),
+            origin="lower",
+            aspect="auto",
+            interpolation="nearest",
+        )
+        ticks = [t for t in MaxNLocator(3).tick_values(0.0, top) if 0.0 <= t < _NEAR_TOP * top]
+        more = "≥ " if top < 1.0 else ""
+        ax.set_yticks([*ticks, top], [*(f"{t:g}" for t in ticks), f"{more}{top:g}"])
+        ax.set_ylabel("confidence", fontsize=_LABEL)
+        every = int(np.ceil(n / _MOST_NAMES))
+        shown = list(range(0, n, every))
+        shared, own = split_names(layers)
+        names = [_shorten(own[i]) for i in shown]
+        slanted = max((len(name) for name in names), default=0) * len(names) > _ROOM
+        ax.set_xticks(shown, names)
+        if shared:
+            at, by, side = ((1.0, 0.0), (4, -2), "left") if slanted else ((0.0, 0.0), (-4, -6), "right")
+            style: dict[str, Any] = {"ha": side, "va": "top", "fontsize": _TICK}
+            ax.annotate(shared, at, by, xycoords="axes fraction", textcoords="offset points", **style)
+        if n <= _MOST_NAMES and self.counts:
+            ax.text(n - 0.42, top * 1.04, "of voxels", ha="left", va="bottom", fontsize=6.0, color="#444444")
+        ax.tick_params(labelsize=_TICK, length=2, width=0.5)
+        if slanted:
+            for label in ax.get_xticklabels():
+                label.set(rotation=40, ha="right", fontsize=_TICK - 1, rotation_mode="anchor")
+        total = max(sum(self.counts), 1)
+        for i in range(n if n <= _MOST_NAMES and self.counts else 0):
+            ax.text(
+                i, top * 1.04, _percent(self.counts[i] / total), ha="center", va="bottom", fontsize=6.0, color="#444444"
+            )
+        for spine in ax.spines.values():
+            spine.set_linewidth(0.5)
 
 
 @dataclass(frozen=True)
@@ -88,31 +109,136 @@ class Bar:
     ramp: Ramp
     label: str
     ends: tuple[str, str] | None = None
+    beyond: tuple[bool, bool] = (False, False)
+
+    width_in, height_in = 5.0, 0.17
+
+    @property
+    def key(self) -> object:
+        """What tells this legend from others of a figure."""
+        return self.ramp, self.label
+
+    def draw(self, ax: Axes) -> None:
+        """Fill axes with it."""
+        extends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+        mappable = ScalarMappable(norm=Normalize(self.ramp.low, self.ramp.high), cmap=self.ramp.cmap)
+        drawn = ax.figure.colorbar(
+            mappable, cax=ax, orientation="horizontal", extend=extends[self.beyond], extendfrac=0.03
+        )
+        drawn.outline.set_linewidth(0.5)
+        drawn.set_label(self.label, fontsize=_LABEL)
+        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        ax.tick_params(labelsize=_TICK, length=2, width=0.5)
+        if self.ends is not None:
+            ax.text(-0.06, 0.5, self.ends[0], transform=ax.transAxes, ha="right", va="center", fontsize=_LABEL + 1)
+            ax.text(1.06, 0.5, self.ends[1], transform=ax.transAxes, ha="left", va="center", fontsize=_LABEL + 1)
 
 
-def bar_legend(ax: Axes, bar: Bar, beyond: tuple[bool, bool]) -> None:
-    """Draw a colour bar.
+@dataclass(frozen=True)
+class Wheel:
+    """The image, every place in its colour.
 
-    Parameters
+    Attributes
     ----------
-    ax : Axes
-        Where to draw; the bar fills it.
-    bar : Bar
-        Its colours and words.
-    beyond : tuple of bool
-        Whether there are numbers below the low end and above the high end; they get an arrow.
+    reach : float
+        Distance from the centre of full strength.
+    palette : str
     """
-    below, above = beyond
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
-    mappable = ScalarMappable(norm=Normalize(bar.ramp.low, bar.ramp.high), cmap=bar.ramp.cmap)
-    drawn = ax.figure.colorbar(mappable, cax=ax, orientation="horizontal", extend=extend, extendfrac=0.03)
-    drawn.outline.set_linewidth(0.5)
-    drawn.set_label(bar.label, fontsize=_LABEL)
-    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    ax.tick_params(labelsize=_TICK, length=2, width=0.5)
-    if bar.ends is not None:
-        ax.text(-0.06, 0.5, bar.ends[0], transform=ax.transAxes, ha="right", va="center", fontsize=_LABEL + 1)
-        ax.text(1.06, 0.5, bar.ends[1], transform=ax.transAxes, ha="left", va="center", fontsize=_LABEL + 1)
+
+    reach: float
+    palette: Palette = "hue"
+
+    width_in, height_in = 0.80, 0.80
+
+    @property
+    def key(self) -> object:
+        """What tells this legend from others of a figure."""
+        return self.reach, self.palette
+
+    def draw(self, ax: Axes) -> None:
+        """Fill square axes with it."""
+        at = (np.arange(96) + 0.5) / 48 - 1
+        x, y = np.meshgrid(at, at)
+        rgb = place_rgb(np.column_stack([x.ravel(), y.ravel()]), self.reach, self.palette).reshape(96, 96, 3)
+        ax.imshow(rgb, extent=(-1.0, 1.0, 1.0, -1.0), interpolation="bilinear", aspect="equal")
+        for value, word in ((-1, "left"), (1, "right")):
+            ax.annotate(
+                word,
+                (value, 0),
+                (4 * value, 0),
+                textcoords="offset points",
+                ha="left" if value > 0 else "right",
+                va="center",
+                fontsize=_TICK,
+                annotation_clip=False,
+            )
+        for value, word in ((-1, "top of the image"), (1, "bottom")):
+            ax.annotate(
+                word,
+                (0, value),
+                (0, -4 * value),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if value < 0 else "top",
+                fontsize=_TICK,
+                annotation_clip=False,
+            )
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for spine in ax.spines.values():
+            spine.set_linewidth(0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """Chips of colour with names and how many voxels there are of each.
+
+    Attributes
+    ----------
+    names : tuple of str, (n,)
+    colours : array of float, (n, 3)
+        sRGB, 0 to 1.
+    counts : tuple of int, (n,) or ()
+        Voxels of each; () where they are not told.
+    label : str
+        What the classes are.
+    """
+
+    names: tuple[str, ...]
+    colours: Floats
+    counts: tuple[int, ...]
+    label: str
+
+    width_in, height_in = 7.6, 0.75
+
+    @property
+    def key(self) -> object:
+        """What tells this legend from others of a figure."""
+        return self.names, self.label
+
+    def draw(self, ax: Axes) -> None:
+        """Fill axes with it."""
+        n = len(self.names)
+        rows = 1 if n <= _CHIPS else 2 if n <= 2 * _CHIPS else 3
+        columns = -(-n // rows)
+        for i, name in enumerate(self.names):
+            row, column = divmod(i, columns)
+            ax.add_patch(Rectangle((column + 0.06, rows - row - 0.55), 0.88, 0.4, color=self.colours[i], linewidth=0))
+            share = f"  {_percent(self.counts[i] / max(sum(self.counts), 1))}" if self.counts else ""
+            words = _shorten(name) + share
+            ax.text(column + 0.5, rows - row - 0.6, words, ha="center", va="top", fontsize=6.0)
+        ax.set_xlim(0, columns)
+        ax.set_ylim(-0.1, rows)
+        ax.set_axis_off()
+        ax.text(
+            0.5,
+            1.0,
+            self.label + (" (share of voxels)" if self.counts else ""),
+            transform=ax.transAxes,
+            ha="center",
+            va="bottom",
+            fontsize=_LABEL,
+        )
 
 
 def split_names(layers: Sequence[str]) -> tuple[str, list[str]]:

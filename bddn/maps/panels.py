@@ -21,8 +21,6 @@ WIDTH_IN = 10.0
 """Width of a figure."""
 
 INK = "#1c1c1c"
-_HALO = [withStroke(linewidth=1.6, foreground="white", alpha=0.9)]
-_LINE_HALO: list[AbstractPathEffect] = [withStroke(linewidth=1.3, foreground="white", alpha=0.55)]
 _NAME_SIZE = 6.5
 _CHUNK = 1 << 16
 _LINE_FROM_MM = 3.0
@@ -119,7 +117,9 @@ def paint(
     return raster.image(colour)
 
 
-def outline_rois(ax: Axes, surface: Surface, roi: Sequence[str], box: Box) -> list[str]:
+def outline_rois(
+    ax: Axes, surface: Surface, roi: Sequence[str], box: Box, size: float = 1.0, named: bool = True
+) -> list[str]:
     """Draw thin outlines of ROIs on a flat map, and their names where they overlap least.
 
     Parameters
@@ -132,6 +132,10 @@ def outline_rois(ax: Axes, surface: Surface, roi: Sequence[str], box: Box) -> li
         ROI of each vertex, '' for none.
     box : tuple of float
         left, right, bottom, top of the flat map, in mm.
+    size : float
+        Of lines and letters, 1 on a full sheet.
+    named : bool
+        Whether there is room for names.
 
     Returns
     -------
@@ -149,11 +153,11 @@ def outline_rois(ax: Axes, surface: Surface, roi: Sequence[str], box: Box) -> li
         inside = (label == name) & on_sheet
         around = surface.flat_faces[inside[surface.flat_faces].any(axis=1)]
         sheet = Triangulation(surface.flat[:, 0], surface.flat[:, 1], around)
-        lines = ax.tricontour(sheet, inside.astype(float), levels=[0.5], colors=INK, linewidths=0.6, zorder=4)
-        lines.set_path_effects(_LINE_HALO)
-    for _, name in sorted(drawn):
+        lines = ax.tricontour(sheet, inside.astype(float), levels=[0.5], colors=INK, linewidths=0.6 * size, zorder=4)
+        lines.set_path_effects(_halo(1.3 * size, 0.55))
+    for _, name in sorted(drawn) if named else ():
         inside = (label == name) & on_sheet
-        _name_roi(ax, name, surface.flat[_by_depth(inside, edges)], placed)
+        _name_roi(ax, name, surface.flat[_by_depth(inside, edges)], placed, _NAME_SIZE * size)
     ax.set_xlim(box[0], box[1])
     ax.set_ylim(box[2], box[3])
     return [name for _, name in sorted(drawn)]
@@ -179,7 +183,7 @@ def _by_depth(inside: npt.NDArray[np.bool_], edges: npt.NDArray[np.integer]) -> 
     return where[np.argsort(-(depth + total / n)[where], kind="stable")]
 
 
-def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox]) -> None:
+def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: float) -> None:
     """Write a name at the innermost place where it meets no other; beside the ROI with a line if there is none."""
     figure: Any = ax.figure
     renderer = figure.canvas.get_renderer()
@@ -187,11 +191,11 @@ def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox]) -> None:
         float(places[0, 0]),
         float(places[0, 1]),
         name,
-        fontsize=_NAME_SIZE,
+        fontsize=points,
         color=INK,
         ha="center",
         va="center",
-        path_effects=_HALO,
+        path_effects=_halo(0.25 * points, 0.9),
         zorder=6,
     )
     frame = ax.get_window_extent(renderer)
@@ -212,6 +216,10 @@ def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox]) -> None:
     placed.append(text.get_window_extent(renderer).padded(1.5))
     if np.linalg.norm(places - best, axis=1).min() > _LINE_FROM_MM:
         ax.plot([places[0, 0], best[0]], [places[0, 1], best[1]], color=INK, linewidth=0.5, zorder=5)
+
+
+def _halo(width: float, alpha: float) -> list[AbstractPathEffect]:
+    return [withStroke(linewidth=width, foreground="white", alpha=alpha)]
 
 
 def _shared_area(a: Bbox, b: Bbox) -> float:

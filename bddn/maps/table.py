@@ -13,7 +13,7 @@ from bddn.maps.surfaces import check_vertices
 if TYPE_CHECKING:
     import pandas as pd
 
-REQUIRED = ("hemi", "vertex", "roi", "r2_val", "r2_test", "layer_argmax", "depth", "confidence", "scale")
+REQUIRED = ("hemi", "vertex", "roi", "r2_val", "r2_test", "layer_argmax", "depth", "confidence", "x", "y", "scale")
 """Columns that the maps need, besides `weight_<layer>` for each layer; others are ignored."""
 
 

@@ -20,15 +20,17 @@ import torch
 
 from bddn import __version__, atomic
 from bddn.data import Dataset
+from bddn.data.fsaverage import N_VERTICES_FSAVERAGE5
 from bddn.data.splits import Split, split_by_id
-from bddn.encoder import checkpoint
+from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
-from bddn.encoder.fit import CHECKPOINT_S, Parts, Targets, fit
+from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, Parts, fit
 from bddn.encoder.grids import LayerShape
 from bddn.encoder.polish import polish_bytes
+from bddn.encoder.targets import Targets
 from bddn.errors import DataError, FitError, SpecError
 from bddn.parallel import choose_device, n_threads
-from bddn.run.folder import FORMAT, Run, is_done, read_run, summary, voxel_table
+from bddn.run.folder import FORMAT, LEARNING, Run, is_done, read_run, summary, voxel_table
 from bddn.spec import FitSpec, digest
 from bddn.stats.truth import compare_with_truth
 from bddn.store.layout import Layer
@@ -36,7 +38,8 @@ from bddn.store.reader import Cache
 from bddn.stream.loader import READERS, Resident, Streamed
 from bddn.stream.plan import Residency
 
-BASE_BYTES = 700 << 20  # libraries, and what is alive within a step
+BASE_BYTES = 1100 << 20  # libraries, and what is alive within a step
+BATCH_COPIES = 6  # of the stored tokens of a batch: float32 numbers of it and of its aligned tokens
 VOXEL_BYTES = 2000  # position code, weights and responses of one batch
 HASHED_ROWS = 1024
 
@@ -114,7 +117,8 @@ def fit_run(
         source = resident or (streamed.load() if plan.features else streamed)
         targets = _targets(dataset, plan.responses, device)
         parts = Parts.of(split, ids)
-        fitted = fit(model, source, targets, parts, spec, state, keep_every_s)
+        shown = np.flatnonzero(voxels["vertex"] < N_VERTICES_FSAVERAGE5)  # as pictures do
+        fitted = fit(model, source, targets, parts, spec, state, keep_every_s, shown)
         table = voxel_table(voxels, fitted, tuple(shapes))
         metrics = {
             "title": f"{dataset.name} through {store.name}",
@@ -134,6 +138,7 @@ def fit_run(
             atomic.write_json(aside / "metrics.json", metrics)
             atomic.replace_file(aside / "voxels.parquet", table.to_parquet)
             atomic.replace_file(aside / "encoder.safetensors", lambda path: checkpoint.save(fitted.model, spec, path))
+            learning.save(fitted.learning, tuple(shapes), aside / LEARNING)
             if truth is not None:
                 atomic.write_json(aside / "truth.json", compare_with_truth(table, truth))
         state.unlink(missing_ok=True)
@@ -174,7 +179,8 @@ def _residency(
     """What is kept in memory; tokens in that of the device."""
     n_voxels, d = model.channels.shape
     state = 4 * sum(value.numel() for value in model.state_dict().values())
-    rest = BASE_BYTES + round(2 * streamed.pool_bytes) + 5 * state + n_voxels * VOXEL_BYTES
+    rest = BASE_BYTES + 2 * streamed.pool_bytes + 5 * state + n_voxels * VOXEL_BYTES
+    rest += BATCH_COPIES * max(spec.batch_size, PREDICT_IMAGES) * streamed.n_bytes // n_images
     if spec.polish:
         rest += polish_bytes(n_voxels, d)
     free = psutil.virtual_memory().available if memory_gib is None else round(memory_gib * 2**30)

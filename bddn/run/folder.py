@@ -1,8 +1,9 @@
 """Run folders: what is in them, and how they are read.
 
 A run folder explains itself: `run.json` says what was fitted on what, `split.json` which images were in which part,
-`voxels.parquet` has one row per voxel, `metrics.json` the summary, `encoder.safetensors` the model, and `truth.json`,
-for planted data, how close it came.
+`voxels.parquet` has one row per voxel, `metrics.json` the summary, `encoder.safetensors` the model,
+`learning.safetensors` how its selectors came about (see `encoder.learning`), and `truth.json`, for planted data, how
+close it came.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bddn.encoder import learning
 from bddn.encoder.fit import Fitted
 from bddn.errors import RunError
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
@@ -20,18 +22,20 @@ from bddn.stats.scores import roi_scores
 from bddn.store.manifest import differences
 
 FORMAT = 1
+LEARNING = "learning.safetensors"
 WEIGHT = "weight_"  # prefix of the columns of layer weights
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder, as read from disk."""
+    """A finished run folder, as read from disk; `about` is its `run.json`."""
 
     folder: Path
     layers: tuple[str, ...]
     voxels: pd.DataFrame
     metrics: dict[str, Any]
     truth: dict[str, float | None] | None
+    about: dict[str, Any]
 
 
 def read_run(folder: Path) -> Run:
@@ -53,6 +57,7 @@ def read_run(folder: Path) -> Run:
             pd.read_parquet(folder / "voxels.parquet"),
             json.loads((folder / "metrics.json").read_text()),
             json.loads(truth.read_text()) if truth.is_file() else None,
+            identity,
         )
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
@@ -61,6 +66,33 @@ def read_run(folder: Path) -> Run:
             got="no such folder" if not folder.is_dir() else f"{type(error).__name__}: {error}",
             fix="Give the --out of a finished 'bddn fit'.",
         ) from error
+
+
+def read_learning(run: Run) -> learning.Learning:
+    """How the selectors of a run learned.
+
+    Raises
+    ------
+    RunError
+        Where the file is missing, as in runs of earlier versions, damaged, or of another run.
+    """
+    path = run.folder / LEARNING
+    if not path.is_file():
+        raise RunError(
+            run.folder,
+            expected=f"{LEARNING}, which 'bddn fit' writes",
+            got="a run without it, fitted by an earlier version",
+            fix="Fit again with another --out; the encoder will be the same.",
+        )
+    found, layers = learning.load(path)
+    if layers != run.layers or found.voxel.max(initial=0) >= len(run.voxels):
+        raise RunError(
+            path,
+            expected=f"the learning of this run, with {len(run.voxels)} voxels and layers {', '.join(run.layers)}",
+            got=f"that of another run, with layers {', '.join(layers)}",
+            fix="Copy run folders as a whole.",
+        )
+    return found
 
 
 def is_done(out: Path, identity: dict[str, Any]) -> bool:

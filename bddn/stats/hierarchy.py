@@ -21,8 +21,13 @@ def depth(layer_weights: Floats) -> Floats:
 
 
 def confidence(layer_weights: Floats) -> Floats:
-    """1 for a single selected layer, 0 for equal weights: 1 - entropy / log L, (n_voxels, L) to (n_voxels,)."""
+    """1 for a single selected layer, 0 for equal weights: 1 - entropy / log L, (n_voxels, L) to (n_voxels,).
+
+    Where there is one layer only, nothing is chosen: 1.
+    """
     w = np.asarray(layer_weights, dtype=np.float64)
+    if w.shape[1] == 1:
+        return np.ones(len(w))
     entropy = -(w * np.log(np.where(w > 0, w, 1))).sum(1)
     return np.asarray(np.clip(1 - entropy / np.log(w.shape[1]), 0, 1))
 

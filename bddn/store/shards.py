@@ -87,13 +87,13 @@ class Shards:
 
     def read_chunk(self, array: str, number: int, rows: Rows) -> None:
         """Put the rows of one chunk as they are stored, those past the last image filled up, into the memory of `rows`
-        (chunk_images, ...).
+        (chunk_images, ...), whatever the shape of one image in it.
 
         Errors as of `read`.
         """
         shard, chunk = divmod(number, self._layout.shard_images // self._layout.chunk_images)
         if self._layout.precision.compressed:
-            rows[:] = self._chunks(array, shard, range(chunk, chunk + 1))[0]
+            rows[:] = self._chunks(array, shard, range(chunk, chunk + 1))[0].reshape(rows.shape)
             return
         name = self._layout.token_file(array, shard)
         seen, found = self._seen.get(name) or self._seen_of(name), rows.reshape(-1).view(np.uint8)

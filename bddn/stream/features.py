@@ -26,9 +26,9 @@ class Features:
         """The tokens of some images; of a slice a view."""
         return self._each(lambda v: v[images])
 
-    def float(self) -> "Features":
-        """As a float32 copy."""
-        return self._each(lambda v: v.to(torch.float32, copy=True))
+    def float(self, images: Tensor | slice = slice(None)) -> "Features":
+        """As a float32 copy, of some images."""
+        return self._each(lambda v: v[images].to(torch.float32, copy=True))
 
     def to(self, device: torch.device) -> "Features":
         """On a device; from pinned memory without waiting."""

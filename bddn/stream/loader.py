@@ -205,7 +205,7 @@ def batches(source: Source, pools: Sequence[Rows], size: int, skip: int = 0) -> 
         while start < end:
             stop = min(start + size, len(order))
             low = max(start, int(begin))
-            pending.append(tokens.at(places[low - int(begin) : min(stop, int(end)) - int(begin)]).float())
+            pending.append(tokens.float(places[low - int(begin) : min(stop, int(end)) - int(begin)]))
             if stop > end:  # the rest of this batch is in the next pool
                 break
             yield torch.from_numpy(order[start:stop]), Features.cat(pending)

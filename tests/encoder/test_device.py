@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import oracle
-from bddn.encoder import checkpoint
+from bddn.encoder import checkpoint, learning
 from bddn.encoder.device_step import GraphedStep
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit
@@ -36,12 +36,14 @@ def _fit(spec: FitSpec, device: str, keep: Path | None = None) -> Fitted:
     model = new_encoder(torch.rand(300, 3, generator=g) * 100, SHAPES, spec).to(device)
     parts = Parts(np.arange(60), np.arange(60, 70), np.arange(70, 80))
     source = Resident.of(features.to(torch.device(device)))
-    return fit(model, source, lambda rows: responses[rows.to(device)], parts, spec, keep, 0)
+    return fit(model, source, lambda rows: responses[rows.to(device)], parts, spec, keep, 0, np.arange(0, 300, 7))
 
 
 def _bytes(fitted: Fitted, folder: Path) -> bytes:
     checkpoint.save(fitted.model.cpu(), FAST, folder / "encoder.safetensors")
-    return (folder / "encoder.safetensors").read_bytes() + fitted.r2_test.tobytes()
+    learning.save(fitted.learning, fitted.model.layers, folder / "learning.safetensors")
+    files = [(folder / f"{name}.safetensors").read_bytes() for name in ("encoder", "learning")]
+    return b"".join(files) + fitted.r2_test.tobytes()
 
 
 @pytest.mark.parametrize("arithmetic", ["float32", "tf32", "bfloat16"])

@@ -11,7 +11,7 @@ import torch
 
 import oracle
 from bddn import parallel
-from bddn.encoder import checkpoint
+from bddn.encoder import checkpoint, learning
 from bddn.encoder import fit as fitting
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit, score
@@ -24,6 +24,7 @@ from bddn.stats.scores import R2
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
 
+SHOWN = np.array([3, 4, 9, 20, 29])
 SHAPES = {"early": LayerShape(6, (4, 4)), "late": LayerShape(5, (4, 4))}
 SPEC = FitSpec(channels=8, selector_width=16, epochs=3, batch_size=4, learning_rate=3e-3)
 FAST = FitSpec.parse(
@@ -44,16 +45,18 @@ def _data(n: int = 60, n_voxels: int = 30) -> tuple[torch.Tensor, Features, torc
     return coords, features, responses, Parts(np.arange(40), np.arange(40, 50), np.arange(50, 60))
 
 
-def _fit(spec: FitSpec = SPEC, **options: Any) -> Fitted:
+def _fit(spec: FitSpec = SPEC, shown: np.ndarray | None = SHOWN, **options: Any) -> Fitted:
     coords, features, responses, parts = _data()
     model = new_encoder(coords, SHAPES, spec)
-    return fit(model, Resident.of(features), responses.__getitem__, parts, spec, **options)
+    return fit(model, Resident.of(features), responses.__getitem__, parts, spec, shown=shown, **options)
 
 
 def _bytes(fitted: Fitted, folder: Path) -> bytes:
     path = folder / "encoder.safetensors"
     checkpoint.save(fitted.model, SPEC, path)
-    return path.read_bytes() + fitted.r2_test.tobytes() + json.dumps(fitted.history).encode()
+    learning.save(fitted.learning, fitted.model.layers, folder / "learning.safetensors")
+    seen = (folder / "learning.safetensors").read_bytes()
+    return path.read_bytes() + fitted.r2_test.tobytes() + json.dumps(fitted.history).encode() + seen
 
 
 @pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
@@ -70,6 +73,7 @@ def test_number_of_threads_does_not_change_a_bit(
 ) -> None:
     monkeypatch.setattr("bddn.encoder.readout.SPLIT_VOXELS", 5)
     monkeypatch.setattr("bddn.encoder.selectors.PART_VOXELS", 7)
+    monkeypatch.setattr("bddn.encoder.learning.PART_VOXELS", 2)
     first = _bytes(_fit(spec), tmp_path)
     for n in (1, 3):
         with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -128,6 +132,25 @@ def test_a_fit_that_was_killed_while_polishing_trains_no_step_again(
             _fit(FAST, keep=kept)
     monkeypatch.setattr(fitting._Training, "_step", die)
     assert _bytes(_fit(FAST, keep=kept), tmp_path) == whole
+
+
+@pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])
+def test_to_look_at_voxels_changes_nothing(selection: str, tmp_path: Path) -> None:
+    spec = FAST.model_copy(update={"selection": selection})
+    found = []
+    for shown in (None, SHOWN):
+        fitted = _fit(spec, shown)
+        checkpoint.save(fitted.model, spec, tmp_path / "encoder.safetensors")
+        found.append((tmp_path / "encoder.safetensors").read_bytes() + fitted.r2_test.tobytes())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("shown", [None, SHOWN[:-1]])
+def test_a_state_with_other_voxels_to_look_at_is_not_taken_up(shown: np.ndarray | None, tmp_path: Path) -> None:
+    kept = tmp_path / "state.safetensors"
+    _fit(keep=kept, keep_every_s=0)
+    with pytest.raises(RunError, match="other voxels"):
+        _fit(shown=shown, keep=kept)
 
 
 def test_a_damaged_state_is_an_error_and_not_a_start(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_voxels_at_the_very_edge_are_inside_the_border() -> None:
     corners = torch.tensor([[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0)], dtype=torch.float64)
     found = model.select()
 
-    def forward(voxels: slice = slice(None)) -> Selection:
+    def forward(voxels: slice | torch.Tensor = slice(None)) -> Selection:
         return Selection(*(v[voxels] for v in (corners, found.layer, found.log_layer, found.scale)))
 
     model.selectors.forward = forward  # type: ignore[method-assign]

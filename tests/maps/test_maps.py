@@ -9,9 +9,10 @@ from PIL import Image
 
 from bddn.data.fsaverage import N_VERTICES, N_VERTICES_FSAVERAGE5
 from bddn.errors import DataError
-from bddn.maps import colors
+from bddn.maps import colors, ramps
 from bddn.maps.figures import draw
 from bddn.maps.gifti import read_gifti, write_gifti
+from bddn.maps.kinds import run_maps
 from bddn.maps.layout import flat_boxes
 from bddn.maps.legends import split_names
 from bddn.maps.panels import paint
@@ -52,6 +53,11 @@ def table(hemispheres: tuple[str, ...] = ("lh", "rh")) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def draw_all(voxels: pd.DataFrame, out: Path) -> list[Path]:
+    """The maps of a run."""
+    return draw(voxels, run_maps(voxels, LAYERS), out, "Trial", dpi=DPI)
+
+
 def pixel_of(raster: Raster, at: np.ndarray) -> tuple[int, int]:
     """Row and column of the picture (half as fine as the raster) where a place in mm lies."""
     left, right, bottom, top = raster.box
@@ -62,7 +68,7 @@ def pixel_of(raster: Raster, at: np.ndarray) -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     out = tmp_path_factory.mktemp("maps")
-    return out, draw(table(), LAYERS, out, "Trial", dpi=DPI)
+    return out, draw_all(table(), out)
 
 
 def test_to_fsaverage5_keeps_the_first_vertices() -> None:
@@ -127,12 +133,12 @@ def test_layer_ramp_goes_from_blue_to_red_at_even_lightness() -> None:
 
 
 def test_ranges_follow_the_numbers_and_survive_their_absence() -> None:
-    assert colors.confidence_top(np.linspace(0, 0.1, 101)) == pytest.approx(0.095)
-    assert colors.confidence_top([np.nan, 0.0]) == 1.0
-    assert colors.score_ramp([np.nan]).high == 1.0
-    assert colors.score_ramp([-0.2, -0.1]).high == 1.0
-    assert colors.score_ramp([0.1], top=0.4).high == 0.4
-    ramp = colors.scale_ramp([0.42, 0.5])
+    assert ramps.confidence_top(np.linspace(0, 0.1, 101)) == pytest.approx(0.095)
+    assert ramps.confidence_top([np.nan, 0.0]) == 1.0
+    assert ramps.score_ramp([np.nan]).high == 1.0
+    assert ramps.score_ramp([-0.2, -0.1]).high == 1.0
+    assert ramps.score_ramp([0.1], top=0.4).high == 0.4
+    ramp = ramps.scale_ramp([0.42, 0.5])
     assert (ramp.low, ramp.high) == pytest.approx((0.4, 0.6))
 
 
@@ -202,8 +208,8 @@ def test_all_files_are_written_and_the_numbers_kept(drawn: tuple[Path, list[Path
     out, written = drawn
     names = [
         f"{name}_map{end}"
-        for name in ("layer", "score", "scale")
-        for end in (".png", ".csv", ".lh.func.gii", ".rh.func.gii")
+        for name in ("layer", "score", "scale", "place")
+        for end in (".png", ".csv", ".lh.func.gii", ".rh.func.gii", ".txt")
     ]
     assert [path.name for path in written] == names
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
@@ -213,7 +219,7 @@ def test_all_files_are_written_and_the_numbers_kept(drawn: tuple[Path, list[Path
     assert np.allclose(back["r2_test"], voxels["r2_test"], atol=1e-6)
     hemi, arrays = read_gifti(out / "layer_map.rh.func.gii")
     assert hemi == "rh"
-    assert list(arrays) == ["layer_index", "confidence", "depth"]
+    assert list(arrays) == ["layer_index", "confidence", "depth", *(f"weight_{name}" for name in LAYERS)]
     assert (
         np.flatnonzero(np.isfinite(arrays["depth"])).tolist() == voxels.loc[voxels["hemi"] == "rh", "vertex"].tolist()
     )
@@ -232,7 +238,7 @@ def test_the_figure_has_left_on_the_left(drawn: tuple[Path, list[Path]]) -> None
 
 
 def test_pictures_do_not_change_from_run_to_run(drawn: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    draw(table().sample(frac=1.0, random_state=1), LAYERS, tmp_path, "Trial", dpi=DPI)
+    draw_all(table().sample(frac=1.0, random_state=1), tmp_path)
     assert (tmp_path / "layer_map.png").read_bytes() == (drawn[0] / "layer_map.png").read_bytes()
     assert (tmp_path / "scale_map.lh.func.gii").read_bytes() == (drawn[0] / "scale_map.lh.func.gii").read_bytes()
 
@@ -240,7 +246,7 @@ def test_pictures_do_not_change_from_run_to_run(drawn: tuple[Path, list[Path]], 
 def test_one_hemisphere_and_nan_voxels_are_drawn_as_bare_cortex(tmp_path: Path) -> None:
     voxels = table(("lh",))
     voxels[["confidence", "r2_test", "scale"]] = np.nan
-    draw(voxels, LAYERS, tmp_path, "Trial", dpi=DPI)
+    draw_all(voxels, tmp_path)
     image = np.asarray(Image.open(tmp_path / "layer_map.png").convert("RGB"), dtype=float)
     upper = image[image.shape[0] // 10 : image.shape[0] * 6 // 10]
     assert (np.ptp(upper, axis=-1) <= 2).all()
@@ -259,5 +265,5 @@ def test_one_hemisphere_and_nan_voxels_are_drawn_as_bare_cortex(tmp_path: Path) 
 )
 def test_impossible_tables_are_refused(change: object, named: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=named):
-        draw(change(table()), LAYERS, tmp_path, "Trial", dpi=DPI)  # type: ignore[operator]
+        draw_all(change(table()), tmp_path)  # type: ignore[operator]
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,138 @@
+"""Figures: the maps of runs, and the sheets that compare them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from bddn.cli.shared import DEVICE, WEIGHTS, Device, clear_errors
+from bddn.errors import SpecError
+
+if TYPE_CHECKING:
+    from bddn.maps.paper import Seen
+    from bddn.run import Run
+
+RUNS = typer.Argument(help="Run folders of 'bddn fit'.")
+FORMAT = typer.Option("--format", help="png, svg, pdf, or several with commas.")
+PALETTE = typer.Option(help="hue, as in the paper; safe for readers who see few hues.")
+DPI = typer.Option(min=20, max=1200, help="Pixels per inch of pictures 10 inches wide.")
+VIEWS = typer.Option(help="Which brains: flat, inflated or both.")
+Palette = Literal["hue", "safe"]
+Views = Literal["both", "flat", "inflated"]
+
+
+@clear_errors
+def maps(
+    runs: Annotated[list[Path], RUNS],
+    columns: Annotated[
+        str | None, typer.Option(help="Columns of voxels.parquet instead of the standard maps, with commas.")
+    ] = None,
+    views: Annotated[Views, VIEWS] = "both",
+    palette: Annotated[Palette, PALETTE] = "hue",
+    format_: Annotated[str, FORMAT] = "png",
+    dpi: Annotated[int, DPI] = 220,
+) -> None:
+    """Draw the maps of runs on the cortex, each with its numbers, caption and Methods paragraph beside it."""
+    from bddn.atomic import replace_file
+    from bddn.maps.figures import draw
+    from bddn.maps.kinds import column_map, run_maps
+    from bddn.maps.layout import BOTH
+    from bddn.maps.methods import methods
+    from bddn.run import read_run
+
+    formats = _formats(format_)
+    for found in [read_run(run) for run in runs]:
+        standard = run_maps(found.voxels, found.layers, palette)
+        kinds = [column_map(found.voxels, name) for name in columns.split(",")] if columns else standard
+        shown = BOTH if views == "both" else (views,)
+        out = found.folder / "maps"
+        for path in draw(found.voxels, kinds, out, found.metrics["title"], dpi=dpi, views=shown, formats=formats):
+            if path.suffix[1:] in formats:
+                typer.echo(f"map: {path}")
+        text = methods(found)
+        replace_file(out / "methods.md", lambda aside, text=text: aside.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        typer.echo(f"numbers, captions and methods: {out}")
+        _say_numbers(found)
+
+
+@clear_errors
+def figure(
+    name: Annotated[str, typer.Argument(help="Which figure; '?' lists them.")],
+    runs: Annotated[list[Path] | None, RUNS] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Pictures, for figures that need some; give it again for each.")
+    ] = None,
+    spec: Annotated[str | None, typer.Option(help="The spec of the cache, where it is not in cache_specs/.")] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
+    device: Annotated[Device, DEVICE] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the figure and its numbers.")] = Path("figures"),
+    palette: Annotated[Palette, PALETTE] = "hue",
+    format_: Annotated[str, FORMAT] = "png",
+    dpi: Annotated[int, DPI] = 220,
+) -> None:
+    """Draw a figure from one run or several: those of the paper, and others like them."""
+    from bddn.maps.grid import draw_grid
+    from bddn.maps.paper import FIGURES, WITH_PICTURES, channels
+    from bddn.run import read_run
+
+    words = {known: what for known, (what, _) in FIGURES.items()} | dict(WITH_PICTURES)
+    if name == "?":
+        for known, what in sorted(words.items()):
+            typer.echo(f"{known:10s} {what}")
+        return
+    if name not in words:
+        raise SpecError(
+            name, expected=f"a figure among {', '.join(sorted(words))}", got="another name", fix="Correct it."
+        )
+    found = [read_run(run) for run in runs or []]
+    if not found or (name in WITH_PICTURES) != bool(images):
+        needs = "runs and --images" if name in WITH_PICTURES else "runs, without --images"
+        raise SpecError(f"figure {name}", expected=needs, got="something else", fix="Give these.")
+    formats = _formats(format_)
+    if name in WITH_PICTURES:
+        sheet = channels([_seen(run, images or [], spec, weights, device) for run in found])
+    else:
+        sheet = FIGURES[name][1](found, palette)
+    for path in draw_grid(sheet.rows, out / name, sheet.title, sheet.heading, dpi=dpi, formats=formats):
+        if path.suffix[1:] in formats:
+            typer.echo(f"figure: {path}")
+
+
+def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None, device: str) -> "Seen":
+    """Pictures through the network of a run."""
+    import numpy as np
+    from PIL import Image
+
+    from bddn.cli.predict import find_network
+    from bddn.maps.paper import Seen
+    from bddn.predict import aligned_local, channel_vectors, read_pictures, tokens_of
+
+    pictures = read_pictures(images)
+    network = find_network(run, spec, weights, device)
+    shown = []
+    for path in pictures.stimuli.paths:
+        with Image.open(path) as image:
+            shown.append(np.asarray(image.convert("RGB").resize((256, 256))))
+    return Seen(run, channel_vectors(run), shown, aligned_local(run, tokens_of(run, network, pictures)))
+
+
+def _formats(text: str) -> list[str]:
+    from bddn.maps.figures import FORMATS
+
+    found = text.split(",")
+    if not set(found) <= set(FORMATS):
+        raise SpecError("--format", expected=f"{', '.join(FORMATS)}", got=repr(text), fix="Correct it.")
+    return found
+
+
+def _say_numbers(found: "Run") -> None:
+    typer.echo(f"tables: {found.folder / 'voxels.parquet'}, {found.folder / 'metrics.json'}")
+    if hierarchy := found.metrics["hierarchy"]:
+        typer.echo("hierarchy: slope {slope:.2f}, b0 {b0:.2f}, b1 {b1:.2f}".format(**hierarchy))
+    if found.truth:
+        typer.echo(
+            "truth: depth r {depth_r} (slope {depth_slope}), place r {place_x_r} (x) and {place_y_r} (y), "
+            "scale r {scale_r}, R²/ceiling {r2_over_ceiling} at a mean ceiling of {mean_ceiling}".format(
+                **{name: "unknown" if value is None else f"{value:.3f}" for name, value in found.truth.items()}
+            )
+        )

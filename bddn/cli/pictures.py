@@ -1,0 +1,32 @@
+"""Moving pictures of a run."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bddn.cli.shared import clear_errors
+
+
+@clear_errors
+def film(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A file .gif or .mp4; by default maps/learning.gif in the run folder.", show_default=False),
+    ] = None,
+    fps: Annotated[float, typer.Option(min=1, max=50, help="Frames per second.")] = 10,
+    map: Annotated[Literal["layer"], typer.Option(help="Which map.")] = "layer",
+    palette: Annotated[
+        Literal["hue", "safe"], typer.Option(help="hue, as in the paper; safe for readers who see few hues.")
+    ] = "hue",
+) -> None:
+    """Show how the layer map came about, from the first step of the fit to the last, as GIF or mp4."""
+    from bddn.maps.film import write_film
+    from bddn.run import read_learning, read_run
+
+    found = read_run(run)
+    learning = read_learning(found)
+    path = out or found.folder / "maps/learning.gif"
+    write_film(learning, found.voxels, found.layers, path, found.metrics["title"], fps=fps, palette=palette)
+    typer.echo(f"film: {path}, {len(learning.step)} frames of {map} maps, {path.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,150 @@
+"""The predicted response of a fitted brain to new pictures."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bddn.cli.shared import DEVICE, WEIGHTS, Device, clear_errors
+from bddn.errors import RunError, SpecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from bddn.predict import Network, Pictures
+    from bddn.run import Run
+
+RESPONSES, IMAGES, ABOUT, MAPS = "responses.npy", "images.csv", "predicted.json", "maps"
+LONGEST_STEM = 40  # of a picture's name in that of its maps
+
+
+@clear_errors
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, and folders of PNG and JPEG files.")],
+    spec: Annotated[
+        str | None,
+        typer.Option(
+            help="The spec that the cache was extracted with, by its name or a .yaml file; by default it is looked for "
+            "in cache_specs/.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
+    device: Annotated[Device, DEVICE] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder, by default predicted/ in the run folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Predict the response of every voxel of a fitted brain to new pictures, as an array and as maps.
+
+    It needs the network that the run was fitted through, and refuses any other.
+    """
+    from bddn.predict import predict_pictures, read_pictures
+    from bddn.run import read_run
+
+    found, folder = read_run(run), out or run / "predicted"
+    pictures = read_pictures(images)
+    n = f"{len(pictures)} pictures × {len(found.voxels)} voxels"
+    if _is_done(folder, found, pictures):
+        typer.echo(f"predicted: {folder}, {n}, predicted before, kept")
+        return
+    network = find_network(found, spec, weights, device)
+    for words in network.others:
+        typer.echo(f"note: the cache was made with other versions, {words}")
+    if pictures.turned:
+        n_turned, first = len(pictures.turned), pictures.turned[0]
+        typer.echo(
+            f"note: as in an extraction, an EXIF rotation is not applied to {n_turned} pictures, the first {first}"
+        )
+    write(folder, found, network, pictures, predict_pictures(found, network, pictures))
+    typer.echo(f"predicted: {folder}, {n}, network {network.name}")
+
+
+def find_network(run: "Run", spec: str | None, weights: str | None, device: str) -> "Network":
+    """Open the network that a run was fitted through, by the options --spec, --weights and --device.
+
+    Raises
+    ------
+    BddnError
+        Where the options do not lead to it.
+    """
+    from bddn.backbones.registry import load_spec
+    from bddn.cli.weights import with_weights
+    from bddn.predict import open_network, specs_of
+
+    specs = specs_of(run) if spec is None else {spec: load_spec(spec)}
+    if weights is None:
+        return open_network(run, specs, device)
+    given, refused = {}, list[SpecError]()
+    for name, one in specs.items():
+        try:
+            given[name] = with_weights(one, weights)
+        except SpecError as error:  # another of the specs may have the format of the file
+            refused.append(error)
+    if refused and not given:
+        raise refused[0]
+    return open_network(run, given, device)
+
+
+def write(
+    folder: Path, run: "Run", network: "Network", pictures: "Pictures", responses: "npt.NDArray[np.float32]"
+) -> None:
+    """Write responses (n_images, n_voxels), which picture is which row, and for every picture a GIFTI per hemisphere.
+
+    The folder appears whole or not at all.
+    """
+    import numpy as np
+
+    from bddn.atomic import new_folder, replace_file, write_json, write_text
+    from bddn.data.fsaverage import HEMISPHERES
+    from bddn.maps.gifti import write_gifti
+
+    with new_folder(folder) as aside:
+        replace_file(aside / RESPONSES, lambda path: np.save(path, responses, allow_pickle=False))
+        write_text(aside / IMAGES, _table(pictures))
+        write_json(aside / ABOUT, {**_about(run), "network": network.name, "made_with": network.made_with})
+        for hemi in HEMISPHERES:
+            mine = (run.voxels["hemi"] == hemi).to_numpy()
+            vertex = run.voxels.loc[mine, "vertex"].to_numpy()
+            for row, path in enumerate(pictures.stimuli.paths):
+                name = f"{row:05d}_{path.stem[:LONGEST_STEM]}.{hemi}.func.gii"
+                write_gifti(aside / MAPS / name, hemi, vertex, {f"response to {path.name}": responses[row, mine]})
+
+
+def _is_done(folder: Path, run: "Run", pictures: "Pictures") -> bool:
+    """Whether the folder holds these very predictions; anything else in it is an error."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        done = _about(run).items() <= about.items() and (folder / IMAGES).read_text() == _table(pictures)
+        got = "the predictions of another run, or for other pictures"
+    except (OSError, ValueError, AttributeError):
+        done, got = False, "something else"
+    if not done:
+        raise RunError(
+            folder,
+            expected="a new or empty folder, or the predictions of this run for these pictures",
+            got=got,
+            fix="Give another --out, or delete this one; nothing was written.",
+        )
+    return True
+
+
+def _about(run: "Run") -> dict[str, str]:
+    """What decides the predictions besides the pictures."""
+    from bddn.predict import cache_of, encoder_file
+
+    encoder = encoder_file(run).read_bytes()
+    return {"encoder_sha256": hashlib.sha256(encoder).hexdigest(), "cache_digest": cache_of(run)["digest"]}
+
+
+def _table(pictures: "Pictures") -> str:
+    import pandas as pd
+
+    rows = {"row": range(len(pictures)), "file": pictures.stimuli.ids, "sha256": pictures.sha256}
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")

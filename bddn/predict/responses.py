@@ -1,0 +1,169 @@
+"""From pictures to tokens, predicted responses and aligned features.
+
+Pictures go through the network as in an extraction, to the rounding of what is stored. The encoder runs on the CPU.
+
+Shape letters: n pictures, N voxels, L layers, H rows, W columns, D shared channels.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch.nn.functional as F
+
+from bddn.encoder import checkpoint
+from bddn.encoder.factor_topy import FactorTopy
+from bddn.encoder.fit import PREDICT_IMAGES
+from bddn.errors import MismatchError
+from bddn.extract.rows import Job, prepared, read_tokens
+from bddn.parallel import n_threads, single_threaded_kernels
+from bddn.predict.network import Network
+from bddn.predict.pictures import Pictures
+from bddn.progress import progress
+from bddn.run import Run
+from bddn.store.layout import Layer, Layout
+from bddn.store.precision import Rows, precision
+from bddn.store.remote import open_files
+from bddn.store.writer import Writer
+from bddn.stream.features import Features
+
+
+def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
+    """Tokens of pictures for the layers of a run, as `bddn extract` would cache them of these pictures in this order.
+
+    Their type is that of the stored precision. Last bits depend on the pictures that share a batch, and with precision
+    int8 the rounding depends on those that share a shard.
+
+    Raises
+    ------
+    BddnError
+        Where a picture has changed since it was read, or its tokens are not finite in the stored precision.
+    """
+    spec, stimuli = network.spec, pictures.stimuli
+    layout = Layout(
+        n_images=len(pictures),
+        layers=tuple(Layer(name, shape.channels) for name, shape in _encoder(run).shapes.items()),
+        grid=spec.grid,
+        precision=precision(spec.precision),
+        chunk_images=spec.chunk_images,
+        shard_images=spec.shard_images,
+    )
+    nowhere = Writer(open_files("."), layout, list(stimuli.ids), list(pictures.sha256), {})
+    job, parts = Job(spec, stimuli, nowhere, network.device, n_threads()), list[Features]()
+    with (
+        prepared(job, network.backbone, range(len(pictures))) as images,
+        progress("tokens", len(pictures), "images") as advance,
+    ):
+        for start, stop in layout.shards:
+            parts.append(_decoded(read_tokens(job, network.backbone, start, stop, images, advance), layout))
+    return Features.cat(parts)
+
+
+def predict(run: Run, features: Features) -> npt.NDArray[np.float32]:
+    """Predicted responses to pictures, in the unit of the responses that the run was fitted to.
+
+    Parameters
+    ----------
+    run : Run
+    features : Features
+        Tokens of n pictures, as `tokens_of` gives them.
+
+    Returns
+    -------
+    array of float32, (n, N)
+        Voxels in the order of `run.voxels`.
+
+    Raises
+    ------
+    BddnError
+        Where the run has no encoder, or the tokens are not those of its layers.
+    """
+    model = _encoder(run)
+    _check_shapes(model, features)
+    found = np.empty((len(features), len(model.bias)), np.float32)
+    with single_threaded_kernels():
+        reading = model.read(PREDICT_IMAGES)
+        for batch in _batches(len(features)):
+            found[batch] = model.predict(features.at(batch).float(), reading).numpy()
+    return found
+
+
+def predict_pictures(run: Run, network: Network, pictures: Pictures) -> npt.NDArray[np.float32]:
+    """Predicted responses (n, N) to any number of pictures; the tokens of one shard of them are alive at a time."""
+    n = network.spec.shard_images
+    parts = [pictures.part(start, start + n) for start in range(0, len(pictures), n)]
+    return np.concatenate([predict(run, tokens_of(run, network, part)) for part in parts])
+
+
+def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
+    """Local features of pictures in the shared channels, from which every voxel reads by its channel vector.
+
+    Parameters
+    ----------
+    run : Run
+    features : Features
+        Tokens of n pictures, as `tokens_of` gives them.
+
+    Returns
+    -------
+    array of float32, (L, n, H, W, D)
+        On the grid of the cache. Layers of an encoder with several grids are resized to that with the most places:
+        bilinear, from pixel centres.
+
+    Raises
+    ------
+    BddnError
+        As of `predict`.
+    """
+    model = _encoder(run)
+    _check_shapes(model, features)
+    grids, d = model.grids, model.channels.shape[1]
+    h, w = max(grids.distinct, key=lambda grid: grid[0] * grid[1])
+    found = np.empty((len(grids.shapes), len(features), h, w, d), np.float32)
+    with single_threaded_kernels():
+        for batch in _batches(len(features)):
+            tokens = model.align(features.at(batch).float())
+            for layer, (shape, inner) in enumerate(zip(grids.shapes, grids.inner, strict=True)):
+                local = tokens[inner].unflatten(0, shape.grid).permute(2, 3, 0, 1)
+                if shape.grid != (h, w):
+                    local = F.interpolate(local, size=(h, w), mode="bilinear", align_corners=False)
+                found[layer, batch] = local.permute(0, 2, 3, 1).numpy()
+    return found
+
+
+def channel_vectors(run: Run) -> npt.NDArray[np.float32]:
+    """The channel vector of every voxel, (N, D) in the order of `run.voxels`."""
+    return np.asarray(_encoder(run).channels.detach().numpy())
+
+
+def encoder_file(run: Run) -> Path:
+    """Where the fitted encoder is."""
+    return run.folder / "encoder.safetensors"
+
+
+def _decoded(filled: Mapping[str, Rows], layout: Layout) -> Features:
+    """Rows of a shard as they come back from a cache."""
+    kept, names = layout.precision, [layer.name for layer in layout.layers]
+    local = [kept.decode(*kept.finish(filled[f"local/{name}"])).flatten(1, 2) for name in names]
+    return Features(local, [kept.decode(*kept.finish(filled[f"global/{name}"])) for name in names])
+
+
+def _encoder(run: Run) -> FactorTopy:
+    return checkpoint.load(encoder_file(run))
+
+
+def _check_shapes(model: FactorTopy, features: Features) -> None:
+    expected = [(shape.grid[0] * shape.grid[1], shape.channels) for shape in model.shapes.values()]
+    got = [tuple(values.shape[1:]) for values in features.local]
+    if expected != got:
+        raise MismatchError(
+            "tokens of pictures",
+            expected=f"places and channels {expected}, by layer",
+            got=f"{got}",
+            fix="Make them with the network of this run.",
+        )
+
+
+def _batches(n: int) -> list[slice]:
+    return [slice(start, start + PREDICT_IMAGES) for start in range(0, n, PREDICT_IMAGES)]
