@@ -7,6 +7,7 @@ from bddn.cli.figures import figure, maps
 from bddn.cli.many import fit_many
 from bddn.cli.pictures import film
 from bddn.cli.predict import predict
+from bddn.cli.report import report
 from bddn.cli.shared import clear_errors, stops_cleanly
 
 __all__ = ["app", "clear_errors", "stops_cleanly"]
@@ -15,6 +16,7 @@ app.command()(fit_many)
 app.command()(maps)
 app.command()(figure)
 app.command()(film)
+app.command()(report)
 app.command()(predict)
 app.command()(fetch)
 app.add_typer(backbones_app, name="backbones")

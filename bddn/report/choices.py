@@ -1,0 +1,132 @@
+"""The maps that a page offers, and their colours as tables that the page's script looks numbers up in.
+
+Colours and their ranges are those of `maps.kinds` for all runs of a page together, so that the same colour means the
+same number in each.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bddn.maps import kinds, ramps
+from bddn.maps.kinds import Map
+from bddn.maps.legends import Bar, Classes, Wheel
+from bddn.report.packing import packed
+from bddn.report.voxels import number_columns, shared_columns, word_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RAMP_STEPS = 256  # as many as a colour map of matplotlib has
+CONFIDENCE_STEPS = 64
+PLACE_STEPS = 65
+
+_TITLES = {
+    "r2_val": "Brain score, validation images",
+    "ceiling": "Noise ceiling",
+    "depth": "Depth of the layers",
+    "confidence": "Confidence of the layer",
+    "roi": "Region",
+}
+_HEADINGS = {
+    "r2_val": "Brain score R² on the validation images, which chose the epoch",
+    "depth": "Depth: the mean of the layers, weighted; 0 is the first layer and 1 the last",
+    "confidence": "Confidence: how sharp the choice of the layer is, 1 - entropy / log L",
+    "roi": "The region of each voxel",
+}
+_OWN = {"r2_test", "scale", "x", "y"}  # columns that have maps of their own
+
+
+def choices(tables: Sequence["pd.DataFrame"], layers: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """All maps of a page.
+
+    Parameters
+    ----------
+    tables : sequence of DataFrame
+        One per run, all its voxels.
+    layers : sequence of sequence of str
+        Names of each run's layers, early to late.
+
+    Returns
+    -------
+    list of dict
+        Each with `name`, `title`, `heading`, `group`; `kind`, 'layer', 'ramp', 'place' or 'class'; `columns` of the
+        voxels that it shows; `lookup`, its colours, for kind 'layer' one table per run; and what its legend says.
+    """
+    import pandas as pd
+
+    together = pd.concat(tables, ignore_index=True)
+    top = ramps.confidence_top(together["confidence"].to_numpy())
+    of_layers = [kinds.layer_map(table, names, top) for table, names in zip(tables, layers, strict=True)]
+    names = list(dict.fromkeys(name for run in layers for name in run))
+    weights = dict(zip(names, kinds.weight_maps(together, names), strict=True))
+    taken = _OWN | {f"weight_{name}" for name in names}
+    numbers = shared_columns(tables, [number_columns(table) for table in tables])
+    words = shared_columns(tables, [word_columns(table) for table in tables])
+    return [
+        _layer_choice(of_layers, top),
+        _choice(kinds.score_map(together), ["r2_test"], "Brain score", ""),
+        _choice(kinds.scale_map(together), ["scale"], "Scale, local to global", ""),
+        _choice(kinds.place_map(together), ["x", "y"], "Place in the image", ""),
+        *(_choice(m, [f"weight_{n}"], f"Weight of {n}", "Layer weights") for n, m in weights.items()),
+        *(_column_choice(together, name, "Further numbers") for name in numbers if name not in taken),
+        *(_column_choice(together, name, "Regions") for name in words if (together[name].fillna("") != "").any()),
+    ]
+
+
+def _column_choice(table: "pd.DataFrame", column: str, group: str) -> dict[str, Any]:
+    kind = kinds.column_map(table, column)
+    found = _choice(kind, [column], _TITLES.get(column, column), group)
+    return found | {"name": column, "heading": _HEADINGS.get(column, kind.heading)}
+
+
+def _layer_choice(of_runs: Sequence[Map], top: float) -> dict[str, Any]:
+    sure = np.linspace(0.0, top, CONFIDENCE_STEPS)
+    lookups = []
+    for kind in of_runs:
+        layer, confidence = np.meshgrid(np.arange(kind.classes), sure, indexing="ij")
+        lookups.append(packed(_bytes(kind, layer, confidence).reshape(kind.classes, CONFIDENCE_STEPS, 3), "u1"))
+    return {
+        "name": "layer_map",
+        "title": "Layer",
+        "heading": of_runs[0].heading,
+        "group": "",
+        "kind": "layer",
+        "columns": ["confidence"],
+        "lookup": lookups,
+        "top": top,
+    }
+
+
+def _choice(kind: Map, columns: list[str], title: str, group: str) -> dict[str, Any]:
+    legend = kind.legend
+    found = {"name": kind.name, "title": title, "heading": kind.heading, "group": group, "columns": columns}
+    if isinstance(legend, Bar):
+        low, high = legend.ramp.low, legend.ramp.high
+        at = low + (np.arange(RAMP_STEPS) + 0.5) / RAMP_STEPS * (high - low)
+        return found | {
+            "kind": "ramp",
+            "lookup": packed(_bytes(kind, at), "u1"),
+            "low": low,
+            "high": high,
+            "label": legend.label,
+            "ends": list(legend.ends or ()),
+            "beyond": list(legend.beyond),
+        }
+    if isinstance(legend, Wheel):
+        axis = np.linspace(-legend.reach, legend.reach, PLACE_STEPS)  # farther out, colours stay the same
+        y, x = np.meshgrid(axis, axis, indexing="ij")
+        lookup = _bytes(kind, x, y).reshape(PLACE_STEPS, PLACE_STEPS, 3)
+        return found | {"kind": "place", "lookup": packed(lookup, "u1"), "reach": legend.reach}
+    assert isinstance(legend, Classes), legend
+    return found | {
+        "kind": "class",
+        "lookup": packed(_bytes(kind, np.arange(kind.classes)), "u1"),
+        "names": list(legend.names),
+    }
+
+
+def _bytes(kind: Map, *numbers: np.ndarray) -> np.ndarray:
+    """Colours (n, 3), 0 to 255, of numbers that a map shows."""
+    return np.rint(255 * kind.rgb(np.column_stack([n.ravel().astype(np.float64) for n in numbers])))

@@ -1,0 +1,120 @@
+"""A run as a page shows it: what was read of its folder, checked, and what it is called beside others."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bddn.errors import RunError
+from bddn.maps.table import check_voxels
+from bddn.run import Run, read_run
+from bddn.run.folder import LEARNING
+
+if TYPE_CHECKING:
+    from bddn.encoder.learning import Learning
+
+MAX_RUNS = 12
+"""How many brains stand side by side at most."""
+_FIX = "Fit again with this version of bddn."
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A run on a page.
+
+    Attributes
+    ----------
+    run : Run
+    label : str
+        What tells it from the page's other runs.
+    channels : array of float32, (N, D)
+        Channel weights of all voxels.
+    split : dict of str to int
+        How many stimuli trained, validated and tested.
+    learning : Learning or None
+        How its selectors came about, where that was logged.
+    """
+
+    run: Run
+    label: str
+    channels: npt.NDArray[np.float32]
+    split: dict[str, int]
+    learning: "Learning | None"
+
+    @property
+    def title(self) -> str:
+        """What was fitted on what."""
+        return str(self.run.metrics["title"])
+
+
+def read_shown(folders: Sequence[Path]) -> list[Shown]:
+    """Read all that a page needs of some run folders.
+
+    Raises
+    ------
+    RunError
+        Where there are none or too many, one comes twice, or one is missing, incomplete, damaged or of an old format.
+    DataError
+        Where a table of voxels lacks columns that maps need.
+    """
+    if not 1 <= len(folders) <= MAX_RUNS:
+        raise RunError(
+            "runs", expected=f"1 to {MAX_RUNS} run folders", got=f"{len(folders)}", fix="Compare fewer at a time."
+        )
+    real = [folder.resolve() for folder in folders]
+    twice = next((f for f, r in zip(folders, real, strict=True) if real.count(r) > 1), None)
+    if twice is not None:
+        raise RunError(twice, expected="different run folders", got="the same one twice", fix="Name each run once.")
+    return [_read(folder, label) for folder, label in zip(folders, labels(folders), strict=True)]
+
+
+def labels(folders: Sequence[Path]) -> list[str]:
+    """What tells folders apart: their paths below the one that holds them all; for a single one its name."""
+    real = [folder.resolve() for folder in folders]
+    if len(real) == 1:
+        return [real[0].name]
+    shared = Path(os.path.commonpath(real))
+    return [folder.relative_to(shared).as_posix() if folder != shared else folder.name for folder in real]
+
+
+def _read(folder: Path, label: str) -> Shown:
+    from bddn.encoder import checkpoint
+    from bddn.run import read_learning
+
+    run = read_run(folder)
+    check_voxels(run.voxels, run.layers)
+    _check_metrics(run)
+    channels = checkpoint.load(folder / "encoder.safetensors").channels.detach().numpy()
+    if len(channels) != len(run.voxels):
+        raise RunError(
+            folder / "encoder.safetensors",
+            expected=f"channels of the {len(run.voxels)} voxels of voxels.parquet",
+            got=f"{len(channels)}",
+            fix="Copy run folders as a whole.",
+        )
+    learning = read_learning(run) if (folder / LEARNING).is_file() else None
+    return Shown(run, label, channels, _split_sizes(folder / "split.json"), learning)
+
+
+def _check_metrics(run: Run) -> None:
+    """Refuse a summary that lacks what a page says."""
+    missing = [name for name in ("title", "r2_test", "r2_val", "roi_r2_test", "hierarchy") if name not in run.metrics]
+    if missing:
+        raise RunError(
+            run.folder / "metrics.json", expected=", ".join(missing), got="a summary without these", fix=_FIX
+        )
+
+
+def _split_sizes(file: Path) -> dict[str, int]:
+    try:
+        split: dict[str, Any] = json.loads(file.read_text())
+        return {str(part): len(members) for part, members in split.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise RunError(
+            file, expected="which stimuli were in which part", got=f"{type(error).__name__}: {error}", fix=_FIX
+        ) from error

@@ -1,0 +1,136 @@
+"use strict";
+/* The choices above and below the brain. */
+
+const Controls = (() => {
+  const {get, make, words, count} = Dom;
+
+  function maps(changed) {
+    const select = get("map"), groups = new Map();
+    Data.maps.forEach((map, i) => {
+      const option = make("option", {value: i}, map.title);
+      if (!map.group) return select.append(option);
+      if (!groups.has(map.group)) {
+        groups.set(map.group, make("optgroup", {label: map.group}));
+        select.append(groups.get(map.group));
+      }
+      return groups.get(map.group).append(option);
+    });
+    select.addEventListener("change", () => {
+      State.map = Data.maps[Number(select.value)];
+      changed();
+    });
+  }
+
+  /** Choose a map by its name. */
+  function choose(name) {
+    const i = Data.maps.findIndex((map) => map.name === name);
+    State.map = Data.maps[i];
+    get("map").value = String(i);
+  }
+
+  function threshold(changed) {
+    const slider = get("threshold"), output = get("threshold-words");
+    let least = 0, most = 0.01;
+    for (const run of Data.runs) {
+      for (const score of run.numbers.r2_test) {
+        if (score < least) least = score;
+        if (score > most) most = score;
+      }
+    }
+    const low = Math.floor(100 * least) / 100, high = Math.ceil(100 * most) / 100;
+    Object.assign(slider, {min: low, max: high, step: 0.01, value: low});
+    const say = () => {
+      const total = Data.runs.reduce((sum, run) => sum + run.count, 0);
+      let left = 0;
+      for (const run of Data.runs) for (let i = 0; i < run.count; i++) left += State.passes(run, i);
+      output.textContent = State.threshold === -Infinity ? `all ${count(total)} voxels`
+        : `R² ${words(State.threshold, 2)}: ${count(left)} of ${count(total)}`;
+      slider.setAttribute("aria-valuetext", output.textContent);
+    };
+    slider.addEventListener("input", () => {
+      State.threshold = Number(slider.value) <= low + 1e-9 ? -Infinity : Number(slider.value);
+      say();
+      changed();
+    });
+    say();
+  }
+
+  function shape() {
+    const slider = get("shape"), button = get("fold");
+    slider.addEventListener("input", () => {
+      const value = Number(slider.value);
+      View.set(value < 0.5 ? {shape: value, panX: 0, panY: 0} : {shape: value});
+    });
+    button.addEventListener("click", () => View.fold(View.now.shape < 0.5 ? 1 : 0));
+  }
+
+  /** Let the controls show where the view is. */
+  function showShape() {
+    const {shape: value} = View.now, text = value === 0 ? "inflated" : value === 1 ? "flat" : "between";
+    get("shape").value = value;
+    get("shape").setAttribute("aria-valuetext", text);
+    get("shape-words").textContent = text;
+    get("fold").textContent = value < 0.5 ? "Flatten" : "Inflate";
+    get("fold").setAttribute("aria-pressed", String(value >= 0.5));
+  }
+
+  function views() {
+    for (const button of document.querySelectorAll("[data-view]")) {
+      button.addEventListener("click", () => View.named(button.dataset.view));
+    }
+    for (const button of document.querySelectorAll("[data-zoom]")) {
+      button.addEventListener("click", () => View.zoom(Number(button.dataset.zoom)));
+    }
+    for (const button of document.querySelectorAll("[data-only]")) {
+      button.addEventListener("click", () => only(button.dataset.only === "" ? null : Number(button.dataset.only)));
+    }
+  }
+
+  /** Show one hemisphere alone, or both (null). */
+  function only(side) {
+    View.set({only: side, panX: 0, panY: 0});
+    for (const button of document.querySelectorAll("[data-only]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.only === (side === null ? "" : String(side))));
+    }
+  }
+
+  function find(pin) {
+    const regions = new Map();
+    for (const run of Data.runs) {
+      const region = run.words.roi;
+      for (let i = 0; region && i < run.count; i++) {
+        const name = region.names[region.code[i]], score = run.numbers.r2_test[i];
+        if (!name) continue;
+        const best = regions.get(name);
+        if (!best || score > best.score) regions.set(name, {score, side: run.side[i], vertex: run.vertex[i]});
+      }
+    }
+    const select = get("region");
+    const names = [...regions.keys()].sort().map((name) => make("option", {value: name}, name));
+    select.append(make("option", {value: ""}, "best voxel of …"), ...names);
+    select.addEventListener("change", () => { if (regions.has(select.value)) pin(regions.get(select.value), true); });
+    get("find").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const vertex = Number(get("vertex").value), side = Number(get("side").value);
+      const known = get("vertex").value !== "" && Data.runs.some((run) => run.at[side][vertex] >= 0);
+      get("missing").hidden = known;
+      if (known) pin({side, vertex}, true);
+      const given = get("vertex").value || "(none given)", hemisphere = side ? "right" : "left";
+      get("missing").textContent = `There is no voxel at vertex ${given} of the ${hemisphere} hemisphere.`;
+    });
+  }
+
+  /** Let the form show the voxel that is pinned. */
+  function showVoxel(voxel) {
+    get("side").value = String(voxel.side);
+    get("vertex").value = String(voxel.vertex);
+    get("missing").hidden = true;
+    const regions = Data.runs.map((run) => {
+      const row = run.at[voxel.side][voxel.vertex], region = run.words.roi;
+      return region && row >= 0 ? region.names[region.code[row]] : "";
+    });
+    get("region").value = regions.find(Boolean) ?? "";
+  }
+
+  return {maps, choose, threshold, shape, showShape, views, only, find, showVoxel};
+})();

@@ -1,0 +1,22 @@
+"use strict";
+/* What the reader has chosen. A voxel is a {side, vertex}, the same for all runs. */
+
+const State = {
+  map: Data.maps[0],
+  threshold: -Infinity,
+  pinned: null,
+  hover: null,
+  frame: null,  // of the film; null is the fitted encoder
+  outlines: true,
+
+  /** Whether a voxel of a run is well enough predicted to be coloured. */
+  passes(run, row) {
+    return this.threshold === -Infinity || run.numbers.r2_test[row] >= this.threshold;
+  },
+
+  /** The frame of a run's own film, of which there may be more or fewer than of other runs'; -1 for none. */
+  frameOf(run, n) {
+    if (this.frame === null || !run.film) return -1;
+    return n < 2 ? 0 : Math.round(this.frame / (n - 1) * (run.film.step.length - 1));
+  },
+};

@@ -1,0 +1,69 @@
+"""Runs to make pages of, and a browser to look at them."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from bddn.data.planted import Planted
+from bddn.report import write_report
+from bddn.run import fit_run
+from bddn.spec import FitSpec
+from report.opened import Opened
+
+RECIPE = {**FitSpec.recipe("fast").to_dict(), "channels": 8, "selector_width": 16, "epochs": 2, "batch_size": 4}
+GRAPHICS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+
+
+@pytest.fixture(scope="session")
+def runs(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two runs on the same voxels, `one` with three layers and `two` with two of them; read only."""
+    out = tmp_path_factory.mktemp("runs")
+    fit_run(sealed, Planted(brain), out / "one", FitSpec.parse(RECIPE, "test"))
+    fit_run(sealed, Planted(brain), out / "two", FitSpec.parse({**RECIPE, "layers": ["block_0", "block_2"]}, "test"))
+    return out
+
+
+@pytest.fixture
+def run_copy(runs: Path, tmp_path: Path) -> Path:
+    """A copy of the run `one`, to change."""
+    return Path(shutil.copytree(runs / "one", tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; without one tests are skipped, in CI they fail."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        message = "no Chromium: the page is not tested in a browser; 'apt-get install chromium' brings one"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    arguments = [*GRAPHICS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def open_page(browser: Browser) -> Iterator[Callable[[Path], Opened]]:
+    """Opens a page from its file, in a window of 1400 px whose reader wants no motion."""
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 900}, reduced_motion="reduce", offline=True, accept_downloads=False
+    )
+    yield lambda file: Opened(context.new_page(), file)
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def single(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the run `one`."""
+    return write_report([runs / "one"], tmp_path_factory.mktemp("page") / "one.html").path
+
+
+@pytest.fixture(scope="session")
+def comparison(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of both runs."""
+    return write_report([runs / "one", runs / "two"], tmp_path_factory.mktemp("page") / "both.html").path

@@ -1,0 +1,241 @@
+"""Pages without a browser: what stands in them, how large they are, and what is said of folders that are no runs."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from bddn.errors import BddnError, DataError, RunError
+from bddn.report import library, write_report
+from bddn.report.contents import MAX_BYTES
+from bddn.report.library import LibraryError, niivue_script, niivue_version
+from bddn.report.packing import unpacked
+from bddn.report.shown import labels, read_shown
+from bddn.report.tables import hierarchy, regions, sortable
+from report.folders import change_json, change_voxels
+
+
+class Outline(HTMLParser):
+    """The elements of a page, with the text of its data."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.data, self._inside = "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self._inside = dict(attrs).get("id") == "data"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag != "script"
+
+    def handle_data(self, data: str) -> None:
+        self.data += data if self._inside else ""
+
+
+def outline(page: Path) -> Outline:
+    return Outline(page.read_text(encoding="utf-8"))
+
+
+def test_a_page_is_whole_and_links_to_nothing_outside(single: Path) -> None:
+    page = outline(single)
+    for tag, attributes in page.found:
+        assert tag not in {"iframe", "object", "embed", "base"}
+        for name in ("src", "href", "action", "srcset"):
+            value = attributes.get(name)
+            assert value is None or not re.match(r"(https?:)?//", value), value
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+    policy = next(a["content"] for t, a in page.found if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "${" not in re.sub(r"<script>.*?</script>", "", single.read_text(), flags=re.DOTALL)
+
+
+def test_the_numbers_in_the_page_are_those_of_the_table(single: Path, runs: Path) -> None:
+    (run,) = json.loads(outline(single).data)["runs"]
+    voxels = pd.read_parquet(runs / "one" / "voxels.parquet")
+    numbers = run["voxels"]["numbers"]
+    for name in voxels.select_dtypes("number").columns.drop("vertex"):
+        assert unpacked(numbers[name]).tobytes() == voxels[name].to_numpy(dtype=np.float32).tobytes()
+    assert unpacked(run["voxels"]["vertex"]).tolist() == voxels["vertex"].tolist()
+    assert (unpacked(run["similar"]["row"]) < len(voxels)).all()
+
+
+def test_the_same_run_gives_the_same_page(single: Path, runs: Path) -> None:
+    again = write_report([runs / "one"], single.with_name("again.html"))
+    assert again.path.read_bytes() == single.read_bytes()
+    assert again.n_bytes == single.stat().st_size
+
+
+def test_links_lead_to_the_files_beside(runs: Path, tmp_path: Path) -> None:
+    (runs / "one" / "maps").mkdir(exist_ok=True)
+    (runs / "one" / "maps" / "layer map.png").write_bytes(b"")
+    page = write_report([runs / "one"], tmp_path / "deep" / "er" / "page.html").path
+    shutil.rmtree(runs / "one" / "maps")
+    links = [a["href"] for t, a in outline(page).found if t == "a" and a["href"] and not a["href"].startswith("#")]
+    names = {"voxels.parquet", "metrics.json", "run.json", "split.json", "encoder.safetensors", "learning.safetensors"}
+    assert names <= {Path(link).name for link in links}
+    for link in links:
+        found = (page.parent / unquote(link)).resolve()
+        assert found.is_relative_to((runs / "one").resolve())
+        assert found.exists() or found.name == "layer map.png"
+
+
+def test_voxels_without_a_place_on_fsaverage5_are_counted_not_drawn(run_copy: Path) -> None:
+    def far(voxels: pd.DataFrame) -> pd.DataFrame:
+        voxels.loc[voxels.index[:10], "vertex"] += 100_000
+        return voxels
+
+    change_voxels(run_copy, far)
+    n = len(pd.read_parquet(run_copy / "voxels.parquet"))
+    page = write_report([run_copy]).path
+    (run,) = json.loads(outline(page).data)["runs"]
+    assert page == run_copy / "report.html"
+    assert len(unpacked(run["voxels"]["vertex"])) == n - 10
+    assert run["film"]["drawn"]["shape"] == [n - 10]
+    assert f"Drawn: {n - 10} of {n} voxels" in page.read_text()
+
+
+def test_all_of_fsaverage5_with_many_layers_keeps_within_its_size() -> None:
+    from bddn.encoder.learning import Learning
+    from bddn.report.contents import contents
+    from bddn.report.page import _own_script
+    from bddn.report.shown import Shown
+    from bddn.run import Run
+
+    n, layers = 20_484, [f"block_{i}" for i in range(12)]
+    rng = np.random.default_rng(0)
+    vertex = np.tile(np.arange(n // 2), 2)
+    table = {name: rng.random(n) for name in ("ceiling", "r2_val", "r2_test", "depth", "confidence", "x", "y", "scale")}
+    table |= {f"weight_{name}": rng.random(n).astype(np.float32) for name in layers}
+    words = {"hemi": ["lh"] * (n // 2) + ["rh"] * (n // 2), "roi": ["V1v"] * n, "layer_argmax": ["block_3"] * n}
+    voxels = pd.DataFrame({"vertex": vertex, **words, **table})
+    frames = np.zeros((120, n), np.uint8)
+    step, row, loss = np.arange(120, dtype=np.int32), np.arange(n, dtype=np.int32), np.ones(120, np.float32)
+    learning = Learning(step, row, frames, frames, np.zeros((120, n, 2), np.uint8), frames, loss)
+    channels = rng.normal(size=(n, 8)).astype(np.float32)
+    run = Run(Path(), tuple(layers), voxels, {"title": "all"}, None, {})
+    library = niivue_script()
+    data = contents([Shown(run, "all", channels, {}, learning)], len(library))
+    assert len(data) + len(library) + len(_own_script()) < MAX_BYTES - 100_000
+    assert json.loads(data)["runs"][0]["film"]["frames"] == 120
+
+
+def test_runs_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    assert labels([tmp_path / "a" / "x", tmp_path / "b" / "x"]) == ["a/x", "b/x"]
+    assert labels([tmp_path / "a"]) == ["a"]
+
+
+def test_tables_say_what_the_metrics_say(runs: Path) -> None:
+    shown = read_shown([runs / "one", runs / "two"])
+    metrics = [s.run.metrics for s in shown]
+    page = regions(shown[:1])
+    for name, found in metrics[0]["roi_r2_test"].items():
+        assert f'<th scope="row">{name}</th>' in page
+        assert f'data-value="{found["mean"]!r}"' in page
+    both = regions(shown)
+    assert all(f'data-value="{m["roi_r2_test"][name]["mean"]!r}"' in both for m in metrics for name in m["roi_r2_test"])
+    slopes = hierarchy(shown)
+    for m in metrics:
+        for key in ("slope", "b0", "b1") if m["hierarchy"] else ():
+            assert f'data-value="{m["hierarchy"][key]!r}"' in slopes
+
+
+def test_a_table_marks_numbers_and_gaps() -> None:
+    made = sortable("<c>", ["A", "B"], [["x", 1.23456], ["y", None], ["<z>", float("nan")]])
+    assert '<td class="number" data-value="1.23456">1.235</td>' in made
+    assert made.count('<td class="number">–</td>') == 2
+    assert "&lt;c&gt;" in made
+    assert "<z>" not in made
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (shutil.rmtree, "no such folder"),
+        (lambda run: (run / "metrics.json").write_text("{"), "run.json, metrics.json and voxels.parquet"),
+        (lambda run: (run / "voxels.parquet").write_bytes(b"PAR1"), "run.json, metrics.json and voxels.parquet"),
+        (lambda run: (run / "encoder.safetensors").write_bytes(b"x" * 99), "encoder.safetensors"),
+        (lambda run: (run / "encoder.safetensors").unlink(), "encoder.safetensors"),
+        (lambda run: (run / "split.json").write_text("[1]"), "split.json"),
+        (lambda run: (run / "learning.safetensors").write_bytes(b"x" * 99), "learning.safetensors"),
+        (lambda run: change_json(run / "metrics.json", lambda m: m.pop("roi_r2_test")), "roi_r2_test"),
+        (lambda run: change_json(run / "run.json", lambda r: r.pop("fit")), "fit"),
+        (lambda run: change_voxels(run, lambda v: v.drop(columns=["x"])), "expected columns x"),
+        (lambda run: change_voxels(run, lambda v: v.iloc[:-1]), "voxels of voxels.parquet"),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_message(run_copy: Path, spoil, says: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    spoil(run_copy)
+    with pytest.raises((RunError, DataError)) as error:
+        write_report([run_copy], tmp_path / "page.html")
+    assert says in str(error.value)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_run_without_its_learning_has_no_film(run_copy: Path) -> None:
+    (run_copy / "learning.safetensors").unlink()
+    (run,) = json.loads(outline(write_report([run_copy]).path).data)["runs"]
+    assert run["film"] is None
+
+
+def test_the_same_run_twice_or_too_many_are_refused(runs: Path) -> None:
+    with pytest.raises(RunError, match="twice"):
+        write_report([runs / "one", runs / "two" / ".." / "one"])
+    with pytest.raises(RunError, match="1 to 12"):
+        write_report([])
+
+
+def test_niivue_is_read_from_the_installed_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = niivue_script()
+    assert re.fullmatch(r"0\.\d+\.\d+", niivue_version(script))
+    assert niivue_version("") == ""
+    monkeypatch.setattr(library, "_FILE", ("no", "such.js"))
+    with pytest.raises(LibraryError, match="pip install --upgrade nilearn"):
+        niivue_script()
+    assert issubclass(LibraryError, BddnError)
+
+
+def test_no_third_party_code_lies_in_the_package() -> None:
+    web = Path(library.__file__).parent / "web"
+    for file in web.iterdir():
+        assert file.stat().st_size < 20_000, file
+        if file.suffix == ".js":
+            lines = file.read_text().splitlines()
+            assert lines[0] == '"use strict";', file
+            assert max(map(len, lines)) <= 120, file
+            assert len(lines) < 300, file
+
+
+def test_the_command_writes_a_page(runs: Path, tmp_path: Path) -> None:
+    import typer
+
+    from bddn.cli.report import report
+
+    app = typer.Typer()
+    app.command()(report)
+    done = CliRunner().invoke(app, [str(runs / "one"), str(runs / "two"), "--out", str(tmp_path / "both.html")])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"page: .*both\.html, \d\.\d MB", done.output)
+    failed = CliRunner().invoke(app, [str(tmp_path / "none")])
+    assert failed.exit_code == 2
+    assert "no such folder" in failed.output
+
+
+def test_importing_the_command_loads_nothing_heavy() -> None:
+    code = "import bddn.cli.report, sys; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert not set(loaded.stdout.split()) & {"torch", "numpy", "pandas", "matplotlib", "bddn.report"}
