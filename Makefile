@@ -13,7 +13,7 @@ members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[(
 .PHONY: help install demo figures test check bench bench-extract clean
 
 help:
-	@echo "make demo           plant a brain, extract, fit, map it and write its page (about 3 minutes on 2 cores)"
+	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 3 minutes)"
 	@echo "make figures        draw the paper's figures, a film and pages from toys (about 10 minutes)"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests"
@@ -26,7 +26,7 @@ help:
 	@echo "make fetch-NAME     download its weights"
 	@echo "make extract-NAME   cache its tokens in build/NAME/NAME.zarr; ARGS='--workers 2' adds options"
 	@echo "make fit-NAME       extract, then fit into build/NAME/run; FIT_ARGS='--seed 1' adds options"
-	@echo "make maps-NAME      extract, fit, then draw build/NAME/run/maps and the page; make all-NAME is the same"
+	@echo "make maps-NAME      extract, fit, then draw maps and page of build/NAME/run; make all-NAME is the same"
 	@echo "What is sealed or fitted already is kept. GROUP: $(SPEC_GROUPS). NAME:"
 	@printf '%s\n' $(SPECS) | pr -t -4 -w 96
 

@@ -57,9 +57,11 @@ def test_all_of_a_group_is_extracted_fitted_and_mapped(own: Path) -> None:
         'bddn extract a --data "planted:x" --out build/a/a.zarr --workers 2',
         'bddn fit build/a/a.zarr --data "planted:x" --out build/a/run --seed 1',
         "bddn maps build/a/run",
+        "bddn report build/a/run",
         'bddn extract c --data "planted:x" --out build/c/c.zarr --workers 2',
         'bddn fit build/c/c.zarr --data "planted:x" --out build/c/run --seed 1',
         "bddn maps build/c/run",
+        "bddn report build/c/run",
     ]
 
 
