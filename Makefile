@@ -26,7 +26,7 @@ help:
 	@echo "make fetch-NAME     download its weights"
 	@echo "make extract-NAME   cache its tokens in build/NAME/NAME.zarr; ARGS='--workers 2' adds options"
 	@echo "make fit-NAME       extract, then fit into build/NAME/run; FIT_ARGS='--seed 1' adds options"
-	@echo "make maps-NAME      extract, fit, then draw maps and page of build/NAME/run; make all-NAME is the same"
+	@echo "make maps-NAME      extract, fit, then draw maps and page of build/NAME/run; also all-NAME"
 	@echo "What is sealed or fitted already is kept. GROUP: $(SPEC_GROUPS). NAME:"
 	@printf '%s\n' $(SPECS) | pr -t -4 -w 96
 
