@@ -14,7 +14,7 @@ members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[(
 
 help:
 	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 3 minutes)"
-	@echo "make figures        draw the paper's figures, a film and pages from toys (about 10 minutes)"
+	@echo "make figures        draw the paper's figures, a film and pages from toys, without a download"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests"
 	@echo "make bench          measure store, fits and recipes at true size (about 2 hours, 15 GB of disk)"

@@ -50,7 +50,7 @@ const Plots = (() => {
 
   /** Draw the places of all voxels that pass the threshold; n is the film's number of frames. */
   function scatter({canvas, run, k}, n) {
-    const context = canvas.getContext("2d"), size = canvas.width / (2 * EDGE);
+    const context = canvas.getContext("2d", {willReadFrequently: true}), size = canvas.width / (2 * EDGE);
     const frame = State.frameOf(run, n), {x, y} = run.numbers;
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.globalAlpha = run.count > 4000 ? 0.35 : 0.6;
