@@ -71,7 +71,6 @@ const Controls = (() => {
     get("shape").setAttribute("aria-valuetext", text);
     get("shape-words").textContent = text;
     get("fold").textContent = value < 0.5 ? "Flatten" : "Inflate";
-    get("fold").setAttribute("aria-pressed", String(value >= 0.5));
   }
 
   function views() {
