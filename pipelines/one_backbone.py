@@ -12,12 +12,12 @@ import typer
 
 from bddn.backbones.registry import load_spec
 from bddn.cli import clear_errors
+from bddn.cli.shared import read_fit_spec
 from bddn.data import open_dataset
 from bddn.extract import extract
 from bddn.maps.figures import draw
 from bddn.maps.kinds import run_maps
 from bddn.run import fit_run
-from bddn.spec import FitSpec
 
 
 @clear_errors
@@ -25,11 +25,11 @@ def one_backbone(
     spec: Annotated[str, typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")],
     out: Annotated[Path, typer.Argument(help="Folder for caches and runs.")],
     data: Annotated[list[str], typer.Argument(help="Datasets, KIND:PATH.")],
-    fit: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file of fit settings.")] = None,
+    fit: Annotated[str, typer.Option(help="A recipe, or a YAML file of fit settings.")] = "paper",
 ) -> None:
     """Map one backbone onto the cortex of several subjects."""
     cache_spec = load_spec(spec)
-    fit_spec = FitSpec() if fit is None else FitSpec.from_yaml(fit.read_bytes(), str(fit))
+    fit_spec = read_fit_spec(fit, {}, "fit settings")
     for name in data:
         dataset = open_dataset(name)
         subject = Path(name.partition(":")[2]).name

@@ -105,6 +105,8 @@ def main(out: Path) -> None:
     for name, (of, extra, network) in figures.items():
         given = [*extra, *(("--spec", out / f"{network}.yaml") if network else ())]
         run("figure", name, *(runs[each] for each in of), *given, "--out", out / "figures", "--format", "png,pdf")
+    predicted = out / "figures" / "predicted"
+    run("predict", runs["subj01"], *pictures, "--spec", out / "subj01.yaml", "--out", predicted)
     run("maps", runs["subj01"])
     run("report", runs["subj01"])
     run("report", runs["subj01"], runs["subj02"], "--out", out / "figures" / "comparison.html")

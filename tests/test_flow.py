@@ -17,9 +17,13 @@ from bddn.encoder import checkpoint
 FIT = "epochs: 30\nlearning_rate: 0.003\nregularizer_steps: 300\n"
 
 
-def bddn(*arguments: object, **environment: str) -> str:
+def run_bddn(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "bddn.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+
+
+def bddn(*arguments: object, **environment: str) -> str:
+    done = run_bddn(*arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -73,6 +77,14 @@ def test_a_second_fit_gives_the_same_bytes_whatever_threads_the_environment_asks
     bddn(*fit, flow / "again", OMP_NUM_THREADS="1", PYTHONHASHSEED="7")
     for name in ("encoder.safetensors", "voxels.parquet", "split.json", "truth.json"):
         assert (flow / "again" / name).read_bytes() == (flow / "run" / name).read_bytes(), name
+
+
+def test_maps_on_a_mesh_that_is_not_here_are_refused_in_one_message(flow: Path) -> None:
+    nowhere = {"HOME": str(flow), "NILEARN_DATA": "", "SUBJECTS_DIR": "", "FREESURFER_HOME": ""}
+    done = run_bddn("maps", flow / "run", "--mesh", "fsaverage7", **nowhere)
+    assert done.returncode == 2
+    assert "--fetch" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_maps_come_with_their_numbers(flow: Path) -> None:

@@ -104,13 +104,13 @@ def stamps(out: Path) -> dict[str, int]:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every read of tokens from a cache, from now on."""
     calls: list[str] = []
-    read = Cache.read_chunk
+    read = Cache.read_chunks
 
     def counted(self: Cache, kind: str, layer: str, *rest: Any) -> None:
         calls.append(f"{kind}/{layer}")
         read(self, kind, layer, *rest)
 
-    monkeypatch.setattr(Cache, "read_chunk", counted)
+    monkeypatch.setattr(Cache, "read_chunks", counted)
     return calls
 
 

@@ -356,8 +356,15 @@ def test_the_command_writes_arrays_tables_and_maps(run: Run, spec: CacheSpec, br
         np.testing.assert_array_equal(values[run.voxels.loc[mine, "vertex"]], responses[k // 2, mine])
         assert np.isfinite(values).sum() == mine.sum()
 
+    assert f"figure: {out / 'responses.png'}" in said
+    with Image.open(out / "responses.png") as sheet:
+        assert np.asarray(sheet.convert("RGB")).std() > 10  # something is drawn
+    titles = (out / "responses.txt").read_text()
+    assert f"(1) new 0.png. (2) predicted response. (3) {images[1].name[:27]}…. (4) predicted response." in titles
+
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
-    assert _invoke(*arguments) == (0, said.splitlines()[-1].replace("network " + str(path), "predicted before, kept\n"))
+    first = next(line for line in said.splitlines() if line.startswith("predicted:"))
+    assert _invoke(*arguments) == (0, first.replace("network " + str(path), "predicted before, kept\n"))
     code, said = _invoke(run.folder, images[0], "--spec", path, "--out", out)
     assert code == 2
     assert "the predictions of another run, or for other pictures" in " ".join(said.split())

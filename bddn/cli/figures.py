@@ -18,7 +18,10 @@ PALETTE = typer.Option(help="hue, as in the paper; safe for readers who see few 
 DPI = typer.Option(min=20, max=1200, help="Pixels per inch of pictures 10 inches wide.")
 VIEWS = typer.Option(help="Which brains: flat, inflated or both.")
 Palette = Literal["hue", "safe"]
+MESH = typer.Option(help="What to draw on: fsaverage5, or a finer mesh that nilearn or FreeSurfer has here.")
+FETCH = typer.Option("--fetch", help="Download the mesh into nilearn's data folder first.")
 Views = Literal["both", "flat", "inflated"]
+MeshName = Literal["fsaverage5", "fsaverage6", "fsaverage7"]
 
 
 @clear_errors
@@ -29,6 +32,8 @@ def maps(
     ] = None,
     views: Annotated[Views, VIEWS] = "both",
     palette: Annotated[Palette, PALETTE] = "hue",
+    mesh: Annotated[MeshName, MESH] = "fsaverage5",
+    fetch: Annotated[bool, FETCH] = False,
     format_: Annotated[str, FORMAT] = "png",
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
@@ -41,15 +46,17 @@ def maps(
     from bddn.run import read_run
 
     formats = _formats(format_)
+    _find_mesh(mesh, fetch)
     for found in [read_run(run) for run in runs]:
         standard = run_maps(found.voxels, found.layers, palette)
         kinds = [column_map(found.voxels, name) for name in columns.split(",")] if columns else standard
         shown = BOTH if views == "both" else (views,)
         out = found.folder / "maps"
-        for path in draw(found.voxels, kinds, out, found.metrics["title"], dpi=dpi, views=shown, formats=formats):
+        title = found.metrics["title"]
+        for path in draw(found.voxels, kinds, out, title, dpi=dpi, views=shown, formats=formats, mesh=mesh):
             if path.suffix[1:] in formats:
                 typer.echo(f"map: {path}")
-        text = methods(found)
+        text = methods(found, mesh)
         replace_file(out / "methods.md", lambda aside, text=text: aside.write_text(text, encoding="utf-8"))  # type: ignore[misc]
         typer.echo(f"numbers, captions and methods: {out}")
         _say_numbers(found)
@@ -67,6 +74,8 @@ def figure(
     device: Annotated[Device, DEVICE] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the figure and its numbers.")] = Path("figures"),
     palette: Annotated[Palette, PALETTE] = "hue",
+    mesh: Annotated[MeshName, MESH] = "fsaverage5",
+    fetch: Annotated[bool, FETCH] = False,
     format_: Annotated[str, FORMAT] = "png",
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
@@ -89,31 +98,37 @@ def figure(
         needs = "runs and --images" if name in WITH_PICTURES else "runs, without --images"
         raise SpecError(f"figure {name}", expected=needs, got="something else", fix="Give these.")
     formats = _formats(format_)
+    _find_mesh(mesh, fetch)
     if name in WITH_PICTURES:
         sheet = channels([_seen(run, images or [], spec, weights, device) for run in found])
     else:
         sheet = FIGURES[name][1](found, palette)
-    for path in draw_grid(sheet.rows, out / name, sheet.title, sheet.heading, dpi=dpi, formats=formats):
+    for path in draw_grid(sheet.rows, out / name, sheet.title, sheet.heading, dpi=dpi, formats=formats, mesh=mesh):
         if path.suffix[1:] in formats:
             typer.echo(f"figure: {path}")
 
 
 def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None, device: str) -> "Seen":
     """Pictures through the network of a run."""
-    import numpy as np
-    from PIL import Image
-
     from bddn.cli.predict import find_network
     from bddn.maps.paper import Seen
     from bddn.predict import aligned_local, channel_vectors, read_pictures, tokens_of
 
     pictures = read_pictures(images)
     network = find_network(run, spec, weights, device)
-    shown = []
-    for path in pictures.stimuli.paths:
-        with Image.open(path) as image:
-            shown.append(np.asarray(image.convert("RGB").resize((256, 256))))
-    return Seen(run, channel_vectors(run), shown, aligned_local(run, tokens_of(run, network, pictures)))
+    return Seen(run, channel_vectors(run), pictures.thumbnails(), aligned_local(run, tokens_of(run, network, pictures)))
+
+
+def _find_mesh(mesh: MeshName, fetch: bool) -> None:
+    """See that a mesh is there, and fetch it where that is asked for, before anything is drawn."""
+    from bddn.data.fsaverage import HEMISPHERES
+    from bddn.maps.meshes import fetch_mesh
+    from bddn.maps.surfaces import surface
+
+    if fetch:
+        fetch_mesh(mesh)
+    for hemi in HEMISPHERES:
+        surface(hemi, mesh)
 
 
 def _formats(text: str) -> list[str]:

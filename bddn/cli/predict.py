@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bddn.run import Run
 
 RESPONSES, IMAGES, ABOUT, MAPS = "responses.npy", "images.csv", "predicted.json", "maps"
+FIGURE = "responses"
+DRAWN = 12
+"""Pictures on the sheet, the first ones; it could not be read with many more."""
 LONGEST_STEM = 40  # of a picture's name in that of its maps
 
 
@@ -62,6 +65,7 @@ def predict(
         )
     write(folder, found, network, pictures, predict_pictures(found, network, pictures))
     typer.echo(f"predicted: {folder}, {n}, network {network.name}")
+    typer.echo(f"figure: {folder / FIGURE}.png" + (f", the first {DRAWN} pictures" if len(pictures) > DRAWN else ""))
 
 
 def find_network(run: "Run", spec: str | None, weights: str | None, device: str) -> "Network":
@@ -93,7 +97,8 @@ def find_network(run: "Run", spec: str | None, weights: str | None, device: str)
 def write(
     folder: Path, run: "Run", network: "Network", pictures: "Pictures", responses: "npt.NDArray[np.float32]"
 ) -> None:
-    """Write responses (n_images, n_voxels), which picture is which row, and for every picture a GIFTI per hemisphere.
+    """Write responses (n_images, n_voxels), which picture is which row, for every picture a GIFTI per hemisphere, and
+    a sheet of the first pictures with their maps.
 
     The folder appears whole or not at all.
     """
@@ -102,6 +107,8 @@ def write(
     from bddn.atomic import new_folder, replace_file, write_json, write_text
     from bddn.data.fsaverage import HEMISPHERES
     from bddn.maps.gifti import write_gifti
+    from bddn.maps.grid import draw_grid
+    from bddn.maps.predicted import predicted
 
     with new_folder(folder) as aside:
         replace_file(aside / RESPONSES, lambda path: np.save(path, responses, allow_pickle=False))
@@ -113,6 +120,10 @@ def write(
             for row, path in enumerate(pictures.stimuli.paths):
                 name = f"{row:05d}_{path.stem[:LONGEST_STEM]}.{hemi}.func.gii"
                 write_gifti(aside / MAPS / name, hemi, vertex, {f"response to {path.name}": responses[row, mine]})
+        shown = pictures.part(0, DRAWN)
+        names = [path.name for path in shown.stimuli.paths]
+        sheet = predicted(run.voxels, responses[:DRAWN], shown.thumbnails(), names)
+        draw_grid(sheet.rows, aside / FIGURE, sheet.title, sheet.heading, numbers=False)
 
 
 def _is_done(folder: Path, run: "Run", pictures: "Pictures") -> bool:

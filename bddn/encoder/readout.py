@@ -42,8 +42,8 @@ Sweep = list[Chunk]  # chunks whose P together stay in the processor's cache
 
 @dataclass(frozen=True)
 class Part:
-    """What one thread does at a time: sweeps over some cells. `tokens` (U,) are those of the T that they read, and
-    `read` (n_cells, K) says which of the U each cell reads."""
+    """What one thread does at a time: sweeps over some cells, or a piece of a large one. `tokens` (U,) are those of the
+    T that they read, and `read` (n_cells, K) says which of the U each cell reads."""
 
     sweeps: list[Sweep]
     tokens: Tensor
@@ -60,7 +60,7 @@ class Reading:
 
 
 def group(cells: Tensor, weights: Tensor, read_at: Callable[[Tensor], Tensor], n_images: int) -> Reading:
-    """Sort voxels by cell and cut them into parts, sweeps and chunks.
+    """Sort voxels by cell and cut them into parts of equal size, sweeps and chunks.
 
     Parameters
     ----------
@@ -78,10 +78,12 @@ def group(cells: Tensor, weights: Tensor, read_at: Callable[[Tensor], Tensor], n
         joint = joint * (int(column.max()) + 1) + column
     order = torch.argsort(joint, stable=True)
     counts = torch.unique_consecutive(joint[order], return_counts=True)[1]
-    starts = counts.cumsum(0) - counts
-    read = read_at(cells[order[starts]]).flatten(1)
     n_parts = max(2, len(order) // SPLIT_VOXELS)
-    part_of = starts * n_parts // len(order)
+    borders = torch.arange(n_parts, device=order.device) * len(order) // n_parts
+    starts = torch.unique(torch.cat([counts.cumsum(0) - counts, borders]))  # a cell may hold most of the voxels
+    counts = torch.diff(starts, append=starts.new_tensor([len(order)]))
+    read = read_at(cells[order[starts]]).flatten(1)
+    part_of = torch.bucketize(starts, borders, right=True)
     size = max(MIN_CHUNK, CHUNK_FLOATS // (read.shape[1] * n_images))
     parts = []
     for which in torch.unique_consecutive(part_of):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 
-from bddn.maps.surfaces import Floats, Ints
+from bddn.data.fsaverage import Floats, Ints
 
 Palette = Literal["hue", "safe"]
 """'hue' tells layers and places by their hue; 'safe' by lightness and blue against yellow, for every kind of eye."""

@@ -9,13 +9,14 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from bddn.atomic import replace_file
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES
 from bddn.maps.kinds import Map
 from bddn.maps.layout import BOTH, Pixels, View, flat_axes, inflated_axes, make_pixels, new_figure
+from bddn.maps.meshes import MESHES, Mesh
 from bddn.maps.numbers import write_numbers
 from bddn.maps.painting import OnCortex, of_hemisphere
 from bddn.maps.panels import WIDTH_IN, axes_at, outline_rois, show_picture, write_at
-from bddn.maps.surfaces import surface, to_fsaverage5
+from bddn.maps.surfaces import surface, to_mesh
 from bddn.maps.table import roi_names
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def draw(
     dpi: int = DPI,
     views: Sequence[View] = BOTH,
     formats: Sequence[str] = ("png",),
+    mesh: Mesh = "fsaverage5",
 ) -> list[Path]:
     """Draw maps of the same voxels, and write the numbers of each beside it.
 
@@ -54,6 +56,8 @@ def draw(
         'flat', 'inflated' or both.
     formats : sequence of str
         Among 'png', 'svg' and 'pdf'.
+    mesh : str
+        What to draw on: 'fsaverage5', or 'fsaverage6' or 'fsaverage7' where they are found.
 
     Returns
     -------
@@ -61,7 +65,7 @@ def draw(
         For each map NAME its pictures, NAME.csv, NAME.lh.func.gii, NAME.rh.func.gii and NAME.txt, the caption.
     """
     table = voxels.reset_index(drop=True)
-    pixels = make_pixels(shown_vertices(table), dpi, views)
+    pixels = make_pixels(shown_vertices(table, mesh), dpi, views, mesh)
     written: list[Path] = []
     for kind in kinds:
         figure, caption = _figure(kind, table, pixels, title, dpi)
@@ -70,10 +74,10 @@ def draw(
     return written
 
 
-def shown_vertices(table: "pd.DataFrame") -> dict[str, np.ndarray]:
-    """By hemisphere, the vertices (10242,) that hold a voxel."""
+def shown_vertices(table: "pd.DataFrame", mesh: Mesh) -> dict[str, np.ndarray]:
+    """By hemisphere, the vertices (V,) of a mesh that hold a voxel."""
     ones = np.ones((len(table), 1))
-    return {hemi: np.isfinite(to_fsaverage5(*of_hemisphere(table, hemi, ones))[:, 0]) for hemi in HEMISPHERES}
+    return {hemi: np.isfinite(to_mesh(*of_hemisphere(table, hemi, ones), mesh)[:, 0]) for hemi in HEMISPHERES}
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str], dpi: int) -> list[Path]:
@@ -98,13 +102,14 @@ def _figure(kind: Map, table: "pd.DataFrame", pixels: Pixels, title: str, dpi: i
     figure = new_figure(pixels, dpi)
     write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
     write_at(figure, WIDTH_IN / 2, -0.38, kind.heading, fontsize=8.5, color="#333333")
-    cortex = OnCortex.of(kind, table)
+    cortex = OnCortex.of(kind, table, pixels.mesh)
     for hemi in HEMISPHERES:
         if pixels.flat:
             raster = pixels.flat[hemi]
             ax = flat_axes(figure, pixels, hemi, "" if (table["hemi"] == hemi).any() else " (no voxels)")
             show_picture(ax, cortex.picture(hemi, raster), raster.box)
-            outline_rois(ax, surface(hemi), roi_names(table, hemi).tolist(), raster.box)
+            names = roi_names(table, hemi, pixels.mesh).tolist()
+            outline_rois(ax, surface(hemi, pixels.mesh), names, raster.box)
     for (hemi, view), pane in inflated_axes(figure, pixels).items():
         raster = pixels.inflated[hemi, view]
         show_picture(pane, cortex.picture(hemi, raster), raster.box)
@@ -122,13 +127,19 @@ def _notes(kind: Map, cortex: OnCortex, table: "pd.DataFrame", flat: bool) -> li
     drawn = {hemi: cortex.drawn(hemi) for hemi in HEMISPHERES}
     n = {hemi: int(drawn[hemi].sum()) for hemi in HEMISPHERES}
     of = {hemi: int((table["hemi"] == hemi).sum()) for hemi in HEMISPHERES}
-    cut = sum(n[hemi] - int(drawn[hemi][np.unique(surface(hemi).flat_faces)].sum()) for hemi in HEMISPHERES)
+    cut = sum(
+        n[hemi] - int(drawn[hemi][np.unique(surface(hemi, cortex.mesh).flat_faces)].sum()) for hemi in HEMISPHERES
+    )
     missing = int(np.isnan(kind.values).any(axis=1).sum())
     sides = ", ".join(f"{hemi} {n[hemi]:,} of {of[hemi]:,}" for hemi in HEMISPHERES)
+    where = f"Drawn at {cortex.mesh}'s {N_VERTICES:,} vertices per hemisphere"
+    if MESHES[cortex.mesh] < N_VERTICES:
+        where = (
+            f"Data at fsaverage7's {N_VERTICES:,} vertices per hemisphere are drawn at {cortex.mesh}'s "
+            f"{MESHES[cortex.mesh]:,} by nesting (the vertices with the lowest numbers)"
+        )
     return [
-        f"Data at fsaverage7's {N_VERTICES:,} vertices per hemisphere are drawn at fsaverage5's "
-        f"{N_VERTICES_FSAVERAGE5:,} by nesting (the vertices with the lowest numbers): {sum(n.values()):,} of "
-        f"{len(table):,} voxels ({sides}).",
+        f"{where}: {sum(n.values()):,} of {len(table):,} voxels ({sides}).",
         (f"{cut:,} of these lie on a cut of the flat maps. " if cut and flat else "")
         + (f"{missing:,} voxels have no value and show as grey cortex. " if missing else "")
         + f"All voxels: {kind.name}.csv, {kind.name}.lh.func.gii, {kind.name}.rh.func.gii. "

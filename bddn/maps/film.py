@@ -17,7 +17,7 @@ from bddn.data.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5
 from bddn.errors import RunError
 from bddn.maps import colors
 from bddn.maps.colors import Palette
-from bddn.maps.layout import FLAT_WIDTH_IN, flat_boxes
+from bddn.maps.layout import FLAT_WIDTH_IN, flat_crop
 from bddn.maps.moving import MOST_COLOURS, Picture, check_kind, write_moving
 from bddn.maps.panels import WIDTH_IN, axes_at, outline_rois, paint, write_at
 from bddn.maps.ramps import confidence_top
@@ -189,7 +189,7 @@ def _rasters(shown: "pd.DataFrame", dpi: int) -> dict[str, Raster]:
     for hemi in HEMISPHERES:
         vertex = shown.loc[shown["hemi"] == hemi, "vertex"].to_numpy()
         held[hemi] = np.isin(np.arange(N_VERTICES_FSAVERAGE5), vertex)
-    boxes = flat_boxes(held)
+    boxes = flat_crop(held).boxes
     return {hemi: flat_raster(surface(hemi), boxes[hemi], round(FLAT_WIDTH_IN * dpi)) for hemi in HEMISPHERES}
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.atomic import replace_file
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, Ints
 from bddn.errors import DataError
-from bddn.maps.surfaces import Ints, check_vertices
+from bddn.maps.surfaces import check_vertices
 
 STRUCTURE = {"lh": "CortexLeft", "rh": "CortexRight"}
 """The names that GIFTI has for the two hemispheres."""

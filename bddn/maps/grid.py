@@ -15,8 +15,9 @@ from bddn.atomic import replace_file
 from bddn.data.fsaverage import HEMISPHERES
 from bddn.maps.figures import DPI, save, shown_vertices
 from bddn.maps.kinds import Legend, Map
-from bddn.maps.layout import flat_boxes
+from bddn.maps.layout import Crop, flat_crop
 from bddn.maps.legends import Classes, LayerField
+from bddn.maps.meshes import Mesh
 from bddn.maps.numbers import write_numbers
 from bddn.maps.painting import OnCortex
 from bddn.maps.panels import INK, WIDTH_IN, axes_at, outline_rois, show_picture, write_at
@@ -46,10 +47,10 @@ class Panel(Protocol):
     @property
     def legend(self) -> Legend | None: ...
 
-    def height(self, width: float, boxes: dict[str, Box]) -> float:
+    def height(self, width: float, crop: Crop) -> float:
         """In inches, of a panel of this width."""
 
-    def draw(self, figure: Figure, place: Box, boxes: dict[str, Box], dpi: int) -> None:
+    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
         """Draw it at left, bottom, width, height, in inches."""
 
 
@@ -65,20 +66,20 @@ class Cortex:
     def legend(self) -> Legend:
         return self.kind.legend
 
-    def height(self, width: float, boxes: dict[str, Box]) -> float:
-        return max(_hemisphere_width(width) / _shape(boxes[hemi]) for hemi in HEMISPHERES)
+    def height(self, width: float, crop: Crop) -> float:
+        return max(_hemisphere_width(width) / _shape(crop.boxes[hemi]) for hemi in HEMISPHERES)
 
-    def draw(self, figure: Figure, place: Box, boxes: dict[str, Box], dpi: int) -> None:
+    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
         left, bottom, width, height = place
-        cortex, wide = OnCortex.of(self.kind, self.table), _hemisphere_width(width)
+        cortex, wide = OnCortex.of(self.kind, self.table, crop.mesh), _hemisphere_width(width)
         for k, hemi in enumerate(HEMISPHERES):
-            raster = _raster(hemi, boxes[hemi], round(wide * dpi))
-            tall = wide / _shape(boxes[hemi])
+            raster = _raster(hemi, crop.mesh, crop.boxes[hemi], round(wide * dpi))
+            tall = wide / _shape(crop.boxes[hemi])
             ax = axes_at(figure, left + k * (wide + _BETWEEN_IN), bottom + height - tall, wide, tall)
             show_picture(ax, cortex.picture(hemi, raster), raster.box)
-            names = roi_names(self.table, hemi).tolist()
+            names = roi_names(self.table, hemi, crop.mesh).tolist()
             size = min(1.0, max(0.55, wide / _FULL_IN))
-            outline_rois(ax, surface(hemi), names, raster.box, size, wide >= _NAMED_FROM_IN)
+            outline_rois(ax, surface(hemi, crop.mesh), names, raster.box, size, wide >= _NAMED_FROM_IN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +90,11 @@ class Picture:
     image: npt.NDArray[np.generic]
     legend: Legend | None = None
 
-    def height(self, width: float, boxes: dict[str, Box]) -> float:
+    def height(self, width: float, crop: Crop) -> float:
         rows, columns, _ = self.image.shape
         return float(width * rows / columns)
 
-    def draw(self, figure: Figure, place: Box, boxes: dict[str, Box], dpi: int) -> None:
+    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
         ax = axes_at(figure, *place)
         ax.imshow(self.image, interpolation="bicubic", aspect="auto")
         ax.set_axis_off()
@@ -111,10 +112,10 @@ class Places:
     def legend(self) -> Legend:
         return self.kind.legend
 
-    def height(self, width: float, boxes: dict[str, Box]) -> float:
+    def height(self, width: float, crop: Crop) -> float:
         return width * _PLACES
 
-    def draw(self, figure: Figure, place: Box, boxes: dict[str, Box], dpi: int) -> None:
+    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
         left, bottom, width, _ = place
         side = _PLACES * width - _TICKS_IN
         ax = axes_at(figure, left + (width - side) / 2, bottom + _TICKS_IN, side, side)
@@ -141,6 +142,8 @@ def draw_grid(
     *,
     dpi: int = DPI,
     formats: Sequence[str] = ("png",),
+    mesh: Mesh = "fsaverage5",
+    numbers: bool = True,
 ) -> list[Path]:
     """Draw panels in rows, and write the numbers of every map.
 
@@ -154,6 +157,9 @@ def draw_grid(
         The first two lines.
     dpi : int
     formats : sequence of str
+    mesh : str
+    numbers : bool
+        False where they are written otherwise.
 
     Returns
     -------
@@ -161,11 +167,12 @@ def draw_grid(
     """
     panels = [panel for row in rows for panel in row]
     maps = [panel for panel in panels if isinstance(panel, Cortex)]
-    boxes = flat_boxes(_all_shown([panel.table for panel in maps])) if maps else {}
+    tables = [panel.table for panel in maps]
+    crop = flat_crop(_all_shown(tables, mesh), mesh) if maps else Crop(mesh, {})
     legends = _distinct([panel.legend for panel in panels])
     most = max(len(row) for row in rows)
     width = min((WIDTH_IN - 2 * _SIDE_IN - (most - 1) * _GAP_IN) / most, _LARGEST_IN)
-    heights = [max(panel.height(width, boxes) for panel in row) for row in rows]
+    heights = [max(panel.height(width, crop) for panel in row) for row in rows]
     tall = _HEAD_IN + sum(heights) + len(rows) * (_TITLE_IN + _GAP_IN) + _FOOT_IN
     tall += sum(_ABOVE_LEGEND_IN + legend.height_in + _BELOW_LEGEND_IN for legend in legends)
     figure = Figure(figsize=(WIDTH_IN, round(tall * dpi) / dpi), dpi=dpi, facecolor="white")
@@ -178,8 +185,8 @@ def draw_grid(
         x = (WIDTH_IN - len(row) * width - (len(row) - 1) * _GAP_IN) / 2
         for panel in row:
             write_at(figure, x + width / 2, y + height + 0.04, panel.title, va="bottom", fontsize=8.5)
-            own = panel.height(width, boxes)
-            panel.draw(figure, (x, y + height - own, width, own), boxes, dpi)
+            own = panel.height(width, crop)
+            panel.draw(figure, (x, y + height - own, width, own), crop, dpi)
             x += width + _GAP_IN
         y -= _GAP_IN
     for legend in legends:
@@ -189,7 +196,7 @@ def draw_grid(
     caption = f"{title}. {heading}. " + " ".join(f"({i}) {panel.title}." for i, panel in enumerate(panels, 1))
     written = save(figure, stem, formats, dpi)
     for i, panel in enumerate(panels, 1):
-        if isinstance(panel, Cortex):
+        if numbers and isinstance(panel, Cortex):
             words = f"{title}, panel {i}: {panel.title}. {panel.kind.heading}."
             written += write_numbers(panel.kind, panel.table, words, stem.with_name(f"{stem.name}.{i}"))
     return [*written, _write_caption(caption, stem)]
@@ -211,14 +218,14 @@ def _shape(box: Box) -> float:
 
 
 @lru_cache(maxsize=4)
-def _raster(hemi: str, box: Box, columns: int) -> Raster:
+def _raster(hemi: str, mesh: Mesh, box: Box, columns: int) -> Raster:
     """The pixels of a view, which all panels of a size share."""
-    return flat_raster(surface(hemi), box, columns)
+    return flat_raster(surface(hemi, mesh), box, columns)
 
 
-def _all_shown(tables: "Sequence[pd.DataFrame]") -> dict[str, npt.NDArray[np.bool_]]:
+def _all_shown(tables: "Sequence[pd.DataFrame]", mesh: Mesh) -> dict[str, npt.NDArray[np.bool_]]:
     """By hemisphere, the vertices that hold a voxel in any of some tables."""
-    shown = [shown_vertices(table) for table in tables]
+    shown = [shown_vertices(table, mesh) for table in tables]
     return {hemi: np.any([each[hemi] for each in shown], axis=0) for hemi in HEMISPHERES}
 
 

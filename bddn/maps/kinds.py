@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bddn.data.fsaverage import Floats
 from bddn.errors import DataError
 from bddn.maps import colors, ramps
 from bddn.maps.colors import Palette
 from bddn.maps.legends import Bar, Classes, LayerField, Wheel
 from bddn.maps.ramps import Ramp
-from bddn.maps.surfaces import Floats
 from bddn.maps.table import check_voxels, layer_index
 
 if TYPE_CHECKING:
@@ -191,6 +191,21 @@ def difference_map(
     return _ramp_map(
         f"difference_{_stem(column)}", f"Difference: {words}", {f"{column}_difference": values}, ramp, words
     )
+
+
+def response_maps(responses: npt.NDArray[np.floating], names: Sequence[str]) -> list[Map]:
+    """Responses (n, N) to `n` named pictures, all in the same colours."""
+    ramp = ramps.diverging_ramp(responses)
+    return [
+        _ramp_map(
+            f"response_{row:05d}",
+            f"Predicted response to {name}",
+            {"response": values.astype(np.float64)},
+            ramp,
+            "predicted response (unit of the measured ones)",
+        )
+        for row, (name, values) in enumerate(zip(names, responses, strict=True))
+    ]
 
 
 def cluster_map(labels: npt.NDArray[np.integer], what: str) -> Map:

@@ -12,9 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bddn.data.fsaverage import HEMISPHERES
+from bddn.errors import DataError
+from bddn.maps.meshes import Mesh
 from bddn.maps.panels import WIDTH_IN, axes_at, write_at
 from bddn.maps.raster import Box, Raster, flat_raster, inflated_raster
-from bddn.maps.surfaces import surface
+from bddn.maps.surfaces import Surface, surface
 
 View = Literal["flat", "inflated"]
 BOTH: tuple[View, ...] = ("flat", "inflated")
@@ -46,6 +48,8 @@ class Pixels:
 
     Attributes
     ----------
+    mesh : str
+        The mesh that is drawn.
     flat : dict of str to Raster
         The flat map of each hemisphere; empty where none is drawn.
     inflated : dict of (str, str) to Raster
@@ -54,58 +58,91 @@ class Pixels:
         Scale of the inflated brains.
     """
 
+    mesh: Mesh
     flat: dict[str, Raster]
     inflated: dict[tuple[str, str], Raster]
     mm_per_inch: float
 
 
-def make_pixels(drawn: dict[str, npt.NDArray[np.bool_]], dpi: int, views: Sequence[View] = BOTH) -> Pixels:
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """The parts of a mesh's two flat sheets that a figure shows: `boxes`, in mm, by hemisphere."""
+
+    mesh: Mesh
+    boxes: dict[str, Box]
+
+
+def make_pixels(
+    drawn: dict[str, npt.NDArray[np.bool_]], dpi: int, views: Sequence[View] = BOTH, mesh: Mesh = "fsaverage5"
+) -> Pixels:
     """Find the crop of the flat maps and rasterise all views.
 
     Parameters
     ----------
-    drawn : dict of str to array of bool, (10242,)
+    drawn : dict of str to array of bool, (V,)
         For each hemisphere, the vertices that hold a voxel.
     dpi : int
         Pixels per inch.
     views : sequence of str
         'flat', 'inflated' or both.
+    mesh : str
+        The mesh to draw, of V vertices.
 
     Returns
     -------
     Pixels
+
+    Raises
+    ------
+    DataError
+        If the mesh is not found, or a flat map is wanted and it was found without one.
     """
-    boxes = flat_boxes(drawn)
-    flat = {
-        hemi: flat_raster(surface(hemi), boxes[hemi], round(FLAT_WIDTH_IN * dpi))
-        for hemi in (HEMISPHERES if "flat" in views else ())
-    }
-    spans = [_span(view) for _, group in _ROW for _, view in group]
+    flat = {}
+    if "flat" in views:
+        boxes = flat_crop(drawn, mesh).boxes
+        flat = {hemi: flat_raster(surface(hemi, mesh), boxes[hemi], round(FLAT_WIDTH_IN * dpi)) for hemi in HEMISPHERES}
+    spans = [_span(view, mesh) for _, group in _ROW for _, view in group]
     wide = sum(spans) + _GAP_MM * (len(_ROW) - 1) + _BETWEEN_MM * (len(spans) - len(_ROW))
     mm_per_inch = wide / (WIDTH_IN - 0.5)
     inflated = {
-        (hemi, view): inflated_raster(surface(hemi), view, mm_per_inch / dpi)
+        (hemi, view): inflated_raster(surface(hemi, mesh), view, mm_per_inch / dpi)
         for _, group in _ROW
         for hemi, view in (group if "inflated" in views else ())
     }
-    return Pixels(flat, inflated, mm_per_inch)
+    return Pixels(mesh, flat, inflated, mm_per_inch)
 
 
-def flat_boxes(drawn: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Box]:
+def flat_crop(drawn: dict[str, npt.NDArray[np.bool_]], mesh: Mesh = "fsaverage5") -> Crop:
     """The parts of the two flat sheets that a figure shows: all voxels and a margin, at one scale for both.
 
     Parameters
     ----------
-    drawn : dict of str to array of bool, (10242,)
+    drawn : dict of str to array of bool, (V,)
         For each hemisphere, the vertices that hold a voxel. One without any is shown in the mirror of the other's part.
+    mesh : str
+        The mesh, of V vertices.
 
     Returns
     -------
-    dict of str to tuple of float
-        left, right, bottom, top for each hemisphere, in mm; the whole sheets if the voxels cover most of them.
+    Crop
+        The whole sheets if the voxels cover most of them.
+
+    Raises
+    ------
+    DataError
+        If the mesh is not found, or was found without flat maps.
     """
-    whole = {hemi: _bounds(hemi, None) for hemi in HEMISPHERES}
-    known = {hemi: _bounds(hemi, drawn[hemi]) for hemi in HEMISPHERES if _on_sheet(hemi, drawn[hemi]).size}
+    sheets = {hemi: surface(hemi, mesh) for hemi in HEMISPHERES}
+    for hemi, sheet in sheets.items():
+        if not len(sheet.flat_faces):
+            raise DataError(
+                f"{mesh}, {hemi}",
+                expected="a flat map beside the inflated surface",
+                got="none",
+                fix="Draw inflated brains only ('bddn maps RUN --views inflated'), or use nilearn's copy (--fetch).",
+            )
+    whole = {hemi: _bounds(sheet, None) for hemi, sheet in sheets.items()}
+    known = {hemi: _bounds(sheet, drawn[hemi]) for hemi, sheet in sheets.items() if _on_sheet(sheet, drawn[hemi]).size}
     shape = float(np.clip(_most(known, 0) / _most(known, 2), *_SHAPES)) if known else _SHAPES[1]
     full = max(max(b[1] - b[0], (b[3] - b[2]) * _SHAPES[1]) for b in whole.values())
     width = max((max(b[1] - b[0], (b[3] - b[2]) * shape) for b in known.values()), default=full)
@@ -114,13 +151,13 @@ def flat_boxes(drawn: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Box]:
     width = max(width, 40.0)
     out: dict[str, Box] = {}
     for hemi in HEMISPHERES:
-        sheet = whole[hemi]
-        other = known.get("rh" if hemi == "lh" else "lh", sheet)
-        left, right, bottom, top = known.get(hemi, (-other[1], -other[0], other[2], other[3]) if known else sheet)
-        x = _slide((left + right) / 2, width, sheet[0], sheet[1])
-        y = _slide((bottom + top) / 2, width / shape, sheet[2], sheet[3])
+        all_of = whole[hemi]
+        other = known.get("rh" if hemi == "lh" else "lh", all_of)
+        left, right, bottom, top = known.get(hemi, (-other[1], -other[0], other[2], other[3]) if known else all_of)
+        x = _slide((left + right) / 2, width, all_of[0], all_of[1])
+        y = _slide((bottom + top) / 2, width / shape, all_of[2], all_of[3])
         out[hemi] = (x - width / 2, x + width / 2, y - width / shape / 2, y + width / shape / 2)
-    return out
+    return Crop(mesh, out)
 
 
 def new_figure(pixels: Pixels, dpi: int) -> Figure:
@@ -224,22 +261,21 @@ def _most(boxes: dict[str, Box], axis: int) -> float:
 
 
 @cache
-def _span(view: str) -> float:
+def _span(view: str, mesh: Mesh) -> float:
     """Width of an inflated view of the left hemisphere, in mm, as `inflated_raster` makes it."""
-    box = inflated_raster(surface("lh"), view, 10.0).box
+    box = inflated_raster(surface("lh", mesh), view, 10.0).box
     return box[1] - box[0]
 
 
-def _on_sheet(hemi: str, of: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def _on_sheet(sheet: Surface, of: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Those of some vertices that have a place on the flat sheet."""
-    here = np.unique(surface(hemi).flat_faces)
+    here = np.unique(sheet.flat_faces)
     return here[of[here]].astype(np.int64)
 
 
-def _bounds(hemi: str, of: npt.NDArray[np.bool_] | None) -> Box:
+def _bounds(sheet: Surface, of: npt.NDArray[np.bool_] | None) -> Box:
     """left, right, bottom, top of vertices on the flat sheet (None: all of them) and a margin."""
-    here = np.unique(surface(hemi).flat_faces) if of is None else _on_sheet(hemi, of)
-    places = surface(hemi).flat[here]
+    places = sheet.flat[np.unique(sheet.flat_faces) if of is None else _on_sheet(sheet, of)]
     (left, bottom), (right, top) = places.min(0) - _MARGIN_MM, places.max(0) + _MARGIN_MM
     return float(left), float(right), float(bottom), float(top)
 

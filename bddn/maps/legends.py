@@ -12,9 +12,9 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from bddn.data.fsaverage import Floats
 from bddn.maps.colors import Palette, layer_rgb, place_rgb
 from bddn.maps.ramps import Ramp
-from bddn.maps.surfaces import Floats
 
 _MOST_NAMES = 26
 _ROOM = 100  # letters of layer names that fit side by side

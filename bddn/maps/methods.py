@@ -1,5 +1,7 @@
 """The paragraph for a paper's Methods section: what a run did, in words, with versions, citations and data terms."""
 
+from bddn.data.fsaverage import N_VERTICES
+from bddn.maps.meshes import MESHES, Mesh
 from bddn.run import Run
 
 _LIBRARIES = ("torch", "transformers", "diffusers")
@@ -43,12 +45,14 @@ _REFERENCES = {
 }
 
 
-def methods(run: Run) -> str:
+def methods(run: Run, mesh: Mesh = "fsaverage5") -> str:
     """The paragraph, its references and the data's terms, as Markdown.
 
     Parameters
     ----------
     run : Run
+    mesh : str
+        That the maps are drawn on.
 
     Returns
     -------
@@ -69,6 +73,7 @@ def methods(run: Run) -> str:
         if fit["polish"]
         else ""
     )
+    nested = ", whose vertices are the first of fsaverage7" if MESHES[mesh] < N_VERTICES else ""
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
     text = f"""
 {about_data} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels on fsaverage (Fischl et al., 1999) were used;
@@ -84,7 +89,7 @@ channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rat
 that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. The epoch with the best validation score
 ({run.metrics["best_epoch"] + 1} of {fit["epochs"]}) was kept; the test images were used once.
 Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
-weights. Maps are drawn on fsaverage5, whose vertices are the first of fsaverage7.
+weights. Maps are drawn on {mesh}{nested}.
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
 features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data["responses_sha256"][:16]}.
 """

@@ -1,4 +1,4 @@
-"""A map on the cortex: its numbers on the vertices of fsaverage5, and its colours in the pixels of a picture."""
+"""A map on the cortex: its numbers on the vertices of a mesh, and its colours in the pixels of a picture."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import HEMISPHERES
+from bddn.data.fsaverage import HEMISPHERES, Floats
 from bddn.maps import colors
 from bddn.maps.kinds import Map
+from bddn.maps.meshes import Mesh
 from bddn.maps.panels import paint
 from bddn.maps.raster import Raster
-from bddn.maps.surfaces import Floats, surface, to_fsaverage5
+from bddn.maps.surfaces import surface, to_mesh
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,26 +25,30 @@ class OnCortex:
     Attributes
     ----------
     kind : Map
-    values : dict of str to array of float64, (10242, k)
+    values : dict of str to array of float64, (V, k)
         By hemisphere; NaN where no voxel is or where it lacks a number.
+    mesh : str
+        The mesh, of V vertices.
     """
 
     kind: Map
     values: dict[str, npt.NDArray[np.float64]]
+    mesh: Mesh
 
     @classmethod
-    def of(cls, kind: Map, table: "pd.DataFrame") -> "OnCortex":
+    def of(cls, kind: Map, table: "pd.DataFrame", mesh: Mesh = "fsaverage5") -> "OnCortex":
         """Put a map on the vertices of its voxels, with columns hemi and vertex, in the same order of rows."""
         missing = np.asarray(np.isnan(kind.values).any(axis=1))
         whole = np.where(missing[:, None], np.nan, kind.values)
-        return cls(kind, {hemi: to_fsaverage5(*of_hemisphere(table, hemi, whole)) for hemi in HEMISPHERES})
+        values = {hemi: to_mesh(*of_hemisphere(table, hemi, whole), mesh) for hemi in HEMISPHERES}
+        return cls(kind, values, mesh)
 
     def drawn(self, hemi: str) -> npt.NDArray[np.bool_]:
-        """The vertices (10242,) that have a voxel to draw."""
+        """The vertices (V,) that have a voxel to draw."""
         return np.asarray(np.isfinite(self.values[hemi][:, 0]))
 
     def vertex_rgb(self, hemi: str) -> npt.NDArray[np.float64]:
-        """Colours (10242, 3) of the vertices, NaN where cortex is bare."""
+        """Colours (V, 3) of the vertices, NaN where cortex is bare."""
         return self.kind.rgb(self.values[hemi])
 
     def picture(self, hemi: str, raster: Raster) -> npt.NDArray[np.float32]:
@@ -57,7 +62,7 @@ class OnCortex:
                 numbers.insert(0, np.where(code < 0, np.nan, code))
             return self.kind.rgb(np.column_stack(numbers))
 
-        return paint(raster, colors.cortex_grey(surface(hemi).sulc), self.drawn(hemi), rgb)
+        return paint(raster, colors.cortex_grey(surface(hemi, self.mesh).sulc), self.drawn(hemi), rgb)
 
 
 def of_hemisphere(table: "pd.DataFrame", hemi: str, values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:

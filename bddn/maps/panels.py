@@ -11,8 +11,9 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.transforms import Bbox
 from matplotlib.tri import Triangulation
 
+from bddn.data.fsaverage import Floats
 from bddn.maps.raster import Box, Raster
-from bddn.maps.surfaces import Floats, Surface
+from bddn.maps.surfaces import Surface
 
 MIN_ROI_VERTICES = 8
 """Fewest drawn vertices of an ROI that is outlined and named."""
@@ -92,9 +93,9 @@ def paint(
     ----------
     raster : Raster
         Which vertices the pixels show.
-    grey : array of float, (10242,)
+    grey : array of float, (V,)
         Grey of the bare vertices, 0 to 1.
-    drawn : array of bool, (10242,)
+    drawn : array of bool, (V,)
         The vertices that have a voxel to draw; the map is asked for pixels near them only.
     rgb : callable
         Gives the map's colours (P, 3) at the pixels of the raster that it is given, NaN where cortex is to be seen.
@@ -128,7 +129,7 @@ def outline_rois(
         A flat map, after `show_picture`, in a figure whose size is final.
     surface : Surface
         The hemisphere.
-    roi : sequence of str, (10242,)
+    roi : sequence of str, (V,)
         ROI of each vertex, '' for none.
     box : tuple of float
         left, right, bottom, top of the flat map, in mm.

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bddn.maps.surfaces import Floats, Ints, Surface
+from bddn.data.fsaverage import Floats, Ints
+from bddn.maps.surfaces import Surface
 
 Box = tuple[float, float, float, float]
 """left, right, bottom, top of a picture, in mm."""
@@ -79,7 +80,7 @@ class Raster:
 
         Parameters
         ----------
-        code : array of int, (10242,)
+        code : array of int, (V,)
             Category of each vertex, 0 to n - 1, or -1 for none.
         n : int
             Number of categories.
@@ -101,7 +102,7 @@ class Raster:
 
         Parameters
         ----------
-        value : array of float, (10242,)
+        value : array of float, (V,)
             One number per vertex, NaN for none.
 
         Returns

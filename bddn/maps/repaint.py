@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import N_VERTICES_FSAVERAGE5
+from bddn.data.fsaverage import N_VERTICES_FSAVERAGE5, Floats
 from bddn.maps.colors import Palette, cortex_grey, layer_rgb
 from bddn.maps.moving import Picture
 from bddn.maps.raster import Raster
-from bddn.maps.surfaces import Floats, surface
+from bddn.maps.surfaces import surface
 
 if TYPE_CHECKING:
     import pandas as pd

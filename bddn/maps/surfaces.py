@@ -1,7 +1,8 @@
-"""The fsaverage5 surfaces that nilearn carries, and how data of fsaverage7 come to lie on them.
+"""The surfaces that maps are drawn on, and how data of fsaverage7 come to lie on them.
 
-FreeSurfer numbers vertices by refinement: the first 10,242 of fsaverage7 are those of fsaverage5. So a voxel whose
-index is below 10,242 is drawn at its own place; the others are left out of the picture (not of the files beside it).
+FreeSurfer numbers vertices by refinement: the first 10,242 of fsaverage7 are those of fsaverage5. So on fsaverage5 a
+voxel whose index is below 10,242 is drawn at its own place; the others are left out of the picture (not of the files
+beside it).
 """
 
 from dataclasses import dataclass
@@ -10,29 +11,27 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, fsaverage5
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, Floats, Ints
 from bddn.errors import DataError
-
-Floats = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.integer]
+from bddn.maps.meshes import MESHES, Mesh, read_mesh
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """One hemisphere of fsaverage5: a cut and flattened sheet, and an inflated brain.
+    """One hemisphere of a mesh of V vertices: a cut and flattened sheet, and an inflated brain.
 
     Attributes
     ----------
-    flat : array of float64, (10242, 2), in mm
+    flat : array of float64, (V, 2), in mm
         Places on the sheet: dorsal is up; anterior is left on the left hemisphere and right on the right one.
         Only the vertices that `flat_faces` names have one.
     flat_faces : array of int, (F, 3)
-        Triangles of the sheet, which leaves out the medial wall and the cuts.
-    inflated : array of float64, (10242, 3), in mm
+        Triangles of the sheet, which leaves out the medial wall and the cuts; none where no sheet was found.
+    inflated : array of float64, (V, 3), in mm
         Places on the inflated brain: x to the right, y to the front, z up.
-    faces : array of int, (20480, 3)
+    faces : array of int, (G, 3)
         Triangles of the inflated brain, counter-clockwise seen from outside.
-    sulc : array of float64, (10242,)
+    sulc : array of float64, (V,)
         Sulcal depth, positive in sulci; the grey background.
     """
 
@@ -44,13 +43,15 @@ class Surface:
 
 
 @cache
-def surface(hemi: str) -> Surface:
-    """One hemisphere of fsaverage5, read from the files inside nilearn (no network).
+def surface(hemi: str, mesh: Mesh = "fsaverage5") -> Surface:
+    """One hemisphere, read from the files inside nilearn, or for the finer meshes where they are found (no network).
 
     Parameters
     ----------
     hemi : str
         'lh' or 'rh'.
+    mesh : str
+        'fsaverage5', 'fsaverage6' or 'fsaverage7'.
 
     Returns
     -------
@@ -60,26 +61,25 @@ def surface(hemi: str) -> Surface:
     Raises
     ------
     DataError
-        If `hemi` is neither 'lh' nor 'rh'.
+        If `hemi` is neither 'lh' nor 'rh', or the mesh is not found.
     """
     if hemi not in HEMISPHERES:
         raise DataError("hemi", expected="'lh' or 'rh'", got=repr(hemi), fix="Name one of the two hemispheres.")
-    flat, flat_faces = fsaverage5("flat", hemi)
-    inflated, faces = fsaverage5("infl", hemi)
+    found = read_mesh(mesh, hemi)
     made = Surface(
-        flat=np.array(flat[:, :2], dtype=np.float64),
-        flat_faces=np.array(flat_faces, dtype=np.int64),
-        inflated=np.array(inflated, dtype=np.float64),
-        faces=np.array(faces, dtype=np.int64),
-        sulc=np.array(fsaverage5("sulc", hemi), dtype=np.float64),
+        flat=np.array(np.full((MESHES[mesh], 2), np.nan) if found.flat is None else found.flat, dtype=np.float64),
+        flat_faces=np.array(found.flat_faces, dtype=np.int64),
+        inflated=np.array(found.inflated, dtype=np.float64),
+        faces=np.array(found.faces, dtype=np.int64),
+        sulc=np.array(found.sulc, dtype=np.float64),
     )
     for array in (made.flat, made.flat_faces, made.inflated, made.faces, made.sulc):
         array.flags.writeable = False
     return made
 
 
-def to_fsaverage5(vertex: Ints, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Put the values of one hemisphere's voxels on the vertices of fsaverage5, by nesting.
+def to_mesh(vertex: Ints, values: npt.ArrayLike, mesh: Mesh = "fsaverage5") -> npt.NDArray[np.float64]:
+    """Put the values of one hemisphere's voxels on the vertices of a mesh, by nesting.
 
     Parameters
     ----------
@@ -87,11 +87,13 @@ def to_fsaverage5(vertex: Ints, values: npt.ArrayLike) -> npt.NDArray[np.float64
         Indices on fsaverage7, 0 to 163,841, each at most once.
     values : array of numbers, (N, ...)
         One entry per voxel.
+    mesh : str
+        'fsaverage5', 'fsaverage6' or 'fsaverage7', of V vertices.
 
     Returns
     -------
-    array of float64, (10242, ...)
-        NaN where there is no voxel; voxels with an index of 10,242 or more have no place here and are left out.
+    array of float64, (V, ...)
+        NaN where there is no voxel; voxels with an index of V or more have no place here and are left out.
 
     Raises
     ------
@@ -104,8 +106,8 @@ def to_fsaverage5(vertex: Ints, values: npt.ArrayLike) -> npt.NDArray[np.float64
         raise DataError(
             "values", expected=f"{len(index)} rows, as vertices", got=f"shape {given.shape}", fix="Pass one row each."
         )
-    out = np.full((N_VERTICES_FSAVERAGE5, *given.shape[1:]), np.nan)
-    inside = index < N_VERTICES_FSAVERAGE5
+    out = np.full((MESHES[mesh], *given.shape[1:]), np.nan)
+    inside = index < MESHES[mesh]
     out[index[inside]] = given[inside]
     return out
 

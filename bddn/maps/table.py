@@ -1,4 +1,4 @@
-"""The table of voxels that the maps are drawn from: its checks, and its columns on fsaverage5."""
+"""The table of voxels that the maps are drawn from: its checks, and its columns on a mesh."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5
+from bddn.data.fsaverage import HEMISPHERES
 from bddn.errors import DataError
+from bddn.maps.meshes import MESHES, Mesh
 from bddn.maps.surfaces import check_vertices
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def layer_index(voxels: "pd.DataFrame", layers: Sequence[str]) -> npt.NDArray[np
     return np.array([number.get(str(name), -1) for name in voxels["layer_argmax"]], dtype=np.int64)
 
 
-def roi_names(voxels: "pd.DataFrame", hemi: str) -> npt.NDArray[np.str_]:
-    """The ROI of each vertex of fsaverage5.
+def roi_names(voxels: "pd.DataFrame", hemi: str, mesh: Mesh = "fsaverage5") -> npt.NDArray[np.str_]:
+    """The ROI of each vertex of a mesh.
 
     Parameters
     ----------
@@ -89,14 +90,16 @@ def roi_names(voxels: "pd.DataFrame", hemi: str) -> npt.NDArray[np.str_]:
         With the columns `hemi`, `vertex` and `roi`.
     hemi : str
         'lh' or 'rh'.
+    mesh : str
+        'fsaverage5', 'fsaverage6' or 'fsaverage7', of V vertices.
 
     Returns
     -------
-    array of str, (10242,)
+    array of str, (V,)
         '' where there is no voxel or no ROI.
     """
-    here = voxels[(voxels["hemi"] == hemi) & (voxels["vertex"] < N_VERTICES_FSAVERAGE5)]
+    here = voxels[(voxels["hemi"] == hemi) & (voxels["vertex"] < MESHES[mesh])]
     names = [str(name) for name in here["roi"].fillna("")]
-    out = np.full(N_VERTICES_FSAVERAGE5, "", dtype=f"<U{max([len(name) for name in names], default=1) or 1}")
+    out = np.full(MESHES[mesh], "", dtype=f"<U{max([len(name) for name in names], default=1) or 1}")
     out[here["vertex"].to_numpy(dtype=np.int64)] = names
     return out

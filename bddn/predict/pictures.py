@@ -5,12 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from bddn.data import Stimuli
 from bddn.errors import DataError
 from bddn.parallel import n_threads
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
+THUMBNAIL = 256
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class Pictures:
         """Some of them."""
         some = slice(start, stop)
         return Pictures(Stimuli(self.stimuli.ids[some], self.stimuli.paths[some]), self.sha256[some], self.turned)
+
+    def thumbnails(self) -> list[npt.NDArray[np.uint8]]:
+        """All of them for a figure, n × (256, 256, 3): squashed to a square, as the network sees them."""
+        images = [self.stimuli.read(i)[0] for i in range(len(self))]
+        return [np.asarray(image.convert("RGB").resize((THUMBNAIL, THUMBNAIL))) for image in images]
 
 
 def read_pictures(places: Sequence[Path]) -> Pictures:

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import FileIO
 from pathlib import Path
@@ -35,8 +35,9 @@ class Files(Protocol):
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """Bytes `start` to `stop` of a file; None where there is no such file."""
 
-    def read_into(self, name: str, start: int, memory: memoryview) -> tuple[int, object | None]:
-        """Fill memory with the bytes of a file from `start` on; tells how many there were, and the file's stamp."""
+    def read_into(self, name: str, start: int, memory: Sequence[memoryview]) -> tuple[int, object | None]:
+        """Fill pieces of memory, one after the other, with the bytes of a file from `start` on; tells how many there
+        were, and the file's stamp."""
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """The bytes of a file, in order, in blocks of bounded size; nothing where there is no such file."""
@@ -80,19 +81,22 @@ class LocalFiles:
             file.seek(start)
             return bytes(file.read(-1 if stop is None else stop - start))
 
-    def read_into(self, name: str, start: int, memory: memoryview) -> tuple[int, object | None]:
-        with self._errors(name):
+    def read_into(self, name: str, start: int, memory: Sequence[memoryview]) -> tuple[int, object | None]:
+        try:  # as `_errors`; this is run for every chunk, where each line counts
             opened = self._open(name)
             if opened is None:
                 return 0, ()
             fd, status = opened
             try:
-                n = 0
-                while n < len(memory) and (more := os.preadv(fd, [memory[n:]], start + n)):
+                n = more = os.preadv(fd, memory, start)
+                while more and (rest := _after(memory, n)):
+                    more = os.preadv(fd, rest, start + n)
                     n += more
             finally:
                 os.close(fd)
-            return n, _stamp(status)
+        except OSError as error:
+            raise self._error(name, error) from error
+        return n, _stamp(status)
 
     def blocks(self, name: str) -> Iterator[bytes]:
         with self._errors(name), self._file(name) as file:
@@ -204,6 +208,16 @@ class LocalFiles:
 
 def _stamp(status: os.stat_result) -> object:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _after(memory: Sequence[memoryview], n: int) -> list[memoryview]:
+    """What follows the first `n` bytes of some pieces."""
+    rest = []
+    for piece in memory:
+        if n < len(piece):
+            rest.append(piece[n:])
+        n = max(0, n - len(piece))
+    return rest
 
 
 def _twice(put: Callable[[], T]) -> T:

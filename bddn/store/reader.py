@@ -120,16 +120,18 @@ class Cache:
         path = f"{kind}/{layer}"
         return self.layout.precision.decode(self._shards.read(path, start, stop), self._scale(path, start, stop))
 
-    def read_chunk(self, kind: str, layer: str, chunk: int, into: Rows) -> None:
-        """Put all rows of the chunk of this number into contiguous memory (chunk_images, ...): the numbers of `read`,
-        of bfloat16 the bits as uint16. Rows past the last image say nothing.
+    def read_chunks(self, kind: str, layer: str, first: int, into: Rows) -> None:
+        """Put all rows of some chunks of one shard, the first that of this number, into contiguous memory (a multiple
+        of chunk_images, ...): the numbers of `read`, of bfloat16 the bits as uint16. Rows past the last image say
+        nothing.
 
         Errors as of `read`.
         """
         path = f"{kind}/{layer}"
-        scale = self._scale(path, chunk * len(into), chunk * len(into) + 1)
+        row = first * self.layout.chunk_images
+        scale = self._scale(path, row, row + 1)
         stored = into if scale is None else np.empty(into.shape, self.layout.precision.stored)
-        self._shards.read_chunk(path, chunk, stored)
+        self._shards.read_chunks(path, first, stored)
         if scale is not None:
             np.multiply(stored, scale.reshape(-1), out=into)
 

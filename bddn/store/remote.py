@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,13 @@ class RemoteFiles:
             return b"".join(self._ranges(name, start, stop))
         return None
 
-    def read_into(self, name: str, start: int, memory: memoryview) -> tuple[int, object | None]:
-        n = 0
-        with suppress(FileNotFoundError):
-            for block in self._ranges(name, start, start + len(memory)):
-                memory[n : n + len(block)] = block
-                n += len(block)
-        return n, None
+    def read_into(self, name: str, start: int, memory: Sequence[memoryview]) -> tuple[int, object | None]:
+        data, at = self.read(name, start, start + sum(map(len, memory))) or b"", 0
+        for piece in memory:
+            part = data[at : at + len(piece)]
+            piece[: len(part)] = part
+            at += len(piece)
+        return len(data), None
 
     def blocks(self, name: str) -> Iterator[bytes]:
         with suppress(FileNotFoundError):

@@ -5,7 +5,7 @@ times faster, and binds each chunk to the store: zarr compares a chunk only with
 a chunk of another place or another store would have as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import crc32c
@@ -38,10 +38,13 @@ def _checksums(layout: Layout, data: bytes) -> list[int]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A shard file as it was when it was looked at: its stamp, its index, and the chunks that were found good."""
+    """A shard file as it was when it was looked at: its stamp, its index, and the chunks that were found good; and the
+    checksums that they are to have."""
 
+    name: str
     stamp: object
     index: list[tuple[int, int]]
+    sums: list[int]
     good: set[int] = field(default_factory=set)
 
 
@@ -62,7 +65,8 @@ class Shards:
     def __init__(self, files: Files, layout: Layout, records: dict[str, Record]) -> None:
         self._files, self._layout, self._records = files, layout, records
         self._shapes = layout.arrays()
-        self._seen: dict[str, _Seen] = {}
+        self._per_shard = layout.shard_images // layout.chunk_images
+        self._seen: dict[tuple[str, int], _Seen] = {}
 
     def read(self, array: str, start: int, stop: int) -> Rows:
         """Rows `start` to `stop` of an array as they are stored, (n, ...).
@@ -85,54 +89,62 @@ class Shards:
                 out[first_row + a - start : first_row + b - start] = rows[a - at : b - at]
         return out
 
-    def read_chunk(self, array: str, number: int, rows: Rows) -> None:
-        """Put the rows of one chunk as they are stored, those past the last image filled up, into the memory of `rows`
-        (chunk_images, ...), whatever the shape of one image in it.
+    def read_chunks(self, array: str, first: int, rows: Rows) -> None:
+        """Put the rows of chunks of one shard that follow each other as they are stored, those past the last image
+        filled up, into the memory of `rows` (a multiple of chunk_images, ...), whatever the shape of one image in it.
 
         Errors as of `read`.
         """
-        shard, chunk = divmod(number, self._layout.shard_images // self._layout.chunk_images)
+        shard, start = divmod(first, self._per_shard)
+        wanted = range(start, start + len(rows) // self._layout.chunk_images)
         if self._layout.precision.compressed:
-            rows[:] = self._chunks(array, shard, range(chunk, chunk + 1))[0].reshape(rows.shape)
+            np.concatenate([found.reshape(-1) for found in self._chunks(array, shard, wanted)], out=rows.reshape(-1))
             return
-        name = self._layout.token_file(array, shard)
-        seen, found = self._seen.get(name) or self._seen_of(name), rows.reshape(-1).view(np.uint8)
-        n, stamp = self._read_into(found, name, seen, chunk)
+        memory = rows.data.cast("B")
+        size = len(memory) // len(wanted)
+        pieces = [memory[at : at + size] for at in range(0, len(memory), size)]
+        seen = self._seen.get((array, shard)) or self._seen_of(array, shard)
+        stamp, index = self._read_into(pieces, seen, wanted), seen.index
         if stamp != seen.stamp:  # touched since
-            seen = self._seen_of(name)
-            n, _ = self._read_into(found, name, seen, chunk)
-        if n < len(found):
-            raise corrupt(self._files, [f"{name} is missing or cut"])
-        if chunk not in seen.good:
-            self._note(seen, name, chunk, crc32c.crc32c(found.data) == self._records[name]["chunks"][chunk])
+            seen = self._seen_of(array, shard)
+            if (stamp, index) != (seen.stamp, seen.index):
+                self._read_into(pieces, seen, wanted)
+        for chunk, piece in zip(wanted, pieces, strict=True):
+            if chunk not in seen.good:
+                self._note(seen, chunk, crc32c.crc32c(piece) == seen.sums[chunk])
 
-    def _read_into(self, found: Rows, name: str, seen: _Seen, chunk: int) -> tuple[int, object | None]:
-        offset, length = seen.index[chunk]
-        if length != len(found) + CRC_BYTES:
-            raise corrupt(self._files, [f"{name} has no rows in chunk {chunk} ({length} bytes)"])
-        return self._files.read_into(name, offset, found.data)
+    def _read_into(self, pieces: Sequence[memoryview], seen: _Seen, wanted: range) -> object | None:
+        """Read chunks that lie one behind the other, with their checksums between them; returns the file's stamp."""
+        start, step = seen.index[wanted.start][0], len(pieces[0]) + CRC_BYTES
+        expected = [(at, step) for at in range(start, start + step * len(wanted), step)]
+        if seen.index[wanted.start : wanted.stop] != expected:
+            raise corrupt(self._files, [f"{seen.name} has no rows in chunks {wanted.start} to {wanted.stop - 1}"])
+        between = memoryview(bytearray(CRC_BYTES))
+        memory = [part for piece in pieces for part in (piece, between)][:-1]
+        n, stamp = self._files.read_into(seen.name, start, memory)
+        if n < step * len(wanted) - CRC_BYTES and stamp == seen.stamp:
+            raise corrupt(self._files, [f"{seen.name} is missing or cut"])
+        return stamp
 
     def _chunks(self, array: str, shard: int, wanted: range) -> list[Rows]:
-        name = self._layout.token_file(array, shard)
-        seen, sums = self._seen_of(name), self._records[name]["chunks"]
-        found = []
+        seen, found = self._seen_of(array, shard), []
         for chunk in wanted:
             offset, length = seen.index[chunk]
-            data = self._files.read(name, offset, offset + length)
+            data = self._files.read(seen.name, offset, offset + length)
             if data is None or len(data) != length:
-                raise corrupt(self._files, [f"{name} is missing or cut"])
+                raise corrupt(self._files, [f"{seen.name} is missing or cut"])
             if chunk not in seen.good:
-                self._note(seen, name, chunk, _is_good(data, sums[chunk]))
+                self._note(seen, chunk, _is_good(data, seen.sums[chunk]))
             try:
                 found.append(self._decoded(memoryview(data)[:-CRC_BYTES], self._shapes[array]))
             except (IndexError, ValueError, RuntimeError) as error:  # sealed so, by whoever wrote it
-                raise corrupt(self._files, [f"{name} has no rows in chunk {chunk} ({error})"]) from error
+                raise corrupt(self._files, [f"{seen.name} has no rows in chunk {chunk} ({error})"]) from error
         return found
 
-    def _note(self, seen: _Seen, name: str, chunk: int, is_good: bool) -> None:
+    def _note(self, seen: _Seen, chunk: int, is_good: bool) -> None:
         """Whether a chunk was good when it was looked at; what is not is an error."""
         if not is_good:
-            raise corrupt(self._files, [f"{name} has other bytes in chunk {chunk}"])
+            raise corrupt(self._files, [f"{seen.name} has other bytes in chunk {chunk}"])
         if seen.stamp is not None:
             seen.good.add(chunk)
 
@@ -146,12 +158,13 @@ class Shards:
         numcodecs.Zstd().decode(stored, out=rows)
         return rows
 
-    def _seen_of(self, name: str) -> _Seen:
+    def _seen_of(self, array: str, shard: int) -> _Seen:
         """What is known of a shard file, if it has not been touched since."""
+        name = self._layout.token_file(array, shard)
         stamp = self._files.stamp(name)  # taken before any reading: what changes after it is looked at again
-        seen = self._seen.get(name)
+        seen = self._seen.get((array, shard))
         if seen is None or seen.stamp != stamp:
-            seen = self._seen[name] = _Seen(stamp, self._index_of(name))
+            seen = self._seen[array, shard] = _Seen(name, stamp, self._index_of(name), self._records[name]["chunks"])
         return seen
 
     def _index_of(self, name: str) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ from bddn.progress import progress
 from bddn.store.layout import Layer
 from bddn.store.reader import Cache
 from bddn.stream.features import Features
-from bddn.stream.plan import POOL_CHUNKS, Rows, pools_in_order
+from bddn.stream.plan import POOL_CHUNKS, RUN_CHUNKS, Rows, pools_in_order
 
 CHUNK_IMAGES = 16  # of tokens that come from no cache
 READERS = 2
@@ -160,8 +160,12 @@ class Streamed:
 
     def _fill(self, pool: Rows, into: Features, run: Callable[..., Iterator[None]]) -> tuple[Features, Tensor]:
         """Read the chunks of a pool, one after the other into memory, which is returned with the places of its rows."""
-        n = self._cache.layout.chunk_images
+        layout = self._cache.layout
+        n = layout.chunk_images
         chunks, turn = np.unique(self.chunk_of[pool], return_inverse=True)
+        together = np.stack([chunks // RUN_CHUNKS, chunks * n // layout.shard_images, chunks - np.arange(len(chunks))])
+        edges = np.flatnonzero(np.diff(together).any(axis=0)) + 1
+        runs = list(zip([0, *edges.tolist()], [*edges.tolist(), len(chunks)], strict=True))
 
         arrays = [
             (kind, layer.name, _as_numpy(tokens))
@@ -170,11 +174,12 @@ class Streamed:
             if tokens is not None
         ]
 
-        def read(k: int) -> None:
+        def read(between: tuple[int, int]) -> None:
+            start, stop = between
             for kind, layer, rows in arrays:
-                self._cache.read_chunk(kind, layer, int(chunks[k]), rows[k * n : (k + 1) * n])
+                self._cache.read_chunks(kind, layer, int(chunks[start]), rows[start * n : stop * n])
 
-        for _ in run(read, range(len(chunks))):
+        for _ in run(read, runs):
             pass
         return into, torch.from_numpy(turn * n + self._row[pool] % n)
 

@@ -1,7 +1,7 @@
 """Which rows in which order, and what is kept in memory: decided by numbers alone.
 
-Rows are visited in pools. A pool holds the rows of some chunks of the store, drawn at random, and is shuffled; so a
-pool is read with long reads, and yet images that follow each other come from all over the store. The order depends
+Rows are visited in pools. A pool holds the rows of some runs of chunks of the store, drawn at random, and is shuffled;
+so a pool is read with long reads, and yet images that follow each other come from all over the store. The order depends
 on seed, epoch, rows and their chunks, and on nothing else: not on the number of readers, nor on whether tokens are
 streamed or resident.
 """
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 POOL_CHUNKS = 16
+RUN_CHUNKS = 4  # that follow each other in the store and are drawn together, since they are read together
 
 Rows = npt.NDArray[np.intp]
 
@@ -29,8 +30,9 @@ def epoch_pools(rows: Rows, chunk_of: Rows, seed: int, epoch: int) -> list[Rows]
     """
     rng = np.random.default_rng([seed, 1, epoch])
     chunks, chunk = np.unique(chunk_of[rows], return_inverse=True)
+    runs, run = np.unique(chunks // RUN_CHUNKS, return_inverse=True)
     turn = np.empty(len(chunks), np.intp)
-    turn[rng.permutation(len(chunks))] = np.arange(len(chunks))
+    turn[np.argsort(rng.permutation(len(runs))[run], kind="stable")] = np.arange(len(chunks))
     return [rng.permutation(pool) for pool in _cut(rows, turn[chunk])]
 
 

@@ -79,6 +79,17 @@ def test_small_chunks_parts_and_cells_with_many_voxels_agree_too(monkeypatch: py
         _compare(*_model("several grids", 233, spread), tolerance=1e-9)
 
 
+def test_a_cell_with_most_voxels_is_shared_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "SPLIT_VOXELS", 20)
+    cells = torch.tensor([[0]] * 190 + [[1]] * 3 + [[2]] * 7)
+    reading = readout.group(cells, torch.ones(200, 4), lambda of: of.expand(-1, 4), n_images=2)
+    sizes = [sum(c.voxels.stop - c.voxels.start for sweep in part.sweeps for c in sweep) for part in reading.parts]
+    assert sizes == [20] * 10
+    assert [c.voxels.start for part in reading.parts for sweep in part.sweeps for c in sweep][-2:] == [190, 193]
+    read = [part.tokens[part.read[c.cell]].unique().tolist() for part in reading.parts for c in part.sweeps[-1]]
+    assert read[-3:] == [[0], [1], [2]]
+
+
 def test_voxels_at_the_very_edge_are_inside_the_border() -> None:
     model, features, _ = _model("several grids", 9, 0.0)
     corners = torch.tensor([[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0)], dtype=torch.float64)

@@ -13,11 +13,11 @@ from bddn.maps import colors, ramps
 from bddn.maps.figures import draw
 from bddn.maps.gifti import read_gifti, write_gifti
 from bddn.maps.kinds import run_maps
-from bddn.maps.layout import flat_boxes
+from bddn.maps.layout import flat_crop
 from bddn.maps.legends import split_names
 from bddn.maps.panels import paint
 from bddn.maps.raster import Raster, flat_raster, inflated_raster
-from bddn.maps.surfaces import surface, to_fsaverage5
+from bddn.maps.surfaces import surface, to_mesh
 
 LAYERS = ["early", "middle", "late"]
 DPI = 40
@@ -71,8 +71,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     return out, draw_all(table(), out)
 
 
-def test_to_fsaverage5_keeps_the_first_vertices() -> None:
-    out = to_fsaverage5(np.array([7, 10_241, 10_242, 163_841]), np.array([[1.0, 2], [3, 4], [5, 6], [7, 8]]))
+def test_to_mesh_keeps_the_first_vertices() -> None:
+    out = to_mesh(np.array([7, 10_241, 10_242, 163_841]), np.array([[1.0, 2], [3, 4], [5, 6], [7, 8]]))
     assert out.shape == (N_VERTICES_FSAVERAGE5, 2)
     assert out[7].tolist() == [1, 2]
     assert out[10_241].tolist() == [3, 4]
@@ -80,9 +80,9 @@ def test_to_fsaverage5_keeps_the_first_vertices() -> None:
 
 
 @pytest.mark.parametrize("vertex", [[-1], [163_842], [3, 3], [1.5]])
-def test_to_fsaverage5_refuses_impossible_vertices(vertex: list[int]) -> None:
+def test_to_mesh_refuses_impossible_vertices(vertex: list[int]) -> None:
     with pytest.raises(DataError, match="vertex"):
-        to_fsaverage5(np.array(vertex), np.zeros(len(vertex)))
+        to_mesh(np.array(vertex), np.zeros(len(vertex)))
 
 
 def test_gifti_round_trip_keeps_values_and_hemisphere(tmp_path: Path) -> None:
@@ -162,7 +162,9 @@ def test_a_patch_is_drawn_at_its_place_on_the_flat_map(hemi: str, vertex: int) -
     code = np.full(N_VERTICES_FSAVERAGE5, -1)
     code[near] = 0
     centre = near[np.isin(near, mesh.flat_faces)][0]
-    box = flat_boxes({"lh": np.ones(N_VERTICES_FSAVERAGE5, bool), "rh": np.ones(N_VERTICES_FSAVERAGE5, bool)})[hemi]
+    box = flat_crop({"lh": np.ones(N_VERTICES_FSAVERAGE5, bool), "rh": np.ones(N_VERTICES_FSAVERAGE5, bool)}).boxes[
+        hemi
+    ]
     raster = flat_raster(mesh, box, 600)
 
     def rgb(part: Raster) -> np.ndarray:

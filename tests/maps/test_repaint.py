@@ -10,7 +10,7 @@ from bddn.maps.moving import Picture
 from bddn.maps.panels import paint
 from bddn.maps.raster import Raster, flat_raster
 from bddn.maps.repaint import LayerColours, Sheet, draw_over
-from bddn.maps.surfaces import surface, to_fsaverage5
+from bddn.maps.surfaces import surface, to_mesh
 
 N_LAYERS, TOP = 5, 0.7
 ROW, COLUMN = 3, 7  # of the map in the picture
@@ -27,7 +27,7 @@ def _slowly(raster: Raster, hemi: str, vertex: np.ndarray, layer: np.ndarray, su
     """By `panels.paint`, on white."""
     code = np.full(N_VERTICES_FSAVERAGE5, -1)
     code[vertex] = layer
-    value = to_fsaverage5(vertex, sure)
+    value = to_mesh(vertex, sure)
 
     def rgb(part: Raster) -> np.ndarray:
         return colors.layer_rgb(part.categories(code, N_LAYERS), part.values(value), N_LAYERS, TOP)

@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,28 @@ def test_any_part_of_a_file_reads_back(files: LocalFiles) -> None:
 def test_bytes_are_read_into_memory_with_the_stamp_of_their_file(files: LocalFiles, start: int, size: int) -> None:
     files.replace("a", b"0123456789")
     memory = bytearray(size)
-    n, stamp = files.read_into("a", start, memoryview(memory))
+    n, stamp = files.read_into("a", start, [memoryview(memory)])
     assert bytes(memory[:n]) == b"0123456789"[start : start + size]
     assert stamp == files.stamp("a")
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4, 100])
+@pytest.mark.parametrize(("start", "sizes"), [(0, (4, 2, 4)), (1, (3, 0, 3)), (5, (4, 4)), (0, ())])
+def test_a_read_that_is_cut_short_goes_on(
+    files: LocalFiles, monkeypatch: pytest.MonkeyPatch, at_once: int, start: int, sizes: tuple[int, ...]
+) -> None:
+    files.replace("a", b"0123456789")
+    whole = os.preadv
+
+    def some(fd: int, memory: Sequence[memoryview], at: int) -> int:
+        first = next((piece for piece in memory if len(piece)), memoryview(bytearray()))
+        return whole(fd, [first[:at_once]], at)
+
+    monkeypatch.setattr(os, "preadv", some)
+    pieces = [memoryview(bytearray(size)) for size in sizes]
+    n, _ = files.read_into("a", start, pieces)
+    assert n == min(sum(sizes), 10 - start)
+    assert b"".join(pieces)[:n] == b"0123456789"[start : start + n]
 
 
 def test_a_large_file_comes_in_blocks(files: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +70,7 @@ def test_a_large_file_comes_in_blocks(files: LocalFiles, monkeypatch: pytest.Mon
 def test_a_file_that_is_not_there_is_none_and_not_an_empty_one(files: LocalFiles, name: str) -> None:
     assert files.read(name) is None
     assert list(files.blocks(name)) == []
-    assert files.read_into(name, 0, memoryview(bytearray(4))) == (0, files.stamp(name))
+    assert files.read_into(name, 0, [memoryview(bytearray(4))]) == (0, files.stamp(name))
 
 
 def _link(path: Path) -> None:
@@ -76,7 +95,7 @@ def test_what_is_no_regular_file_is_not_there_and_is_never_waited_for(
     make(files.root / "odd")
     opened = len(list(Path("/dev/fd").iterdir()))
     assert files.read("odd") is None
-    assert files.read_into("odd", 0, memoryview(bytearray(4))) == (0, ())
+    assert files.read_into("odd", 0, [memoryview(bytearray(4))]) == (0, ())
     assert list(files.blocks("odd")) == []
     assert "odd" not in files.sizes()
     assert len(list(Path("/dev/fd").iterdir())) == opened

@@ -64,24 +64,25 @@ def test_any_range_of_rows_reads_back_in_any_precision(any_precision: tuple[str,
         assert same(read(cache, path, start, stop), expected[start:stop])
 
 
-def test_any_chunk_is_read_into_memory_in_any_precision(any_precision: tuple[str, Path]) -> None:
+def test_chunks_are_read_into_memory_in_any_precision(any_precision: tuple[str, Path]) -> None:
     name, root = any_precision
     layout, cache = layout_of(name), Cache(root)
     for path, shape in layout.arrays().items():
         kind, layer = path.split("/")
-        for chunk in range(N // layout.chunk_images):
-            into = torch.empty(layout.chunk_images, *shape, dtype=layout.precision.decoded)
+        for chunk, n_chunks in ((0, 1), (0, 2), (1, 1), (2, 2)):  # of two to a shard
+            n_rows = n_chunks * layout.chunk_images
+            into = torch.empty(n_rows, *shape, dtype=layout.precision.decoded)
             memory = into.view(torch.uint16) if into.dtype == torch.bfloat16 else into
             rows = memory.view(len(memory), -1, memory.shape[-1])  # places in one dimension, as a fit has them
-            cache.read_chunk(kind, layer, chunk, rows.numpy())
+            cache.read_chunks(kind, layer, chunk, rows.numpy())
             first = chunk * layout.chunk_images
-            assert same(into, cache.read(kind, layer, first, first + layout.chunk_images))
+            assert same(into, cache.read(kind, layer, first, first + n_rows))
 
 
 @pytest.mark.parametrize("change", ["flip", "cut", "delete", "swap"])
 def test_a_chunk_that_was_damaged_after_it_was_read_is_found(store: Path, change: str) -> None:
     cache, into = Cache(store), np.empty((2, 2, 3, 3), np.float16)
-    cache.read_chunk("local", "early", 2, into)
+    cache.read_chunks("local", "early", 2, into)
     path = store / SHARD
     if change == "flip":
         flip(path, 5)
@@ -92,7 +93,7 @@ def test_a_chunk_that_was_damaged_after_it_was_read_is_found(store: Path, change
     else:  # good bytes in another place
         path.write_bytes((store / "local/early/c.0.0.0.0").read_bytes())
     with pytest.raises(CorruptStoreError, match="early"):
-        cache.read_chunk("local", "early", 2, into)
+        cache.read_chunks("local", "early", 2, into)
 
 
 def test_a_cache_knows_its_ids_images_layers_grid_and_header(kept: Path) -> None:

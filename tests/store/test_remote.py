@@ -413,8 +413,11 @@ def test_large_objects_are_read_in_blocks(url: str, size: int, monkeypatch: pyte
     for start, stop in ((0, 1500), (700, 2100), (999, 1001), (5, 5), (1000, 2000), (0, 10_000)):
         assert files.read("large", start, stop) == data[start:stop]
         memory = bytearray(stop - start)
-        n, _ = files.read_into("large", start, memoryview(memory))
+        n, _ = files.read_into("large", start, [memoryview(memory)])
         assert bytes(memory[:n]) == data[start:stop]
+        pieces = [memoryview(bytearray((stop - start) // 3)) for _ in range(3)]
+        n, _ = files.read_into("large", start, pieces)
+        assert b"".join(pieces)[:n] == data[start : start + sum(map(len, pieces))]
 
 
 def test_what_is_not_there_is_none_and_an_empty_object_is_empty(url: str) -> None:
@@ -425,7 +428,7 @@ def test_what_is_not_there_is_none_and_an_empty_object_is_empty(url: str) -> Non
     assert files.read("missing") is None
     assert files.read("missing", 0, 10) is None
     assert list(files.blocks("missing")) == []
-    assert files.read_into("missing", 0, memoryview(bytearray(4))) == (0, None)
+    assert files.read_into("missing", 0, [memoryview(bytearray(4))]) == (0, None)
     files.delete("missing")
     assert files.sizes("nothing") == {}
 

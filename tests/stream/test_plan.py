@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bddn.stream.plan import POOL_CHUNKS, Residency, epoch_pools, n_batches, pools_in_order
+from bddn.stream.plan import POOL_CHUNKS, RUN_CHUNKS, Residency, epoch_pools, n_batches, pools_in_order
 
 CHUNK_OF = np.arange(1000) // 10
 ROWS = np.random.default_rng(0).permutation(1000)[:800]
@@ -27,6 +27,15 @@ def test_a_pool_holds_all_rows_of_some_chunks() -> None:
         chunks = np.unique(CHUNK_OF[pool])
         assert len(chunks) <= POOL_CHUNKS
         assert len(pool) == np.isin(CHUNK_OF[ROWS], chunks).sum()
+
+
+def test_chunks_that_follow_each_other_are_drawn_together() -> None:
+    n_runs = []
+    for pool in epoch_pools(ROWS, CHUNK_OF, 0, 0):
+        chunks = np.unique(CHUNK_OF[pool])
+        n_runs.append(len(np.unique(chunks // RUN_CHUNKS)))
+    assert max(n_runs) <= POOL_CHUNKS // RUN_CHUNKS
+    assert np.ptp(np.unique(CHUNK_OF[epoch_pools(ROWS, CHUNK_OF, 0, 0)[0]])) > POOL_CHUNKS  # from all over
 
 
 def test_an_order_is_shuffled_within_pools_and_between_chunks() -> None:
