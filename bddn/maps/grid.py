@@ -84,18 +84,20 @@ class Cortex:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image (H, W, 3), 0 to 1 or uint8."""
+    """An image (H, W, 3), 0 to 1 or uint8, in the middle of its panel: as wide as a `share` of it."""
 
     title: str
     image: npt.NDArray[np.generic]
     legend: Legend | None = None
+    share: float = 1.0
 
     def height(self, width: float, crop: Crop) -> float:
         rows, columns, _ = self.image.shape
-        return float(width * rows / columns)
+        return float(self.share * width * rows / columns)
 
     def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
-        ax = axes_at(figure, *place)
+        left, bottom, width, height = place
+        ax = axes_at(figure, left + (1 - self.share) / 2 * width, bottom, self.share * width, height)
         ax.imshow(self.image, interpolation="bicubic", aspect="auto")
         ax.set_axis_off()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PAIRS = 2  # of a picture and its map in a row
+SHARE = 0.55  # of a panel that a picture takes, so that it is about as tall as the maps
 LONGEST_TITLE = 28
 
 
@@ -42,7 +43,7 @@ def predicted(
     panels: list[Panel] = []
     for image, name, kind in zip(pictures, names, response_maps(responses, names), strict=True):
         title = name if len(name) <= LONGEST_TITLE else f"{name[: LONGEST_TITLE - 1]}…"
-        panels += [Picture(title, image), Cortex("predicted response", kind, voxels)]
+        panels += [Picture(title, image, share=SHARE), Cortex("predicted response", kind, voxels)]
     rows = [panels[start : start + 2 * PAIRS] for start in range(0, len(panels), 2 * PAIRS)]
     return Sheet(
         "Predicted responses", "In the unit of the responses that the run was fitted to: blue below 0, red above", rows
