@@ -28,7 +28,7 @@ def main() -> None:
         (("quality_cpu",), quality),
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
-        (("fit_true_size_cpu", "growth_cpu"), growth),
+        (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
         (("stream_cpu",), stream),
     ]
     parts = [write(*(found[name] for name in names)) for names, write in sections if set(names) <= found.keys()]
@@ -109,25 +109,25 @@ def step_sizes(sizes: dict[str, Any]) -> str:
     return f"## Step over sizes\n\n{_about(sizes)}.\n\n{_table(heads, varied)}"
 
 
-def growth(found: dict[str, Any], grown: dict[str, Any]) -> str:
+def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str, Any]) -> str:
     """The whole fit, and how it grows."""
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
-    for axis, name in zip(axes, ("n_voxels", "n_images"), strict=True):
-        rows = grown[name]["rows"]
+    for axis, name, grown in zip(axes, ("n_voxels", "n_images"), (by_voxels, by_images), strict=True):
+        rows = grown["rows"]
         x, y = [row[name] for row in rows], [row["epoch_s"] for row in rows]
         axis.loglog(x, y, "o", color="#0072B2")
         axis.loglog(x, y[-1] * np.array(x) / x[-1], "-", color="0.6", lw=1, zorder=0)
         axis.set(xlabel=name.removeprefix("n_"), ylabel="seconds of an epoch")
-        axis.set_title(f"exponent {grown[name]['exponent']:.2f}", fontsize=9)
+        axis.set_title(f"exponent {grown['exponent']:.2f}", fontsize=9)
     _save(figure, "growth")
     epochs = ", ".join(f"{s:.0f}" for s in found["epoch_seconds"])
-    peaks = [f"{row['peak_gib']:.2f}" for row in grown["n_images"]["rows"]]
+    peaks = [f"{row['peak_gib']:.2f}" for row in by_images["rows"]]
     return (
         f"## Whole fits\n\n{_about(found)}: {found['n_images']:,} images, {found['n_voxels']:,} voxels, "
         f"{found['bytes'] / 1e9:.1f} GB on disk, in {found['peak_gib']:.2f} GiB of memory. {found['seconds'] / 60:.0f} "
         f"minutes in all; epochs took {epochs} s, of which tokens were waited for "
         f"{found['waited_for_tokens_s']:.0f} s in all.\n\n"
-        f"![Seconds of an epoch](growth.png)\n\nLines: proportional. {grown['what']}. Peak memory by images: "
+        f"![Seconds of an epoch](growth.png)\n\nLines: proportional. {by_voxels['what']}. Peak memory by images: "
         f"{', '.join(peaks)} GiB.\n"
     )
 
