@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 SPEC = FitSpec(channels=8, selector_width=16, epochs=1)
 FOLDERS = [f"sealed/brain/seed{seed}-boot{bootstrap}" for seed in (0, 1) for bootstrap in (0, 2)]
-READS = 2 * 3 * 12  # of `sealed`: local and global, three layers, every chunk of them once
+READS = 2 * 3 * 3  # of `sealed`: local and global, three layers, every run of four chunks of them once
 OF_THE_HOUR = {
     "title",
     "seconds",

@@ -149,6 +149,7 @@ def outline_rois(
     names, counts = np.unique(label[on_sheet], return_counts=True)
     drawn = [(int(-n), str(name)) for name, n in zip(names, counts, strict=True) if name and n >= MIN_ROI_VERTICES]
     edges = np.concatenate([surface.flat_faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+    border = _border(edges, len(label))
     placed: list[Bbox] = []
     for _, name in sorted(drawn):
         inside = (label == name) & on_sheet
@@ -158,18 +159,30 @@ def outline_rois(
         lines.set_path_effects(_halo(1.3 * size, 0.55))
     for _, name in sorted(drawn) if named else ():
         inside = (label == name) & on_sheet
-        _name_roi(ax, name, surface.flat[_by_depth(inside, edges)], placed, _NAME_SIZE * size)
+        _name_roi(ax, name, surface.flat[_by_depth(inside, edges, border)], placed, _NAME_SIZE * size)
     ax.set_xlim(box[0], box[1])
     ax.set_ylim(box[2], box[3])
     return [name for _, name in sorted(drawn)]
 
 
-def _by_depth(inside: npt.NDArray[np.bool_], edges: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """The vertices of a region, the innermost first: those that last when its rim is taken off again and again."""
+def _border(edges: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.bool_]:
+    """Which of `n` vertices lie on the edge of the sheet, where an edge belongs to one triangle only."""
+    a, b = np.sort(edges, axis=1).astype(np.int64).T
+    which, count = np.unique(a * n + b, return_counts=True)
+    out = np.zeros(n, dtype=bool)
+    out[which[count == 1] // n] = out[which[count == 1] % n] = True
+    return out
+
+
+def _by_depth(
+    inside: npt.NDArray[np.bool_], edges: npt.NDArray[np.integer], border: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """The vertices of a region, the innermost first: those that last when its rim is taken off again and again. What
+    is on the `border` of the sheet is of the rim."""
     depth, left = np.zeros(len(inside)), inside.copy()
     while left.any():
         depth[left] += 1.0
-        rim = np.zeros(len(left), dtype=bool)
+        rim = border.copy()
         np.logical_or.at(rim, edges[:, 0], ~left[edges[:, 1]])
         np.logical_or.at(rim, edges[:, 1], ~left[edges[:, 0]])
         if not (left & rim).any():  # no rim: the whole sheet

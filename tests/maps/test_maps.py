@@ -9,13 +9,12 @@ from PIL import Image
 
 from bddn.data.fsaverage import N_VERTICES, N_VERTICES_FSAVERAGE5
 from bddn.errors import DataError
-from bddn.maps import colors, ramps
+from bddn.maps import colors, panels, ramps
 from bddn.maps.figures import draw
 from bddn.maps.gifti import read_gifti, write_gifti
 from bddn.maps.kinds import run_maps
 from bddn.maps.layout import flat_crop
 from bddn.maps.legends import split_names
-from bddn.maps.panels import paint
 from bddn.maps.raster import Raster, flat_raster, inflated_raster
 from bddn.maps.surfaces import surface, to_mesh
 
@@ -171,7 +170,7 @@ def test_a_patch_is_drawn_at_its_place_on_the_flat_map(hemi: str, vertex: int) -
         layer = part.categories(code, 1)
         return colors.layer_rgb(layer, np.ones(len(layer)), 3, 1.0)
 
-    image = paint(raster, colors.cortex_grey(mesh.sulc), code >= 0, rgb)
+    image = panels.paint(raster, colors.cortex_grey(mesh.sulc), code >= 0, rgb)
     row, column = pixel_of(raster, mesh.flat[centre])
     blue = np.abs(image[..., :3] - colors.layer_ramp(3)[0]).max(-1) < 0.02
     assert blue[row - 2 : row + 3, column - 2 : column + 3].any()
@@ -269,3 +268,16 @@ def test_impossible_tables_are_refused(change: object, named: str, tmp_path: Pat
     with pytest.raises(DataError, match=named):
         draw_all(change(table()), tmp_path)  # type: ignore[operator]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_name_of_a_region_that_ends_at_the_sheets_edge_is_in_its_middle() -> None:
+    """Where the sheet was cut, a region has no neighbours; its name would lie on the cut."""
+    at = np.arange(49).reshape(7, 7)
+    corner, right, below, far = at[:-1, :-1].ravel(), at[:-1, 1:].ravel(), at[1:, :-1].ravel(), at[1:, 1:].ravel()
+    faces = np.concatenate([np.stack([corner, right, below], 1), np.stack([right, far, below], 1)])
+    edges = np.concatenate([faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+    inside = np.arange(49) % 7 < 5  # all rows, the first five columns: three of its sides are the sheet's
+    border = panels._border(edges, 49)
+    assert border.sum() == 24
+    assert panels._by_depth(inside, edges, border)[0] % 7 == 2
+    assert 1 <= panels._by_depth(inside, edges, border)[0] // 7 <= 5

@@ -71,7 +71,7 @@ class Opened:
 
 def coloured(picture: Picture) -> npt.NDArray[np.bool_]:
     """Pixels that are no grey."""
-    return np.asarray(picture.max(axis=2) - picture.min(axis=2) > 60)
+    return np.asarray(picture.max(axis=2) - picture.min(axis=2) > 30)
 
 
 def middle(of: npt.NDArray[np.bool_]) -> tuple[float, float]:
