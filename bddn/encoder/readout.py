@@ -26,7 +26,7 @@ from bddn.parallel import ahead, each, n_threads
 
 CHUNK_FLOATS = 1 << 18  # a chunk's P stays in the processor's cache
 MIN_CHUNK = 64
-SPLIT_VOXELS = 4096  # threads share the voxels in parts of about this size
+SPLIT_VOXELS = 4096  # threads share the voxels in parts of at most this size
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def group(cells: Tensor, weights: Tensor, read_at: Callable[[Tensor], Tensor], n
         joint = joint * (int(column.max()) + 1) + column
     order = torch.argsort(joint, stable=True)
     counts = torch.unique_consecutive(joint[order], return_counts=True)[1]
-    n_parts = max(2, len(order) // SPLIT_VOXELS)
+    n_parts = 4 * -(-len(order) // (4 * SPLIT_VOXELS)) if len(order) > SPLIT_VOXELS else 2  # threads end together
     borders = torch.arange(n_parts, device=order.device) * len(order) // n_parts
     starts = torch.unique(torch.cat([counts.cumsum(0) - counts, borders]))  # a cell may hold most of the voxels
     counts = torch.diff(starts, append=starts.new_tensor([len(order)]))

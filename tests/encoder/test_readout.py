@@ -84,7 +84,9 @@ def test_a_cell_with_most_voxels_is_shared_among_threads(monkeypatch: pytest.Mon
     cells = torch.tensor([[0]] * 190 + [[1]] * 3 + [[2]] * 7)
     reading = readout.group(cells, torch.ones(200, 4), lambda of: of.expand(-1, 4), n_images=2)
     sizes = [sum(c.voxels.stop - c.voxels.start for sweep in part.sweeps for c in sweep) for part in reading.parts]
-    assert sizes == [20] * 10
+    assert sum(sizes) == 200
+    assert len(sizes) == 12
+    assert set(sizes) == {16, 17}
     assert [c.voxels.start for part in reading.parts for sweep in part.sweeps for c in sweep][-2:] == [190, 193]
     read = [part.tokens[part.read[c.cell]].unique().tolist() for part in reading.parts for c in part.sweeps[-1]]
     assert read[-3:] == [[0], [1], [2]]
