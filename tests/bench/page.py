@@ -118,6 +118,9 @@ def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str
         axis.loglog(x, y, "o", color="#0072B2")
         axis.loglog(x, y[-1] * np.array(x) / x[-1], "-", color="0.6", lw=1, zorder=0)
         axis.set(xlabel=name.removeprefix("n_"), ylabel="seconds of an epoch")
+        axis.minorticks_off()
+        axis.set_xticks(x, [f"{value:,}" for value in x])
+        axis.set_yticks(y, [f"{value:.0f}" for value in y])
         axis.set_title(f"exponent {grown['exponent']:.2f}", fontsize=9)
     _save(figure, "growth")
     epochs = ", ".join(f"{s:.0f}" for s in found["epoch_seconds"])
@@ -127,7 +130,8 @@ def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str
         f"{found['bytes'] / 1e9:.1f} GB on disk, in {found['peak_gib']:.2f} GiB of memory. {found['seconds'] / 60:.0f} "
         f"minutes in all; epochs took {epochs} s, of which tokens were waited for "
         f"{found['waited_for_tokens_s']:.0f} s in all.\n\n"
-        f"![Seconds of an epoch](growth.png)\n\nLines: proportional. {by_voxels['what']}. Peak memory by images: "
+        "![Seconds of an epoch](growth.png)\n\nLines: proportional. Recipe `paper`, streamed, 12 layers × 768; by "
+        "voxels with 320 images, by images with 9,496 voxels. Peak memory by images: "
         f"{', '.join(peaks)} GiB.\n"
     )
 
