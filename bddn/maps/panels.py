@@ -148,18 +148,18 @@ def outline_rois(
     on_sheet[np.unique(surface.flat_faces)] = True
     names, counts = np.unique(label[on_sheet], return_counts=True)
     drawn = [(int(-n), str(name)) for name, n in zip(names, counts, strict=True) if name and n >= MIN_ROI_VERTICES]
-    edges = np.concatenate([surface.flat_faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
-    border = _border(edges, len(label))
-    placed: list[Bbox] = []
     for _, name in sorted(drawn):
         inside = (label == name) & on_sheet
         around = surface.flat_faces[inside[surface.flat_faces].any(axis=1)]
         sheet = Triangulation(surface.flat[:, 0], surface.flat[:, 1], around)
         lines = ax.tricontour(sheet, inside.astype(float), levels=[0.5], colors=INK, linewidths=0.6 * size, zorder=4)
         lines.set_path_effects(_halo(1.3 * size, 0.55))
-    for _, name in sorted(drawn) if named else ():
-        inside = (label == name) & on_sheet
-        _name_roi(ax, name, surface.flat[_by_depth(inside, edges, border)], placed, _NAME_SIZE * size)
+    if named:
+        edges = np.concatenate([surface.flat_faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+        border, placed = _border(edges, len(label)), list[Bbox]()
+        for _, name in sorted(drawn):
+            inside = (label == name) & on_sheet
+            _name_roi(ax, name, surface.flat[_by_depth(inside, edges, border)], placed, _NAME_SIZE * size)
     ax.set_xlim(box[0], box[1])
     ax.set_ylim(box[2], box[3])
     return [name for _, name in sorted(drawn)]

@@ -104,27 +104,26 @@ class Shards:
         size = len(memory) // len(wanted)
         pieces = [memory[at : at + size] for at in range(0, len(memory), size)]
         seen = self._seen.get((array, shard)) or self._seen_of(array, shard)
-        stamp, index = self._read_into(pieces, seen, wanted), seen.index
-        if stamp != seen.stamp:  # touched since
-            seen = self._seen_of(array, shard)
+        n, stamp = self._read_into(pieces, seen, wanted)
+        while stamp != seen.stamp:  # touched since
+            index, seen = seen.index, self._seen_of(array, shard)
             if (stamp, index) != (seen.stamp, seen.index):
-                self._read_into(pieces, seen, wanted)
+                n, stamp = self._read_into(pieces, seen, wanted)
+        if n < len(memory) + CRC_BYTES * (len(wanted) - 1):
+            raise corrupt(self._files, [f"{seen.name} is missing or cut"])
         for chunk, piece in zip(wanted, pieces, strict=True):
             if chunk not in seen.good:
                 self._note(seen, chunk, crc32c.crc32c(piece) == seen.sums[chunk])
 
-    def _read_into(self, pieces: Sequence[memoryview], seen: _Seen, wanted: range) -> object | None:
-        """Read chunks that lie one behind the other, with their checksums between them; returns the file's stamp."""
+    def _read_into(self, pieces: Sequence[memoryview], seen: _Seen, wanted: range) -> tuple[int, object | None]:
+        """Read chunks that lie one behind the other, with their checksums between them; as `Files.read_into`."""
         start, step = seen.index[wanted.start][0], len(pieces[0]) + CRC_BYTES
         expected = [(at, step) for at in range(start, start + step * len(wanted), step)]
         if seen.index[wanted.start : wanted.stop] != expected:
             raise corrupt(self._files, [f"{seen.name} has no rows in chunks {wanted.start} to {wanted.stop - 1}"])
         between = memoryview(bytearray(CRC_BYTES))
         memory = [part for piece in pieces for part in (piece, between)][:-1]
-        n, stamp = self._files.read_into(seen.name, start, memory)
-        if n < step * len(wanted) - CRC_BYTES and stamp == seen.stamp:
-            raise corrupt(self._files, [f"{seen.name} is missing or cut"])
-        return stamp
+        return self._files.read_into(seen.name, start, memory)
 
     def _chunks(self, array: str, shard: int, wanted: range) -> list[Rows]:
         seen, found = self._seen_of(array, shard), []
