@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from bddn.data.fsaverage import HEMISPHERES
 from bddn.errors import DataError
-from bddn.maps.meshes import Mesh
+from bddn.maps.meshes import Mesh, Surface
 from bddn.maps.panels import WIDTH_IN, axes_at, write_at
 from bddn.maps.raster import Box, Raster, flat_raster, inflated_raster
-from bddn.maps.surfaces import Surface, surface
+from bddn.maps.surfaces import surface
 
 View = Literal["flat", "inflated"]
 BOTH: tuple[View, ...] = ("flat", "inflated")

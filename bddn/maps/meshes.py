@@ -5,7 +5,7 @@ subjects. Vertices of the coarser meshes are the first ones of the finer, so all
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,40 +28,44 @@ _PATCH_MAGIC = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """What is read of one hemisphere of a mesh of V vertices.
+class Surface:
+    """One hemisphere of a mesh of V vertices: a cut and flattened sheet, and an inflated brain.
 
     Attributes
     ----------
-    flat : array of float, (V, 2), in mm, or None
-        None where the files have no flat map; vertices that `flat_faces` does not name have no place.
+    flat : array of float, (V, 2), in mm
+        Places on the sheet: dorsal is up; anterior is left on the left hemisphere and right on the right one.
+        Only the vertices that `flat_faces` names have one.
     flat_faces : array of int, (F, 3)
+        Triangles of the sheet, which leaves out the medial wall and the cuts; none where no sheet was found.
     inflated : array of float, (V, 3), in mm
+        Places on the inflated brain: x to the right, y to the front, z up.
     faces : array of int, (G, 3)
+        Triangles of the inflated brain, counter-clockwise seen from outside.
     sulc : array of float, (V,)
-        Positive in sulci.
+        Sulcal depth, positive in sulci; the grey background.
     """
 
-    flat: Floats | None
+    flat: Floats
     flat_faces: Ints
     inflated: Floats
     faces: Ints
     sulc: Floats
 
 
-def read_mesh(mesh: Mesh, hemi: str) -> Parts:
+def read_mesh(hemi: str, mesh: Mesh) -> Surface:
     """One hemisphere of a mesh.
 
     Parameters
     ----------
-    mesh : str
-        'fsaverage5' (inside nilearn), 'fsaverage6' or 'fsaverage7' (from the first folder that has it).
     hemi : str
         'lh' or 'rh'.
+    mesh : str
+        'fsaverage5' (inside nilearn), 'fsaverage6' or 'fsaverage7' (from the first folder that has it).
 
     Returns
     -------
-    Parts
+    Surface
 
     Raises
     ------
@@ -71,11 +75,12 @@ def read_mesh(mesh: Mesh, hemi: str) -> Parts:
     if mesh == "fsaverage5":
         flat, flat_faces = fsaverage5("flat", hemi)
         inflated, faces = fsaverage5("infl", hemi)
-        return Parts(flat[:, :2], flat_faces, inflated, faces, fsaverage5("sulc", hemi))
+        return Surface(flat[:, :2], flat_faces, inflated, faces, fsaverage5("sulc", hemi))
     tried = []
-    for folder, read in _places(mesh):
-        if all(path.exists() for path in read.needs(folder, hemi)):
-            found = read.parts(folder, hemi)
+    for folder, names, read in _places(hemi, mesh):
+        files = [folder / name for name in names]
+        if all(file.exists() for file in files):
+            found = read(*files)
             _check(found, mesh, hemi, folder)
             return found
         tried.append(str(folder))
@@ -110,57 +115,39 @@ def fetch_mesh(mesh: Mesh) -> None:
         ) from error
 
 
-class _Nilearn:
-    """Files as nilearn keeps them: PART_SIDE.gii.gz."""
-
-    @staticmethod
-    def needs(folder: Path, hemi: str) -> list[Path]:
-        return [folder / f"{part}_{_SIDES[hemi]}.gii.gz" for part in ("flat", "infl", "sulc")]
-
-    @classmethod
-    def parts(cls, folder: Path, hemi: str) -> Parts:
-        import nibabel
-
-        load: Any = nibabel.load
-        (flat, flat_faces), (inflated, faces), sulc = (
-            _opened(path, lambda path: load(path).agg_data()) for path in cls.needs(folder, hemi)
-        )
-        return Parts(flat[:, :2], flat_faces, inflated, faces, sulc)
-
-
-class _FreeSurfer:
-    """Files as in the folder surf/ of a subject of FreeSurfer: HEMI.inflated, HEMI.sulc, HEMI.cortex.patch.flat."""
-
-    @staticmethod
-    def needs(folder: Path, hemi: str) -> list[Path]:
-        return [folder / f"{hemi}.{part}" for part in ("inflated", "sulc")]
-
-    @classmethod
-    def parts(cls, folder: Path, hemi: str) -> Parts:
-        from nibabel import freesurfer
-
-        reader: Any = freesurfer
-        surface, depth = cls.needs(folder, hemi)
-        inflated, faces = _opened(surface, reader.read_geometry)
-        sulc = _opened(depth, reader.read_morph_data)
-        patch = folder / f"{hemi}.cortex.patch.flat"
-        if not patch.exists():
-            return Parts(None, faces[:0], inflated, faces, sulc)
-        flat, flat_faces = _opened(patch, lambda path: _turned(*_read_patch(path, len(inflated), faces), hemi=hemi))
-        return Parts(flat, flat_faces, inflated, faces, sulc)
-
-
-def _places(mesh: Mesh) -> "Iterator[tuple[Path, type[_Nilearn] | type[_FreeSurfer]]]":
-    """Where a mesh may be, in the order in which it is looked for, and how it is read there."""
+def _places(hemi: str, mesh: Mesh) -> Iterator[tuple[Path, list[str], Callable[..., Surface]]]:
+    """Folders that may hold a mesh, in the order in which they are looked into; the files it is read from there, and by
+    what."""
     from nilearn.datasets.utils import get_data_dirs
 
-    name = _SUBJECT[mesh]
+    name, side = _SUBJECT[mesh], _SIDES[hemi]
     for folder in get_data_dirs():
-        yield Path(folder) / name, _Nilearn
+        yield Path(folder) / name, [f"{part}_{side}.gii.gz" for part in ("flat", "infl", "sulc")], _read_nilearn
     home = os.environ.get("FREESURFER_HOME")
     for subjects in (os.environ.get("SUBJECTS_DIR"), f"{home}/subjects" if home else None):
         if subjects:
-            yield Path(subjects) / name / "surf", _FreeSurfer
+            yield Path(subjects) / name / "surf", [f"{hemi}.inflated", f"{hemi}.sulc"], _read_freesurfer
+
+
+def _read_nilearn(*files: Path) -> Surface:
+    import nibabel
+
+    load: Any = nibabel.load
+    (flat, flat_faces), (inflated, faces), sulc = (_opened(file, lambda path: load(path).agg_data()) for file in files)
+    return Surface(flat[:, :2], flat_faces, inflated, faces, sulc)
+
+
+def _read_freesurfer(surface: Path, depth: Path) -> Surface:
+    from nibabel import freesurfer
+
+    reader: Any = freesurfer
+    inflated, faces = _opened(surface, reader.read_geometry)
+    sulc, hemi = _opened(depth, reader.read_morph_data), surface.stem
+    patch = surface.with_name(f"{hemi}.cortex.patch.flat")
+    flat, flat_faces = np.full((len(inflated), 2), np.nan), faces[:0]
+    if patch.exists():
+        flat, flat_faces = _opened(patch, lambda path: _turned(*_read_patch(path, len(inflated), faces), hemi=hemi))
+    return Surface(flat, flat_faces, inflated, faces, sulc)
 
 
 def _opened(path: Path, read: Any) -> Any:
@@ -210,11 +197,10 @@ def _turned(flat: Floats, faces: Ints, hemi: str) -> tuple[Floats, Ints]:
     return flat, faces[:, ::-1] if clockwise.mean() > 0.5 else faces
 
 
-def _check(found: Parts, mesh: Mesh, hemi: str, folder: Path) -> None:
+def _check(found: Surface, mesh: Mesh, hemi: str, folder: Path) -> None:
     """Refuse files with another number of vertices, or with the vertices in another order than fsaverage5's."""
     n = MESHES[mesh]
-    parts = {"inflated": found.inflated, "sulc": found.sulc, "flat": found.flat}
-    sizes = {name: len(part) for name, part in parts.items() if part is not None}
+    sizes = {name: len(getattr(found, name)) for name in ("inflated", "sulc", "flat")}
     if (
         any(size != n for size in sizes.values())
         or found.faces.max(initial=0) >= n

@@ -12,8 +12,8 @@ from matplotlib.transforms import Bbox
 from matplotlib.tri import Triangulation
 
 from bddn.data.fsaverage import Floats
+from bddn.maps.meshes import Surface
 from bddn.maps.raster import Box, Raster
-from bddn.maps.surfaces import Surface
 
 MIN_ROI_VERTICES = 8
 """Fewest drawn vertices of an ROI that is outlined and named."""

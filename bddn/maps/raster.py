@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.data.fsaverage import Floats, Ints
-from bddn.maps.surfaces import Surface
+from bddn.maps.meshes import Surface
 
 Box = tuple[float, float, float, float]
 """left, right, bottom, top of a picture, in mm."""

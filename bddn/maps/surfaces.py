@@ -5,41 +5,14 @@ voxel whose index is below 10,242 is drawn at its own place; the others are left
 beside it).
 """
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, Floats, Ints
+from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, Ints
 from bddn.errors import DataError
-from bddn.maps.meshes import MESHES, Mesh, read_mesh
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """One hemisphere of a mesh of V vertices: a cut and flattened sheet, and an inflated brain.
-
-    Attributes
-    ----------
-    flat : array of float64, (V, 2), in mm
-        Places on the sheet: dorsal is up; anterior is left on the left hemisphere and right on the right one.
-        Only the vertices that `flat_faces` names have one.
-    flat_faces : array of int, (F, 3)
-        Triangles of the sheet, which leaves out the medial wall and the cuts; none where no sheet was found.
-    inflated : array of float64, (V, 3), in mm
-        Places on the inflated brain: x to the right, y to the front, z up.
-    faces : array of int, (G, 3)
-        Triangles of the inflated brain, counter-clockwise seen from outside.
-    sulc : array of float64, (V,)
-        Sulcal depth, positive in sulci; the grey background.
-    """
-
-    flat: Floats
-    flat_faces: Ints
-    inflated: Floats
-    faces: Ints
-    sulc: Floats
+from bddn.maps.meshes import MESHES, Mesh, Surface, read_mesh
 
 
 @cache
@@ -65,9 +38,9 @@ def surface(hemi: str, mesh: Mesh = "fsaverage5") -> Surface:
     """
     if hemi not in HEMISPHERES:
         raise DataError("hemi", expected="'lh' or 'rh'", got=repr(hemi), fix="Name one of the two hemispheres.")
-    found = read_mesh(mesh, hemi)
+    found = read_mesh(hemi, mesh)
     made = Surface(
-        flat=np.array(np.full((MESHES[mesh], 2), np.nan) if found.flat is None else found.flat, dtype=np.float64),
+        flat=np.array(found.flat, dtype=np.float64),
         flat_faces=np.array(found.flat_faces, dtype=np.int64),
         inflated=np.array(found.inflated, dtype=np.float64),
         faces=np.array(found.faces, dtype=np.int64),

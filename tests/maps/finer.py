@@ -14,7 +14,7 @@ from nibabel import freesurfer
 from nibabel.gifti import gifti
 
 from bddn.data.fsaverage import HEMISPHERES, _subdivide, fsaverage5, sphere
-from bddn.maps.meshes import MESHES, Mesh, Parts
+from bddn.maps.meshes import MESHES, Mesh, Surface
 
 make: Any = gifti
 fs: Any = freesurfer
@@ -22,7 +22,7 @@ SIDES = {"lh": "left", "rh": "right"}
 
 
 @cache
-def split(mesh: Mesh, hemi: str) -> Parts:
+def split(mesh: Mesh, hemi: str) -> Surface:
     """A hemisphere of a finer mesh."""
     vertices, faces = fsaverage5("sphere", "lh")
     unit = np.asarray(vertices) / np.linalg.norm(vertices, axis=1, keepdims=True)
@@ -39,7 +39,7 @@ def split(mesh: Mesh, hemi: str) -> Parts:
         parents = ((ab, a, b), (bc, b, c), (ca, c, a))
         flat, inflated, sulc = (_halfway(old, parents, len(unit)) for old in (flat, inflated, sulc))
         on_sheet, faces = np.concatenate([on_sheet, np.repeat(on_sheet, 3)]), finer
-    return Parts(flat, faces[on_sheet], inflated, faces, sulc)
+    return Surface(flat, faces[on_sheet], inflated, faces, sulc)
 
 
 def _halfway(old: np.ndarray, parents: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> np.ndarray:
@@ -62,7 +62,6 @@ def write_nilearn(folder: Path, mesh: Mesh) -> Path:
     out.mkdir(parents=True)
     for hemi in HEMISPHERES:
         parts = split(mesh, hemi)
-        assert parts.flat is not None
         flat = np.column_stack([parts.flat, np.zeros(len(parts.flat))])
         for name, points, faces in (("flat", flat, parts.flat_faces), ("infl", parts.inflated, parts.faces)):
             arrays = [
@@ -85,7 +84,6 @@ def write_freesurfer(folder: Path, mesh: Mesh, turn: np.ndarray | None) -> Path:
         fs.write_morph_data(surf / f"{hemi}.sulc", parts.sulc.astype(np.float32))
         if turn is None:
             continue
-        assert parts.flat is not None
         index = np.unique(parts.flat_faces)
         edge = np.zeros(len(parts.flat), bool)
         edge[index[::7]] = True  # some vertices of a patch are on its border, with negative numbers

@@ -63,7 +63,6 @@ def test_a_mark_is_at_its_place(found: str, table: pd.DataFrame) -> None:
     crop = flat_crop({hemi: np.ones(MESHES["fsaverage6"], bool) for hemi in HEMISPHERES}, "fsaverage6")
     for hemi, vertex in MARKED.items():
         expected = split("fsaverage6", hemi)
-        assert expected.flat is not None
         assert vertex in expected.flat_faces
         raster = flat_raster(surface(hemi, "fsaverage6"), crop.boxes[hemi], 700)
         assert _middle(cortex.picture(hemi, raster), raster.box) == pytest.approx(expected.flat[vertex], abs=1.5)
@@ -116,7 +115,7 @@ def test_a_mesh_that_is_nowhere_is_an_error_that_says_where_it_was_sought(
 ) -> None:
     monkeypatch.setenv("SUBJECTS_DIR", str(tmp_path / "subjects"))
     with pytest.raises(DataError) as caught:
-        read_mesh("fsaverage7", "lh")
+        read_mesh("lh", "fsaverage7")
     assert str(tmp_path / "subjects/fsaverage/surf") in str(caught.value)
     assert "nilearn_data/fsaverage" in str(caught.value)
     assert "--fetch" in str(caught.value)
@@ -131,7 +130,7 @@ def test_exchanged_hemispheres_are_refused(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / "aside").rename(right)
     monkeypatch.setenv("NILEARN_DATA", str(folder))
     with pytest.raises(DataError, match="not exchanged"):
-        read_mesh("fsaverage6", "lh")
+        read_mesh("lh", "fsaverage6")
 
 
 def test_another_mesh_in_its_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +138,7 @@ def test_another_mesh_in_its_folder_is_refused(tmp_path: Path, monkeypatch: pyte
     shutil.move(folder / "fsaverage6", folder / "fsaverage")
     monkeypatch.setenv("NILEARN_DATA", str(folder))
     with pytest.raises(DataError, match="163,842 vertices"):
-        read_mesh("fsaverage7", "lh")
+        read_mesh("lh", "fsaverage7")
 
 
 @pytest.mark.parametrize("file", ["lh.inflated", "lh.sulc", "lh.cortex.patch.flat"])
@@ -149,7 +148,7 @@ def test_a_damaged_file_is_named(file: str, tmp_path: Path, monkeypatch: pytest.
     path.write_bytes(path.read_bytes()[:1000])
     monkeypatch.setenv("SUBJECTS_DIR", str(subjects))
     with pytest.raises(DataError) as caught:
-        read_mesh("fsaverage6", "lh")
+        read_mesh("lh", "fsaverage6")
     assert ("sulc 246" if file == "lh.sulc" else file) in str(caught.value)
 
 
