@@ -46,13 +46,15 @@ class Stimuli:
         DataError
             Where the file is missing, no regular file, truncated or no image.
         """
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         data = self._bytes(i)
         try:
             with Image.open(BytesIO(data)) as image:
                 _check_whole(image, data)
                 return image.convert("RGB"), hashlib.sha256(data).hexdigest()
+        except UnidentifiedImageError as error:  # whose words name an address in memory
+            raise self._error(i, OSError("in no format that Pillow reads")) from error
         except (
             OSError,
             SyntaxError,

@@ -43,10 +43,17 @@ def _subdivide(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
     return np.concatenate([vertices, new]), np.array(first + rest)
 
 
+def nilearn_folder() -> Path:
+    """Where nilearn is installed. Its files are read by their paths, since importing `nilearn.datasets` takes longer
+    than all the rest of a command's start."""
+    package = find_spec("nilearn")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent
+
+
 def fsaverage5(kind: str, hemi: str) -> Any:
     """A surface of fsaverage5 from the files inside nilearn: 'sphere', 'pial', 'infl', 'flat' or 'sulc'.
-
-    Read by its path, since importing `nilearn.datasets` takes longer than all the rest of a command's start.
 
     Returns
     -------
@@ -54,12 +61,8 @@ def fsaverage5(kind: str, hemi: str) -> Any:
     """
     import nibabel
 
-    package = find_spec("nilearn")
-    assert package is not None
-    assert package.origin is not None
     side = "left" if hemi == "lh" else "right"
-    file = Path(package.origin).parent / "datasets" / "data" / "fsaverage5" / f"{kind}_{side}.gii.gz"
-    image: Any = nibabel.load(file)
+    image: Any = nibabel.load(nilearn_folder() / "datasets" / "data" / "fsaverage5" / f"{kind}_{side}.gii.gz")
     return image.agg_data()
 
 

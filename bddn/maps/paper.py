@@ -16,7 +16,7 @@ from bddn.maps.average import average
 from bddn.maps.colors import Palette
 from bddn.maps.grid import Cortex, Panel, Picture, Places
 from bddn.maps.kinds import cluster_map, difference_map, layer_map, relative_map, score_map, weight_maps
-from bddn.run import Run
+from bddn.run import Run, labels
 from bddn.stats.channels import channel_clusters, channel_images
 from bddn.stats.scores import ROIS, in_roi
 
@@ -51,14 +51,12 @@ class Seen:
     aligned: npt.NDArray[np.float32]
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
+def short_labels(runs: Sequence[Run]) -> list[str]:
     """Short names for several runs: the parts of their folders' paths in which they differ."""
-    parts = [list(run.folder.absolute().parts) for run in runs]
-    while len(runs) > 1 and all(p for p in parts) and len({p[0] for p in parts}) == 1:
-        parts = [p[1:] for p in parts]
+    parts = [label.split("/") for label in labels([run.folder for run in runs])]
     while len(runs) > 1 and all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
         parts = [p[:-1] for p in parts]
-    return ["/".join(p) if len(runs) > 1 and p else run.folder.name for p, run in zip(parts, runs, strict=True)]
+    return ["/".join(p) for p in parts]
 
 
 def layer_maps(runs: Sequence[Run], palette: Palette) -> Sheet:
@@ -69,7 +67,7 @@ def layer_maps(runs: Sequence[Run], palette: Palette) -> Sheet:
     if same and len({run.about["data"]["voxels_sha256"] for run in runs}) > 1:
         mean = average([run.voxels for run in runs], runs[0].layers)
         panels.append(Cortex(f"average of {len(runs)}", layer_map(mean, runs[0].layers, top, palette), mean))
-    for run, name in zip(runs, labels(runs), strict=True):
+    for run, name in zip(runs, short_labels(runs), strict=True):
         panels.append(Cortex(name, layer_map(run.voxels, run.layers, top, palette), run.voxels))
     return Sheet("Layer maps", _LAYER_WORDS, _in_rows(panels, ROW))
 
@@ -89,7 +87,9 @@ def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
         for layer, kind in zip(first.layers, weight_maps(first.voxels, first.layers), strict=True)
     ]
     heading = "Layer maps; where voxels look in the image, coloured by layer; and the weight of every layer"
-    return Sheet(f"Selection: {labels(runs)[0]}", heading, [*_in_rows(panels, ROW), *_in_rows(weights, WEIGHTS_ROW)])
+    return Sheet(
+        f"Selection: {short_labels(runs)[0]}", heading, [*_in_rows(panels, ROW), *_in_rows(weights, WEIGHTS_ROW)]
+    )
 
 
 def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
@@ -98,7 +98,7 @@ def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
     all_scores = np.stack([run.voxels["r2_test"].to_numpy(dtype=np.float64) for run in runs])
     best, top = np.nanmax(all_scores, axis=0), ramps.score_ramp(all_scores.ravel()).high
     bottom = ramps.shortfall_ramp((all_scores - best).ravel()).low
-    names = labels(runs)
+    names = short_labels(runs)
     rows: list[list[Panel]] = []
     for run, name in zip(runs, names, strict=True):
         row: list[Panel] = [Cortex(f"{name}: R²", score_map(run.voxels, top), run.voxels)]
@@ -126,7 +126,7 @@ def change(runs: Sequence[Run], palette: Palette) -> Sheet:
     layers = runs[0].layers
     first: list[Panel] = [
         Cortex(name, layer_map(table, layers, top, palette), table)
-        for name, table in zip(labels(runs), (before, after), strict=True)
+        for name, table in zip(short_labels(runs), (before, after), strict=True)
     ]
     second: list[Panel] = [
         Cortex("change of depth", difference_map(after, before, "depth", "depth after minus before"), before),
@@ -142,7 +142,7 @@ def clusters(runs: Sequence[Run], palette: Palette) -> Sheet:
     found = [channel_clusters(channel_vectors(run), CLUSTERS) for run in runs]
     panels: list[Panel] = [
         Cortex(name, cluster_map(label, "k-means, then Ward linkage"), run.voxels)
-        for run, name, label in zip(runs, labels(runs), found, strict=True)
+        for run, name, label in zip(runs, short_labels(runs), found, strict=True)
     ]
     words = f"Voxels with similar channel vectors, in {CLUSTERS} clusters; colours are those of one network alone"
     return Sheet("Channel clusters", words, _in_rows(panels, min(ROW, 2)))
@@ -157,7 +157,7 @@ def channels(seen: Sequence[Seen]) -> Sheet:
         Where a run has no voxel of a visual ROI.
     """
     rows: list[list[Panel]] = []
-    for one, name in zip(seen, labels([one.run for one in seen]), strict=True):
+    for one, name in zip(seen, short_labels([one.run for one in seen]), strict=True):
         voxels = one.run.voxels
         weights = voxels[[f"weight_{layer}" for layer in one.run.layers]].to_numpy(dtype=np.float32)
         shown: dict[str, npt.NDArray[np.float32]] = {}

@@ -35,9 +35,8 @@ class Pictures:
         return Pictures(Stimuli(self.stimuli.ids[some], self.stimuli.paths[some]), self.sha256[some], self.turned)
 
     def thumbnails(self) -> list[npt.NDArray[np.uint8]]:
-        """All of them for a figure, n × (256, 256, 3): squashed to a square, as the network sees them."""
-        images = [self.stimuli.read(i)[0] for i in range(len(self))]
-        return [np.asarray(image.convert("RGB").resize((THUMBNAIL, THUMBNAIL))) for image in images]
+        """All of them for a figure, n × (256, 256, 3), squashed to a square."""
+        return [np.asarray(self.stimuli.read(i)[0].resize((THUMBNAIL, THUMBNAIL))) for i in range(len(self))]
 
 
 def read_pictures(places: Sequence[Path]) -> Pictures:

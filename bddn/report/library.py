@@ -2,9 +2,8 @@
 
 import re
 from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
 
+from bddn.data.fsaverage import nilearn_folder
 from bddn.errors import BddnError
 
 _FILE = ("_assets", "js", "niivue.umd.js")
@@ -23,10 +22,7 @@ def niivue_script() -> str:
     LibraryError
         Where nilearn does not carry it, as releases before 0.14 do not, or where it could not stand in a page.
     """
-    package = find_spec("nilearn")
-    assert package is not None
-    assert package.origin is not None
-    file = Path(package.origin).parent.joinpath(*_FILE)
+    file = nilearn_folder().joinpath(*_FILE)
     if not file.is_file():
         raise LibraryError(
             file,

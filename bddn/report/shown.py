@@ -1,7 +1,6 @@
 """A run as a page shows it: what was read of its folder, checked, and what it is called beside others."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from bddn.errors import RunError
 from bddn.maps.table import check_voxels
-from bddn.run import Run, read_run
+from bddn.run import Run, labels, read_run
 from bddn.run.folder import LEARNING
 
 if TYPE_CHECKING:
@@ -71,15 +70,6 @@ def read_shown(folders: Sequence[Path]) -> list[Shown]:
     if twice is not None:
         raise RunError(twice, expected="different run folders", got="the same one twice", fix="Name each run once.")
     return [_read(folder, label) for folder, label in zip(folders, labels(folders), strict=True)]
-
-
-def labels(folders: Sequence[Path]) -> list[str]:
-    """What tells folders apart: their paths below the one that holds them all; for a single one its name."""
-    real = [folder.resolve() for folder in folders]
-    if len(real) == 1:
-        return [real[0].name]
-    shared = Path(os.path.commonpath(real))
-    return [folder.relative_to(shared).as_posix() if folder != shared else folder.name for folder in real]
 
 
 def _read(folder: Path, label: str) -> Shown:

@@ -1,6 +1,6 @@
 """Runs: one encoder fitted on one cache and one dataset, and the folder that it is kept in."""
 
 from bddn.run.fitting import fit_run
-from bddn.run.folder import Run, read_learning, read_run
+from bddn.run.folder import Run, labels, read_learning, read_run
 
-__all__ = ["Run", "fit_run", "read_learning", "read_run"]
+__all__ = ["Run", "fit_run", "labels", "read_learning", "read_run"]

@@ -7,6 +7,8 @@ close it came.
 """
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,15 @@ class Run:
     metrics: dict[str, Any]
     truth: dict[str, float | None] | None
     about: dict[str, Any]
+
+
+def labels(folders: Sequence[Path]) -> list[str]:
+    """What tells folders apart: their paths below the one that holds them all; for a single one its name."""
+    real = [folder.resolve() for folder in folders]
+    if len(real) == 1:
+        return [real[0].name]
+    shared = Path(os.path.commonpath(real))
+    return [folder.relative_to(shared).as_posix() if folder != shared else folder.name for folder in real]
 
 
 def read_run(folder: Path) -> Run:

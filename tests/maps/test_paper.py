@@ -12,7 +12,7 @@ from bddn.errors import DataError, SpecError
 from bddn.maps import colors
 from bddn.maps.gifti import read_gifti
 from bddn.maps.grid import Cortex, Picture, Places, draw_grid
-from bddn.maps.paper import Seen, change, channels, labels, layer_maps, scores, topology
+from bddn.maps.paper import Seen, change, channels, layer_maps, scores, short_labels, topology
 from bddn.maps.surfaces import surface
 from bddn.run import Run
 from bddn.stats.hierarchy import confidence, depth
@@ -51,8 +51,8 @@ def run(folder: Path, seed: int = 0, selection: str = "topological", reach_mm: f
 
 def test_runs_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
     runs = [run(tmp_path / "clip" / name / "seed0") for name in ("subj01", "subj02")]
-    assert labels(runs) == ["subj01", "subj02"]
-    assert labels(runs[:1]) == ["seed0"]
+    assert short_labels(runs) == ["subj01", "subj02"]
+    assert short_labels(runs[:1]) == ["seed0"]
 
 
 def test_subjects_are_shown_beside_their_average(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from bddn.report import library, write_report
 from bddn.report.contents import MAX_BYTES
 from bddn.report.library import LibraryError, niivue_script, niivue_version
 from bddn.report.packing import unpacked
-from bddn.report.shown import labels, read_shown
+from bddn.report.shown import read_shown
 from bddn.report.tables import hierarchy, regions, sortable
+from bddn.run import labels
 from report.folders import change_json, change_voxels
 
 
