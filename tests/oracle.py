@@ -8,14 +8,33 @@ from torch import Tensor
 
 from bddn.encoder.ablations import Unfactorized
 from bddn.encoder.factor_topy import FactorTopy
+from bddn.encoder.selection import Selection
+from bddn.encoder.selectors import Selectors
 from bddn.stream.features import Features
+
+
+def codes(model: FactorTopy) -> Tensor | None:
+    """The position codes of all voxels (N, 192), constant; None where selectors see no positions."""
+    return model.selectors.position(model.coords_mm) if isinstance(model.selectors, Selectors) else None
+
+
+def select(model: FactorTopy, code: Tensor | None) -> Selection:
+    """What all voxels select."""
+    if not isinstance(model.selectors, Selectors):
+        return model.select()
+    log_layer = torch.log_softmax(model.selectors.layer(code), dim=-1)
+    place, scale = torch.tanh(model.selectors.space(code)), torch.sigmoid(model.selectors.scale(code))
+    return Selection(place, log_layer.exp(), log_layer, scale.squeeze(-1))
 
 
 def predict(model: FactorTopy, features: Features) -> Tensor:
     """Predicted responses (B, N), differentiable in every parameter."""
     if isinstance(model.selectors, Unfactorized):
         return _unfactorized(model, model.selectors, features)
-    selection = model.select()
+    return _factorized(model, select(model, codes(model)), features)
+
+
+def _factorized(model: FactorTopy, selection: Selection, features: Features) -> Tensor:
     at = selection.place.expand(len(features), 1, -1, -1)
     v = torch.zeros(())
     for k, shape in enumerate(model.shapes.values()):
@@ -42,11 +61,13 @@ def _unfactorized(model: FactorTopy, selectors: Unfactorized, features: Features
     return (v * model.channels).sum(-1) / model.divisor + model.bias
 
 
-def objective(model: FactorTopy, features: Features, target: Tensor, beta: float, softness: float) -> Tensor:
-    """The training objective, differentiable in every parameter."""
-    loss = F.smooth_l1_loss(predict(model, features), target, beta=beta)
+def objective(
+    model: FactorTopy, features: Features, target: Tensor, beta: float, softness: float, code: Tensor | None = None
+) -> Tensor:
+    """The training objective, differentiable in every parameter; `code` is that of `codes`, where it is at hand."""
     if isinstance(model.selectors, Unfactorized):
-        return loss
-    selection = model.select()
+        return F.smooth_l1_loss(predict(model, features), target, beta=beta)
+    selection = select(model, codes(model) if code is None else code)
+    loss = F.smooth_l1_loss(_factorized(model, selection, features), target, beta=beta)
     negative_entropy = (selection.layer * selection.layer.log()).sum(-1).mean() / math.log(len(model.layers))
     return loss + softness * (negative_entropy + (selection.scale - 0.5).square().mean())

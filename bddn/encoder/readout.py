@@ -25,7 +25,7 @@ from torch import Tensor
 from bddn.parallel import ahead, each, n_threads
 
 CHUNK_FLOATS = 1 << 18  # a chunk's P stays in the processor's cache
-MIN_CHUNK = 64
+MIN_CHUNK = 256
 SPLIT_VOXELS = 4096  # threads share the voxels in parts of at most this size
 
 

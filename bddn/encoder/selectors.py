@@ -7,6 +7,7 @@ import math
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bddn.encoder.grids import Grids
@@ -15,7 +16,7 @@ from bddn.encoder.selection import Selection
 from bddn.parallel import ahead, each_on, n_threads
 from bddn.spec import FitSpec
 
-PART_VOXELS = 1024  # voxels whose intermediate values are alive at a time, in each thread
+PART_VOXELS = 2048  # voxels whose intermediate values are alive at a time, in each thread
 DEVICE_PART_VOXELS = 1 << 15
 
 
@@ -91,11 +92,14 @@ class Selectors(Factorized):
     """
 
     code: Tensor
+    basis: Tensor
 
     def __init__(self, coords_mm: Tensor, grids: Grids, spec: FitSpec) -> None:
         super().__init__(grids)
         self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
-        self.register_buffer("code", self.position(coords_mm), persistent=False)  # constant, so computed once
+        code, basis = self.position.compact(coords_mm)  # constant, so computed once
+        self.register_buffer("code", code, persistent=False)
+        self.register_buffer("basis", basis, persistent=False)
         self.space = _mlp(self.position.width, spec.selector_width, 2)
         self.layer = _mlp(self.position.width, spec.selector_width, len(grids.shapes))
         self.scale = _mlp(self.position.width, spec.selector_width, 1)
@@ -103,13 +107,22 @@ class Selectors(Factorized):
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
         code = self.code[voxels]
-        log_layer = torch.log_softmax(self.layer(code), dim=-1)
+        log_layer = torch.log_softmax(self._see(self.layer, code), dim=-1)
         return Selection(
-            place=torch.tanh(self.space(code)),
+            place=torch.tanh(self._see(self.space, code)),
             layer=log_layer.exp(),
             log_layer=log_layer,
-            scale=torch.sigmoid(self.scale(code)).squeeze(-1),
+            scale=torch.sigmoid(self._see(self.scale, code)).squeeze(-1),
         )
+
+    def _see(self, network: nn.Sequential, code: Tensor) -> Tensor:
+        """What a network makes of compact codes (n, R)."""
+        first, *others = network
+        assert isinstance(first, nn.Linear)
+        hidden = F.linear(code, first.weight @ self.basis, first.bias)
+        for step in others:
+            hidden = step(hidden)
+        return hidden
 
     @property
     def _parts(self) -> list[slice]:

@@ -103,10 +103,11 @@ def _product(model: FactorTopy, features: Features, target: Tensor, spec: FitSpe
 
 def _textbook(model: FactorTopy, features: Features, target: Tensor, spec: FitSpec) -> Callable[[], object]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    code = oracle.codes(model)
 
     def step() -> None:
         optimizer.zero_grad()
-        oracle.objective(model, features, target, spec.loss_beta, spec.regularizer).backward()
+        oracle.objective(model, features, target, spec.loss_beta, spec.regularizer, code).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
         optimizer.step()
 

@@ -5,9 +5,9 @@ import torch
 
 import oracle
 from bddn.encoder import readout, selectors
+from bddn.encoder.ablations import FreeSelectors
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.grids import LayerShape
-from bddn.encoder.selection import Selection
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 
@@ -93,15 +93,12 @@ def test_a_cell_with_most_voxels_is_shared_among_threads(monkeypatch: pytest.Mon
 
 
 def test_voxels_at_the_very_edge_are_inside_the_border() -> None:
-    model, features, _ = _model("several grids", 9, 0.0)
-    corners = torch.tensor([[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0)], dtype=torch.float64)
-    found = model.select()
-
-    def forward(voxels: slice | torch.Tensor = slice(None)) -> Selection:
-        return Selection(*(v[voxels] for v in (corners, found.layer, found.log_layer, found.scale)))
-
-    model.selectors.forward = forward  # type: ignore[method-assign]
-    torch.testing.assert_close(model.predict(features), oracle.predict(model, features))
+    model, features, target = _model("several grids", 9, 0.0, "free")
+    assert isinstance(model.selectors, FreeSelectors)
+    corners = [[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0)]
+    model.selectors.space.data.copy_(torch.tensor(corners) * 20)
+    assert model.select().place.tolist() == corners
+    _compare(model, features, target, tolerance=1e-9)
 
 
 def test_loss_is_smooth_l1() -> None:
