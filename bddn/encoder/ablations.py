@@ -3,12 +3,15 @@
 Shape letters: N voxels, L layers, K tokens that one voxel reads.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from bddn.encoder.grids import Grids
+from bddn.encoder.readout import Weighed
 from bddn.encoder.selection import Selection
-from bddn.encoder.selectors import Factorized
+from bddn.encoder.selectors import Factorized, weighed
 
 
 class FreeSelectors(Factorized):
@@ -22,13 +25,30 @@ class FreeSelectors(Factorized):
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
-        log_layer = torch.log_softmax(self.layer[voxels], dim=-1)
-        place, scale = torch.tanh(self.space[voxels]), torch.sigmoid(self.scale[voxels])
-        return Selection(place, log_layer.exp(), log_layer, scale)
+        return _selection(*(parameter[voxels] for parameter in self.parameters()))
+
+    def place(self, voxels: slice | Tensor) -> Tensor:
+        """The places (n, 2) that some voxels select."""
+        return torch.tanh(self.space[voxels])
+
+    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
+        """See `Factorized.weigh`; the way back leads to the rows of these voxels."""
+        rows = [parameter.detach()[voxels].requires_grad_() for parameter in self.parameters()]
+        return weighed(self.grids, _selection(*rows), cells, rows, softness / len(self.scale))
+
+    def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
+        """Set the rows of some voxels."""
+        for parameter, rows in zip(self.parameters(), gradients, strict=True):
+            _set_rows(parameter, voxels, rows)
 
     @property
     def _parts(self) -> list[slice]:
         return [slice(None)]  # there is little to compute, and the gradient of a part is as large as that of all
+
+
+def _selection(space: Tensor, layer: Tensor, scale: Tensor) -> Selection:
+    log_layer = torch.log_softmax(layer, dim=-1)
+    return Selection(torch.tanh(space), log_layer.exp(), log_layer, torch.sigmoid(scale))
 
 
 class Unfactorized(nn.Module):
@@ -60,15 +80,29 @@ class Unfactorized(nn.Module):
         place = local @ self._place[near].to(size.dtype) / share[:, None].clamp_min(torch.finfo(size.dtype).tiny)
         return Selection(place, layer, layer.clamp_min(torch.finfo(size.dtype).tiny).log(), 1 - share)
 
-    def look(self) -> tuple[Tensor, Tensor]:
+    def cells(self) -> Tensor:
         """One cell for all voxels, in which all tokens are read."""
-        weights = self.weights.detach()
-        return torch.zeros(len(weights), 1, dtype=torch.int64), weights
+        return torch.zeros(len(self.weights), 1, dtype=torch.int64)
+
+    def look(self) -> tuple[Tensor, Tensor]:
+        """The cell of all voxels, and the weights (N, K)."""
+        return self.cells(), self.weights.detach()
+
+    def weigh(self, voxels: Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
+        """The weights of some voxels; free weights have no softness."""
+        return Weighed(self.weights.detach()[voxels], lambda gradient: [gradient])
+
+    def take(self, voxels: Tensor, gradients: Sequence[Tensor]) -> None:
+        """Set the rows of some voxels."""
+        _set_rows(self.weights, voxels, gradients[0])
 
     def read_at(self, cells: Tensor) -> Tensor:
         """All tokens, for every cell."""
         return self._read.expand(len(cells), -1)
 
-    def backward(self, gradient: Tensor, softness: float | Tensor) -> None:
-        """Take the gradient (N, K); free weights have no softness."""
-        self.weights.grad = gradient
+
+def _set_rows(parameter: nn.Parameter, voxels: slice | Tensor, rows: Tensor) -> None:
+    """Set some rows of the gradient; all rows are set before it is used."""
+    if parameter.grad is None:
+        parameter.grad = torch.empty_like(parameter)
+    parameter.grad[voxels] = rows

@@ -14,7 +14,7 @@ from bddn.encoder import readout
 from bddn.encoder.ablations import FreeSelectors, Unfactorized
 from bddn.encoder.grids import Grids, LayerShape
 from bddn.encoder.selection import Selection
-from bddn.encoder.selectors import Selectors
+from bddn.encoder.selectors import Factorized, Selectors
 from bddn.encoder.whitening import Whitening
 from bddn.parallel import each_on
 from bddn.spec import FitSpec
@@ -77,7 +77,7 @@ class FactorTopy(nn.Module):
             from bddn.encoder import readout_triton
 
             return readout_triton.Reading(cells, weights)
-        return readout.group(cells, weights, self.selectors.read_at, n_images)
+        return readout.Reading(weights, readout.group(cells, self.selectors.read_at, n_images))
 
     def predict(self, features: Features, reading: "Reading | None" = None) -> Tensor:
         """Predicted responses (B, N), without gradient."""
@@ -101,19 +101,10 @@ class FactorTopy(nn.Module):
             The smooth-L1 loss.
         """
         self.zero_grad()  # so that old and new gradients are never there together
-        tokens, reading = self.align(features), self.read(len(features))
-        c, b = self.channels.detach(), self.bias.detach()
-        if isinstance(reading, readout.Reading):
-            found = readout.smooth_l1(tokens, reading, c, b, self.divisor, target, beta)
-        else:
-            from bddn.encoder import readout_triton
-
-            found = readout_triton.smooth_l1(
-                tokens, reading, c, b, self.divisor, target, beta, self.grids, self.arithmetic
-            )
+        on_device = self.channels.is_cuda
+        found = (self._backward_on_device if on_device else self._backward)(features, target, beta, softness)
         self.channels.grad, self.bias.grad = found.channels, found.bias
         self._backward_align(features, found.tokens)
-        self.selectors.backward(found.weights, softness)
         return found.loss
 
     def fold(self) -> None:
@@ -141,6 +132,32 @@ class FactorTopy(nn.Module):
 
         each_on(self.channels.device, align, range(len(self.shapes)))
         return tokens
+
+    def _backward(self, features: Features, target: Tensor, beta: float, softness: float | Tensor) -> readout.Gradients:
+        """What voxels select is computed by the readout's threads, each for the voxels that it reads for; before, all
+        is known that decides which these are."""
+        cells = self.selectors.cells()
+
+        def weigh(voxels: Tensor) -> readout.Weighed:
+            return self.selectors.weigh(voxels, cells[voxels], softness)
+
+        parts = readout.group(cells, self.selectors.read_at, len(features))
+        tokens, c, b = self.align(features), self.channels.detach(), self.bias.detach()
+        return readout.smooth_l1(tokens, parts, weigh, self.selectors.take, c, b, self.divisor, target, beta)
+
+    def _backward_on_device(
+        self, features: Features, target: Tensor, beta: float, softness: float | Tensor
+    ) -> readout.Gradients:
+        from bddn.encoder import readout_triton
+
+        assert isinstance(self.selectors, Factorized)
+        tokens, c, b = self.align(features), self.channels.detach(), self.bias.detach()
+        reading = readout_triton.Reading(*self.selectors.look())
+        found, weights = readout_triton.smooth_l1(
+            tokens, reading, c, b, self.divisor, target, beta, self.grids, self.arithmetic
+        )
+        self.selectors.backward(reading.cells, weights, softness)
+        return found
 
     def _backward_align(self, features: Features, gradient: Tensor) -> None:
         """The gradient of the channel align, from that of the tokens (T, B, D)."""

@@ -58,27 +58,41 @@ class Grids:
             self.global_.append(end - 1)
         self.n_tokens = end
 
-    def locate(self, selection: Selection) -> tuple[Tensor, Tensor]:
-        """The cells that voxels look at, and the weights of the tokens that they read there.
+    def cells(self, place: Tensor) -> Tensor:
+        """The cells (N, G) int64 that places (N, 2) are in: by grid, row-major in the (H+1) × (W+1) cells between
+        bordered tokens."""
+        found = []
+        for h, w in self.distinct:
+            column, row = (_before(at, n) for at, n in zip(place.unbind(-1), (w, h), strict=True))
+            found.append((row + 1) * (w + 1) + column + 1)
+        return torch.stack(found, dim=1)
+
+    def weights(self, selection: Selection, cells: Tensor) -> Tensor:
+        """The weights of the tokens that voxels read in their cells: A of `readout`, differentiable in the selection.
 
         Sampling follows the pixel-centre convention (`align_corners=False`) with zeros outside the grid. A layer
         without a global token is read at its place whatever the scale.
 
+        Parameters
+        ----------
+        selection : Selection
+        cells : Tensor, (N, G) int64
+            Those of `cells`. They are not found again here, since other last bits of a place at the edge of a cell
+            could then weigh tokens of one cell and read those of another.
+
         Returns
         -------
-        cells : Tensor, (N, G) int64
-            By grid, row-major in the (H+1) × (W+1) cells between bordered tokens.
-        weights : Tensor, (N, 5, L)
-            A of `readout`; differentiable in the selection.
+        Tensor, (N, 5, L)
         """
-        looks = [_within(selection.place, grid) for grid in self.distinct]
+        looks = [
+            _bilinear(selection.place, cell, grid) for cell, grid in zip(cells.unbind(1), self.distinct, strict=True)
+        ]
         scale = selection.scale[:, None]
 
         def token(grid: int, has_global: bool) -> Tensor:
-            bilinear = looks[grid][1]
             if has_global:
-                return torch.cat([(1 - scale) * bilinear, scale], dim=1)
-            return torch.cat([bilinear, torch.zeros_like(scale)], dim=1)
+                return torch.cat([(1 - scale) * looks[grid], scale], dim=1)
+            return torch.cat([looks[grid], torch.zeros_like(scale)], dim=1)
 
         kinds = list(zip(self.of_layer, (shape.has_global for shape in self.shapes), strict=True))
         tokens = {kind: token(*kind) for kind in dict.fromkeys(kinds)}
@@ -86,7 +100,7 @@ class Grids:
             by_layer = tokens[kinds[0]][:, :, None]
         else:
             by_layer = torch.stack([tokens[kind] for kind in kinds], dim=2)
-        return torch.stack([cell for cell, _ in looks], dim=1), by_layer * selection.layer[:, None, :]
+        return by_layer * selection.layer[:, None, :]
 
     def read_at(self, cells: Tensor) -> Tensor:
         """Which of the T tokens are read in some cells: (n, G) to (n, 5, L) int64."""
@@ -99,16 +113,19 @@ class Grids:
         return torch.stack(read, dim=2)
 
 
-def _within(place: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The cells (N,) of one grid that places (N, 2) are in, and the bilinear weights (N, 4) of their corners."""
+def _token(at: Tensor, n: int) -> Tensor:
+    """Coordinates in [-1, 1] counted in n tokens, with 0 at the centre of the first one."""
+    return ((at + 1) * n - 1) / 2
+
+
+def _before(at: Tensor, n: int) -> Tensor:
+    """The last of n tokens, int64, that is not after a coordinate; -1 is the border before the first one."""
+    return _token(at, n).floor().clamp(-1, n - 1).long()
+
+
+def _bilinear(place: Tensor, cell: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Bilinear weights (N, 4) of the corners of cells (N,) of one grid, for places (N, 2) in them."""
     h, w = grid
-    (left, fx), (top, fy) = (_between(at, n) for at, n in zip(place.unbind(-1), (w, h), strict=True))
-    bilinear = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
-    return top * (w + 1) + left, bilinear
-
-
-def _between(at: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Between which two of n tokens and their border a coordinate in [-1, 1] is, and how far on, from 0 to 1."""
-    token = ((at + 1) * n - 1) / 2
-    before = token.detach().floor().clamp(-1, n - 1)
-    return before.long() + 1, token - before
+    x, y = place.unbind(-1)
+    fx, fy = _token(x, w) - (cell % (w + 1) - 1), _token(y, h) - (cell // (w + 1) - 1)
+    return torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)

@@ -63,7 +63,7 @@ def polish(
         α of every voxel; infinity where the trained weights were kept.
     """
     cells, weights = (v.cpu() for v in model.selectors.look())
-    reading = group(cells, weights, model.selectors.read_at, IMAGES)
+    reading = Reading(weights, group(cells, model.selectors.read_at, IMAGES))
     problems = list(_problems(model, reading))
     n_candidates = len(ALPHAS) + 1
     channels = model.channels.new_empty(len(model.bias), n_candidates, model.channels.shape[1])
@@ -147,7 +147,7 @@ def _problems(model: FactorTopy, reading: Reading) -> Iterator["_Problem"]:
         for chunk in (chunk for sweep in part.sweeps for chunk in sweep):
             read = part.tokens[part.read[chunk.cell]]
             for first in range(chunk.voxels.start, chunk.voxels.stop, VOXELS):
-                voxels = reading.order[first : min(first + VOXELS, chunk.voxels.stop)]
+                voxels = part.voxels[first : min(first + VOXELS, chunk.voxels.stop)]
                 chunks.append(_Chunk(slice(n, n + len(voxels)), read, voxels))
                 n += len(voxels)
                 if n >= TOGETHER:

@@ -16,7 +16,7 @@ Sums run in an order that numbers alone decide, whatever the number of threads.
 Shape letters: B images, N voxels, D channels, T tokens of all layers, K tokens that one voxel reads.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,14 +24,14 @@ from torch import Tensor
 
 from bddn.parallel import ahead, each, n_threads
 
-CHUNK_FLOATS = 1 << 18  # a chunk's P stays in the processor's cache
+CHUNK_FLOATS = 1 << 20  # of a chunk's P: small enough for the processor's cache, and worth a call
 MIN_CHUNK = 256
-SPLIT_VOXELS = 4096  # threads share the voxels in parts of at most this size
+SPLIT_VOXELS = 1536  # threads share the voxels in parts of at most this size
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Voxels of one cell: a slice of the order sorted by cell, and the number of the cell within its part."""
+    """Voxels of one cell: a slice of those of a part, and the number of the cell within the part."""
 
     voxels: slice
     cell: int
@@ -42,9 +42,11 @@ Sweep = list[Chunk]  # chunks whose P together stay in the processor's cache
 
 @dataclass(frozen=True)
 class Part:
-    """What one thread does at a time: sweeps over some cells, or a piece of a large one. `tokens` (U,) are those of the
-    T that they read, and `read` (n_cells, K) says which of the U each cell reads."""
+    """What one thread does at a time: `voxels` (n,) of some cells, or a piece of a large one, in the order of their
+    cells. `tokens` (U,) are those of the T that they read, and `read` (n_cells, K) says which of the U each cell reads.
+    """
 
+    voxels: Tensor
     sweeps: list[Sweep]
     tokens: Tensor
     read: Tensor
@@ -52,22 +54,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
-    """What all voxels read: `weights` (N, K), and the voxels sorted by cell, `order` (N,), in parts."""
+    """What all voxels read: their `weights` A (N, K), and the voxels in parts."""
 
     weights: Tensor
-    order: Tensor
     parts: list[Part]
 
 
-def group(cells: Tensor, weights: Tensor, read_at: Callable[[Tensor], Tensor], n_images: int) -> Reading:
+def group(cells: Tensor, read_at: Callable[[Tensor], Tensor], n_images: int) -> list[Part]:
     """Sort voxels by cell and cut them into parts of equal size, sweeps and chunks.
 
     Parameters
     ----------
     cells : Tensor, (N, G) int64
         Where voxels look; those with equal numbers read the same tokens.
-    weights : Tensor, (N, ...)
-        A, with K numbers for each voxel.
     read_at : callable
         Which of the T tokens cells (n, G) read: (n, ...) int64 with K numbers each.
     n_images : int
@@ -85,20 +84,23 @@ def group(cells: Tensor, weights: Tensor, read_at: Callable[[Tensor], Tensor], n
     read = read_at(cells[order[starts]]).flatten(1)
     part_of = torch.bucketize(starts, borders, right=True)
     size = max(MIN_CHUNK, CHUNK_FLOATS // (read.shape[1] * n_images))
-    parts = []
+    parts, end = [], 0
     for which in torch.unique_consecutive(part_of):
         mine = part_of == which
         tokens, local = torch.unique(read[mine], return_inverse=True)
-        sweeps = _sweeps(starts[mine].tolist(), counts[mine].tolist(), size)
-        parts.append(Part(sweeps, tokens, local))
-    return Reading(weights.flatten(1), order, parts)
+        start, end = end, end + int(counts[mine].sum())
+        parts.append(Part(order[start:end], _sweeps(counts[mine].tolist(), size), tokens, local))
+    return parts
 
 
-def _sweeps(starts: list[int], counts: list[int], size: int) -> list[Sweep]:
+def _sweeps(counts: list[int], size: int) -> list[Sweep]:
+    """Chunks of cells with so many voxels each, one after the other."""
     sweeps: list[Sweep] = []
-    for cell, (start, n) in enumerate(zip(starts, counts, strict=True)):
-        for first in range(start, start + n, size):
-            chunk = Chunk(slice(first, min(first + size, start + n)), cell)
+    end = 0
+    for cell, n in enumerate(counts):
+        start, end = end, end + n
+        for first in range(start, end, size):
+            chunk = Chunk(slice(first, min(first + size, end)), cell)
             if sweeps and chunk.voxels.stop - sweeps[-1][0].voxels.start <= size:
                 sweeps[-1].append(chunk)
             else:
@@ -120,11 +122,20 @@ def predict(tokens: Tensor, reading: Reading, channels: Tensor, bias: Tensor, di
     out = tokens.new_empty(len(channels), tokens.shape[1])
 
     def run(part: Part) -> None:
-        for swept in _sweep(part, tokens, reading, channels):
-            out[swept.voxels] = swept.predicted()
+        swept = _sweep(part, tokens, reading.weights[part.voxels], channels[part.voxels])
+        out[part.voxels] = torch.cat([one.predicted() for one in swept])
 
     each(run, reading.parts)
     return out.T.div_(divisor).add_(bias)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The weights A (n, K) of what some voxels read, and what takes their gradient (n, K) to that of the parameters
+    behind them."""
+
+    weights: Tensor
+    backward: Callable[[Tensor], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -133,14 +144,15 @@ class Gradients:
 
     loss: Tensor
     tokens: Tensor
-    weights: Tensor
     channels: Tensor
     bias: Tensor
 
 
 def smooth_l1(
     tokens: Tensor,
-    reading: Reading,
+    parts: Sequence[Part],
+    weigh: Callable[[Tensor], Weighed],
+    take: Callable[[Tensor, Sequence[Tensor]], None],
     channels: Tensor,
     bias: Tensor,
     divisor: float,
@@ -149,41 +161,58 @@ def smooth_l1(
 ) -> Gradients:
     """Mean smooth-L1 loss of the prediction against `target` (B, N), with its gradients, in one sweep over the cells.
 
-    Shapes as in `predict`; `beta` is where the loss turns from square to linear.
+    Parameters
+    ----------
+    tokens, channels, bias, divisor
+        As in `predict`.
+    parts : sequence of Part
+        All voxels.
+    weigh : callable
+        The weights of some voxels (n,), asked for by the threads, part by part, so that what they are computed from
+        is alive for no more than a few parts.
+    take : callable
+        Told of the voxels of each part and what `Weighed.backward` gave for them, in the parts' order.
+    target : Tensor, (B, N)
+    beta : float
+        Where the loss turns from square to linear.
     """
     share = 1.0 / target.numel()
     y_true = target.T.contiguous()
-    grad_weights, grad_channels = torch.empty_like(reading.weights), torch.empty_like(channels)
-    grad_bias, grad_tokens = torch.empty_like(bias), torch.zeros_like(tokens)
+    grad_channels, grad_bias, grad_tokens = (torch.empty_like(v) for v in (channels, bias, tokens))
+    grad_tokens.zero_()
 
-    def run(part: Part) -> tuple[Tensor, Tensor]:
-        loss = tokens.new_zeros(())
-        grad = tokens.new_zeros(len(part.tokens), *tokens.shape[1:])
-        for swept in _sweep(part, tokens, reading, channels):
+    def run(part: Part) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        voxels = part.voxels
+        weighed, c, y, b = weigh(voxels), channels[voxels], y_true[voxels], bias[voxels, None]
+        loss, of_tokens = tokens.new_zeros(()), tokens.new_zeros(len(part.tokens), *tokens.shape[1:])
+        of_weights, of_c, of_b = torch.empty_like(weighed.weights), torch.empty_like(c), torch.empty_like(b)
+        for swept in _sweep(part, tokens, weighed.weights, c):
             at = swept.voxels
-            residual = swept.predicted().div_(divisor).add_(bias[at, None]).sub_(y_true[at])
+            residual = swept.predicted().div_(divisor).add_(b[at]).sub_(y[at])
             slope = (residual / beta).clamp_(-1, 1)
             # r²/(2 beta) inside and |r| - beta/2 outside are both slope · (r - beta · slope / 2)
             loss += residual.sub_(slope, alpha=beta / 2).mul_(slope).sum()
-            grad_bias[at] = slope.sum(1).mul_(share)
-            of_weights, of_channels = swept.backward(slope.mul_(share / divisor), grad)
-            grad_weights[at], grad_channels[at] = of_weights, of_channels
-        return loss, grad
+            torch.sum(slope, 1, keepdim=True, out=of_b[at])
+            swept.backward(slope.mul_(share / divisor), of_tokens, of_weights[at], of_c[at])
+        grad_channels[voxels], grad_bias[voxels] = of_c, of_b[:, 0].mul_(share)
+        return loss, of_tokens, weighed.backward(of_weights)
 
     loss = tokens.new_zeros(())
-    done = ahead(run, reading.parts, n_threads() + 1)
-    for part, (more, grad) in zip(reading.parts, done, strict=True):  # in this order, whichever was first
+    done = ahead(run, parts, n_threads() + 1)
+    for part, (more, of_tokens, behind) in zip(parts, done, strict=True):  # in this order, whichever was first
         loss += more
-        grad_tokens.index_add_(0, part.tokens, grad)
-    return Gradients(loss * share, grad_tokens, grad_weights, grad_channels, grad_bias)
+        grad_tokens.index_add_(0, part.tokens, of_tokens)
+        take(part.voxels, behind)
+    return Gradients(loss * share, grad_tokens, grad_channels, grad_bias)
 
 
 @dataclass(frozen=True)
 class _Swept:
-    """One sweep: its `voxels` (n,), their A and c, their P (n, K·B), and the tokens (K·B, D) that each chunk reads."""
+    """One sweep: the slice `voxels` of its part's, their A and c, their P (n, K·B), and the tokens (K·B, D) that each
+    chunk reads."""
 
     chunks: Sweep
-    voxels: Tensor
+    voxels: slice
     a: Tensor
     c: Tensor
     p: Tensor
@@ -194,30 +223,27 @@ class _Swept:
         """A · P, (n, B)."""
         return torch.bmm(self.a.unsqueeze(1), self._by_token(self.p)).squeeze(1)
 
-    def backward(self, dy: Tensor, grad_tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of A (n, K) and of c (n, D), from that of A · P, (n, B); that of the tokens is added to
-        `grad_tokens` (U, B, D). P is used up: its place takes A ⊗ dy."""
+    def backward(self, dy: Tensor, grad_tokens: Tensor, grad_a: Tensor, grad_c: Tensor) -> None:
+        """Gradients from that of A · P, (n, B): those of the tokens are added to `grad_tokens` (U, B, D), those of A
+        and c put into `grad_a` (n, K) and `grad_c` (n, D). P is used up: its place takes A ⊗ dy."""
         p = self._by_token(self.p)
-        grad_a = torch.bmm(p, dy.unsqueeze(2)).squeeze(2)
+        torch.bmm(p, dy.unsqueeze(2), out=grad_a.unsqueeze(2))
         torch.mul(self.a.unsqueeze(2), dy.unsqueeze(1), out=p)
-        grad_c = torch.empty_like(self.c)
-        first = self.chunks[0].voxels.start
+        first = self.voxels.start
         for chunk, z, read in zip(self.chunks, self.z, self.read, strict=True):
             at = slice(chunk.voxels.start - first, chunk.voxels.stop - first)
             torch.mm(self.p[at], z, out=grad_c[at])
             grad_tokens.index_add_(0, read, (self.p[at].T @ self.c[at]).view(len(read), *grad_tokens.shape[1:]))
-        return grad_a, grad_c
 
     def _by_token(self, p: Tensor) -> Tensor:
         return p.view(len(p), self.a.shape[1], -1)
 
 
-def _sweep(part: Part, tokens: Tensor, reading: Reading, channels: Tensor) -> Iterator[_Swept]:
-    """The sweeps of a part, one after the other."""
+def _sweep(part: Part, tokens: Tensor, weights: Tensor, channels: Tensor) -> Iterator[_Swept]:
+    """The sweeps of a part, one after the other, with the weights (n, K) and channels (n, D) of its voxels."""
     known, z = -1, tokens
     for chunks in part.sweeps:
-        first = chunks[0].voxels.start
-        voxels = reading.order[first : chunks[-1].voxels.stop]
+        voxels = slice(chunks[0].voxels.start, chunks[-1].voxels.stop)
         c = channels[voxels]
         p = c.new_empty(len(c), part.read.shape[1] * tokens.shape[1])
         read_by = []
@@ -225,6 +251,6 @@ def _sweep(part: Part, tokens: Tensor, reading: Reading, channels: Tensor) -> It
             if chunk.cell != known:
                 known, z = chunk.cell, tokens[part.tokens[part.read[chunk.cell]]].flatten(0, 1)
             read_by.append(z)
-            at = slice(chunk.voxels.start - first, chunk.voxels.stop - first)
+            at = slice(chunk.voxels.start - voxels.start, chunk.voxels.stop - voxels.start)
             torch.mm(c[at], z.T, out=p[at])
-        yield _Swept(chunks, voxels, reading.weights[voxels], c, p, read_by, [part.read[c.cell] for c in chunks])
+        yield _Swept(chunks, voxels, weights[voxels], c, p, read_by, [part.read[c.cell] for c in chunks])

@@ -50,7 +50,7 @@ PRECISION = {"float32": "ieee", "tf32": "tf32", "bfloat16": "widened" if INTERPR
 @dataclass(frozen=True)
 class Reading:
     """What all voxels read: the `cells` (N, G) int64 they look at, and the `weights` (N, 5·L) float32 of the tokens
-    there, both of `Grids.locate`."""
+    there, as `Grids` gives them."""
 
     cells: Tensor
     weights: Tensor
@@ -92,8 +92,8 @@ def smooth_l1(
     beta: float,
     grids: Grids,
     arithmetic: str,
-) -> Gradients:
-    """Mean smooth-L1 loss of the prediction against `target` (B, N), with its gradients.
+) -> tuple[Gradients, Tensor]:
+    """Mean smooth-L1 loss of the prediction against `target` (B, N), with its gradients, and that of the weights.
 
     Shapes as in `predict`; `beta` is where the loss turns from square to linear.
     """
@@ -104,7 +104,8 @@ def smooth_l1(
     # r²/(2 beta) inside and |r| - beta/2 outside are both slope · (r - beta · slope / 2)
     loss = residual.sub_(slope, alpha=beta / 2).mul_(slope).sum() * share
     grad_bias = slope.sum(1).mul_(share)
-    return Gradients(loss, *readout.backward(slope.mul_(share / divisor)), grad_bias)
+    grad_tokens, grad_weights, grad_channels = readout.backward(slope.mul_(share / divisor))
+    return Gradients(loss, grad_tokens, grad_channels, grad_bias), grad_weights
 
 
 @dataclass(frozen=True)

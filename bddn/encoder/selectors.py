@@ -4,6 +4,7 @@ Shape letters: N voxels, L layers, G grids, K tokens that one voxel reads.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from bddn.encoder.grids import Grids
 from bddn.encoder.position import PositionCode
+from bddn.encoder.readout import Weighed
 from bddn.encoder.selection import Selection
-from bddn.parallel import ahead, each_on, n_threads
+from bddn.parallel import each_on
 from bddn.spec import FitSpec
 
-PART_VOXELS = 2048  # voxels whose intermediate values are alive at a time, in each thread
+PART_VOXELS = 4096  # voxels whose intermediate values are alive at a time, in each thread
 DEVICE_PART_VOXELS = 1 << 15
 
 
@@ -36,6 +38,23 @@ class Factorized(nn.Module):
         """What some voxels select."""
         raise NotImplementedError
 
+    def place(self, voxels: slice | Tensor) -> Tensor:
+        """The places (n, 2) that some voxels select."""
+        raise NotImplementedError
+
+    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
+        """The weights (n, K) of what some voxels read in their `cells` (n, G), with the way back from them.
+
+        On the way back the regularizer of these voxels is added, times `softness`. It is the negative entropy of the
+        layer weights as a fraction of its largest value and the squared distance of the scale from 1/2, both averaged
+        over voxels: lowest where selectors are soft.
+        """
+        raise NotImplementedError
+
+    def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
+        """Add what `weigh(...).backward` gave for some voxels to the gradient of the parameters."""
+        raise NotImplementedError
+
     @property
     def _parts(self) -> list[slice]:
         """All voxels, some at a time."""
@@ -45,40 +64,38 @@ class Factorized(nn.Module):
     def _device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def cells(self) -> Tensor:
+        """The cells (N, G) that voxels look at; see `Grids.cells`."""
+
+        def part(voxels: slice) -> Tensor:
+            with torch.no_grad():
+                return self.grids.cells(self.place(voxels))
+
+        return torch.cat(each_on(self._device, part, self._parts))
+
     def look(self) -> tuple[Tensor, Tensor]:
-        """The cells (N, G) that voxels look at, and their weights (N, K), without gradient; see `Grids.locate`."""
+        """The cells (N, G) that voxels look at, and their weights (N, K), without gradient."""
 
         def part(voxels: slice) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                return self.grids.locate(self(voxels))
+                selection = self(voxels)
+                cells = self.grids.cells(selection.place)
+                return cells, self.grids.weights(selection, cells).flatten(1)
 
         cells, weights = zip(*each_on(self._device, part, self._parts), strict=True)
-        return torch.cat(cells), torch.cat(weights).flatten(1)
+        return torch.cat(cells), torch.cat(weights)
 
     def read_at(self, cells: Tensor) -> Tensor:
         """Which tokens are read in some cells; see `Grids.read_at`."""
         return self.grids.read_at(cells)
 
-    def backward(self, gradient: Tensor, softness: float | Tensor) -> None:
-        """Set the gradient of the parameters from that of the weights (N, K), and of the regularizer times `softness`.
-
-        The regularizer is the negative entropy of the layer weights as a fraction of its largest value and the squared
-        distance of the scale from 1/2, both averaged over voxels: lowest where selectors are soft.
+    def backward(self, cells: Tensor, gradient: Tensor, softness: float | Tensor) -> None:
+        """Set the gradient of the parameters from that of all weights (N, K).
 
         Intermediate values are computed again here, part by part: to keep them would take most of a fit's memory.
         """
-        parameters = list(self.parameters())
-
-        def part(voxels: slice) -> tuple[Tensor, ...]:
-            selection = self(voxels)
-            weights = self.grids.locate(selection)[1].flatten(1)
-            objective = (weights * gradient[voxels]).sum() + softness * regularizer(selection) / len(gradient)
-            return torch.autograd.grad(objective, parameters)
-
-        done = map(part, self._parts) if self._device.type == "cuda" else ahead(part, self._parts, n_threads() + 1)
-        for k, found in enumerate(done):  # added in the parts' order, whichever was first
-            for parameter, one in zip(parameters, found, strict=True):
-                parameter.grad = one if k == 0 or parameter.grad is None else parameter.grad.add_(one)
+        for voxels in self._parts:
+            self.take(voxels, self.weigh(voxels, cells[voxels], softness).backward(gradient[voxels]))
 
 
 class Selectors(Factorized):
@@ -106,7 +123,22 @@ class Selectors(Factorized):
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
-        code = self.code[voxels]
+        return self._selection(self.code[voxels])
+
+    def place(self, voxels: slice | Tensor) -> Tensor:
+        """The places (n, 2) that some voxels select."""
+        return torch.tanh(self._see(self.space, self.code[voxels]))
+
+    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
+        """See `Factorized.weigh`."""
+        return weighed(self.grids, self(voxels), cells, list(self.parameters()), softness / len(self.code))
+
+    def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
+        """Add to the gradient of the networks, which all voxels share."""
+        for parameter, one in zip(self.parameters(), gradients, strict=True):
+            parameter.grad = one if parameter.grad is None else parameter.grad.add_(one)
+
+    def _selection(self, code: Tensor) -> Selection:
         log_layer = torch.log_softmax(self._see(self.layer, code), dim=-1)
         return Selection(
             place=torch.tanh(self._see(self.space, code)),
@@ -132,8 +164,22 @@ class Selectors(Factorized):
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
+def weighed(
+    grids: Grids, selection: Selection, cells: Tensor, behind: Sequence[Tensor], softness: float | Tensor
+) -> Weighed:
+    """The weights of a selection in its `cells` (n, G), with the way back to the tensors behind it; `softness` counts
+    for each voxel."""
+    weights = grids.weights(selection, cells).flatten(1)
+    penalty = regularizer(selection) * softness
+
+    def backward(gradient: Tensor) -> Sequence[Tensor]:
+        return torch.autograd.grad([weights, penalty], behind, [gradient, None])
+
+    return Weighed(weights.detach(), backward)
+
+
 def regularizer(selection: Selection) -> Tensor:
-    """What keeps selectors soft, summed over voxels; see `Selectors.backward`."""
+    """What keeps selectors soft, summed over voxels; see `Factorized.weigh`."""
     most = math.log(selection.layer.shape[1]) or 1.0
     return (selection.layer * selection.log_layer).sum() / most + (selection.scale - 0.5).square().sum()
 

@@ -82,13 +82,15 @@ def test_small_chunks_parts_and_cells_with_many_voxels_agree_too(monkeypatch: py
 def test_a_cell_with_most_voxels_is_shared_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readout, "SPLIT_VOXELS", 20)
     cells = torch.tensor([[0]] * 190 + [[1]] * 3 + [[2]] * 7)
-    reading = readout.group(cells, torch.ones(200, 4), lambda of: of.expand(-1, 4), n_images=2)
-    sizes = [sum(c.voxels.stop - c.voxels.start for sweep in part.sweeps for c in sweep) for part in reading.parts]
-    assert sum(sizes) == 200
+    parts = readout.group(cells, lambda of: of.expand(-1, 4), n_images=2)
+    sizes = [len(part.voxels) for part in parts]
+    assert sizes == [sum(c.voxels.stop - c.voxels.start for sweep in part.sweeps for c in sweep) for part in parts]
     assert len(sizes) == 12
     assert set(sizes) == {16, 17}
-    assert [c.voxels.start for part in reading.parts for sweep in part.sweeps for c in sweep][-2:] == [190, 193]
-    read = [part.tokens[part.read[c.cell]].unique().tolist() for part in reading.parts for c in part.sweeps[-1]]
+    assert torch.cat([part.voxels for part in parts]).tolist() == list(range(200))
+    firsts = [int(part.voxels[c.voxels.start]) for part in parts for sweep in part.sweeps for c in sweep]
+    assert firsts[-2:] == [190, 193]
+    read = [part.tokens[part.read[c.cell]].unique().tolist() for part in parts for c in part.sweeps[-1]]
     assert read[-3:] == [[0], [1], [2]]
 
 

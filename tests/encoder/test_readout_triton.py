@@ -1,7 +1,7 @@
 """The readout's kernels against the CPU's form: on a CUDA device where there is one, else in Triton's interpreter."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from types import ModuleType
 from typing import Any
@@ -80,7 +80,8 @@ def _batch(shapes: str, n_voxels: int, n_images: int, n_channels: int, spread: f
         if shape.has_global:
             tokens[global_] = normal(n_images, n_channels)
     channels, bias, target = normal(n_voxels, n_channels), normal(n_voxels) * 0.1, normal(n_images, n_voxels) * 0.3
-    return Batch(grids, tokens, *grids.locate(selection), channels, bias, target)
+    cells = grids.cells(place)
+    return Batch(grids, tokens, cells, grids.weights(selection, cells), channels, bias, target)
 
 
 def _predict(kernels: ModuleType, b: Batch, arithmetic: str) -> Tensor:
@@ -90,8 +91,8 @@ def _predict(kernels: ModuleType, b: Batch, arithmetic: str) -> Tensor:
     return found
 
 
-def _smooth_l1(kernels: ModuleType, b: Batch, arithmetic: str) -> readout.Gradients:
-    found: readout.Gradients = kernels.smooth_l1(
+def _smooth_l1(kernels: ModuleType, b: Batch, arithmetic: str) -> list[Tensor]:
+    found, of_weights = kernels.smooth_l1(
         b.tokens,
         kernels.Reading(b.cells, b.weights.flatten(1)),
         b.channels,
@@ -102,20 +103,29 @@ def _smooth_l1(kernels: ModuleType, b: Batch, arithmetic: str) -> readout.Gradie
         b.grids,
         arithmetic,
     )
-    return found
+    return [*astuple(found), of_weights]
 
 
 def _all(kernels: ModuleType, b: Batch, arithmetic: str) -> list[Tensor]:
-    return [_predict(kernels, b, arithmetic), *astuple(_smooth_l1(kernels, b, arithmetic))]
+    return [_predict(kernels, b, arithmetic), *_smooth_l1(kernels, b, arithmetic)]
 
 
 def _compare(kernels: ModuleType, batch: Batch, arithmetic: str) -> None:
     """Prediction, loss and gradients, against those of the CPU in double precision."""
     b = batch.double()
-    reading = readout.group(b.cells, b.weights, b.grids.read_at, len(b.target))
-    expected = readout.smooth_l1(b.tokens, reading, b.channels, b.bias, DIVISOR, b.target, BETA)
-    values = [readout.predict(b.tokens, reading, b.channels, b.bias, DIVISOR), *astuple(expected)]
-    names = ["prediction", *vars(expected)]
+    weights, of_weights = b.weights.flatten(1), torch.empty_like(b.weights).flatten(1)
+
+    def weigh(voxels: Tensor) -> readout.Weighed:
+        return readout.Weighed(weights[voxels], lambda gradient: [gradient])
+
+    def take(voxels: Tensor, gradients: Sequence[Tensor]) -> None:
+        of_weights[voxels] = gradients[0]
+
+    parts = readout.group(b.cells, b.grids.read_at, len(b.target))
+    expected = readout.smooth_l1(b.tokens, parts, weigh, take, b.channels, b.bias, DIVISOR, b.target, BETA)
+    predicted = readout.predict(b.tokens, readout.Reading(weights, parts), b.channels, b.bias, DIVISOR)
+    values = [predicted, *astuple(expected), of_weights]
+    names = ["prediction", *vars(expected), "weights"]
     for name, value, found in zip(names, values, _all(kernels, batch.on_device(), arithmetic), strict=True):
         assert found.shape == value.shape, name
         assert found.dtype == torch.float32, name
@@ -211,11 +221,11 @@ def test_the_host_never_waits(kernels: ModuleType) -> None:
 @on_cuda
 def test_a_step_can_be_captured(kernels: ModuleType) -> None:
     first, second = (_batch("several grids", 300, 4, 32, spread).on_device() for spread in (1.5, 0.1))
-    expected = astuple(_smooth_l1(kernels, second, "tf32"))
+    expected = _smooth_l1(kernels, second, "tf32")
     _smooth_l1(kernels, first, "tf32")
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = astuple(_smooth_l1(kernels, first, "tf32"))
+        found = _smooth_l1(kernels, first, "tf32")
     for name, value in vars(second).items():
         if isinstance(value, Tensor):
             getattr(first, name).copy_(value)
