@@ -7,7 +7,8 @@ import oracle
 from bddn.encoder import readout, selectors
 from bddn.encoder.ablations import FreeSelectors
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.grids import LayerShape
+from bddn.encoder.grids import Grids, LayerShape
+from bddn.encoder.selection import Selection
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 
@@ -101,6 +102,25 @@ def test_voxels_at_the_very_edge_are_inside_the_border() -> None:
     model.selectors.space.data.copy_(torch.tensor(corners) * 20)
     assert model.select().place.tolist() == corners
     _compare(model, features, target, tolerance=1e-9)
+
+
+def test_a_place_on_the_edge_of_a_cell_reads_the_same_from_either_side() -> None:
+    """Cells are found before a step's weights are, and the last bits of a place may differ between the two."""
+    grids = Grids({"a": LayerShape(3, (4, 5)), "b": LayerShape(3, (2, 5))})
+    edge = torch.tensor([[(2 * 2 + 1) / 5 - 1, 0.1]], dtype=torch.float64)  # above a token's centre
+    layer = torch.tensor([[0.3, 0.7]], dtype=torch.float64)
+    tokens = torch.randn(grids.n_tokens, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for aside in (-1e-12, 1e-12):
+        cells = grids.cells(edge + torch.tensor([aside, 0.0]))
+        for place in (edge - 1e-9, edge, edge + 1e-9):
+            selection = Selection(place, layer, layer.log(), torch.tensor([0.2], dtype=torch.float64))
+            found.append(
+                (cells.tolist(), grids.weights(selection, cells).flatten() @ tokens[grids.read_at(cells)[0].flatten()])
+            )
+    assert found[0][0] != found[3][0]
+    for _, read in found:
+        torch.testing.assert_close(read, found[0][1], rtol=0, atol=1e-7)
 
 
 def test_loss_is_smooth_l1() -> None:
