@@ -74,14 +74,15 @@ def test_step_over_sizes(true_size: bool) -> None:
 def test_step_on_a_device(true_size: bool, arithmetic: str) -> None:
     """Against the textbook step there, and against the time that its products and its memory traffic take at least."""
     n_voxels, n_layers, width, n_images, d = (37_984, 12, 768, 32, 128) if true_size else (2000, 4, 96, 16, 128)
+    code = 84  # independent numbers of a position code
     sizes = ("--voxels", str(n_voxels), "--layers", str(n_layers), "--width", str(width), "--device", "cuda")
     product = _measure("product", 50, *sizes, "--images", str(n_images), "--arithmetic", arithmetic)
     textbook = _measure("textbook", 10, *sizes, "--images", str(n_images))
     flop = 3 * 2 * 5 * n_layers * d * n_voxels * n_images  # the readout's three products
     flop += 2 * 2 * 65 * n_layers * width * d * n_images  # the align, there and back
-    flop += 4 * 2 * n_voxels * (3 * (192 * 128 + 128 * 128) + 128 * (3 + n_layers))  # the selectors, twice there
+    flop += 4 * 2 * n_voxels * (3 * (code * 128 + 128 * 128) + 128 * (3 + n_layers))  # the selectors, twice there
     parameters = n_voxels * (d + 1) + 2 * n_layers * width * d
-    n_bytes = 4 * (7 * parameters + 4 * n_voxels * (192 + 5 * n_layers + n_images) + 65 * n_layers * width * n_images)
+    n_bytes = 4 * (7 * parameters + 4 * n_voxels * (code + 5 * n_layers + n_images) + 65 * n_layers * width * n_images)
     floor = flop / _product_rate(arithmetic) + n_bytes / _copy_rate()
     if true_size:
         figures = {
