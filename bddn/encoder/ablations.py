@@ -43,7 +43,7 @@ class FreeSelectors(Factorized):
 
     @property
     def _parts(self) -> list[slice]:
-        return [slice(None)]  # there is little to compute, and the gradient of a part is as large as that of all
+        return [slice(None)]  # there is little to compute
 
 
 def _selection(space: Tensor, layer: Tensor, scale: Tensor) -> Selection:

@@ -37,7 +37,7 @@ from bddn.stream.plan import Rows
 FORMAT = 1
 MOST_FRAMES, FEWEST_FRAMES = 120, 60
 STEPS_OF_A_FRAME = 6  # at least, in between: where all voxels are shown, a frame costs a seventh of a step
-PART_VOXELS = 512  # looked at by one thread at a time
+PART_VOXELS = 1024  # looked at by one thread at a time
 _LOSSES = "losses_since"
 _FIX = "Fit again with another --out, or remove the run folder and fit again."
 

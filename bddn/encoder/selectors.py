@@ -52,7 +52,7 @@ class Factorized(nn.Module):
         raise NotImplementedError
 
     def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
-        """Add what `weigh(...).backward` gave for some voxels to the gradient of the parameters."""
+        """Put what `weigh(...).backward` gave for some voxels into the gradient of the parameters."""
         raise NotImplementedError
 
     @property
@@ -123,7 +123,14 @@ class Selectors(Factorized):
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
-        return self._selection(self.code[voxels])
+        code = self.code[voxels]
+        log_layer = torch.log_softmax(self._see(self.layer, code), dim=-1)
+        return Selection(
+            place=torch.tanh(self._see(self.space, code)),
+            layer=log_layer.exp(),
+            log_layer=log_layer,
+            scale=torch.sigmoid(self._see(self.scale, code)).squeeze(-1),
+        )
 
     def place(self, voxels: slice | Tensor) -> Tensor:
         """The places (n, 2) that some voxels select."""
@@ -137,15 +144,6 @@ class Selectors(Factorized):
         """Add to the gradient of the networks, which all voxels share."""
         for parameter, one in zip(self.parameters(), gradients, strict=True):
             parameter.grad = one if parameter.grad is None else parameter.grad.add_(one)
-
-    def _selection(self, code: Tensor) -> Selection:
-        log_layer = torch.log_softmax(self._see(self.layer, code), dim=-1)
-        return Selection(
-            place=torch.tanh(self._see(self.space, code)),
-            layer=log_layer.exp(),
-            log_layer=log_layer,
-            scale=torch.sigmoid(self._see(self.scale, code)).squeeze(-1),
-        )
 
     def _see(self, network: nn.Sequential, code: Tensor) -> Tensor:
         """What a network makes of compact codes (n, R)."""

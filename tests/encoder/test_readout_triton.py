@@ -12,8 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bddn.encoder import readout
+from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.grids import Grids, LayerShape
 from bddn.encoder.selection import Selection
+from bddn.spec import FitSpec
+from bddn.stream.features import Features
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 on_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="needs a CUDA device")
@@ -145,6 +148,30 @@ def test_kernels_agree_with_the_cpu(
     kernels: ModuleType, shapes: str, n_voxels: int, n_images: int, n_channels: int
 ) -> None:
     _compare(kernels, _batch(shapes, n_voxels, n_images, n_channels), "float32")
+
+
+@pytest.mark.parametrize("selection", ["topological", "free"])
+def test_a_step_with_the_kernels_has_the_gradients_of_the_cpu(kernels: ModuleType, selection: str) -> None:
+    shapes = {"a": LayerShape(6, (3, 2)), "b": LayerShape(4, (1, 4), has_global=False)}
+    spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection}, "test")
+    g = torch.Generator().manual_seed(0)
+    model = new_encoder(torch.rand(70, 3, generator=g) * 100, shapes, spec)
+    for parameter in model.selectors.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=g)
+    features = Features(
+        [torch.randn(4, 6, 6, generator=g), torch.randn(4, 4, 4, generator=g)], [torch.randn(4, 6, generator=g), None]
+    )
+    target = torch.randn(4, 70, generator=g)
+    loss = model.backward(features, target, BETA, 0.05)
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.to(DEVICE).zero_grad()
+    found = model._backward_on_device(features.to(torch.device(DEVICE)), target.to(DEVICE), BETA, 0.05)
+    got = {f"selectors.{name}": p.grad for name, p in model.selectors.named_parameters()}
+    got |= {"channels": found.channels, "bias": found.bias}
+    assert float(found.loss) == pytest.approx(float(loss))
+    for name, value in got.items():
+        assert value is not None
+        assert (value.cpu() - expected[name]).abs().max() <= TOLERANCE["float32"] * expected[name].abs().max(), name
 
 
 @pytest.mark.parametrize("arithmetic", ["tf32", "bfloat16"])
