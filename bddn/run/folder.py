@@ -74,9 +74,17 @@ def read_run(folder: Path) -> Run:
         raise RunError(
             folder,
             expected="a run folder of 'bddn fit', with run.json, metrics.json and voxels.parquet",
-            got="no such folder" if not folder.is_dir() else f"{type(error).__name__}: {error}",
+            got=_found(folder, error),
             fix="Give the --out of a finished 'bddn fit'.",
         ) from error
+
+
+def _found(folder: Path, error: Exception) -> str:
+    """What is there instead of a run, in words."""
+    if not folder.is_dir():
+        return "no such folder"
+    missing = [name for name in ("run.json", "metrics.json", "voxels.parquet") if not (folder / name).is_file()]
+    return f"a folder without {', '.join(missing)}" if missing else f"{type(error).__name__}: {error}"
 
 
 def read_learning(run: Run) -> learning.Learning:

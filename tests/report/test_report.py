@@ -167,6 +167,7 @@ def test_a_table_marks_numbers_and_gaps() -> None:
     ("spoil", "says"),
     [
         (shutil.rmtree, "no such folder"),
+        (lambda run: (run / "voxels.parquet").unlink(), "got a folder without voxels.parquet"),
         (lambda run: (run / "metrics.json").write_text("{"), "run.json, metrics.json and voxels.parquet"),
         (lambda run: (run / "voxels.parquet").write_bytes(b"PAR1"), "run.json, metrics.json and voxels.parquet"),
         (lambda run: (run / "encoder.safetensors").write_bytes(b"x" * 99), "encoder.safetensors"),
