@@ -25,7 +25,7 @@ class FreeSelectors(Factorized):
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
-        return _selection(*(parameter[voxels] for parameter in self.parameters()))
+        return Selection.of(*(parameter[voxels] for parameter in self.parameters()))
 
     def place(self, voxels: slice | Tensor) -> Tensor:
         """The places (n, 2) that some voxels select."""
@@ -34,7 +34,7 @@ class FreeSelectors(Factorized):
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
         """See `Factorized.weigh`; the way back leads to the rows of these voxels."""
         rows = [parameter.detach()[voxels].requires_grad_() for parameter in self.parameters()]
-        return weighed(self.grids, _selection(*rows), cells, rows, softness / len(self.scale))
+        return weighed(self.grids, Selection.of(*rows), cells, rows, softness / len(self.scale))
 
     def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Set the rows of some voxels."""
@@ -44,11 +44,6 @@ class FreeSelectors(Factorized):
     @property
     def _parts(self) -> list[slice]:
         return [slice(None)]  # there is little to compute
-
-
-def _selection(space: Tensor, layer: Tensor, scale: Tensor) -> Selection:
-    log_layer = torch.log_softmax(layer, dim=-1)
-    return Selection(torch.tanh(space), log_layer.exp(), log_layer, torch.sigmoid(scale))
 
 
 class Unfactorized(nn.Module):

@@ -5,6 +5,7 @@ Shape letters: N voxels, L layers.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -20,3 +21,9 @@ class Selection:
     layer: Tensor
     log_layer: Tensor
     scale: Tensor
+
+    @classmethod
+    def of(cls, space: Tensor, layer: Tensor, scale: Tensor) -> "Selection":
+        """From free numbers (n, 2), (n, L) and (n,)."""
+        log_layer = torch.log_softmax(layer, dim=-1)
+        return cls(torch.tanh(space), log_layer.exp(), log_layer, torch.sigmoid(scale))

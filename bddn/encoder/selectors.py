@@ -124,13 +124,8 @@ class Selectors(Factorized):
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
         code = self.code[voxels]
-        log_layer = torch.log_softmax(self._see(self.layer, code), dim=-1)
-        return Selection(
-            place=torch.tanh(self._see(self.space, code)),
-            layer=log_layer.exp(),
-            log_layer=log_layer,
-            scale=torch.sigmoid(self._see(self.scale, code)).squeeze(-1),
-        )
+        space, layer, scale = (self._see(network, code) for network in (self.space, self.layer, self.scale))
+        return Selection.of(space, layer, scale.squeeze(-1))
 
     def place(self, voxels: slice | Tensor) -> Tensor:
         """The places (n, 2) that some voxels select."""
