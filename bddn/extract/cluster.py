@@ -25,11 +25,11 @@ from bddn.errors import BddnError, ClusterError, MismatchError
 from bddn.extract.job import identity
 from bddn.extract.rows import Job
 from bddn.extract.shards import Owners, compute
+from bddn.identity import Identity
 from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance
 from bddn.store.files import LocalFiles
 from bddn.store.lease import Watch
-from bddn.store.manifest import differences
 
 DEVICE = "GPU"  # the resource by which dask workers say that they have a device
 START_S = 60.0
@@ -219,8 +219,8 @@ class _Worker(WorkerPlugin):
 
     def _load(self) -> Backbone:
         backbone = open_backbone(self.job.spec, self.job.device)
-        here = identity(self.job.spec, backbone, self.job.device)
-        differ = differences({key: self.job.writer.header[key] for key in here}, here)
+        here = Identity(identity(self.job.spec, backbone, self.job.device))
+        differ = Identity(self.job.writer.header).only(*here.parts).differences(here)
         if differ:
             raise MismatchError(
                 f"worker {get_worker().address}",

@@ -12,9 +12,9 @@ import numpy as np
 from bddn.data import Dataset, open_dataset
 from bddn.data.splits import split_by_id
 from bddn.errors import MismatchError, RunError, SpecError
+from bddn.identity import Identity, digest
 from bddn.run import Run, read_run
-from bddn.spec import FitSpec, digest
-from bddn.store.manifest import differences
+from bddn.spec import FitSpec
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 
@@ -176,7 +176,7 @@ def finished(out: Path, tasks: Iterable[Task], besides: Container[str] = ()) -> 
             raise RunError(path.parent, expected="a whole run", got=got, fix=fix) from error
         task = planned.get(folder)
         spec = (task or next(iter(planned.values()))).spec
-        differ = differences({"fit": _shared(fit_found)}, {"fit": _shared(spec.to_dict())})
+        differ = Identity({"fit": _shared(fit_found)}).differences(Identity({"fit": _shared(spec.to_dict())}))
         if task is not None and digest_found != task.group.cache_digest:
             differ.append(f"cache.digest {digest_found[:16]} → {task.group.cache_digest[:16]}")
         if differ:

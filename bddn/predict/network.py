@@ -10,10 +10,10 @@ from bddn.backbones.registry import load_specs, open_backbone
 from bddn.backbones.weights import not_downloaded
 from bddn.errors import BddnError, MismatchError, RunError
 from bddn.extract.job import identity
+from bddn.identity import Identity
 from bddn.parallel import choose_device
 from bddn.run import Run
 from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, ModuleSpec
-from bddn.store.manifest import differences
 
 AS_EXTRACTED = "Give --spec and --weights as they were given to 'bddn extract'."
 
@@ -60,7 +60,8 @@ def open_network(run: Run, specs: Mapping[str, CacheSpec], device: str = "auto")
     for name, spec in specs.items():
         try:
             # before its weights are asked for
-            _refuse(run, name, differences(cache_of(run)["spec"], spec.identity(), "spec."))
+            before = Identity(cache_of(run)).only("spec")
+            _refuse(run, name, before.differences(Identity({"spec": spec.identity()})))
             if spec.weights is not None and is_remote(spec) and not is_here(spec):
                 raise not_downloaded(spec.weights, name)
             only = _only(spec, run.layers)
@@ -97,11 +98,12 @@ def check_network(run: Run, name: str, spec: CacheSpec, backbone: Backbone, devi
     MismatchError
         Where spec, weights or architecture are not those of the run's cache, or a layer of the run is not given.
     """
-    before, now = cache_of(run), identity(spec, backbone, device)
-    words = differences({key: before[key] for key in ("spec", "backbone")}, {k: now[k] for k in ("spec", "backbone")})
+    before, now = Identity(cache_of(run)), Identity(identity(spec, backbone, device))
+    words = before.only("spec", "backbone").differences(now.only("spec", "backbone"))
     _refuse(run, name, [*words, *(f"no layer '{layer}'" for layer in run.layers if layer not in backbone.layers)])
-    made_with = now["made_with"]
-    return Network(name, spec, backbone, device, made_with, differences(before["made_with"], made_with))
+    made_with = now.parts["made_with"]
+    others = Identity(before.parts["made_with"]).differences(Identity(made_with))
+    return Network(name, spec, backbone, device, made_with, others)
 
 
 def cache_of(run: Run) -> dict[str, Any]:

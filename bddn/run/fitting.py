@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,9 +28,10 @@ from bddn.encoder.grids import LayerShape
 from bddn.encoder.polish import polish_bytes
 from bddn.encoder.targets import Targets
 from bddn.errors import DataError, FitError, SpecError
+from bddn.identity import Identity
 from bddn.parallel import choose_device, n_threads
 from bddn.run.folder import FORMAT, LEARNING, Run, is_done, read_run, summary, voxel_table
-from bddn.spec import FitSpec, digest
+from bddn.spec import FitSpec
 from bddn.stats.truth import compare_with_truth
 from bddn.store.layout import Layer
 from bddn.store.reader import Cache
@@ -108,7 +108,7 @@ def fit_run(
     split = split_by_id(ids, spec.split, spec.seed)
     _check_leakage(store, split)
     truth = dataset.truth()
-    with _state_file(out.with_name(f".{out.name}-{digest(identity)[:16]}.fit")) as state:
+    with _state_file(out.with_name(f".{out.name}-{identity.digest()[:16]}.fit")) as state:
         shapes = {layer.name: LayerShape(layer.channels, store.grid) for layer in layers}
         model = new_encoder(torch.from_numpy(coords_mm), shapes, spec).to(device)
         streamed = Streamed(store, layers, ids, readers, device)
@@ -126,14 +126,14 @@ def fit_run(
             "seed": spec.seed,
             "bootstrap": spec.bootstrap,
             "cache_digest": store.digest,
-            "versions": identity["environment"],
+            "versions": identity.parts["environment"],
             "threads": n_threads(),
             "seconds": time.monotonic() - started,
             "epoch_seconds": fitted.epoch_seconds,
             "seconds_waited_for_tokens": streamed.waited_s,
         }
         with atomic.new_folder(out) as aside:
-            atomic.write_json(aside / "run.json", identity)
+            atomic.write_json(aside / "run.json", dict(identity.parts))
             atomic.write_json(aside / "split.json", split.to_dict())
             atomic.write_json(aside / "metrics.json", metrics)
             atomic.replace_file(aside / "voxels.parquet", table.to_parquet)
@@ -196,13 +196,13 @@ def _identity(
     voxels: pd.DataFrame,
     spec: FitSpec,
     device: str,
-) -> dict[str, Any]:
+) -> Identity:
     """What decides the result; two runs with the same are the same."""
     n_images = len(dataset.stimuli)
     responses = hashlib.sha256()
     for at in range(0, n_images, HASHED_ROWS):
         responses.update(dataset.responses(np.arange(at, min(at + HASHED_ROWS, n_images))).data)
-    return {
+    parts = {
         "format": FORMAT,
         "layers": [layer.name for layer in layers],
         "fit": spec.to_dict(),
@@ -222,6 +222,7 @@ def _identity(
             "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         },
     }
+    return Identity(parts)
 
 
 def _check_leakage(store: Cache, split: Split) -> None:

@@ -19,9 +19,9 @@ import pandas as pd
 from bddn.encoder import learning
 from bddn.encoder.fit import Fitted
 from bddn.errors import RunError
+from bddn.identity import Identity
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import roi_scores
-from bddn.store.manifest import differences
 
 FORMAT = 1
 LEARNING = "learning.safetensors"
@@ -114,13 +114,13 @@ def read_learning(run: Run) -> learning.Learning:
     return found
 
 
-def is_done(out: Path, identity: dict[str, Any]) -> bool:
+def is_done(out: Path, identity: Identity) -> bool:
     """Whether `out` holds this very run; anything else in it is an error."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
         found = json.loads((out / "run.json").read_text())
-        differ = differences(found, identity)
+        differ = Identity(found).differences(identity)
     except (OSError, ValueError):
         found, differ = None, []
     if found is None or differ:

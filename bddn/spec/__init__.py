@@ -1,6 +1,6 @@
 """What a user asks for: frozen specs, checked when they are made, without any input or output."""
 
-from bddn.spec.base import Spec, digest
+from bddn.spec.base import Spec
 from bddn.spec.cache import PRECISION, CacheSpec, DiffusionSpec, FamilySpec, ModuleSpec, WeightsSpec
 from bddn.spec.fit import RECIPES, FitSpec
 from bddn.spec.plant import PlantSpec
@@ -16,5 +16,4 @@ __all__ = [
     "PlantSpec",
     "Spec",
     "WeightsSpec",
-    "digest",
 ]

@@ -1,24 +1,17 @@
 """A spec: frozen fields that are checked when it is made, and errors that say all that is wrong."""
 
 import difflib
-import hashlib
-import json
 from typing import Annotated, Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bddn.errors import SpecError
+from bddn.identity import Identity
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of `value` as canonical JSON: sorted keys, no white space, no NaN."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Spec(BaseModel):
@@ -64,7 +57,7 @@ class Spec(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 over all fields."""
-        return digest(self.to_dict())
+        return Identity(self.to_dict()).digest()
 
 
 def _spec_error(cls: type[Spec], error: ValidationError, place: str) -> SpecError:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bddn.identity import Identity
 from bddn.parallel import n_threads
 from bddn.progress import progress
 from bddn.store import manifest
@@ -78,7 +79,7 @@ def diff(a: str | Path, b: str | Path) -> list[str]:
         Where one of them is no cache, or its manifest is damaged.
     """
     one, other = open_files(a), open_files(b)
-    words = manifest.differences(manifest.read_header(one), manifest.read_header(other))
+    words = Identity(manifest.read_header(one)).differences(Identity(manifest.read_header(other)))
     images = [found for found in (read_images(one), read_images(other)) if found]
     if len(images) == 2 and images[0] != images[1]:
         words.append(_first_other(*images))

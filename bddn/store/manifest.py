@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bddn.errors import CorruptStoreError, IncompleteStoreError, SpecError, StoreError
-from bddn.spec import digest
+from bddn.identity import digest
 from bddn.store.files import FIRST, Files
 from bddn.store.layout import FORMAT, IDS, IMAGES, SCALE, Layout
 
@@ -214,23 +214,6 @@ def corrupt(files: Files, bad: list[str]) -> CorruptStoreError:
     return CorruptStoreError(
         files.place, expected="the files that were sealed", got="; ".join(bad[:8]) + more, fix=RESTORE
     )
-
-
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """In words, the fields in which two headers differ."""
-    words = []
-    for key in sorted(stored.keys() | wanted.keys()):
-        a, b, name = stored.get(key), wanted.get(key), f"{prefix}{key}"
-        if isinstance(a, dict) and isinstance(b, dict):
-            words += differences(a, b, f"{name}.")
-        elif a != b:
-            words.append(f"{name} {a} → {b}")
-    return words
-
-
-def only_versions(words: Iterable[str]) -> bool:
-    """Whether two headers differ only in what they were made with: device and versions of libraries."""
-    return all(word.startswith("made_with.") for word in words)
 
 
 def _read_json(files: Files, name: str) -> dict[str, Any] | None:

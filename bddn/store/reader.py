@@ -10,7 +10,7 @@ import zarr
 from torch import Tensor
 
 from bddn.errors import CorruptStoreError, MismatchError
-from bddn.spec import digest
+from bddn.identity import digest
 from bddn.store import manifest
 from bddn.store.contents import Contents
 from bddn.store.files import Files

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bddn.errors import CorruptStoreError, MismatchError, StoreError
+from bddn.identity import Identity, digest, only_made_with
 from bddn.parallel import ahead, n_threads
-from bddn.spec import digest
 from bddn.store import manifest
 from bddn.store.contents import Contents, contents, merged
 from bddn.store.files import ASIDE, Files
@@ -85,9 +85,9 @@ class Writer:
         """
         if not self._is_there():  # another process may be quicker; what it made is checked like any other
             self.files.create(manifest.HEADER, manifest.encode_json(self.header))
-        words = manifest.differences(manifest.read_header(self.files), self.header)
+        words = Identity(manifest.read_header(self.files)).differences(Identity(self.header))
         sealed = manifest.is_sealed(self.files)
-        if words and not (sealed and manifest.only_versions(words)):
+        if words and not (sealed and only_made_with(words)):
             raise MismatchError(
                 self.files.place,
                 expected="the cache of this very extraction",

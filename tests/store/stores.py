@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bddn.errors import CorruptStoreError, StoreError
-from bddn.spec import digest
+from bddn.identity import digest
 from bddn.store import manifest
 from bddn.store.files import LocalFiles
 from bddn.store.layout import Layer, Layout

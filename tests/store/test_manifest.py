@@ -187,14 +187,6 @@ def test_a_record_that_was_changed_is_refused_by_its_name(unsealed: Path) -> Non
         manifest.read_record(files, 1)
 
 
-def test_differences_are_named_by_their_fields() -> None:
-    stored = {"spec": {"grid": [2, 3]}, "made_with": {"torch": "2.9"}}
-    words = manifest.differences(stored, {"spec": {"grid": [2, 3]}, "made_with": {"torch": "2.10"}, "n": 1})
-    assert words == ["made_with.torch 2.9 → 2.10", "n None → 1"]
-    assert manifest.only_versions(words[:1])
-    assert not manifest.only_versions(words)
-
-
 def test_json_of_a_manifest_has_no_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
         manifest.encode_json({"min": float("nan")})
