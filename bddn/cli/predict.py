@@ -130,9 +130,10 @@ def _is_done(folder: Path, run: "Run", pictures: "Pictures") -> bool:
     """Whether the folder holds these very predictions; anything else in it is an error."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
+    wanted = _about(run)
     try:
         about = json.loads((folder / ABOUT).read_text())
-        done = _about(run).items() <= about.items() and (folder / IMAGES).read_text() == _table(pictures)
+        done = wanted.items() <= about.items() and (folder / IMAGES).read_text() == _table(pictures)
         got = "the predictions of another run, or for other pictures"
     except (OSError, ValueError, AttributeError):
         done, got = False, "something else"

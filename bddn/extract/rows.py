@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bddn.backbones.base import Backbone
 from bddn.data import Stimuli
-from bddn.errors import BackboneError, DataError
+from bddn.errors import BackboneError, BddnError, DataError
 from bddn.extract.device import Arrays, OnDevice, on_cpu
 from bddn.parallel import ahead, n_threads
 from bddn.spec import CacheSpec
@@ -131,6 +131,8 @@ def read_tokens(
     def forward(pixels: Tensor) -> Arrays:
         try:
             return run(backbone, pixels, layers)
+        except BddnError:
+            raise
         except RuntimeError as error:
             raise _failed(job.device, len(pixels), error) from error
 

@@ -185,6 +185,8 @@ class LocalFiles:
     def _errors(self, name: str, needed_bytes: int = 0) -> Iterator[None]:
         try:
             yield
+        except StoreError:
+            raise
         except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
             if not needed_bytes:
                 raise

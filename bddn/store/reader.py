@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 from torch import Tensor
 
-from bddn.errors import CorruptStoreError, MismatchError
+from bddn.errors import CorruptStoreError, MismatchError, StoreError
 from bddn.identity import digest
 from bddn.store import manifest
 from bddn.store.contents import Contents
@@ -80,6 +80,8 @@ class Cache:
         try:
             self._group = zarr.open_group(VerifiedStore(self.files, self.records), mode="r", use_consolidated=False)
             ids, images = _rows(self._group)
+        except StoreError:
+            raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:  # zarr's words
             raise manifest.corrupt(self.files, [f"{IDS} or {IMAGES}: {error}"]) from error
         if [digest(ids), digest(images)] != [self.header.get(key) for key in ("stimuli_sha256", "images_sha256")]:
@@ -142,6 +144,8 @@ class Cache:
         if path not in self._scales:
             try:
                 self._scales[path] = self._array(f"{SCALE}/{path}")[:]
+            except StoreError:
+                raise
             except (ValueError, RuntimeError) as error:  # zarr's words
                 raise manifest.corrupt(self.files, [f"{SCALE}/{path}: {error}"]) from error
         found: Scale = self._scales[path][np.arange(start, stop) // self.layout.shard_images]
