@@ -64,17 +64,9 @@ def layers_told(spec: "CacheSpec") -> tuple[dict[str, int], dict[str, tuple[int,
 
 def layout_of(spec: "CacheSpec", channels: dict[str, int], n_images: int) -> "Layout":
     """The layout of a cache of so many images."""
-    from bddn.store.layout import Layer, Layout
-    from bddn.store.precision import precision
+    from bddn.store.layout import Layout
 
-    return Layout(
-        n_images=n_images,
-        layers=tuple(Layer(name, n) for name, n in channels.items()),
-        grid=spec.grid,
-        precision=precision(spec.precision),
-        chunk_images=spec.chunk_images,
-        shard_images=spec.shard_images,
-    )
+    return Layout.of_spec(spec, channels, n_images)
 
 
 def weights_here(spec: "CacheSpec") -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 PNG_END = b"IEND\xaeB`\x82"
+DECODING = "RGB, 8 bits per channel, as stored"  # in every cache's header: change it with the pixels that it describes
 MAX_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
 
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,17 @@ from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Stimuli
 from bddn.errors import BddnError, ClusterError, MismatchError
-from bddn.extract.job import identity
-from bddn.extract.rows import Job
-from bddn.extract.shards import Owners, compute
+from bddn.extract.job import Compute, Job, Owners
+from bddn.extract.source import TokenSource, network_identity
 from bddn.identity import Identity
 from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance
+from bddn.spec import CacheSpec
 from bddn.store.files import LocalFiles
 from bddn.store.lease import Watch
+from bddn.store.writer import Writer
 
+NETWORK = ("spec", "decoding", "backbone", "made_with")  # parts of a header that decide which network it is
 DEVICE = "GPU"  # the resource by which dask workers say that they have a device
 START_S = 60.0
 COMES_BACK_S = 300.0
@@ -40,7 +43,7 @@ RETRIES = 2
 
 
 class Cluster:
-    """Computes shards on the workers of a dask cluster; see `bddn.extract.shards.Work`.
+    """Computes shards on the workers of a dask cluster; see `bddn.extract.job.Work`.
 
     Parameters
     ----------
@@ -75,10 +78,20 @@ class Cluster:
         self.device = ("cuda" if offering else "cpu") if device == "auto" else device
         self._note = f"{len(offering) if self.device == 'cuda' else len(workers)} workers"
 
-    def __call__(self, job: Job, backbone: Backbone, shards: list[int], advance: Advance) -> Owners:
+    @contextmanager
+    def __call__(self, job: Job) -> Iterator[Compute]:
+        """Set up a job on all workers, also on those that join later; see `bddn.extract.job.Work`."""
+        name = f"bddn-{secrets.token_hex(8)}"  # of this job alone: others may run on the same workers
+        self.client.register_plugin(_OnWorker(_SentJob.of(job, self._threads)), name=name)
+        try:
+            yield partial(self._compute, job, name)
+        finally:
+            with suppress(OSError, TimeoutError, CancelledError):
+                self.client.unregister_worker_plugin(name)
+
+    def _compute(self, job: Job, name: str, shards: list[int], advance: Advance) -> Owners:
         client = self.client
-        client.register_plugin(_Worker(_shareable(job, self._threads)), name="bddn")
-        topic = f"bddn-{secrets.token_hex(8)}"  # a key that was used before would give its old result
+        topic = f"{name}-{secrets.token_hex(4)}"  # a key that was used before would give its old result
         left = {k: stop - start for k, (start, stop) in enumerate(job.writer.layout.shards) if k in shards}
 
         def more(shard: int, n: int) -> None:
@@ -91,6 +104,7 @@ class Cluster:
         tasks = {
             client.submit(
                 _task,
+                name,
                 shard,
                 topic,
                 key=f"{topic}-{shard}",
@@ -195,51 +209,91 @@ def joined_cluster(address: str, device: str) -> Iterator[Cluster]:
         yield Cluster(client, device, threads=1)  # dask runs as many tasks on a worker as it has threads
 
 
-class _Worker(WorkerPlugin):
-    """Holds on a worker what all its tasks share."""
+@dataclass(frozen=True)
+class _SentJob:
+    """What a worker must know to do shards of a job. It opens the backbone by itself."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.backbone: Backbone | None = None
+    spec: CacheSpec
+    stimuli: Stimuli
+    writer: Writer
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, job: Job, threads: int) -> "_SentJob":
+        """With absolute paths, since workers may have another working directory."""
+        source, writer = job.source, job.writer
+        weights, files = source.spec.weights, writer.files
+        if weights is not None:
+            local = {name: path for name in ("folder", "file") if (path := getattr(weights, name)) is not None}
+            weights = weights.model_copy(update={name: str(Path(path).absolute()) for name, path in local.items()})
+        if isinstance(files, LocalFiles):
+            files = LocalFiles(files.root.absolute())
+        return cls(
+            source.spec.model_copy(update={"weights": weights}),
+            Stimuli(source.stimuli.ids, tuple(path.absolute() for path in source.stimuli.paths)),
+            replace(writer, files=files),
+            source.device,
+            threads,
+        )
+
+    def opened(self) -> Job:
+        """The job with its backbone, which must be the one that the store is for.
+
+        Raises
+        ------
+        MismatchError
+        """
+        wanted = Identity(self.writer.header).only(*NETWORK)
+        kept = _kept.get(self.device)
+        if kept is None or kept[0] != wanted.digest():
+            _kept.pop(self.device, None)  # first, so that two networks are never in memory at once
+            backbone = open_backbone(self.spec, self.device)
+            differ = wanted.differences(network_identity(self.spec, backbone, self.device))
+            if differ:
+                raise MismatchError(
+                    f"worker {get_worker().address}",
+                    expected="the backbone, device and libraries of the process that started the extraction",
+                    got=f"one that differs in: {'; '.join(differ)}",
+                    fix="Give all workers the same environment and weights.",
+                )
+            kept = _kept[self.device] = wanted.digest(), backbone
+        writer = self.writer
+        source = TokenSource(self.spec, kept[1], self.stimuli, writer.images, writer.layout, self.device, self.threads)
+        return Job(source, writer, Watch(writer.files))
+
+
+_kept: dict[str, tuple[str, Backbone]] = {}
+"""Of this process: by device, the last network with the digest of its identity. Later jobs may need it again."""
+_opening = threading.Lock()
+
+
+class _OnWorker(WorkerPlugin):
+    """Holds on a worker what all tasks of one job share."""
+
+    def __init__(self, sent: _SentJob) -> None:
+        self._sent = sent
 
     def setup(self, worker: Any) -> None:
-        kept = getattr(worker, "bddn", None)
-        worker.bddn = self
-        self.watch = Watch(self.job.writer.files)
-        self.loading = threading.Lock()
-        if kept is not None and kept.job.spec == self.job.spec:
-            self.backbone = kept.backbone
+        self._job: Job | None = None
 
-    def loaded(self) -> Backbone:
-        """The backbone, loaded by the first task; it must be the one that the store is for."""
-        with self.loading:
-            if self.backbone is None:
-                self.backbone = self._load()
-            return self.backbone
-
-    def _load(self) -> Backbone:
-        backbone = open_backbone(self.job.spec, self.job.device)
-        here = Identity(identity(self.job.spec, backbone, self.job.device))
-        differ = Identity(self.job.writer.header).only(*here.parts).differences(here)
-        if differ:
-            raise MismatchError(
-                f"worker {get_worker().address}",
-                expected="the backbone, device and libraries of the one who started the extraction",
-                got=f"one that differs in: {'; '.join(differ)}",
-                fix="Give all workers the same environment and weights.",
-            )
-        return backbone
+    def job(self) -> Job:
+        """The job, opened by the first task that needs it."""
+        with _opening:
+            if self._job is None:
+                self._job = self._sent.opened()
+            return self._job
 
 
-def _task(shard: int, topic: str) -> dict[str, Any] | BddnError | None:
+def _task(name: str, shard: int, topic: str) -> dict[str, Any] | BddnError | None:
     worker: Any = get_worker()
-    held: _Worker = worker.bddn
 
     def advance(n: int) -> None:
         worker.log_event(topic, {"shard": shard, "n": n})
 
     try:
-        return compute(held.job, held.loaded(), shard, held.watch, advance)
+        held: _OnWorker = worker.plugins[name]
+        return held.job().compute(shard, advance)
     except BddnError as error:
         return error  # raised here, it would be tried again
 
@@ -265,24 +319,6 @@ def _result(task: Any, shard: int) -> dict[str, Any] | None:
     if isinstance(owner, BddnError):
         raise owner
     return owner
-
-
-def _shareable(job: Job, threads: int) -> Job:
-    """The job with absolute paths, since workers may have another working directory."""
-    weights, files = job.spec.weights, job.writer.files
-    if weights is not None:
-        local = {name: path for name in ("folder", "file") if (path := getattr(weights, name)) is not None}
-        weights = weights.model_copy(update={name: str(Path(path).absolute()) for name, path in local.items()})
-    if isinstance(files, LocalFiles):
-        files = LocalFiles(files.root.absolute())
-    stimuli = Stimuli(job.stimuli.ids, tuple(path.absolute() for path in job.stimuli.paths))
-    return replace(
-        job,
-        spec=job.spec.model_copy(update={"weights": weights}),
-        stimuli=stimuli,
-        writer=replace(job.writer, files=files),
-        threads=threads,
-    )
 
 
 @contextmanager

@@ -13,14 +13,13 @@ import torch
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
-from bddn.extract.job import layout_of
-from bddn.extract.rows import Job, prepared, read_tokens
+from bddn.extract.source import TokenSource, batch_size, look_at_layout
 from bddn.parallel import choose_device, n_threads
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layout
 from bddn.store.precision import precision
 from bddn.store.remote import open_files
-from bddn.store.writer import Writer, arrays_at_once
+from bddn.store.writer import arrays_at_once
 
 TIMED_BATCHES = 3  # on each thread, after one that is not timed
 SMALLER = ("bitround:6", "int8")
@@ -104,7 +103,7 @@ def plan(spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str =
     before = process.memory_info().rss
     device = choose_device(device)
     backbone = open_backbone(spec, device)
-    layout = layout_of(spec, backbone, dataset.stimuli)
+    layout = look_at_layout(spec, backbone, dataset.stimuli)
     images_per_s = _rate(spec, dataset, layout, backbone, device)
     resident = process.memory_info().rss - before
     free_disk, on_device = open_files(out).free_bytes(), device == "cuda"
@@ -167,16 +166,15 @@ def advice(spec: CacheSpec, layout: Layout, free_disk: int | None, free_ram: int
 def _rate(spec: CacheSpec, dataset: Dataset, layout: Layout, backbone: Backbone, device: str) -> float:
     """Images per second of decoding, forward pass and rounding, over a few batches."""
     stimuli, threads = dataset.stimuli, n_threads()
-    job = Job(spec, stimuli, Writer(open_files("."), layout, list(stimuli.ids), [], {}), device, threads)
-    at_once = job.batch * (threads if device == "cpu" else 1)
-    n = min(len(stimuli), at_once * TIMED_BATCHES)
-    job.writer.images.extend(stimuli.sha256(i) for i in range(n))
+    n = min(len(stimuli), batch_size(spec, device) * (threads if device == "cpu" else 1) * TIMED_BATCHES)
+    images = [stimuli.sha256(i) for i in range(n)]
+    source = TokenSource(spec, backbone, stimuli, images, layout, device, threads)
 
     def read(stop: int) -> None:
-        with prepared(job, backbone, range(stop)) as images:
-            read_tokens(job, backbone, 0, stop, images, lambda n: None)
+        with source.prefetch(range(stop)) as prefetched:
+            source.read(0, stop, prefetched, lambda n: None)
 
-    read(min(n, at_once))
+    read(-(-n // TIMED_BATCHES))
     started = time.perf_counter()
     read(n)
     return n / (time.perf_counter() - started)

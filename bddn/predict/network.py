@@ -9,7 +9,7 @@ from bddn.backbones.fetch import is_here, is_remote
 from bddn.backbones.registry import load_specs, open_backbone
 from bddn.backbones.weights import not_downloaded
 from bddn.errors import BddnError, MismatchError, RunError
-from bddn.extract.job import identity
+from bddn.extract.source import network_identity
 from bddn.identity import Identity
 from bddn.parallel import choose_device
 from bddn.run import Run
@@ -98,7 +98,7 @@ def check_network(run: Run, name: str, spec: CacheSpec, backbone: Backbone, devi
     MismatchError
         Where spec, weights or architecture are not those of the run's cache, or a layer of the run is not given.
     """
-    before, now = Identity(cache_of(run)), Identity(identity(spec, backbone, device))
+    before, now = Identity(cache_of(run)), network_identity(spec, backbone, device)
     words = before.only("spec", "backbone").differences(now.only("spec", "backbone"))
     _refuse(run, name, [*words, *(f"no layer '{layer}'" for layer in run.layers if layer not in backbone.layers)])
     made_with = now.parts["made_with"]

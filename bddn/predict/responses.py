@@ -16,16 +16,14 @@ from bddn.encoder import checkpoint
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.errors import MismatchError
-from bddn.extract.rows import Job, prepared, read_tokens
+from bddn.extract.source import TokenSource
 from bddn.parallel import n_threads, single_threaded_kernels
 from bddn.predict.network import Network
 from bddn.predict.pictures import Pictures
 from bddn.progress import progress
 from bddn.run import Run
-from bddn.store.layout import Layer, Layout
-from bddn.store.precision import Rows, precision
-from bddn.store.remote import open_files
-from bddn.store.writer import Writer
+from bddn.store.layout import Layout
+from bddn.store.precision import Rows
 from bddn.stream.features import Features
 
 
@@ -40,23 +38,18 @@ def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
     BddnError
         Where a picture has changed since it was read, or its tokens are not finite in the stored precision.
     """
-    spec, stimuli = network.spec, pictures.stimuli
-    layout = Layout(
-        n_images=len(pictures),
-        layers=tuple(Layer(name, shape.channels) for name, shape in _encoder(run).shapes.items()),
-        grid=spec.grid,
-        precision=precision(spec.precision),
-        chunk_images=spec.chunk_images,
-        shard_images=spec.shard_images,
+    channels = {name: shape.channels for name, shape in _encoder(run).shapes.items()}
+    layout = Layout.of_spec(network.spec, channels, len(pictures))
+    source = TokenSource(
+        network.spec, network.backbone, pictures.stimuli, pictures.sha256, layout, network.device, n_threads()
     )
-    nowhere = Writer(open_files("."), layout, list(stimuli.ids), list(pictures.sha256), {})
-    job, parts = Job(spec, stimuli, nowhere, network.device, n_threads()), list[Features]()
+    parts = list[Features]()
     with (
-        prepared(job, network.backbone, range(len(pictures))) as images,
+        source.prefetch(range(len(pictures))) as images,
         progress("tokens", len(pictures), "images") as advance,
     ):
         for start, stop in layout.shards:
-            parts.append(_decoded(read_tokens(job, network.backbone, start, stop, images, advance), layout))
+            parts.append(_decoded(source.read(start, stop, images, advance), layout))
     return Features.cat(parts)
 
 

@@ -14,6 +14,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from bddn.errors import SpecError
+from bddn.spec import CacheSpec
 from bddn.store.precision import ZSTD_LEVEL, Precision, Rows, precision
 from bddn.store.sharding import checksum, encode_shard
 
@@ -54,6 +55,26 @@ class Layout:
                     got=repr(layer.name),
                     fix="Rename the layer.",
                 )
+
+    @classmethod
+    def of_spec(cls, spec: CacheSpec, channels: Mapping[str, int], n_images: int) -> "Layout":
+        """The layout that a spec asks for.
+
+        Parameters
+        ----------
+        spec : CacheSpec
+        channels : mapping of str to int
+            Channels of the layers that are stored, early to late.
+        n_images : int
+        """
+        return cls(
+            n_images=n_images,
+            layers=tuple(Layer(name, n) for name, n in channels.items()),
+            grid=spec.grid,
+            precision=precision(spec.precision),
+            chunk_images=spec.chunk_images,
+            shard_images=spec.shard_images,
+        )
 
     @classmethod
     def of(cls, header: Mapping[str, Any]) -> "Layout":

@@ -25,7 +25,7 @@ def arrays_at_once() -> int:
     return 1 + min(n_threads(), ENCODERS)
 
 
-def new_header(layout: Layout, ids: list[str], images: list[str], identity: dict[str, Any]) -> dict[str, Any]:
+def new_header(layout: Layout, ids: list[str], images: list[str], network: Mapping[str, Any]) -> dict[str, Any]:
     """What a store is for: everything that decides its content, as JSON types.
 
     Parameters
@@ -34,8 +34,8 @@ def new_header(layout: Layout, ids: list[str], images: list[str], identity: dict
         Stimulus ids, in the order of the rows.
     images : list of str
         SHA-256 of every image's file.
-    identity : dict
-        Spec, backbone, versions.
+    network : mapping
+        What decides tokens besides the images: spec, backbone, versions.
     """
     return {
         "format": FORMAT,
@@ -43,7 +43,7 @@ def new_header(layout: Layout, ids: list[str], images: list[str], identity: dict
         "stimuli_sha256": digest(ids),
         "images_sha256": digest(images),
         "layers": [{"name": layer.name, "channels": layer.channels} for layer in layout.layers],
-        **identity,
+        **network,
     }
 
 

@@ -7,8 +7,9 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,15 +20,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data.base import Stimuli
 from bddn.data.fsaverage import N_VERTICES
 from bddn.data.planted import image_path, write_subject
 from bddn.data.scenes import draw_scene
 from bddn.extract import extract
-from bddn.extract.rows import Job
-from bddn.extract.shards import Owners, compute_all
+from bddn.extract.job import Compute, Job, Owners, compute_all
 from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
@@ -63,12 +62,17 @@ class Timed:
         self.seconds = 0.0
         self.batch = 0
 
-    def __call__(self, job: Job, backbone: Backbone, shards: list[int], advance: Advance) -> Owners:
-        self.batch = job.batch
-        start = time.perf_counter()
-        others = compute_all(job, backbone, shards, advance)
-        self.seconds = time.perf_counter() - start
-        return others
+    @contextmanager
+    def __call__(self, job: Job) -> Iterator[Compute]:
+        self.batch = job.source.batch
+
+        def compute(shards: list[int], advance: Advance) -> Owners:
+            start = time.perf_counter()
+            others = compute_all(job, shards, advance)
+            self.seconds = time.perf_counter() - start
+            return others
+
+        yield compute
 
 
 class Bare:

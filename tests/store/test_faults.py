@@ -292,7 +292,7 @@ def test_a_signal_ends_with_its_code_and_the_way_to_go_on_and_gives_the_shard_ba
 
 STRUCK_TWICE = """
 import os, signal, sys, time
-import bddn.extract.job as job
+import bddn.extract.extraction as job
 from bddn.cli import app
 
 opened, n = job.open_backbone, 0

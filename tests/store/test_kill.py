@@ -28,8 +28,7 @@ import pytest
 import torch
 
 from bddn import atomic
-from bddn.extract import extract
-from bddn.extract import job as job_module
+from bddn.extract import extract, extraction
 from bddn.spec import CacheSpec
 from bddn.store.files import ASIDE, FIRST, LocalFiles
 from bddn.store.reader import Cache
@@ -88,7 +87,7 @@ def _extract(order: dict[str, Any], tell: int) -> None:
 
     faulthandler.dump_traceback_later(LIMIT_S / 2)
     torch.set_num_threads(1)
-    job_module.POLL_S = 0.02
+    extraction.POLL_S = 0.02
 
     def telling(name: str, mark: str) -> Any:
         step = getattr(Writer, name)

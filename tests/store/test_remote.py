@@ -318,7 +318,7 @@ def test_an_object_that_is_not_what_was_sealed_is_an_error_that_names_it(
 def test_two_extractions_at_once_write_every_object_once(
     server: Server, bucket: str, spec: CacheSpec, planted: Planted, sealed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bddn.extract.job.POLL_S", 0.05)
+    monkeypatch.setattr("bddn.extract.extraction.POLL_S", 0.05)
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: extract(spec, planted, bucket), range(2)))
     assert {one.digest for one in done} == {Cache(sealed).digest}

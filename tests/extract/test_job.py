@@ -3,20 +3,20 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bddn.backbones.base import Backbone
 from bddn.data.planted import Planted
 from bddn.errors import StoreError
 from bddn.extract import extract
 from bddn.extract.device import Arrays, as_stored, flattened, split
-from bddn.extract.job import prepare
-from bddn.extract.rows import CPU_BATCH, Images, Job, prepared, read_tokens
-from bddn.extract.shards import ANOTHER, compute_all
+from bddn.extract.extraction import prepare
+from bddn.extract.job import ANOTHER, Job, compute_all
+from bddn.extract.source import CPU_BATCH, TokenSource
 from bddn.parallel import ahead
 from bddn.spec import CacheSpec
 from bddn.store.writer import Writer
@@ -66,13 +66,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
 
 @pytest.fixture
-def opened(spec: CacheSpec, planted: Planted, tmp_path: Path) -> tuple[Job, Backbone]:
-    job, backbone, _ = prepare(spec, planted, tmp_path / "new.zarr", "cpu")
-    return job, backbone
+def opened(spec: CacheSpec, planted: Planted, tmp_path: Path) -> Job:
+    return prepare(spec, planted, tmp_path / "new.zarr", "cpu")[0]
 
 
 def test_a_shard_is_written_while_the_next_one_is_computed_and_no_more_than_one_waits(
-    opened: tuple[Job, Backbone], steps: Steps, sealed: Path, tmp_path: Path
+    opened: Job, steps: Steps, sealed: Path, tmp_path: Path
 ) -> None:
     computed = threading.Event()
 
@@ -88,7 +87,7 @@ def test_a_shard_is_written_while_the_next_one_is_computed_and_no_more_than_one_
             computed.set()
 
     steps.before_write = hold
-    assert compute_all(*opened, [0, 1, 2], advance) == {}
+    assert compute_all(opened, [0, 1, 2], advance) == {}
     assert [word for word in steps.told if word != "written 1"] == [
         "computed 0",
         "computed 1",
@@ -97,7 +96,7 @@ def test_a_shard_is_written_while_the_next_one_is_computed_and_no_more_than_one_
         "computed 2",
         "written 2",
     ]
-    opened[0].writer.seal()
+    opened.writer.seal()
     assert files(tmp_path / "new.zarr") == files(sealed)
 
 
@@ -114,7 +113,7 @@ def test_an_error_of_the_writing_ends_the_extraction_before_the_next_shard_is_co
                 raise StoreError("disk", expected="room", got="none", fix="")
 
         steps.before_write = fail
-        job, backbone, _ = prepare(spec, planted, out, "cpu")
+        job, _ = prepare(spec, planted, out, "cpu")
 
         def advance(n: int = 1, note: str = "") -> None:
             steps.advance(n)
@@ -123,7 +122,7 @@ def test_an_error_of_the_writing_ends_the_extraction_before_the_next_shard_is_co
                 time.sleep(0.2)
 
         with pytest.raises(StoreError, match="expected room"):
-            compute_all(job, backbone, [0, 1, 2], advance)
+            compute_all(job, [0, 1, 2], advance)
         assert steps.n < 48
     assert left(out) == (1, 0)
     assert extract(spec, planted, out).n_computed == 2
@@ -131,7 +130,7 @@ def test_an_error_of_the_writing_ends_the_extraction_before_the_next_shard_is_co
 
 
 def test_a_signal_drops_what_is_computed_and_commits_what_is_being_written(
-    opened: tuple[Job, Backbone], spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, steps: Steps
+    opened: Job, spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, steps: Steps
 ) -> None:
     struck = threading.Event()
     steps.before_write = lambda shard: struck.wait(WAIT_S)
@@ -143,17 +142,15 @@ def test_a_signal_drops_what_is_computed_and_commits_what_is_being_written(
             raise StopError
 
     with pytest.raises(StopError):
-        compute_all(*opened, [0, 1, 2], strike)
+        compute_all(opened, [0, 1, 2], strike)
     assert left(tmp_path / "new.zarr") == (1, 0)
     assert extract(spec, planted, tmp_path / "new.zarr").n_computed == 2
     assert files(tmp_path / "new.zarr") == files(sealed)
 
 
-def test_a_shard_that_another_job_took_over_meanwhile_is_told(
-    opened: tuple[Job, Backbone], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shard_that_another_job_took_over_meanwhile_is_told(opened: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Writer, "write", lambda writer, shard, *rest: shard != 1)
-    assert compute_all(*opened, [0, 1, 2], lambda n=1, note="": None) == {1: ANOTHER}
+    assert compute_all(opened, [0, 1, 2], lambda n=1, note="": None) == {1: ANOTHER}
 
 
 # --- batches
@@ -171,8 +168,8 @@ def test_the_way_of_a_device_gives_the_tokens_of_the_cpu(
     spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoded ahead past the ends of shards, in one copy: all but CUDA itself."""
-    monkeypatch.setattr("bddn.extract.job.choose_device", lambda device: "a device")
-    monkeypatch.setattr("bddn.extract.rows.OnDevice", PlainDevice)
+    monkeypatch.setattr("bddn.extract.extraction.choose_device", lambda device: "a device")
+    monkeypatch.setattr("bddn.extract.source.OnDevice", PlainDevice)
     extract(spec, planted, tmp_path / "new.zarr")
     found, expected = files(tmp_path / "new.zarr"), files(sealed)
     tokens = [name for name in expected if name.startswith(("local/", "global/"))]
@@ -180,19 +177,18 @@ def test_the_way_of_a_device_gives_the_tokens_of_the_cpu(
 
 
 def test_images_are_decoded_ahead_by_a_bounded_number_and_those_of_skipped_shards_are_dropped(
-    opened: tuple[Job, Backbone], spec: CacheSpec
+    opened: Job, spec: CacheSpec
 ) -> None:
-    job, backbone = opened
     begun: list[int] = []
 
-    class Counted(Images):
-        def _prepare(self, row: int) -> torch.Tensor:
+    class Counted(TokenSource):
+        def pixels(self, row: int) -> torch.Tensor:
             begun.append(row)
             return torch.tensor(row)
 
-    on_device = Job(spec, job.stimuli, job.writer, "a device", 1)
-    with prepared(on_device, backbone, range(48)) as opened_images:
-        images = Counted(on_device, backbone, range(48), opened_images.threads, opened_images._decoders)
+    plain = opened.source
+    source = Counted(spec, plain.backbone, plain.stimuli, plain.images, plain.layout, "a device", 1)
+    with source.prefetch(range(48)) as images:
         assert begun == []
         assert [image().item() for image in images.take(range(6))] == list(range(6))
         assert max(begun) <= 5 + 2 * 6
@@ -200,16 +196,13 @@ def test_images_are_decoded_ahead_by_a_bounded_number_and_those_of_skipped_shard
         assert [image().item() for image in images.take(range(38, 48))] == list(range(38, 48))
 
 
-def test_batches_on_a_cpu_are_cut_alike_on_every_machine(
-    opened: tuple[Job, Backbone], spec: CacheSpec, planted: Planted
-) -> None:
-    job, backbone = opened
+def test_batches_on_a_cpu_are_cut_alike_on_every_machine(opened: Job, spec: CacheSpec, planted: Planted) -> None:
     sizes: dict[int, list[int]] = {}
     for threads in (1, 3):
-        large = Job(spec.model_copy(update={"batch_size": 100}), job.stimuli, job.writer, "cpu", threads)
+        large = replace(opened.source, spec=spec.model_copy(update={"batch_size": 100}), threads=threads)
         counted: list[int] = []
-        with prepared(large, backbone, range(20)) as images:
-            read_tokens(large, backbone, 0, 20, images, counted.append)
+        with large.prefetch(range(20)) as images:
+            large.read(0, 20, images, counted.append)
         sizes[threads] = counted
     assert sizes[1] == sizes[3] == [CPU_BATCH, CPU_BATCH, 20 - 2 * CPU_BATCH]
 

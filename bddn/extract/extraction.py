@@ -1,0 +1,149 @@
+"""One extraction: what is to be done, and going on until all of it is done, by this job or another."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bddn.backbones.base import Backbone
+from bddn.backbones.registry import open_backbone
+from bddn.data import Dataset
+from bddn.errors import SpecError
+from bddn.extract.job import Compute, Job, Work, in_this_process
+from bddn.extract.preflight import check_disk, check_images
+from bddn.extract.source import TokenSource, look_at_layout, network_identity
+from bddn.parallel import choose_device, n_threads
+from bddn.progress import Advance, progress
+from bddn.spec import CacheSpec
+from bddn.store.lease import Watch
+from bddn.store.manifest import is_sealed
+from bddn.store.remote import open_files
+from bddn.store.writer import Writer, new_header
+
+POLL_S = 2.0  # between looks at shards that other jobs are working on
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What `extract` did.
+
+    Attributes
+    ----------
+    digest : str or None
+        Of the sealed store; None where shards of other jobs are still missing.
+    n_images, n_shards, n_computed : int
+        Of the store, and how many of its shards were computed now.
+    reused : bool
+        Whether the store had been sealed before.
+    versions : list of str
+        In words, the libraries whose versions differ from those that wrote a store that was sealed before.
+    """
+
+    digest: str | None
+    n_images: int
+    n_shards: int
+    n_computed: int
+    reused: bool
+    versions: list[str]
+
+
+def extract(
+    spec: CacheSpec,
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    part: tuple[int, int] = (1, 1),
+    work: Work | None = None,
+    backbone: Backbone | None = None,
+) -> Extraction:
+    """Write the tokens of all images of a dataset into a store and seal it; go on with one that was interrupted.
+
+    Several extractions may write one store at once: each shard is written by one of them. A sealed store of the same
+    content is left as it is.
+
+    Parameters
+    ----------
+    spec : CacheSpec
+    dataset : Dataset
+    out : str or Path
+        A folder, or a URL that fsspec can open.
+    device : {'auto', 'cpu', 'cuda'}
+        Where the backbone runs; with `work` on a cluster, that of its workers.
+    part : (int, int)
+        (i, N): only every Nth shard, beginning with the ith, counted from 1; the last of the N parts seals.
+    work : Work, optional
+        How shards are computed, for instance on a cluster; by default one after the other in this process.
+    backbone : Backbone, optional
+        One that is open already, on `device`, as `bddn.backbones.from_module` gives it; without it, that of the spec.
+
+    Raises
+    ------
+    BddnError
+        Where the spec, images, weights or an existing store do not fit.
+    """
+    if work is None:
+        device = choose_device(device)
+    elif backbone is not None:
+        raise SpecError(
+            "backbone",
+            expected="one that workers can open themselves",
+            got="one that is open in this process",
+            fix="Write a spec with backbone.module, an import path.",
+        )
+    job, versions = prepare(spec, dataset, out, device, backbone)
+    writer = job.writer
+    shards = list(range(len(writer.layout.shards)))
+    reused = writer.is_sealed
+    if reused:
+        return Extraction(writer.digest(), len(dataset.stimuli), len(shards), 0, True, versions)
+    pending = writer.pending(shards[part[0] - 1 :: part[1]])
+    n_images = sum(stop - start for start, stop in (writer.layout.shards[k] for k in pending))
+    with progress("extract", n_images, "images") as advance, (work or in_this_process)(job) as compute:
+        n_computed = _finish(writer, pending, compute, advance)
+    store_digest = None if writer.uncommitted() else writer.seal()
+    return Extraction(store_digest, len(dataset.stimuli), len(shards), n_computed, False, versions)
+
+
+def prepare(
+    spec: CacheSpec, dataset: Dataset, out: str | Path, device: str, backbone: Backbone | None = None
+) -> tuple[Job, list[str]]:
+    """Open the backbone, check the images, and make the store or check the one that is there.
+
+    Returns
+    -------
+    job : Job
+    versions : list of str
+        See `Extraction`.
+    """
+    stimuli, files = dataset.stimuli, open_files(out)
+    if backbone is None:
+        backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
+    images = check_images(stimuli, decode=not is_sealed(files))
+    layout = look_at_layout(spec, backbone, stimuli)
+    ids = list(stimuli.ids)
+    header = new_header(layout, ids, images, network_identity(spec, backbone, device).parts)
+    writer = Writer(files, layout, ids, images, header)
+    versions = writer.prepare()
+    if not writer.is_sealed:
+        check_disk(files, layout.disk_bytes())
+    source = TokenSource(spec, backbone, stimuli, images, layout, device, n_threads())
+    return Job(source, writer, Watch(files)), versions
+
+
+def _finish(writer: Writer, shards: list[int], compute: Compute, advance: Advance) -> int:
+    """Work until every shard has a record, also the shards of other jobs, in case these die."""
+    n_computed, todo = 0, shards
+    while todo:
+        others = compute(todo, advance)
+        n_computed += len(todo) - len(others)
+        todo = writer.uncommitted(list(others))
+        for shard in others.keys() - set(todo):
+            start, stop = writer.layout.shards[shard]
+            advance(stop - start, note="some by other jobs")
+        if todo and len(todo) == len(others):
+            owner = others[todo[0]]
+            advance(0, note=f"waiting for {owner.get('host')}, process {owner.get('pid')}")
+            time.sleep(POLL_S)
+    return n_computed

@@ -1,0 +1,227 @@
+"""Images to tokens: decode, run the backbone in batches, round to what a cache stores. Knows no store."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bddn import __version__
+from bddn.backbones.base import Backbone
+from bddn.data import Stimuli
+from bddn.data.base import DECODING
+from bddn.errors import BackboneError, BddnError, DataError
+from bddn.extract.device import Arrays, OnDevice, on_cpu
+from bddn.identity import Identity
+from bddn.parallel import ahead, n_threads
+from bddn.spec import CacheSpec
+from bddn.store.layout import Layout
+from bddn.store.precision import Rows
+
+CPU_BATCH = 8  # images at most: more are no faster on one core, and leave more cores idle at the end of a shard
+ON_DEVICE = 3  # batches at once: one is waited for, one computed and one rounded
+BATCHES_AHEAD = 2  # of images that are decoded before a batch on a device takes them
+
+
+@dataclass(frozen=True)
+class TokenSource:
+    """The tokens of some images, computed when they are asked for.
+
+    Attributes
+    ----------
+    spec : CacheSpec
+    backbone : Backbone
+        Open, on `device`.
+    stimuli : Stimuli
+        B images; row r is `stimuli.ids[r]`.
+    images : sequence of str
+        SHA-256 of the images' files. A file with other bytes is refused when it is decoded.
+    layout : Layout
+        Which layers, in which shapes and precision.
+    device : str
+        'cpu' or 'cuda'.
+    threads : int
+        Batches that are computed at once, on a CPU. Their number changes the time and never the result.
+    """
+
+    spec: CacheSpec
+    backbone: Backbone
+    stimuli: Stimuli
+    images: Sequence[str]
+    layout: Layout
+    device: str
+    threads: int
+
+    @property
+    def batch(self) -> int:
+        """Images of a forward pass."""
+        return batch_size(self.spec, self.device)
+
+    @property
+    def at_once(self) -> int:
+        """Batches that are worked on at once."""
+        return self.threads if self.device == "cpu" else ON_DEVICE
+
+    @contextmanager
+    def prefetch(self, rows: Iterable[int]) -> "Iterator[Images]":
+        """Decode the images of these rows, in this order, while others are computed.
+
+        The threads live as long as the context: new ones for each shard would leave memory behind each time.
+        """
+        numbers = [self.at_once] if self.device == "cpu" else [self.at_once, n_threads()]
+        pools = [ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) for n in numbers]
+        try:
+            yield Images(self, rows, pools[0], pools[1] if len(pools) > 1 else None)
+        finally:
+            for pool in pools:
+                pool.shutdown(cancel_futures=True)
+
+    def read(self, start: int, stop: int, images: "Images", advance: Callable[[int], object]) -> dict[str, Rows]:
+        """Compute the tokens of the images `start` to `stop`, rounded to the stored precision.
+
+        On a CPU several batches run at once, each with single-threaded kernels. On a device they run one after the
+        other.
+
+        Parameters
+        ----------
+        start, stop : int
+        images : Images
+            From `prefetch`, with these rows among its own.
+        advance : function of int
+            Called with the number of images of each batch that is done.
+
+        Returns
+        -------
+        dict of str to array
+            By path ('local/LAYER', 'global/LAYER'), (stop - start, ...) as `Precision.fill` gives it.
+
+        Raises
+        ------
+        BddnError
+            Where an image has changed, the backbone fails, or its tokens are not finite in the stored precision.
+        """
+        layout, ids = self.layout, self.stimuli.ids
+        filled: dict[str, Rows] = {
+            path: np.empty((stop - start, *shape), layout.precision.filled) for path, shape in layout.arrays().items()
+        }
+        run = on_cpu if self.device == "cpu" else OnDevice()
+        layers = [layer.name for layer in layout.layers]
+
+        def forward(pixels: Tensor) -> Arrays:
+            try:
+                return run(self.backbone, pixels, layers)
+            except BddnError:
+                raise
+            except RuntimeError as error:
+                raise _failed(self.device, len(pixels), error) from error
+
+        def compute(taken: tuple[range, list[Callable[[], Tensor]]]) -> int:
+            rows, waiting = taken
+            found = forward(torch.stack([image() for image in waiting]))
+            for path, values in found.items():
+                rounded = layout.precision.fill(values, path, ids[rows.start : rows.stop])
+                filled[path][rows.start - start : rows.stop - start] = rounded
+            return len(rows)
+
+        batches = (range(first, min(first + self.batch, stop)) for first in range(start, stop, self.batch))
+        taken = ((rows, images.take(rows)) for rows in batches)
+        for n in ahead(compute, taken, 2 * self.at_once, images.threads):
+            advance(n)
+        return filled
+
+    def pixels(self, row: int) -> Tensor:
+        """Decode and prepare one image, (3, H, W) float32.
+
+        Raises
+        ------
+        DataError
+            Where its file is damaged, or has other bytes than `images` says.
+        """
+        image, sha256 = self.stimuli.read(row)
+        if sha256 != self.images[row]:
+            raise DataError(
+                self.stimuli.paths[row],
+                expected="the image that was checked at the start",
+                got="other bytes",
+                fix="Do not change images while they are extracted. Run the same command again.",
+            )
+        return self.backbone.preprocess(image)
+
+
+class Images:
+    """Prepared images of some rows, in their order, and the threads in which their batches run.
+
+    On a CPU the batch that needs an image decodes it. For a device they are decoded ahead, by all cores and past the
+    end of a shard, so that the device need not wait for the first images of the next one.
+    """
+
+    def __init__(self, source: TokenSource, rows: Iterable[int], threads: Executor, decoders: Executor | None) -> None:
+        self._source, self._rows, self._decoders = source, iter(rows), decoders
+        self.threads = threads
+        self._begun: deque[tuple[int, Future[Tensor]]] = deque()
+
+    def take(self, rows: range) -> list[Callable[[], Tensor]]:
+        """Return one callable per row that blocks until its image is decoded.
+
+        Rows must be asked for in increasing order; the images of rows that were skipped are dropped.
+        """
+        if self._decoders is None:
+            return [partial(self._source.pixels, row) for row in rows]
+        return [self._next(row).result for row in rows]
+
+    def _next(self, wanted: int) -> Future[Tensor]:
+        assert self._decoders is not None
+        most = BATCHES_AHEAD * self._source.batch
+        while True:
+            while len(self._begun) <= most and (row := next(self._rows, None)) is not None:
+                self._begun.append((row, self._decoders.submit(self._source.pixels, row)))
+            row, found = self._begun.popleft()
+            if row == wanted:
+                return found
+            found.cancel()
+
+
+def batch_size(spec: CacheSpec, device: str) -> int:
+    """Images of a forward pass. It depends on nothing that differs between machines, since last bits may depend on
+    it."""
+    return min(spec.batch_size, CPU_BATCH) if device == "cpu" else spec.batch_size
+
+
+def network_identity(spec: CacheSpec, backbone: Backbone, device: str) -> Identity:
+    """What decides tokens besides the images: the parts `spec`, `backbone`, `decoding` and `made_with`.
+
+    The batch size is no part: on a CPU it changes no bit, and on a GPU no more than another model of GPU may.
+    """
+    about = dict(backbone.identity)
+    made_with = {
+        "device": device,
+        "bddn": __version__,
+        **{name: version(name) for name in ("numcodecs", "zarr")},
+        **about.pop("made_with"),
+    }
+    return Identity({"spec": spec.identity(), "decoding": DECODING, "backbone": about, "made_with": made_with})
+
+
+def look_at_layout(spec: CacheSpec, backbone: Backbone, stimuli: Stimuli) -> Layout:
+    """The layout of a cache, from the tokens of the first image."""
+    tokens = backbone(backbone.preprocess(stimuli.image(0))[None])
+    channels = {name: tokens[name].local_.shape[1] for name in backbone.layers}
+    return Layout.of_spec(spec, channels, len(stimuli))
+
+
+def _failed(device: str, n_images: int, error: RuntimeError) -> BackboneError:
+    memory = isinstance(error, torch.OutOfMemoryError)
+    return BackboneError(
+        f"{device}, a batch of {n_images} images",
+        expected="the network to run",
+        got="no memory left" if memory else str(error).strip().splitlines()[0],
+        fix=f"Set batch_size: {max(1, n_images // 2)} in the spec and run the same command again: it resumes."
+        if memory
+        else "Run the same command again: it resumes.",
+    )
