@@ -113,16 +113,17 @@ def test_an_error_of_the_network_is_not_taken_for_one_of_torch() -> None:
     from types import SimpleNamespace
     from typing import Any
 
-    from bddn.extract.rows import read_tokens
+    from bddn.data import Stimuli
+    from bddn.extract.source import TokenSource
     from bddn.store.precision import precision
 
-    layout = SimpleNamespace(arrays=dict, layers=(), precision=precision("float16"))
-    writer = SimpleNamespace(layout=layout)
-    job: Any = SimpleNamespace(writer=writer, stimuli=SimpleNamespace(ids=["a"]), device="cpu", batch=1, at_once=1)
-    images: Any = SimpleNamespace(take=lambda rows: [lambda: torch.zeros(3, 2, 2) for _ in rows], threads=None)
+    layout: Any = SimpleNamespace(arrays=dict, layers=(), precision=precision("float16"))
+    spec: Any = SimpleNamespace(batch_size=1)
     backbone: Any = _Picky()
-    with pytest.raises(BackboneError) as error:
-        read_tokens(job, backbone, 0, 1, images, lambda n: None)
+    source = TokenSource(spec, backbone, Stimuli(("a",), (Path("a.png"),)), ["0"], layout, "cpu", 1)
+    with source.prefetch([]) as images, pytest.raises(BackboneError) as error:
+        images.take = lambda rows: [lambda: torch.zeros(3, 2, 2) for _ in rows]  # type: ignore[method-assign]
+        source.read(0, 1, images, lambda n: None)
     assert _message(error.value).startswith("the network: ")
 
 
