@@ -121,9 +121,10 @@ def test_an_error_of_the_network_is_not_taken_for_one_of_torch() -> None:
     spec: Any = SimpleNamespace(batch_size=1)
     backbone: Any = _Picky()
     source = TokenSource(spec, backbone, Stimuli(("a",), (Path("a.png"),)), ["0"], layout, "cpu", 1)
-    with source.prefetch([]) as images, pytest.raises(BackboneError) as error:
+    with source.prefetch([]) as images:
         images.take = lambda rows: [lambda: torch.zeros(3, 2, 2) for _ in rows]  # type: ignore[method-assign]
-        source.read(0, 1, images, lambda n: None)
+        with pytest.raises(BackboneError) as error:
+            source.read(0, 1, images, lambda n: None)
     assert _message(error.value).startswith("the network: ")
 
 

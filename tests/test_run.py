@@ -57,7 +57,7 @@ def test_streamed_and_resident_fits_give_the_same_bytes(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bddn.run.fitting.HASHED_ROWS", 7)
+    monkeypatch.setattr("bddn.run.inputs.HASHED_ROWS", 7)
     fit_run(sealed, Planted(brain), tmp_path / "run", SPEC, memory_gib=0.1, readers=readers)
     assert "features 0.00 GiB streamed, responses 0.00 GiB streamed" in capsys.readouterr().err
     assert _bytes(tmp_path / "run") == reference

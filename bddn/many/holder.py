@@ -14,11 +14,12 @@ from pathlib import Path
 import psutil
 import torch
 
-from bddn.data import Dataset, open_dataset
+from bddn.data import open_dataset
 from bddn.errors import BddnError, MismatchError, RunError
+from bddn.identity import Identity
 from bddn.many.plan import Group, Task
 from bddn.many.table import Row, row_of
-from bddn.run import Run, fit_run
+from bddn.run import Run, Subject, fit_run, read_run
 from bddn.store.reader import Cache
 from bddn.stream.loader import Resident, Streamed
 
@@ -33,7 +34,7 @@ class _Held:
 
     group: Group
     store: Cache
-    dataset: Dataset
+    subject: Subject
     tokens: Resident | None = None
 
 
@@ -68,6 +69,7 @@ class Holder:
     def _fit(self, task: Task) -> Run:
         folder = task.out / task.folder
         held = self._open(task.group)
+        _check_siblings(folder, held)
         memory_gib, tokens = task.memory_gib, None
         if not _is_there(folder):  # what is there is only compared with the task, and needs no tokens
             held.tokens = tokens = held.tokens or _load(held, task)
@@ -75,11 +77,16 @@ class Holder:
             memory_gib -= _n_bytes(held, task) / GIB
 
         def fit() -> Run:
-            store, dataset = held.store, held.dataset
-            run, _ = fit_run(
-                store, dataset, folder, task.spec, device=task.device, memory_gib=memory_gib, resident=tokens
-            )
-            return run
+            return fit_run(
+                held.store,
+                held.subject.dataset,
+                folder,
+                task.spec,
+                device=task.device,
+                memory_gib=memory_gib,
+                resident=tokens,
+                subject=held.subject,
+            )[0]
 
         try:
             return fit()
@@ -99,8 +106,29 @@ class Holder:
                     got=store.digest[:16],
                     fix="Let all workers see the same files, and run the same command again.",
                 )
-            self._held = _Held(group, store, open_dataset(group.data))
+            self._held = _Held(group, store, Subject.read(open_dataset(group.data)))
         return self._held
+
+
+def _check_siblings(folder: Path, held: _Held) -> None:
+    """Runs of one cache and subject are rows of one table, so they must be fitted on the same data.
+
+    Raises
+    ------
+    RunError
+        Where a run of this cache and subject, of another seed perhaps, was fitted on other data.
+    """
+    for path in sorted(folder.parent.glob("*/run.json")):
+        stored = Identity({"data": read_run(path.parent).about["data"]})
+        differ = stored.differences(Identity({"data": dict(held.subject.identity(held.store).parts)}))
+        if differ:
+            raise RunError(
+                path.parent,
+                expected=f"runs on the same data everywhere in '{folder.parent}'",
+                got=f"one that differs in: {'; '.join(differ)}",
+                fix="Give another --out; nothing was written.",
+            )
+        break  # the others were compared with it when they were fitted
 
 
 def _is_there(folder: Path) -> bool:
@@ -125,4 +153,4 @@ def _n_bytes(held: _Held, task: Task) -> int:
 
 def _streamed(held: _Held, task: Task) -> Streamed:
     layers = held.store.select_layers(task.group.layers)
-    return Streamed(held.store, layers, held.dataset.stimuli.ids, device=task.device)
+    return Streamed(held.store, layers, held.subject.dataset.stimuli.ids, device=task.device)

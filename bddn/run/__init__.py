@@ -2,5 +2,6 @@
 
 from bddn.run.fitting import fit_run
 from bddn.run.folder import Run, labels, read_learning, read_run
+from bddn.run.inputs import Subject
 
-__all__ = ["Run", "fit_run", "labels", "read_learning", "read_run"]
+__all__ = ["Run", "Subject", "fit_run", "labels", "read_learning", "read_run"]

@@ -3,21 +3,18 @@
 The folder appears whole or not at all. While the fit is under way its state lies beside it, in a hidden folder.
 """
 
-import hashlib
-import platform
+import glob
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import psutil
 import torch
 
-from bddn import __version__, atomic
+from bddn import atomic
 from bddn.data import Dataset
 from bddn.data.fsaverage import N_VERTICES_FSAVERAGE5
 from bddn.data.splits import Split, split_by_id
@@ -30,10 +27,10 @@ from bddn.encoder.targets import Targets
 from bddn.errors import DataError, FitError, SpecError
 from bddn.identity import Identity
 from bddn.parallel import choose_device, n_threads
-from bddn.run.folder import FORMAT, LEARNING, Run, is_done, read_run, summary, voxel_table
+from bddn.run.folder import LEARNING, Run, is_done, read_run, summary, voxel_table
+from bddn.run.inputs import Subject, fit_identity
 from bddn.spec import FitSpec
 from bddn.stats.truth import compare_with_truth
-from bddn.store.layout import Layer
 from bddn.store.reader import Cache
 from bddn.stream.loader import READERS, Resident, Streamed
 from bddn.stream.plan import Residency
@@ -41,7 +38,6 @@ from bddn.stream.plan import Residency
 BASE_BYTES = 1100 << 20  # libraries, and what is alive within a step
 BATCH_COPIES = 6  # of the stored tokens of a batch: float32 numbers of it and of its aligned tokens
 VOXEL_BYTES = 2000  # position code, weights and responses of one batch
-HASHED_ROWS = 1024
 
 
 def fit_run(
@@ -55,6 +51,7 @@ def fit_run(
     readers: int = READERS,
     keep_every_s: float = CHECKPOINT_S,
     resident: Resident | None = None,
+    subject: Subject | None = None,
 ) -> tuple[Run, bool]:
     """Fit and write a run folder; one that is there already for the same cache, data and spec is left as it is.
 
@@ -77,6 +74,8 @@ def fit_run(
         How often the state is kept.
     resident : Resident, optional
         The tokens of this cache, layers and dataset, where they are in memory already.
+    subject : Subject, optional
+        What was read of this dataset, where it has been read already.
 
     Returns
     -------
@@ -101,14 +100,15 @@ def fit_run(
         )
     layers = store.select_layers(spec.layers)
     voxels, coords_mm = dataset.voxels(), dataset.coords_mm()
-    identity = _identity(store, layers, dataset, voxels, spec, device)
+    data = (subject or Subject.read(dataset)).identity(store)
+    identity = fit_identity(store, layers, data, spec, device)
     if is_done(out, identity):
         return read_run(out), False
     ids = dataset.stimuli.ids
     split = split_by_id(ids, spec.split, spec.seed)
     _check_leakage(store, split)
     truth = dataset.truth()
-    with _state_file(out.with_name(f".{out.name}-{identity.digest()[:16]}.fit")) as state:
+    with _state_file(out, identity) as state:
         shapes = {layer.name: LayerShape(layer.channels, store.grid) for layer in layers}
         model = new_encoder(torch.from_numpy(coords_mm), shapes, spec).to(device)
         streamed = Streamed(store, layers, ids, readers, device)
@@ -146,8 +146,21 @@ def fit_run(
 
 
 @contextmanager
-def _state_file(folder: Path) -> Iterator[Path]:
-    """Where the state of a fit is kept. Its folder stays as long as there is one."""
+def _state_file(out: Path, identity: Identity) -> Iterator[Path]:
+    """The checkpoint of a fit, named after its identity, so that no other fit resumes from it.
+
+    Its folder stays as long as there is a checkpoint in it.
+    """
+    folder = out.with_name(f".{out.name}-{identity.digest()[:16]}.fit")
+    others = [
+        path.name for path in folder.parent.glob(f".{glob.escape(out.name)}-{'[0-9a-f]' * 16}.fit") if path != folder
+    ]
+    if others:
+        print(  # noqa: T201 - a fit that starts anew beside its own checkpoint would look like one that resumed
+            f"note: '{others[0]}' in '{folder.parent}' is the checkpoint of a fit with other inputs, settings or "
+            "versions. It is not used; delete it if you do not need it.",
+            file=sys.stderr,
+        )
     atomic.make_folder(folder)  # known to be possible before any work is done
     state = folder / "state.safetensors"
     try:
@@ -187,42 +200,6 @@ def _residency(
     if model.bias.is_cuda and feature_bytes > torch.cuda.mem_get_info()[0] - rest:
         feature_bytes = max(feature_bytes, free)  # no room on the device, so no room
     return Residency.choose(feature_bytes, 4 * n_images * n_voxels, rest, free)
-
-
-def _identity(
-    store: Cache,
-    layers: tuple[Layer, ...],
-    dataset: Dataset,
-    voxels: pd.DataFrame,
-    spec: FitSpec,
-    device: str,
-) -> Identity:
-    """What decides the result; two runs with the same are the same."""
-    n_images = len(dataset.stimuli)
-    responses = hashlib.sha256()
-    for at in range(0, n_images, HASHED_ROWS):
-        responses.update(dataset.responses(np.arange(at, min(at + HASHED_ROWS, n_images))).data)
-    parts = {
-        "format": FORMAT,
-        "layers": [layer.name for layer in layers],
-        "fit": spec.to_dict(),
-        "cache": {"digest": store.digest, **{key: store.header[key] for key in ("spec", "backbone", "made_with")}},
-        "data": {
-            "n_images": n_images,
-            "n_voxels": len(voxels),
-            "responses_sha256": responses.hexdigest(),
-            "voxels_sha256": hashlib.sha256(voxels.to_csv(index=False).encode()).hexdigest(),
-        },
-        "environment": {
-            "bddn": __version__,
-            "python": platform.python_version(),
-            "torch": version("torch"),
-            "numpy": version("numpy"),
-            "machine": platform.machine(),
-            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        },
-    }
-    return Identity(parts)
 
 
 def _check_leakage(store: Cache, split: Split) -> None:

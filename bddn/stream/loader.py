@@ -84,19 +84,10 @@ class Streamed:
     def __init__(
         self, cache: Cache, layers: Sequence[Layer], ids: Sequence[str], readers: int = READERS, device: str = "cpu"
     ) -> None:
-        row_of = {stimulus: row for row, stimulus in enumerate(cache.ids)}
-        missing = [stimulus for stimulus in ids if stimulus not in row_of]
-        if missing:
-            raise MismatchError(
-                f"cache '{cache.files.place}'",
-                expected=f"the {len(ids)} stimuli of the dataset",
-                got=f"a cache of {len(cache.ids)} without {len(missing)} of them, the first '{missing[0]}'",
-                fix="Run 'bddn extract' with this dataset.",
-            )
         self._cache, self._layers, self._readers, self._device = cache, layers, readers, torch.device(device)
         self.waited_s = 0.0
         """Seconds for which tokens were waited for."""
-        self._row = np.array([row_of[stimulus] for stimulus in ids], np.intp)
+        self._row = rows_of(cache, ids)
         self.chunk_of: Rows = self._row // cache.layout.chunk_images
         tokens = cache.grid[0] * cache.grid[1] + 1
         image_bytes = tokens * sum(v.channels for v in layers) * cache.layout.precision.decoded.itemsize
@@ -182,6 +173,26 @@ class Streamed:
         for _ in run(read, runs):
             pass
         return into, torch.from_numpy(turn * n + self._row[pool] % n)
+
+
+def rows_of(cache: Cache, ids: Sequence[str]) -> Rows:
+    """The rows of some stimuli in a cache.
+
+    Raises
+    ------
+    MismatchError
+        Where the cache lacks some of them.
+    """
+    row_of = {stimulus: row for row, stimulus in enumerate(cache.ids)}
+    missing = [stimulus for stimulus in ids if stimulus not in row_of]
+    if missing:
+        raise MismatchError(
+            f"cache '{cache.files.place}'",
+            expected=f"the {len(ids)} stimuli of the dataset",
+            got=f"a cache of {len(cache.ids)} without {len(missing)} of them, the first '{missing[0]}'",
+            fix="Run 'bddn extract' with this dataset.",
+        )
+    return np.array([row_of[stimulus] for stimulus in ids], np.intp)
 
 
 def _as_numpy(tokens: Tensor) -> npt.NDArray[Any]:
