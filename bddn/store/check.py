@@ -1,15 +1,12 @@
 """Look into a cache: are its bytes the sealed ones, what does it hold, and how does it differ from another."""
 
-import hashlib
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from bddn.identity import Identity
-from bddn.parallel import n_threads
-from bddn.progress import progress
 from bddn.store import manifest
+from bddn.store.at_once import at_once
 from bddn.store.files import Files
 from bddn.store.reader import Cache, first_difference, read_images
 from bddn.store.remote import open_files
@@ -49,23 +46,10 @@ def verify(place: str | Path) -> Verified:
     records = manifest.read_seal(files, manifest.read_header(files))["files"]
     started = time.perf_counter()
 
-    def check(name: str) -> str | None:
-        sha256, size = hashlib.sha256(), 0
-        for block in files.blocks(name):
-            sha256.update(block)
-            size += len(block)
-        record = records[name]
-        if not size:
-            return f"{name} is missing or empty"
-        if size != record["bytes"]:
-            return f"{name} has {size} bytes, not {record['bytes']}"
-        return None if sha256.hexdigest() == record["sha256"] else f"{name} has other bytes"
-
-    bad = []
-    with ThreadPoolExecutor(n_threads()) as pool, progress("verify", len(records), "files") as advance:
-        for found in pool.map(check, records):
-            bad += [] if found is None else [found]
-            advance()
+    found = at_once(
+        files, lambda name: manifest.wrong_bytes(files, name, records[name]), list(records), "verify", "files"
+    )
+    bad = [words for words in found if words is not None]
     n_bytes = sum(record["bytes"] for record in records.values())
     return Verified(len(records), n_bytes, time.perf_counter() - started, bad)
 

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 from bddn import atomic
 from bddn.errors import StoreError
+from bddn.parallel import n_threads
 
 T = TypeVar("T")
 
@@ -31,6 +32,10 @@ class Files(Protocol):
     @property
     def place(self) -> str:
         """How the user named it, for messages."""
+
+    @property
+    def at_once(self) -> int:
+        """How many files are best read or deleted at once."""
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """Bytes `start` to `stop` of a file; None where there is no such file."""
@@ -54,6 +59,9 @@ class Files(Protocol):
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
 
+    def delete_all(self, names: Sequence[str]) -> None:
+        """Delete files that are there, many with one request where the store can."""
+
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Sizes in bytes of all regular files below a folder, by name."""
 
@@ -73,6 +81,10 @@ class LocalFiles:
     @property
     def place(self) -> str:
         return str(self.root)
+
+    @property
+    def at_once(self) -> int:
+        return n_threads()
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | None:
         with self._errors(name), self._file(name) as file:
@@ -132,16 +144,27 @@ class LocalFiles:
         with self._errors(name):
             (self.root / name).unlink(missing_ok=True)
 
+    def delete_all(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.delete(name)
+
     def sizes(self, folder: str = "") -> dict[str, int]:
         found: dict[str, int] = {}
-        with self._errors(folder):
-            for where, _, names in os.walk(self.root / folder, onerror=_unless_gone):
-                for name in names:
-                    path = Path(where, name)
-                    with suppress(FileNotFoundError):  # another process sealed the store meanwhile
-                        status = path.lstat()
-                        if stat.S_ISREG(status.st_mode):
-                            found[path.relative_to(self.root).as_posix()] = status.st_size
+        folders = [folder]
+        while folders:
+            where = folders.pop()
+            with (
+                self._errors(where),
+                suppress(FileNotFoundError, NotADirectoryError),  # another process swept it meanwhile
+                os.scandir(f"{self._root}/{where}") as entries,
+            ):
+                for entry in entries:
+                    name = f"{where}/{entry.name}" if where else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(name)
+                    elif entry.is_file(follow_symlinks=False):
+                        with suppress(FileNotFoundError):  # another process sealed the store meanwhile
+                            found[name] = entry.stat(follow_symlinks=False).st_size
         return found
 
     def sweep(self) -> None:
@@ -228,8 +251,3 @@ def _twice(put: Callable[[], T]) -> T:
         return put()
     except FileNotFoundError:
         return put()
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error

@@ -2,9 +2,10 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 import numcodecs
 import numpy as np
@@ -24,6 +25,7 @@ IDS = "stimulus"
 IMAGES = "image_sha256"
 SCALE = "scale"
 MAX_FILES = 1 << 22  # no manifest could name more
+MAX_CHUNKS = 1 << 26
 LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 
 
@@ -101,18 +103,26 @@ class Layout:
                 raise ValueError(f"{number!r} is no count")
         if layout.shard_images % layout.chunk_images:
             raise ValueError(f"shards of {layout.shard_images} images in chunks of {layout.chunk_images}")
-        if layout.n_images // layout.shard_images * len(channels) > MAX_FILES:
-            raise ValueError(f"more than {MAX_FILES} files")
+        if layout.n_shards * len(channels) > MAX_FILES or layout.n_chunks * len(channels) > MAX_CHUNKS:
+            raise ValueError(f"more than {MAX_FILES} files or {MAX_CHUNKS} chunks")
         return layout
 
     @property
-    def shards(self) -> list[tuple[int, int]]:
-        """Row ranges of the shards."""
-        starts = range(0, self.n_images, self.shard_images)
-        return [(a, min(a + self.shard_images, self.n_images)) for a in starts]
+    def n_shards(self) -> int:
+        """Number of shards of an array."""
+        return -(-self.n_images // self.shard_images)
 
-    def arrays(self) -> dict[str, tuple[int, ...]]:
+    @property
+    def shards(self) -> Sequence[tuple[int, int]]:
+        """Row ranges of the shards."""
+        return _Ranges(self.n_images, self.shard_images)
+
+    def arrays(self) -> Mapping[str, tuple[int, ...]]:
         """Every array of tokens by its path, with the shape of one image in it."""
+        return self._arrays
+
+    @cached_property
+    def _arrays(self) -> Mapping[str, tuple[int, ...]]:
         return {
             f"{kind}/{layer.name}": (*self.grid, layer.channels) if kind == "local" else (layer.channels,)
             for kind in KINDS
@@ -120,9 +130,14 @@ class Layout:
         }
 
     @property
-    def shard_chunks(self) -> list[int]:
-        """Number of chunks in every shard."""
-        return [-(-(stop - start) // self.chunk_images) for start, stop in self.shards]
+    def n_chunks(self) -> int:
+        """Number of chunks of an array."""
+        return -(-self.n_images // self.chunk_images)
+
+    def shard_chunks(self, shard: int) -> int:
+        """Number of chunks in a shard of an array."""
+        start, stop = self.shards[shard]
+        return -(-(stop - start) // self.chunk_images)
 
     def token_files(self, shard: int) -> dict[str, str]:
         """By array, the file that holds the rows of a shard."""
@@ -144,8 +159,32 @@ class Layout:
 
     def disk_bytes(self) -> int:
         """Bytes of the whole store, manifest aside; for a compressed precision an estimate."""
-        chunks = -(-self.n_images // self.chunk_images) * len(self.arrays()) * 20  # checksum and place in the index
+        chunks = self.n_chunks * len(self.arrays()) * 20  # checksum and place in the index
         return round(self.n_images * self.image_bytes() * self.precision.ratio) + chunks
+
+
+class _Ranges(Sequence[tuple[int, int]]):
+    """Ranges of rows of one size, the last perhaps smaller, made when they are asked for."""
+
+    def __init__(self, n: int, size: int) -> None:
+        self._starts, self._n, self._size = range(0, n, size), n, size
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[int, int]: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[tuple[int, int]]: ...
+
+    def __getitem__(self, at: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
+        if isinstance(at, slice):
+            return [self._range(start) for start in self._starts[at]]
+        return self._range(self._starts[at])
+
+    def _range(self, start: int) -> tuple[int, int]:
+        return start, min(start + self._size, self._n)
 
 
 def empty_files(layout: Layout, ids: list[str], images: list[str], header: dict[str, Any]) -> dict[str, bytes]:
@@ -256,7 +295,7 @@ def _create(group: zarr.Group, layout: Layout, path: str, shape: tuple[int, ...]
     if kept.scaled:
         group.create_array(
             f"{SCALE}/{path}",
-            shape=(len(layout.shards), shape[-1]),
+            shape=(layout.n_shards, shape[-1]),
             dtype="float32",
             chunks=(1, shape[-1]),
             compressors=[Crc32cCodec()],

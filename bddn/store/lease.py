@@ -1,11 +1,17 @@
 """Leases: of two jobs that work on one store, only one works on a shard.
 
-A lease is a file of the manifest, `lease-000003.0`, that can be created only once. Whoever finds the lease of a dead
-owner creates the next generation, `lease-000003.1`, which again only one can do; the highest generation holds the
-shard. An owner that comes back after it was taken for dead finds a higher one, and drops its work.
+A lease is a file, `manifest/lease-000003.0`, that can be created only once. Whoever finds that its owner is dead
+creates the next generation, `lease-000003.1`, which again only one can do. The highest generation holds the shard. An
+owner that comes back after it was taken for dead finds a higher generation, and drops its work.
 
-An owner on this machine is dead when its process is gone; one elsewhere, when its lease has not changed for a while by
-the watcher's own clock. So clocks of different machines are never compared.
+Leases are read by their exact names and never listed, so that their cost does not grow with the number of shards. To
+find the highest generation by counting up, there must be no gap: generation 0 is deleted when it is released, a later
+one stays until the store is sealed and is only marked as released. So an owner of generation 0 that comes back always
+finds the one that replaced it.
+
+An owner is dead when its process is gone from this machine, or when its lease has not changed for `STALE_S` seconds by
+the clock of the watcher. Clocks of different machines are never compared, and file times are not used: some network
+file systems take them from the clock of the machine that writes.
 """
 
 import json
@@ -14,17 +20,22 @@ import platform
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bddn.errors import BddnError
+from bddn.store.canonical import encode_json
 from bddn.store.files import Files
-from bddn.store.manifest import FOLDER, encode_json
+from bddn.store.manifest import FOLDER
 
-BEAT_S = 10.0
+BEAT_S = 10.0  # a living owner changes its lease this often
 STALE_S = 60.0
-START_S = 5.0  # a process's start is told this exactly, since the machine's clock may be set meanwhile
+LOOK_S = 30.0  # counted at most between two looks: the watcher or the file system may have hung itself meanwhile
+
+ANOTHER: dict[str, Any] = {"host": "another process", "pid": "?"}
+_RELEASED = "released"
 
 _live: set[str] = set()  # leases of this process that have not been released
 
@@ -49,10 +60,10 @@ class Lease:
 
     def is_held(self) -> bool:
         """Whether this lease is still there, and no other process has taken its shard over."""
-        if max(_generations(self._files, self._shard), default=-1) != self._generation:
-            return False
-        content = self._files.read(self.name)  # generations begin again once a lease has been released
-        return content is not None and _owner_of(content).get("nonce") == self._nonce
+        content = self._files.read(self.name)
+        if content is None or _owner_of(content).get("nonce") != self._nonce:
+            return False  # generation 0 may have been released and taken again
+        return self._files.read(lease_name(self._shard, self._generation + 1), 0, 1) is None
 
     def __enter__(self) -> "Lease":
         return self
@@ -61,9 +72,12 @@ class Lease:
         self._released.set()
         self._thread.join()
         _live.discard(self._nonce)
-        if self.is_held():
-            for generation in sorted(_generations(self._files, self._shard)):  # never leave an older one the highest
-                self._files.delete(lease_name(self._shard, generation))
+        if not self.is_held():
+            return
+        if self._generation == 0:
+            self._files.delete(self.name)
+        else:
+            self._files.replace(self.name, encode_json({_RELEASED: True}))
 
     def _content(self, beat: int) -> bytes:
         return encode_json({**owner(), "nonce": self._nonce, "beat": beat})
@@ -80,33 +94,55 @@ class Lease:
 
 
 class Watch:
-    """Takes leases, and watches those of others grow old."""
+    """Takes leases, and remembers for how long it has seen those of others unchanged. A job has one, for as long as it
+    lives.
+
+    It can be sent to other processes, which then know what was seen so far.
+    """
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._seen: dict[str, tuple[bytes, float]] = {}
+        self._seen: dict[int, tuple[bytes, float, float | None]] = {}  # content, its age, and when it was looked at
+
+    def __getstate__(self) -> dict[str, Any]:
+        ages = {shard: (content, age, None) for shard, (content, age, _) in self._seen.copy().items()}
+        return {"_files": self._files, "_seen": ages}  # clocks of two processes cannot be compared
 
     def take(self, shard: int) -> Lease | dict[str, Any]:
         """The lease of a shard, or its present owner ('host', 'pid')."""
-        generations = _generations(self._files, shard)
-        if generations:
-            name = lease_name(shard, max(generations))
-            content = self._files.read(name)
-            if content is not None and not self._is_dead(name, content):
-                return _owner_of(content)
-        lease = Lease(self._files, shard, 1 + max(generations, default=-1))
-        return lease if lease.take() else {"host": "another process", "pid": "?"}
+        generation, content = _highest(self._files, shard)
+        if content is not None and not self._is_free(shard, content):
+            return _owner_of(content)
+        lease = Lease(self._files, shard, generation + 1)
+        if not lease.take():
+            return ANOTHER
+        self._seen.pop(shard, None)
+        return lease
 
-    def _is_dead(self, name: str, content: bytes) -> bool:
-        found, mine = _owner_of(content), owner()
-        if found.get("host") == mine["host"] and found.get("boot") == mine["boot"]:
-            return not _is_running(found)
-        before, since = self._seen.get(name, (None, 0.0))
+    def look(self, shards: Iterable[int]) -> None:
+        """See whether leases of others have changed, without taking them: a job looks for its workers, each of which
+        may meet a shard only once."""
+        for shard in shards:
+            content = _highest(self._files, shard)[1]
+            if content is None or _owner_of(content).get(_RELEASED):
+                self._seen.pop(shard, None)
+            else:
+                self._age(shard, content)
+
+    def _is_free(self, shard: int, content: bytes) -> bool:
+        found = _owner_of(content)
+        return bool(found.get(_RELEASED)) or _is_gone(found) or self._age(shard, content) >= STALE_S
+
+    def _age(self, shard: int, content: bytes) -> float:
+        """For how many seconds a lease has not changed, as far as this watch has seen."""
+        before, age, at = self._seen.get(shard, (None, 0.0, None))
         now = time.monotonic()
         if before != content:
-            self._seen[name] = content, now
-            return False
-        return now - since >= STALE_S
+            age = 0.0
+        elif at is not None:
+            age += min(now - at, LOOK_S)
+        self._seen[shard] = content, age, now
+        return age
 
 
 def lease_name(shard: int, generation: int) -> str:
@@ -114,15 +150,23 @@ def lease_name(shard: int, generation: int) -> str:
     return f"{FOLDER}/lease-{shard:06d}.{generation}"
 
 
-def _generations(files: Files, shard: int) -> list[int]:
-    prefix = lease_name(shard, 0)[:-1]
-    numbers = [name[len(prefix) :] for name in files.sizes(FOLDER) if name.startswith(prefix)]
-    return [int(number) for number in numbers if number.isdecimal()]
+def _highest(files: Files, shard: int) -> tuple[int, bytes | None]:
+    """The highest generation of a shard's lease and its content; -1 and None where there is none.
+
+    Generation 0 may be missing below generation 1, where it was released at the moment in which it was taken over.
+    """
+    found: tuple[int, bytes | None] = (-1, None)
+    generation = 0
+    while generation < 2 or found[0] == generation - 1:
+        content = files.read(lease_name(shard, generation))
+        found = found if content is None else (generation, content)
+        generation += 1
+    return found
 
 
 def owner() -> dict[str, Any]:
     """This process, as others can recognise it."""
-    return {"host": platform.node(), "boot": _boot(), "pid": os.getpid(), "started": _started(os.getpid())}
+    return {"host": platform.node(), "boot": _boot(), "pid": os.getpid(), "start_ticks": _start(os.getpid())}
 
 
 def _owner_of(content: bytes) -> dict[str, Any]:
@@ -134,28 +178,45 @@ def _owner_of(content: bytes) -> dict[str, Any]:
 
 
 @cache
-def _boot() -> str:
-    """What tells apart boots of a machine, and containers with process numbers of their own."""
+def _boot() -> str | None:
+    """What tells apart boots of a machine, and containers with process numbers of their own; None where the system does
+    not tell."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
-        return "unknown"
-
-
-def _is_running(found: dict[str, Any]) -> bool:
-    if found.get("pid") == os.getpid():
-        return found.get("nonce") in _live
-    started, then = _started(found.get("pid")), found.get("started")
-    return started is not None and isinstance(then, float) and abs(started - then) < START_S
-
-
-def _started(pid: Any) -> float | None:
-    """When a process of this machine started; None where it is gone."""
-    import psutil
-
-    try:
-        process = psutil.Process(int(pid))
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except (psutil.Error, TypeError, ValueError):
         return None
+
+
+def _is_gone(found: dict[str, Any]) -> bool:
+    """Whether an owner is known to be gone: a process of this machine that has ended."""
+    mine, pid, start = owner(), found.get("pid"), found.get("start_ticks")
+    if mine["boot"] is None or any(found.get(key) != mine[key] for key in ("host", "boot")):
+        return False
+    if type(pid) is not int or type(start) is not int:
+        return False
+    if pid == os.getpid():
+        return found.get("nonce") not in _live
+    now = _start(pid)
+    return now != start if now is not None else not _is_hidden(pid)
+
+
+def _start(pid: int) -> int | None:
+    """When a process of this machine started, in ticks since the boot, which do not change when the clock is set; None
+    where it is gone or cannot be seen."""
+    try:
+        state, *numbers = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return None if state in {b"Z", b"X"} else int(numbers[18])
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there though /proc does not show it, as that of another user on some machines."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False

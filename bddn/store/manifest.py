@@ -1,12 +1,12 @@
 """The manifest: what was written, by whom and with which bytes. What has no record does not exist."""
 
 import hashlib
-import json
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bddn.errors import CorruptStoreError, IncompleteStoreError, SpecError, StoreError
-from bddn.identity import digest
+from bddn.store.canonical import decode_json, digest_of, digest_of_parts, encode_json
 from bddn.store.files import FIRST, Files
 from bddn.store.layout import FORMAT, IDS, IMAGES, SCALE, Layout
 
@@ -14,7 +14,9 @@ FOLDER = "manifest"
 HEADER = FIRST
 SEAL = f"{FOLDER}/seal.json"
 RESTORE = "Restore the cache from a good copy, or delete it and run 'bddn extract' again."
-MAX_JSON_BYTES = 1 << 27
+MAX_JSON_BYTES = 1 << 27  # of a header or a record; of a seal see `largest_seal`
+RECORD_BYTES = 200  # at most of a file's record besides its name and checksums
+CHECKSUM_BYTES = 16  # at most of the checksum of a chunk
 
 Record = dict[str, Any]
 
@@ -22,11 +24,6 @@ Record = dict[str, Any]
 def record_name(shard: int) -> str:
     """The record of one shard, present while the store is not sealed."""
     return f"{FOLDER}/shard-{shard:06d}.json"
-
-
-def encode_json(value: Any) -> bytes:
-    """JSON as it stands in a manifest: the same value gives the same bytes."""
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def file_record(data: bytes) -> Record:
@@ -41,7 +38,12 @@ def is_recorded(data: bytes | None, record: Record) -> bool:
 
 def is_sealed(files: Files) -> bool:
     """Whether a seal is there; `read_seal` says whether it is good."""
-    return SEAL in files.sizes(FOLDER)
+    return is_there(files, SEAL)
+
+
+def is_there(files: Files, name: str) -> bool:
+    """Whether there is a file of exactly this name; nothing is listed."""
+    return files.read(name, 0, 1) is not None
 
 
 def read_header(files: Files) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def read_layout(files: Files, header: Mapping[str, Any]) -> Layout:
 
 def record_bytes(body: Mapping[str, Any]) -> bytes:
     """The record of a shard as it is committed, with a digest of itself."""
-    return encode_json({"digest": digest(dict(body)), **body})
+    return encode_json({"digest": digest_of(dict(body)), **body})
 
 
 def read_record(files: Files, shard: int) -> Record | None:
@@ -103,7 +105,7 @@ def read_record(files: Files, shard: int) -> Record | None:
         Where it is not what was committed.
     """
     record = _read_json(files, record_name(shard))
-    if record is not None and not _is_digest(record.pop("digest", None), record):
+    if record is not None and record.pop("digest", None) != digest_of(record):
         raise CorruptStoreError(
             f"{files.place}/{record_name(shard)}",
             expected="the record that was committed",
@@ -124,11 +126,10 @@ def read_seal(files: Files, header: Mapping[str, Any]) -> dict[str, Any]:
         Where the manifest was changed, or does not name the files that the header asks for.
     """
     layout = read_layout(files, header)
-    seal = _read_json(files, SEAL)
+    seal = _read_json(files, SEAL, largest_seal(layout))
     if seal is None:
         raise unsealed(files, layout)
-    body = {"header": header, **{key: seal.get(key) for key in ("files", "layers")}}
-    if not _is_digest(seal.get("digest"), body) or not _names_all(seal, layout):
+    if not _names_all(seal, layout) or not _is_sealed_digest(seal, header):
         raise CorruptStoreError(
             f"{files.place}/{FOLDER}", expected="the manifest that was sealed", got="a changed one", fix=RESTORE
         )
@@ -138,17 +139,25 @@ def read_seal(files: Files, header: Mapping[str, Any]) -> dict[str, Any]:
 def seal_bytes(header: Mapping[str, Any], records: Mapping[str, Record], layers: Mapping[str, Any]) -> bytes:
     """The one file that closes a store, with the digest of the whole."""
     content = {"files": dict(sorted(records.items())), "layers": dict(layers)}
-    store_digest = digest({"header": dict(header), **content})
-    return encode_json({"digest": store_digest, **content})
+    return encode_json({"digest": digest_of_parts({"header": header, **content}), **content})
 
 
-def expected_files(layout: Layout) -> list[str]:
-    """Names of all files of a whole store but its manifest, sorted."""
+def largest_seal(layout: Layout) -> int:
+    """A size in bytes that the seal of a store of this layout cannot exceed."""
+    files = len(layout.shard_files(0)) * layout.n_shards + 6 * len(layout.arrays())
+    longest = max(len(name) for name in layout.shard_files(layout.n_shards - 1))
+    sums = len(layout.arrays()) * (layout.n_chunks + layout.n_shards)
+    return files * (longest + RECORD_BYTES) + sums * CHECKSUM_BYTES + (1 << 20)
+
+
+def expected_files(layout: Layout) -> Iterator[str]:
+    """Names of all files of a whole store but its manifest, each once."""
     scales = [SCALE, *(f"{SCALE}/{name}" for name in ("local", "global", *layout.arrays()))]
     folders = ["", IDS, IMAGES, "local", "global", *layout.arrays(), *(scales if layout.precision.scaled else [])]
-    metadata = [f"{folder}/zarr.json".lstrip("/") for folder in folders]
-    shards = [name for shard in range(len(layout.shards)) for name in layout.shard_files(shard)]
-    return sorted([*metadata, f"{IDS}/c.0", f"{IMAGES}/c.0.0", *shards])
+    yield from (f"{folder}/zarr.json".lstrip("/") for folder in folders)
+    yield from (f"{IDS}/c.0", f"{IMAGES}/c.0.0")
+    for shard in range(layout.n_shards):
+        yield from layout.shard_files(shard)
 
 
 def _names_all(seal: Mapping[str, Any], layout: Layout) -> bool:
@@ -156,39 +165,46 @@ def _names_all(seal: Mapping[str, Any], layout: Layout) -> bool:
     records, layers = seal.get("files"), seal.get("layers")
     if not isinstance(records, dict) or not isinstance(layers, dict) or layers.keys() != layout.arrays().keys():
         return False
-    if sorted(records) != expected_files(layout):
+    n_files = 0
+    for name in expected_files(layout):
+        n_files += 1
+        if not _is_record(records.get(name)):
+            return False
+    if n_files != len(records):
         return False
-    n_sums = {
-        name: 1 + n_chunks
-        for shard, n_chunks in enumerate(layout.shard_chunks)
-        for name in layout.token_files(shard).values()
-    }
     return all(
+        _has_sums(records[name], 1 + layout.shard_chunks(shard))
+        for shard in range(layout.n_shards)
+        for name in layout.token_files(shard).values()
+    )
+
+
+def _is_record(record: object) -> bool:
+    return (
         isinstance(record, dict)
         and type(record.get("bytes")) is int
         and record["bytes"] > 0  # zarr takes an empty file for one that is not there
         and type(record.get("sha256")) is str
-        and _is_sums(record.get("chunks", []), n_sums.get(name, 0))
-        for name, record in records.items()
     )
 
 
-def _is_sums(value: object, n: int) -> bool:
-    return isinstance(value, list) and len(value) == n and all(type(number) is int for number in value)
+def _has_sums(record: Record, n: int) -> bool:
+    sums = record.get("chunks")
+    return isinstance(sums, array) and len(sums) == n
 
 
-def _is_digest(claimed: object, value: Any) -> bool:
+def _is_sealed_digest(seal: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
     try:
-        return claimed == digest(value)
+        content = {key: seal[key] for key in ("files", "layers")}
+        return bool(seal.get("digest") == digest_of_parts({"header": header, **content}))
     except ValueError:  # numbers or letters that no JSON of ours has
         return False
 
 
 def unsealed(files: Files, layout: Layout) -> IncompleteStoreError:
     """The error of a store that is not sealed, with how far it got."""
-    there = files.sizes(FOLDER)
+    there, n = files.sizes(FOLDER), layout.n_shards
     missing = [rows for k, rows in enumerate(layout.shards) if record_name(k) not in there]
-    n = len(layout.shards)
     first = f", rows {missing[0][0]} to {missing[0][1] - 1} and on are missing" if missing else ", only the seal is not"
     return IncompleteStoreError(
         files.place,
@@ -196,6 +212,19 @@ def unsealed(files: Files, layout: Layout) -> IncompleteStoreError:
         got=f"an unfinished one: {n - len(missing)} of {n} shards are written{first}",
         fix="Run the same 'bddn extract' again: it goes on where it stopped.",
     )
+
+
+def wrong_bytes(files: Files, name: str, record: Record) -> str | None:
+    """In words, how a file differs from its record, every byte of it; None where it does not."""
+    sha256, size = hashlib.sha256(), 0
+    for block in files.blocks(name):
+        sha256.update(block)
+        size += len(block)
+    if not size:
+        return f"{name} is missing or empty"
+    if size != record["bytes"]:
+        return f"{name} has {size} bytes, not {record['bytes']}"
+    return None if sha256.hexdigest() == record["sha256"] else f"{name} has other bytes"
 
 
 def wrong_sizes(files: Files, records: Mapping[str, Record]) -> list[str]:
@@ -216,20 +245,17 @@ def corrupt(files: Files, bad: list[str]) -> CorruptStoreError:
     )
 
 
-def _read_json(files: Files, name: str) -> dict[str, Any] | None:
-    place = f"{files.place}/{name}"
-    data = files.read(name, 0, MAX_JSON_BYTES + 1)
+def _read_json(files: Files, name: str, limit: int | None = None) -> dict[str, Any] | None:
+    place, limit = f"{files.place}/{name}", MAX_JSON_BYTES if limit is None else limit
+    data = files.read(name, 0, limit + 1)
     if data is None:
         return None
     try:
-        if len(data) > MAX_JSON_BYTES:
-            raise ValueError(f"more than {MAX_JSON_BYTES >> 20} MiB")
-        value = json.loads(data)
-        canonical = encode_json(value)
+        if len(data) > limit:
+            raise ValueError(f"more than {limit >> 20} MiB")
+        value = decode_json(data)
     except (ValueError, RecursionError) as error:
-        raise CorruptStoreError(place, expected="JSON", got=str(error), fix=RESTORE) from error
+        raise CorruptStoreError(place, expected="JSON as bddn writes it", got=str(error), fix=RESTORE) from error
     if not isinstance(value, dict):
         raise CorruptStoreError(place, expected="a JSON object", got=type(value).__name__, fix=RESTORE)
-    if canonical != data:
-        raise CorruptStoreError(place, expected="JSON as bddn writes it", got="another spelling of it", fix=RESTORE)
     return value

@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bddn.store.files import BLOCK_BYTES, Files, LocalFiles
 LIMIT_S = 60.0  # for one request to an object store, with all its repetitions
 SLOWEST_BYTES = 1 << 18  # per second, of a write
 MAX_WORDS = 300  # of an error of an object store
+DELETED_AT_ONCE = 1000  # as S3 allows
 S3 = {"s3", "s3a"}
 
 _USER = re.compile(r"(?<=://)(?!arn:)(?:[^/@:]*:.*@|[^/]*@)")  # user and password of a URL, even with '/' in them
@@ -26,6 +28,8 @@ class RemoteFiles:
     A file is put whole or not at all, as object stores do. The file system repeats requests that fail; one that has no
     answer within `LIMIT_S` is given up, where a write has a second more for each `SLOWEST_BYTES`.
     """
+
+    at_once = 16  # requests are waited for, so that more of them take no longer
 
     def __init__(self, url: str) -> None:
         self.place = _USER.sub("***@", url).partition("?")[0].rstrip("/")
@@ -86,6 +90,17 @@ class RemoteFiles:
         with suppress(FileNotFoundError):
             self._call("rm_file", name)
 
+    def delete_all(self, names: Sequence[str]) -> None:
+        if self._open()[0].async_impl and not set("*?[") & set(self._url):  # others would take them for patterns
+            for first in range(0, len(names), DELETED_AT_ONCE):
+                with suppress(StoreError, FileNotFoundError):  # not every server can; s3fs does not tell
+                    self._call("rm", names[first : first + DELETED_AT_ONCE])
+            folders = {name.rpartition("/")[0] for name in names}
+            there = {name for folder in folders for name in self.sizes(folder)}
+            names = [name for name in names if name in there]
+        with ThreadPoolExecutor(self.at_once) as pool:
+            list(pool.map(self.delete, names))
+
     def sizes(self, folder: str = "") -> dict[str, int]:
         found: dict[str, dict[str, Any]] = {}
         with suppress(FileNotFoundError):
@@ -131,8 +146,8 @@ class RemoteFiles:
         except FileNotFoundError as error:
             raise self._error(name, error, 0) from None
 
-    def _call(self, method: str, name: str, *args: Any, **options: Any) -> Any:
-        """What a method of the file system answers.
+    def _call(self, method: str, name: str | Sequence[str], *args: Any, **options: Any) -> Any:
+        """What a method of the file system answers of a file, or of many.
 
         Raises
         ------
@@ -148,9 +163,10 @@ class RemoteFiles:
         try:
             if method in {"find", "info"}:
                 fs.invalidate_cache()
-            return getattr(fs, method)(f"{root}/{name}".rstrip("/"), *args, **options)
+            path = f"{root}/{name}".rstrip("/") if isinstance(name, str) else [f"{root}/{one}" for one in name]
+            return getattr(fs, method)(path, *args, **options)
         except Exception as error:
-            code = _code(error)
+            code, name = _code(error), name if isinstance(name, str) else name[0]
             if isinstance(error, FileExistsError) or code in {"PreconditionFailed", "412"}:
                 raise FileExistsError(name) from None
             if isinstance(error, FileNotFoundError) and code != "NoSuchBucket":

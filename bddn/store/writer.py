@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
-from bddn.errors import CorruptStoreError, MismatchError, StoreError
+from bddn.errors import CorruptStoreError, MismatchError, SpecError, StoreError
 from bddn.identity import Identity, digest, only_made_with
 from bddn.parallel import ahead, n_threads
 from bddn.store import manifest
+from bddn.store.at_once import at_once
+from bddn.store.canonical import encode_json
 from bddn.store.contents import Contents, contents, merged
 from bddn.store.files import ASIDE, Files
 from bddn.store.layout import FORMAT, Layout, empty_files, shard_bytes
@@ -17,6 +20,7 @@ from bddn.store.precision import Rows
 from bddn.store.reader import first_difference, read_images
 from bddn.store.shards import shard_records
 
+ASKED = 64  # records that are asked for by name rather than listed
 ENCODERS = 8  # arrays of a shard that are encoded at once, at most
 
 
@@ -83,8 +87,9 @@ class Writer:
         StoreError
             Where there is something else.
         """
+        self._check_size()
         if not self._is_there():  # another process may be quicker; what it made is checked like any other
-            self.files.create(manifest.HEADER, manifest.encode_json(self.header))
+            self.files.create(manifest.HEADER, encode_json(self.header))
         words = Identity(manifest.read_header(self.files)).differences(Identity(self.header))
         sealed = manifest.is_sealed(self.files)
         if words and not (sealed and only_made_with(words)):
@@ -96,7 +101,9 @@ class Writer:
             )
         if sealed:
             with suppress(StoreError):  # a sealed store may be read-only, or damaged
-                self._tidy()
+                if left := self._leftovers():
+                    self.digest()  # as long as the seal cannot be read, nothing goes
+                    self._tidy(left)
         else:
             self._write_metadata()
         return words
@@ -113,22 +120,30 @@ class Writer:
         """
         if self.is_sealed:
             return []
-        wanted = range(len(self.layout.shards)) if shards is None else shards
-        recorded = self.files.sizes(manifest.FOLDER)
-        pending = []
-        for shard in wanted:
-            if manifest.record_name(shard) not in recorded:
-                pending.append(shard)
-            elif not self._is_whole(shard):
-                self.files.delete(manifest.record_name(shard))
-                pending.append(shard)
-        return pending
+        there = self.files.sizes(manifest.FOLDER)
+        wanted = range(self.layout.n_shards) if shards is None else shards
+        recorded = [shard for shard in wanted if manifest.record_name(shard) in there]
+        bad = set()
+        if recorded:
+            checked = at_once(self.files, self._is_whole, recorded, "check", "written shards")
+            bad = {shard for shard, whole in zip(recorded, checked, strict=True) if not whole}
+        self.files.delete_all([manifest.record_name(shard) for shard in sorted(bad)])
+        kept = set(recorded) - bad
+        return [shard for shard in wanted if shard not in kept]
 
     def uncommitted(self, shards: Sequence[int] | None = None) -> list[int]:
-        """Of some shards (of all by default), those without a record, by one look; none where the store is sealed."""
-        there = self.files.sizes(manifest.FOLDER)
-        wanted = range(len(self.layout.shards)) if shards is None else shards
-        return [] if manifest.SEAL in there else [k for k in wanted if manifest.record_name(k) not in there]
+        """Of some shards (of all by default), those without a record; none where the store is sealed.
+
+        A listing only spares asking for each record: a few that it lacks are asked for by name, since an object store
+        may list a new object late.
+        """
+        missing = list(range(self.layout.n_shards) if shards is None else shards)
+        if len(missing) > ASKED:
+            there = self.files.sizes(manifest.FOLDER)
+            missing = [shard for shard in missing if manifest.record_name(shard) not in there]
+        if len(missing) <= ASKED:
+            missing = [shard for shard in missing if not manifest.is_there(self.files, manifest.record_name(shard))]
+        return [] if missing and self.is_sealed else missing  # sealing deletes the records
 
     def is_committed(self, shard: int) -> bool:
         """Whether the shard has a record, or the store is sealed."""
@@ -154,7 +169,7 @@ class Writer:
         record: dict[str, Any] = {
             "rows": [start, stop],
             "stimuli_sha256": digest(self.ids[start:stop]),
-            "header_sha256": digest(self.header),
+            "header_sha256": self._header_sha256,
             "contents": {},
             "files": {},
         }
@@ -192,22 +207,24 @@ class Writer:
             Where files are no longer there, or not of their recorded size.
         """
         if not self.is_sealed:
-            found = [manifest.read_record(self.files, k) for k in range(len(self.layout.shards))]
+            shards = range(self.layout.n_shards)
+            found = list(at_once(self.files, partial(manifest.read_record, self.files), shards, "seal", "shards"))
             records = [record for record in found if record is not None and self._is_mine(record)]
             if len(records) == len(found):
                 self._close(records)
             elif not self.is_sealed:  # another process may have sealed it just now
                 raise manifest.unsealed(self.files, self.layout)
-        return self._tidy()
+        sealed = self.digest()
+        self._tidy(self._leftovers())
+        return sealed
 
-    def _tidy(self) -> str:
-        """Delete records and leases, whose place the seal has taken, and what killed processes left."""
-        found = self.digest()
-        for name in self.files.sizes(manifest.FOLDER):
-            if name not in {manifest.HEADER, manifest.SEAL}:
-                self.files.delete(name)
+    def _leftovers(self) -> list[str]:
+        """Records and leases, whose place the seal has taken, and what killed processes left."""
+        return [name for name in self.files.sizes(manifest.FOLDER) if name not in {manifest.HEADER, manifest.SEAL}]
+
+    def _tidy(self, left: list[str]) -> None:
+        self.files.delete_all(left)
         self.files.sweep()
-        return found
 
     def _close(self, records: list[manifest.Record]) -> None:
         files = {name: manifest.file_record(data) for name, data in self._metadata().items()}
@@ -226,11 +243,22 @@ class Writer:
             if not self.is_sealed:  # another process may have sealed it just now, and swept
                 raise
 
+    def _check_size(self) -> None:
+        """What no reader would open must not be written."""
+        try:
+            Layout.of(self.header)
+        except ValueError as error:
+            raise SpecError(
+                self.files.place,
+                expected="a cache that can be opened",
+                got=f"one of {error}",
+                fix="Set a larger shard_images or chunk_images in the spec.",
+            ) from error
+
     def _is_there(self) -> bool:
-        there = self.files.sizes()
-        if manifest.HEADER in there:
+        if manifest.is_there(self.files, manifest.HEADER):
             return True
-        if any(not name.startswith(f"{ASIDE}/") for name in there):
+        if any(not name.startswith(f"{ASIDE}/") for name in self.files.sizes()):
             raise StoreError(
                 self.files.place,
                 expected="a new folder, or a cache of bddn",
@@ -257,7 +285,11 @@ class Writer:
                 )
 
     def _is_mine(self, record: manifest.Record) -> bool:
-        return record.get("header_sha256") == digest(self.header)
+        return record.get("header_sha256") == self._header_sha256
+
+    @cached_property
+    def _header_sha256(self) -> str:
+        return digest(self.header)
 
     def _is_whole(self, shard: int) -> bool:
         try:
@@ -266,7 +298,7 @@ class Writer:
                 return False
             if sorted(record["files"]) != sorted(self.layout.shard_files(shard)):
                 return False
-            return all(manifest.is_recorded(self.files.read(name), about) for name, about in record["files"].items())
+            return all(manifest.wrong_bytes(self.files, name, about) is None for name, about in record["files"].items())
         except (CorruptStoreError, KeyError, TypeError):
             return False  # a damaged record is none
 

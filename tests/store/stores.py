@@ -14,6 +14,7 @@ from torch import Tensor
 from bddn.errors import CorruptStoreError, StoreError
 from bddn.identity import digest
 from bddn.store import manifest
+from bddn.store.canonical import encode_json
 from bddn.store.files import LocalFiles
 from bddn.store.layout import Layer, Layout
 from bddn.store.lease import Lease, Watch
@@ -171,4 +172,4 @@ def seal_again(root: Path, change: Callable[[Any], object] = lambda seal: None) 
         seal["files"][name] |= manifest.file_record((root / name).read_bytes())
     change(seal)
     body = {key: seal.get(key) for key in ("files", "layers")}
-    (root / manifest.SEAL).write_bytes(manifest.encode_json({"digest": digest({"header": header, **body}), **body}))
+    (root / manifest.SEAL).write_bytes(encode_json({"digest": digest({"header": header, **body}), **body}))

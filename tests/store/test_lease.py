@@ -12,9 +12,9 @@ import pytest
 
 from bddn.errors import StoreError
 from bddn.store import lease as leasing
+from bddn.store.canonical import encode_json
 from bddn.store.files import LocalFiles
 from bddn.store.lease import Lease, Watch, lease_name, owner
-from bddn.store.manifest import encode_json
 from bddn.store.writer import Writer
 from store.stores import Arrays, files, lease_of, read_store, rows, same, write, writer
 

@@ -1,0 +1,104 @@
+"""JSON as it stands in a manifest: the same value gives the same bytes, and only these bytes are read.
+
+A manifest may have millions of checksums of chunks. So text is made and compared piece by piece, without a second copy
+of the whole, and checksums that were read are kept as 4 bytes each.
+"""
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+CHUNKS = "chunks"  # key of the checksums in the record of a file
+OUTER = 2  # levels of a manifest that may have very many entries: the whole, and its files
+
+
+def encode_json(value: Any) -> bytes:
+    """The bytes of a manifest: JSON with one space of indent and a line end.
+
+    Raises
+    ------
+    ValueError
+        Where there is a NaN or an infinity in it.
+    """
+    return "".join(_pieces(value)).encode()
+
+
+def decode_json(data: bytes) -> Any:
+    """The value of a manifest; checksums of chunks as `array('I')`.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        Where it is no JSON, or JSON that `encode_json` would write otherwise.
+    """
+    value = json.loads(data, object_hook=_with_compact_chunks)
+    at = 0
+    for piece in _pieces(value):
+        encoded = piece.encode()
+        if data[at : at + len(encoded)] != encoded:
+            break
+        at += len(encoded)
+    else:
+        if at == len(data):
+            return value
+    raise ValueError("another spelling of it than bddn's")
+
+
+def digest_of(value: Any) -> str:
+    """The same as `bddn.identity.digest`, of a value with compact checksums."""
+    return hashlib.sha256(_compact(value).encode()).hexdigest()
+
+
+def digest_of_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same as `digest_of`, made entry by entry, since one of the parts may have very many."""
+    sha256 = hashlib.sha256(b"{")
+    for n, name in enumerate(sorted(parts)):
+        sha256.update(f"{',' if n else ''}{json.dumps(name)}:{{".encode())
+        for m, key in enumerate(sorted(parts[name])):
+            sha256.update(f"{',' if m else ''}{json.dumps(key)}:{_compact(parts[name][key])}".encode())
+        sha256.update(b"}")
+    sha256.update(b"}")
+    return sha256.hexdigest()
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=array.tolist)
+
+
+def _with_compact_chunks(found: dict[str, Any]) -> dict[str, Any]:
+    if "sha256" in found and isinstance(found.get(CHUNKS), list):
+        with suppress(TypeError, OverflowError):  # no checksums then; whoever asks for some refuses it
+            found[CHUNKS] = array("I", found[CHUNKS])
+    return found
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    return chain(_outer(value, 0), ("\n",))
+
+
+def _outer(value: Any, depth: int) -> Iterator[str]:
+    """The text of a value, in pieces where it may be long."""
+    if not isinstance(value, dict) or not value or depth == OUTER:
+        yield _text(value, depth)
+        return
+    line = "\n" + " " * (depth + 1)
+    for n, (key, inner) in enumerate(value.items()):
+        yield f"{',' if n else '{'}{line}{json.dumps(key)}: "
+        yield from _outer(inner, depth + 1)
+    yield f"\n{' ' * depth}}}"
+
+
+def _text(value: Any, depth: int) -> str:
+    line, end = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(value, dict) and value:
+        inner = [f"{json.dumps(key)}: {_text(one, depth + 1)}" for key, one in value.items()]
+        return f"{{{line}{f',{line}'.join(inner)}{end}}}"
+    if value and (isinstance(value, array) or (isinstance(value, list) and set(map(type, value)) == {int})):
+        return f"[{line}{f',{line}'.join(map(str, value))}{end}]"
+    if isinstance(value, list | tuple) and value:
+        return f"[{line}{f',{line}'.join(_text(one, depth + 1) for one in value)}{end}]"
+    return json.dumps(value.tolist() if isinstance(value, array) else value, allow_nan=False)
