@@ -153,15 +153,27 @@ def lease_name(shard: int, generation: int) -> str:
 def _highest(files: Files, shard: int) -> tuple[int, bytes | None]:
     """The highest generation of a shard's lease and its content; -1 and None where there is none.
 
-    Generation 0 may be missing below generation 1, where it was released at the moment in which it was taken over.
+    Generation 0 may be missing below generation 1, where it was released at the moment in which it was taken over. Of
+    many, as a job leaves that is killed again and again, the highest is found by doubling and halving.
     """
-    found: tuple[int, bytes | None] = (-1, None)
-    generation = 0
-    while generation < 2 or found[0] == generation - 1:
-        content = files.read(lease_name(shard, generation))
-        found = found if content is None else (generation, content)
-        generation += 1
-    return found
+
+    def read(generation: int) -> bytes | None:
+        return files.read(lease_name(shard, generation))
+
+    content = read(1)
+    if content is None:
+        content = read(0)
+        return (-1, None) if content is None else (0, content)
+    there, absent = 1, 2
+    while (found := read(absent)) is not None:
+        there, content, absent = absent, found, 2 * absent
+    while absent - there > 1:
+        middle = (there + absent) // 2
+        if (found := read(middle)) is None:
+            absent = middle
+        else:
+            there, content = middle, found
+    return there, content
 
 
 def owner() -> dict[str, Any]:

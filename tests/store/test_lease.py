@@ -385,7 +385,7 @@ def test_a_lease_that_outranks_others_stays_until_the_store_is_sealed_so_that_th
     assert leases(made) == []
 
 
-@pytest.mark.parametrize("left", [[1], [0, 1], [1, 2], [0, 1, 2]])
+@pytest.mark.parametrize("left", [[1], [0, 1], [1, 2], *(list(range(n)) for n in range(3, 12)), list(range(1000))])
 def test_whatever_generations_a_killed_owner_left_the_shard_can_be_taken(
     made: Writer, filled: Arrays, left: list[int]
 ) -> None:
