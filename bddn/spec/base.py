@@ -1,17 +1,22 @@
 """A spec: frozen fields that are checked when it is made, and errors that say all that is wrong."""
 
 import difflib
-from typing import Annotated, Any, Self, get_args
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from bddn.errors import SpecError
 from bddn.identity import Identity
+from bddn.spec.yaml_file import Path, read_yaml
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+MAX_SHOWN = 200  # letters of a wrong value, in an error
 
 
 class Spec(BaseModel):
@@ -19,9 +24,29 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    @field_validator("*", mode="before")
     @classmethod
-    def parse(cls, value: object, place: str) -> Self:
-        """Check `value` (a mapping, as read from YAML or JSON); `place` names its source in an error.
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic would accept and nobody means: true for 1, and numbers that JSON has not."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        items = value if isinstance(value, list | tuple) else [value]
+        if kind is not bool and any(isinstance(item, bool) for item in items):
+            raise ValueError("numbers or texts, not true or false")
+        if (not isinstance(value, dict) or get_origin(kind) is dict) and not _is_finite(value):
+            raise ValueError("finite numbers")
+        return value
+
+    @classmethod
+    def parse(cls, value: object, place: str, lines: Mapping[Path, int] | None = None) -> Self:
+        """Check `value` (a mapping, as read from YAML or JSON).
+
+        Parameters
+        ----------
+        value : mapping
+        place : str
+            Names the source of the value in an error.
+        lines : mapping, optional
+            In which line of a file each part of the value begins.
 
         Raises
         ------
@@ -38,18 +63,19 @@ class Spec(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise _spec_error(cls, error, place) from None
+            raise _spec_error(cls, error, place, lines or {}) from None
 
     @classmethod
     def from_yaml(cls, text: bytes, place: str) -> Self:
-        """Check the content of a YAML file; `place` names the file in an error."""
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SpecError(
-                place, expected="YAML", got=" ".join(str(error).split()), fix="Correct the file's syntax."
-            ) from error
-        return cls.parse({} if value is None else value, place)
+        """Check the content of a YAML file; `place` names the file in an error.
+
+        Raises
+        ------
+        SpecError
+            Where it is no YAML, or naming every wrong field at once, with its line.
+        """
+        document = read_yaml(text, place)
+        return cls.parse(document.value, place, document.lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types."""
@@ -60,16 +86,26 @@ class Spec(BaseModel):
         return Identity(self.to_dict()).digest()
 
 
-def _spec_error(cls: type[Spec], error: ValidationError, place: str) -> SpecError:
+def _is_finite(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _spec_error(cls: type[Spec], error: ValidationError, place: str, lines: Mapping[Path, int]) -> SpecError:
     expected, got, fixes = [], [], []
     kinds = {kind.__name__ for kind in Spec.__subclasses__()}  # by which pydantic tells the members of a union
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"] if part not in kinds) or "the whole"
+        path = tuple(part for part in item["loc"] if part not in kinds)
+        where = ".".join(map(str, path)) or "the whole"
+        line = f" in line {lines[path]}" if path and path in lines else ""
         if item["type"] == "extra_forbidden":
             known = _keys_at(cls, item["loc"][:-1])
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             expected.append(f"one of the keys {', '.join(known)}")
-            got.append(f"unknown key '{where}'")
+            got.append(f"unknown key '{where}'{line}")
             fixes.append(f"Did you mean '{near[0]}'?" if near else f"Remove '{where}'.")
         elif item["type"] == "missing":
             expected.append(f"the key '{where}'")
@@ -78,9 +114,18 @@ def _spec_error(cls: type[Spec], error: ValidationError, place: str) -> SpecErro
         else:
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             expected.append(f"'{where}' to be {message}")
-            got.append(repr(item["input"]))
+            got.append(f"{_shown(item['input'])}{line}")
             fixes.append(f"Correct '{where}'.")
     return SpecError(place, expected=" and ".join(expected), got=" and ".join(got), fix=" ".join(fixes))
+
+
+def _shown(value: object) -> str:
+    """A value as it is written, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        text = "a number of very many digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def _keys_at(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, model_validator
 
-from bddn.spec.base import Positive, Spec, each_once
+from bddn.spec.base import Positive, Seed, Spec, each_once
 
 PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"
 Layers = Annotated[tuple[str | int, ...] | None, AfterValidator(each_once)]
@@ -28,7 +28,7 @@ class WeightsSpec(Spec):
     """A foreign checkpoint on this machine, relative to the working directory."""
     format: Literal["open_clip", "torchvision", "timm", "moco"] | None = None
     """Whose format the foreign checkpoint has; `timm` is also that of the MAE releases."""
-    random: Annotated[int, Field(ge=0)] | None = None
+    random: Seed | None = None
     """Seed of random weights: the untrained twin of the spec's architecture."""
 
     @model_validator(mode="before")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from bddn.spec.base import NonNegative, Positive, PositiveFloat, Spec, each_once
+from bddn.spec.base import NonNegative, Positive, PositiveFloat, Seed, Spec, each_once
 
 Layers = Annotated[tuple[str, ...] | None, AfterValidator(each_once)]
 
@@ -12,7 +12,7 @@ Layers = Annotated[tuple[str, ...] | None, AfterValidator(each_once)]
 class FitSpec(Spec):
     """Stage two: the encoder and its training. The defaults are the recipe `paper`."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the split, of the initial weights and of the order of images."""
     split: tuple[Positive, Positive, Positive] = (8, 1, 1)
     """Shares of training, validation and test images."""
@@ -36,7 +36,7 @@ class FitSpec(Spec):
     features: Literal["raw", "whitened"] = "raw"
     """Whether layers are decorrelated, by their covariance over a sample of training images, before they are aligned;
     the saved encoder takes raw tokens either way."""
-    bootstrap: Annotated[int, Field(ge=0)] | None = None
+    bootstrap: Seed | None = None
     """Number of a bootstrap: training images are drawn with replacement; none means each of them once."""
     epochs: Positive = 20
     """Passes over the training images."""

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bddn.spec.base import Positive, PositiveFloat, Spec
+from bddn.spec.base import Positive, PositiveFloat, Seed, Spec
 
 
 class PlantSpec(Spec):
     """A planted brain: a synthetic subject, and a network that its responses come from, with a known answer."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of pictures, network, maps and noise."""
     n_images: Annotated[int, Field(ge=20, le=9999)] = 1600
     """Pictures, and rows of responses."""
