@@ -1,23 +1,39 @@
 """Write aside, flush, rename: the one way this project replaces a file."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+REFUSED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP}
+"""What file systems answer that do not offer an operation, such as some network shares and mounts of containers."""
+MAX_NAME_BYTES = 200  # of a file's name within that of a temporary one; file systems allow 255 bytes in all
+
+
 def fsync_path(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk."""
-    fd = os.open(path, os.O_RDONLY)
+    """Flush a file or a folder's entries to the disk. A file system that cannot flush a folder is left alone."""
+    is_folder = path.is_dir()
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if not is_folder or error.errno not in REFUSED:
+            raise
+
+
+def shorten(name: str) -> str:
+    """The beginning of a file's name, short enough to be a part of another one."""
+    return os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def make_folder(path: Path) -> None:
@@ -57,21 +73,6 @@ def create_file(path: Path, data: bytes, aside: Path | None = None) -> bool:
     return _fill_aside(path, lambda temporary: temporary.write_bytes(data), link, aside)
 
 
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder aside, then put it in `path`'s place in one step: it appears whole or not at all.
-
-    `path` must not exist or be empty. That its parent can be written to is known before any work is done.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        aside = Path(folder) / "new"
-        aside.mkdir()
-        yield aside
-        aside.rename(path)
-    fsync_path(path.parent)
-
-
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8)."""
     replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
@@ -85,12 +86,12 @@ def write_json(path: Path, value: Any) -> None:
 def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[Path], T], aside: Path | None) -> T:
     for folder in (path.parent, aside or path.parent):
         make_folder(folder)
-    fd, name = tempfile.mkstemp(dir=aside or path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    fd, name = tempfile.mkstemp(dir=aside or path.parent, prefix=f".{shorten(path.stem)}-", suffix=path.suffix)
     os.close(fd)
     temporary = Path(name)
     try:
         write(temporary)
-        temporary.chmod(0o666 & ~UMASK)
+        _set_permissions(temporary)
         fsync_path(temporary)
         published = publish(temporary)
         fsync_path(path.parent)
@@ -98,6 +99,15 @@ def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _set_permissions(path: Path) -> None:
+    """Those that the user's umask gives to new files, where the file system has permissions of files."""
+    try:
+        path.chmod(0o666 & ~UMASK)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
 
 
 def _umask() -> int:

@@ -68,6 +68,10 @@ class LowMemoryError(BddnError, MemoryError):
     """There is not enough memory, of this machine or of its GPU, for the work at hand."""
 
 
+class OutputError(BddnError, OSError):
+    """A folder or file cannot be written where the user wants it."""
+
+
 class RunError(BddnError, OSError):
     """A run folder is missing, incomplete or would be overwritten."""
 

@@ -17,6 +17,7 @@ from bddn.backbones.vit import VisionTransformer
 from bddn.data.planted import BACKBONE, SUBJECT, TRUTH, image_path, true_maps, true_responses, write_subject
 from bddn.data.scenes import draw_scene
 from bddn.errors import MismatchError
+from bddn.output import check_folder, is_vacant, new_folder
 from bddn.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
@@ -39,25 +40,34 @@ def plant(spec: PlantSpec, out: Path) -> dict[str, Any]:
     MismatchError
         Where `out` holds something else.
     """
-    about = _existing(spec, out)
-    if about is not None:
+    if (about := _existing(spec, out)) is not None:
         return about
-    with atomic.new_folder(out) as aside, single_threaded_kernels():  # more threads may give other last bits
-        subject = aside / SUBJECT
-        pixels = _draw(spec, subject)
-        write_small_clip(aside / BACKBONE, pixels[:N_SAMPLE], spec.seed, spec.n_layers, spec.width, spec.patch)
-        local, global_ = _tokens(spec, aside / BACKBONE, pixels)
-        truth = true_maps(spec)
-        write_subject(subject, true_responses(local, global_, truth, spec), truth)
-        (aside / TRUTH).parent.mkdir()
-        truth.drop(columns="upward").to_parquet(aside / TRUTH)
-        about = {
-            "spec": spec.to_dict(),
-            "n_voxels": len(truth),
-            "mean_ceiling": float(truth["ceiling"].mean()),
-            "layer_correlation": {"local": layer_correlation(local), "global": layer_correlation(global_)},
-        }
-        atomic.write_json(aside / ABOUT, about)
+    check_folder(out, "OUT")
+    try:
+        with new_folder(out, ABOUT) as aside, single_threaded_kernels():  # more threads may give other last bits
+            return _make(spec, aside)
+    except FileExistsError:
+        if (about := _existing(spec, out)) is None:  # else another process has planted the same one meanwhile
+            raise
+        return about
+
+
+def _make(spec: PlantSpec, folder: Path) -> dict[str, Any]:
+    subject = folder / SUBJECT
+    pixels = _draw(spec, subject)
+    write_small_clip(folder / BACKBONE, pixels[:N_SAMPLE], spec.seed, spec.n_layers, spec.width, spec.patch)
+    local, global_ = _tokens(spec, folder / BACKBONE, pixels)
+    truth = true_maps(spec)
+    write_subject(subject, true_responses(local, global_, truth, spec), truth)
+    (folder / TRUTH).parent.mkdir()
+    truth.drop(columns="upward").to_parquet(folder / TRUTH)
+    about = {
+        "spec": spec.to_dict(),
+        "n_voxels": len(truth),
+        "mean_ceiling": float(truth["ceiling"].mean()),
+        "layer_correlation": {"local": layer_correlation(local), "global": layer_correlation(global_)},
+    }
+    atomic.write_json(folder / ABOUT, about)
     return about
 
 
@@ -76,7 +86,7 @@ def layer_correlation(tokens: "np.ndarray") -> dict[str, float]:
 
 
 def _existing(spec: PlantSpec, out: Path) -> dict[str, Any] | None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_vacant(out, ABOUT, "OUT"):
         return None
     try:
         about = json.loads((out / ABOUT).read_text(encoding="utf-8"))

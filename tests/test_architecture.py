@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bddn"
 ORDER = (
-    {"errors", "atomic", "parallel", "progress", "identity"},
+    {"errors", "atomic", "output", "parallel", "progress", "identity"},
     {"spec", "tokens"},
     {"data", "backbones", "store"},
     {"extract", "plant", "stream"},

@@ -171,27 +171,34 @@ def test_numbers_that_json_has_not_are_refused_and_write_nothing(tmp_path: Path,
     assert listing(tmp_path) == []
 
 
-def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
-    with atomic.new_folder(tmp_path / "deep/run") as aside:
-        (aside / "table.csv").write_text("a")
-        assert not (tmp_path / "deep/run").exists()
-    assert [p.name for p in (tmp_path / "deep").rglob("*")] == ["run", "table.csv"]
+def test_a_file_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    for name in ("n" * 250 + ".json", "ü" * 125 + ".txt", "." + "n" * 254):
+        atomic.write_text(tmp_path / name, "x")
+        assert (tmp_path / name).read_text() == "x"
 
 
-def test_a_new_folder_that_failed_does_not_appear(tmp_path: Path) -> None:
-    def fill_half() -> None:
-        with atomic.new_folder(tmp_path / "run") as aside:
-            (aside / "table.csv").write_text("a")
-            raise KeyboardInterrupt
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES, errno.ENOTSUP])
+@pytest.mark.parametrize("operation", ["open", "fsync", "chmod"])
+def test_a_share_that_refuses_to_flush_folders_or_to_set_permissions_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, code: int
+) -> None:
+    real: Callable[..., object] = getattr(os, operation)
 
-    with pytest.raises(KeyboardInterrupt):
-        fill_half()
-    assert list(tmp_path.iterdir()) == []
+    def refuses(target: object, *args: object, **keywords: object) -> object:
+        path = Path(f"/proc/self/fd/{target}").readlink() if operation == "fsync" else str(target)
+        if operation == "chmod" or Path(path).is_dir():
+            raise OSError(code, os.strerror(code), path)
+        return real(target, *args, **keywords)
+
+    monkeypatch.setattr(os, operation, refuses)
+    atomic.write_text(tmp_path / "a/b.txt", "x")
+    assert atomic.create_file(tmp_path / "a/c.txt", b"x")
+    monkeypatch.undo()
+    assert sorted(listing(tmp_path / "a")) == ["b.txt", "c.txt"]
 
 
-def test_a_new_folder_never_replaces_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/mine.txt").write_text("mine")
-    with pytest.raises(OSError, match="not empty"), atomic.new_folder(tmp_path / "run") as aside:
-        (aside / "table.csv").write_text("a")
-    assert [p.name for p in tmp_path.rglob("*")] == ["run", "mine.txt"]
+def test_a_disk_that_cannot_flush_a_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda fd: refuse(errno.EIO)(fd, fd))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        atomic.write_text(tmp_path / "b.txt", "x")
+    assert listing(tmp_path) == []

@@ -226,7 +226,7 @@ CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     "output below a file": (
         _nothing,
         FIT.replace("--out new", "--out spec.yaml/run"),
-        ["spec.yaml", "read and write"],
+        ["--out spec.yaml/run", "Not a directory"],
     ),
 }
 

@@ -30,6 +30,7 @@ BUILTIN = {
     "MismatchError": ValueError,
     "FitError": ArithmeticError,
     "LowMemoryError": MemoryError,
+    "OutputError": OSError,
     "RunError": OSError,
     "ClusterError": RuntimeError,
 }

@@ -77,10 +77,13 @@ def receipt(
     """Fit a sample again with rounded numbers: what each precision costs in score and maps, and what it saves."""
     from bddn.atomic import write_json
     from bddn.data import open_dataset
+    from bddn.output import check_file
     from bddn.receipt import receipt as make
     from bddn.spec import FitSpec
     from bddn.store.reader import Cache
 
+    if out is not None:
+        out = check_file(out)
     spec = FitSpec.parse({"epochs": epochs, "seed": seed}, "options of 'bddn cache receipt'")
     found = make(Cache(cache), open_dataset(data), precision.split(","), spec, images, voxels)
     if out is not None:

@@ -99,10 +99,10 @@ def extract(
     """
     from bddn.data import open_dataset
     from bddn.extract import extract as run
-    from bddn.store.remote import open_files
+    from bddn.extract.preflight import check_place
 
+    place = check_place(out)
     cache_spec, dataset, part = ready_spec(spec, weights), open_dataset(data), _part(shard)
-    place = open_files(out).place
     with stops_cleanly(), ExitStack() as stack:
         if workers or scheduler:
             from bddn.extract.cluster import joined_cluster, local_cluster
@@ -138,16 +138,21 @@ def fit(
     A fit that was stopped goes on with the same command.
     """
     from bddn.data import open_dataset
-    from bddn.run import fit_run
+    from bddn.output import is_vacant
+    from bddn.run import check_out, fit_run
+    from bddn.run.folder import ABOUT
 
     given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     fit_spec = read_fit_spec(spec, given, "options of 'bddn fit'")
     with stops_cleanly():
+        check_out(out)  # first of all, since what follows reads files
+        before = not is_vacant(out, ABOUT)
         run, fresh = fit_run(cache, open_dataset(data), out, fit_spec, device=device, memory_gib=memory)
+    when = "before" if before else "meanwhile by another process"
     what = (
         f"fitted in {run.metrics['seconds']:.0f} s"
         if fresh
-        else "fitted before with the same cache, data and spec, kept"
+        else f"fitted {when} with the same cache, data and spec, kept"
     )
     typer.echo(f"run: {out}, {what}, mean test R² {run.metrics['r2_test']:.3f}")
 

@@ -43,11 +43,15 @@ def maps(
     from bddn.maps.kinds import column_map, run_maps
     from bddn.maps.layout import BOTH
     from bddn.maps.methods import methods
+    from bddn.output import check_folder
     from bddn.run import read_run
 
     formats = _formats(format_)
     _find_mesh(mesh, fetch)
-    for found in [read_run(run) for run in runs]:
+    found_runs = [read_run(run) for run in runs]
+    for found in found_runs:
+        check_folder(found.folder / "maps", "folder")
+    for found in found_runs:
         standard = run_maps(found.voxels, found.layers, palette)
         kinds = [column_map(found.voxels, name) for name in columns.split(",")] if columns else standard
         shown = BOTH if views == "both" else (views,)
@@ -82,6 +86,7 @@ def figure(
     """Draw a figure from one run or several: those of the paper, and others like them."""
     from bddn.maps.grid import draw_grid
     from bddn.maps.paper import FIGURES, WITH_PICTURES, channels
+    from bddn.output import check_folder
     from bddn.run import read_run
 
     words = {known: what for known, (what, _) in FIGURES.items()} | dict(WITH_PICTURES)
@@ -93,11 +98,12 @@ def figure(
         raise SpecError(
             name, expected=f"a figure among {', '.join(sorted(words))}", got="another name", fix="Correct it."
         )
-    found = [read_run(run) for run in runs or []]
-    if not found or (name in WITH_PICTURES) != bool(images):
+    if not runs or (name in WITH_PICTURES) != bool(images):
         needs = "runs and --images" if name in WITH_PICTURES else "runs, without --images"
         raise SpecError(f"figure {name}", expected=needs, got="something else", fix="Give these.")
     formats = _formats(format_)
+    check_folder(out)
+    found = [read_run(run) for run in runs]
     _find_mesh(mesh, fetch)
     if name in WITH_PICTURES:
         sheet = channels([_seen(run, images or [], spec, weights, device) for run in found])

@@ -23,10 +23,14 @@ def film(
 ) -> None:
     """Show how the layer map came about, from the first step of the fit to the last, as GIF or mp4."""
     from bddn.maps.film import write_film
+    from bddn.maps.moving import check_kind
+    from bddn.output import check_file
     from bddn.run import read_learning, read_run
 
     found = read_run(run)
-    learning = read_learning(found)
     path = out or found.folder / "maps/learning.gif"
+    check_kind(path)
+    path = check_file(path)
+    learning = read_learning(found)
     write_film(learning, found.voxels, found.layers, path, found.metrics["title"], fps=fps, palette=palette)
     typer.echo(f"film: {path}, {len(learning.step)} frames of {map} maps, {path.stat().st_size / 1e6:.1f} MB")

@@ -46,10 +46,15 @@ def predict(
 
     It needs the network that the run was fitted through, and refuses any other.
     """
+    from bddn.output import check_folder, is_vacant
     from bddn.predict import predict_pictures, read_pictures
     from bddn.run import read_run
 
     found, folder = read_run(run), out or run / "predicted"
+    if is_vacant(folder, ABOUT):
+        check_folder(folder)
+    elif not (folder / ABOUT).is_file():
+        raise _occupied(folder, "a folder with other things in it")
     pictures = read_pictures(images)
     n = f"{len(pictures)} pictures × {len(found.voxels)} voxels"
     if _is_done(folder, found, pictures):
@@ -63,7 +68,13 @@ def predict(
         typer.echo(
             f"note: as in an extraction, an EXIF rotation is not applied to {n_turned} pictures, the first {first}"
         )
-    write(folder, found, network, pictures, predict_pictures(found, network, pictures))
+    try:
+        write(folder, found, network, pictures, predict_pictures(found, network, pictures))
+    except FileExistsError:
+        if not _is_done(folder, found, pictures):
+            raise
+        typer.echo(f"predicted: {folder}, {n}, predicted meanwhile by another process, kept")
+        return
     typer.echo(f"predicted: {folder}, {n}, network {network.name}")
     typer.echo(f"figure: {folder / FIGURE}.png" + (f", the first {DRAWN} pictures" if len(pictures) > DRAWN else ""))
 
@@ -101,16 +112,22 @@ def write(
     a sheet of the first pictures with their maps.
 
     The folder appears whole or not at all.
+
+    Raises
+    ------
+    FileExistsError
+        Where another process has filled the folder meanwhile.
     """
     import numpy as np
 
-    from bddn.atomic import new_folder, replace_file, write_json, write_text
+    from bddn.atomic import replace_file, write_json, write_text
     from bddn.data.fsaverage import HEMISPHERES
     from bddn.maps.gifti import write_gifti
     from bddn.maps.grid import draw_grid
     from bddn.maps.predicted import predicted
+    from bddn.output import new_folder
 
-    with new_folder(folder) as aside:
+    with new_folder(folder, ABOUT) as aside:
         replace_file(aside / RESPONSES, lambda path: np.save(path, responses, allow_pickle=False))
         write_text(aside / IMAGES, _table(pictures))
         write_json(aside / ABOUT, {**_about(run), "network": network.name, "made_with": network.made_with})
@@ -128,7 +145,9 @@ def write(
 
 def _is_done(folder: Path, run: "Run", pictures: "Pictures") -> bool:
     """Whether the folder holds these very predictions; anything else in it is an error."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    from bddn.output import is_vacant
+
+    if is_vacant(folder, ABOUT):
         return False
     wanted = _about(run)
     try:
@@ -138,13 +157,17 @@ def _is_done(folder: Path, run: "Run", pictures: "Pictures") -> bool:
     except (OSError, ValueError, AttributeError):
         done, got = False, "something else"
     if not done:
-        raise RunError(
-            folder,
-            expected="a new or empty folder, or the predictions of this run for these pictures",
-            got=got,
-            fix="Give another --out, or delete this one; nothing was written.",
-        )
+        raise _occupied(folder, got)
     return True
+
+
+def _occupied(folder: Path, got: str) -> RunError:
+    return RunError(
+        folder,
+        expected="a new or empty folder, or the predictions of this run for these pictures",
+        got=got,
+        fix="Give another --out, or delete this one; nothing was written.",
+    )
 
 
 def _about(run: "Run") -> dict[str, str]:

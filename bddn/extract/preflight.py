@@ -1,14 +1,39 @@
 """What is checked before the long work: every image, and the room on the disk."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from bddn.data import Stimuli
 from bddn.errors import DataError, StoreError
+from bddn.output import check_folder, is_vacant
 from bddn.parallel import n_threads
 from bddn.progress import progress
-from bddn.store.files import Files
+from bddn.store.files import FIRST, Files, LocalFiles
+from bddn.store.remote import open_files
+from bddn.store.writer import is_there
 
 SHOWN = 8
+
+
+def check_place(out: str | Path) -> str:
+    """Refuse a folder into which no store can be written; one that is there already is looked at later.
+
+    Returns
+    -------
+    str
+        The place, without what a URL may hold of passwords.
+
+    Raises
+    ------
+    OutputError, StoreError
+        Before any weights or images are read.
+    """
+    files = open_files(out)
+    if isinstance(files, LocalFiles) and is_vacant(files.root, FIRST):
+        check_folder(files.root)
+    else:
+        is_there(files)
+    return files.place
 
 
 def check_images(stimuli: Stimuli, decode: bool = True) -> list[str]:

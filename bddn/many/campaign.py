@@ -12,6 +12,7 @@ from bddn.errors import BddnError
 from bddn.many.holder import Holder
 from bddn.many.plan import Task, finished, make_plan
 from bddn.many.table import Row, row_of, table_of, write
+from bddn.output import check_folder
 from bddn.parallel import choose_device
 from bddn.spec import FitSpec
 
@@ -85,6 +86,7 @@ def fit_many(
         Where a cache, a dataset or what is in `out` does not fit, before any run begins. An error of one run does not
         stop the others; it is in `failed`.
     """
+    check_folder(out)
     device = choose_device(device) if work is None else device
     plan = make_plan(caches, datasets, out, spec, seeds, bootstraps, device=device, memory_gib=memory_gib)
     rows = {folder: row_of(folder, run) for folder, run in finished(out, plan.tasks)}

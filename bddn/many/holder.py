@@ -76,24 +76,16 @@ class Holder:
         if tokens is not None and memory_gib is not None:
             memory_gib -= _n_bytes(held, task) / GIB
 
-        def fit() -> Run:
-            return fit_run(
-                held.store,
-                held.subject.dataset,
-                folder,
-                task.spec,
-                device=task.device,
-                memory_gib=memory_gib,
-                resident=tokens,
-                subject=held.subject,
-            )[0]
-
-        try:
-            return fit()
-        except OSError:
-            if not _is_there(folder):
-                raise
-            return fit()  # kept: another process, that was thought dead, has done the same run meanwhile
+        return fit_run(
+            held.store,
+            held.subject.dataset,
+            folder,
+            task.spec,
+            device=task.device,
+            memory_gib=memory_gib,
+            resident=tokens,
+            subject=held.subject,
+        )[0]
 
     def _open(self, group: Group) -> _Held:
         if self._held is None or self._held.group != group:

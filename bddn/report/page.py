@@ -14,7 +14,7 @@ from string import Template
 
 from bddn import __version__
 from bddn.atomic import replace_file
-from bddn.errors import RunError
+from bddn.output import check_file
 from bddn.report import tables, words
 from bddn.report.charts import charts
 from bddn.report.contents import contents
@@ -72,13 +72,14 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
     BddnError
         Where a run is missing, incomplete or damaged, or the drawing library is not installed.
     """
+    if out is not None:
+        check_file(out)
     runs = read_shown(folders)
     default = folders[0] / "report.html" if len(runs) == 1 else folders[0].resolve().parent / "comparison.html"
     path = default if out is None else out
-    if path.is_dir():
-        raise RunError(path, expected="a file to write", got="a folder", fix="Give a name such as report.html in it.")
+    file = check_file(path)
     page = render(runs, path).encode("utf-8")
-    replace_file(path, lambda aside: aside.write_bytes(page))
+    replace_file(file, lambda aside: aside.write_bytes(page))
     return Page(path, len(page))
 
 

@@ -6,7 +6,7 @@ The folder appears whole or not at all. While the fit is under way its state lie
 import glob
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,8 +26,9 @@ from bddn.encoder.polish import polish_bytes
 from bddn.encoder.targets import Targets
 from bddn.errors import DataError, FitError, SpecError
 from bddn.identity import Identity
+from bddn.output import hidden_folder, new_folder
 from bddn.parallel import choose_device, n_threads
-from bddn.run.folder import LEARNING, Run, is_done, read_run, summary, voxel_table
+from bddn.run.folder import ABOUT, LEARNING, Run, check_out, is_done, read_run, summary, voxel_table
 from bddn.run.inputs import Subject, fit_identity
 from bddn.spec import FitSpec
 from bddn.stats.truth import compare_with_truth
@@ -89,6 +90,7 @@ def fit_run(
         Where cache, data or folder do not fit.
     """
     started = time.monotonic()
+    check_out(out)
     store = cache if isinstance(cache, Cache) else Cache(cache)
     device = choose_device(device)
     if device == "cuda" and spec.selection == "unfactorized":
@@ -132,17 +134,32 @@ def fit_run(
             "epoch_seconds": fitted.epoch_seconds,
             "seconds_waited_for_tokens": streamed.waited_s,
         }
-        with atomic.new_folder(out) as aside:
-            atomic.write_json(aside / "run.json", dict(identity.parts))
-            atomic.write_json(aside / "split.json", split.to_dict())
-            atomic.write_json(aside / "metrics.json", metrics)
-            atomic.replace_file(aside / "voxels.parquet", table.to_parquet)
-            atomic.replace_file(aside / "encoder.safetensors", lambda path: checkpoint.save(fitted.model, spec, path))
-            learning.save(fitted.learning, tuple(shapes), aside / LEARNING)
-            if truth is not None:
-                atomic.write_json(aside / "truth.json", compare_with_truth(table, truth))
+        files: dict[str, Callable[[Path], object]] = {
+            ABOUT: lambda path: atomic.write_json(path, dict(identity.parts)),
+            "split.json": lambda path: atomic.write_json(path, split.to_dict()),
+            "metrics.json": lambda path: atomic.write_json(path, metrics),
+            "voxels.parquet": lambda path: atomic.replace_file(path, table.to_parquet),
+            "encoder.safetensors": lambda path: atomic.replace_file(
+                path, lambda aside: checkpoint.save(fitted.model, spec, aside)
+            ),
+            LEARNING: lambda path: learning.save(fitted.learning, tuple(shapes), path),
+        }
+        if truth is not None:
+            files["truth.json"] = lambda path: atomic.write_json(path, compare_with_truth(table, truth))
+        fresh = _write(out, identity, files)
         state.unlink(missing_ok=True)
-    return read_run(out), True
+    return read_run(out), fresh
+
+
+def _write(out: Path, identity: Identity, files: Mapping[str, Callable[[Path], object]]) -> bool:
+    """Write the run folder. False where another process has put this very run there meanwhile, which is kept."""
+    try:
+        with new_folder(out, ABOUT) as aside:
+            for name, write in files.items():
+                write(aside / name)
+    except FileExistsError:
+        return not is_done(out, identity)
+    return True
 
 
 @contextmanager
@@ -151,10 +168,10 @@ def _state_file(out: Path, identity: Identity) -> Iterator[Path]:
 
     Its folder stays as long as there is a checkpoint in it.
     """
-    folder = out.with_name(f".{out.name}-{identity.digest()[:16]}.fit")
-    others = [
-        path.name for path in folder.parent.glob(f".{glob.escape(out.name)}-{'[0-9a-f]' * 16}.fit") if path != folder
-    ]
+    label = f"{identity.digest()[:16]}.fit"
+    folder = hidden_folder(out, label)
+    alike = f"{glob.escape(folder.name.removesuffix(label))}{'[0-9a-f]' * 16}.fit"
+    others = [path.name for path in folder.parent.glob(alike) if path != folder]
     if others:
         print(  # noqa: T201 - a fit that starts anew beside its own checkpoint would look like one that resumed
             f"note: '{others[0]}' in '{folder.parent}' is the checkpoint of a fit with other inputs, settings or "

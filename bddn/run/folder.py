@@ -20,10 +20,12 @@ from bddn.encoder import learning
 from bddn.encoder.fit import Fitted
 from bddn.errors import RunError
 from bddn.identity import Identity
+from bddn.output import check_folder, is_vacant
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import roi_scores
 
 FORMAT = 1
+ABOUT = "run.json"
 LEARNING = "learning.safetensors"
 WEIGHT = "weight_"  # prefix of the columns of layer weights
 
@@ -58,7 +60,7 @@ def read_run(folder: Path) -> Run:
         Where it is missing, incomplete or of another format.
     """
     try:
-        identity = json.loads((folder / "run.json").read_text())
+        identity = _read_about(folder)
         if identity.get("format") != FORMAT:
             raise ValueError(f"format {identity.get('format')!r}, not {FORMAT}")
         truth = folder / "truth.json"
@@ -114,23 +116,47 @@ def read_learning(run: Run) -> learning.Learning:
     return found
 
 
+def check_out(out: Path) -> None:
+    """Refuse a place for a run at which there is something else, or where none can be written.
+
+    Raises
+    ------
+    OutputError, RunError
+        Before anything has been read.
+    """
+    if is_vacant(out, ABOUT):
+        check_folder(out)
+    elif not (out / ABOUT).is_file():
+        raise _occupied(out, "a folder that is not empty and no run")
+
+
 def is_done(out: Path, identity: Identity) -> bool:
     """Whether `out` holds this very run; anything else in it is an error."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_vacant(out, ABOUT):
         return False
     try:
-        found = json.loads((out / "run.json").read_text())
-        differ = Identity(found).differences(identity)
-    except (OSError, ValueError):
-        found, differ = None, []
-    if found is None or differ:
-        raise RunError(
-            out,
-            expected="a new or empty folder, or this very run",
-            got=f"a run that differs in: {'; '.join(differ)}" if found else "a folder that is not empty and no run",
-            fix="Give another --out; nothing was written.",
-        )
+        found = _read_about(out)
+    except (OSError, ValueError) as error:
+        raise _occupied(out, "a folder that is not empty and no run") from error
+    if differ := Identity(found).differences(identity):
+        raise _occupied(out, f"a run that differs in: {'; '.join(differ)}")
     return True
+
+
+def _occupied(out: Path, got: str) -> RunError:
+    return RunError(
+        out,
+        expected="a new or empty folder, or this very run",
+        got=got,
+        fix="Give another --out; nothing was written.",
+    )
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__} in {ABOUT}")
+    return found
 
 
 def voxel_table(voxels: pd.DataFrame, fitted: Fitted, layers: tuple[str, ...]) -> pd.DataFrame:

@@ -88,7 +88,7 @@ class Writer:
             Where there is something else.
         """
         self._check_size()
-        if not self._is_there():  # another process may be quicker; what it made is checked like any other
+        if not is_there(self.files):  # another process may be quicker; what it made is checked like any other
             self.files.create(manifest.HEADER, encode_json(self.header))
         words = Identity(manifest.read_header(self.files)).differences(Identity(self.header))
         sealed = manifest.is_sealed(self.files)
@@ -255,18 +255,6 @@ class Writer:
                 fix="Set a larger shard_images or chunk_images in the spec.",
             ) from error
 
-    def _is_there(self) -> bool:
-        if manifest.is_there(self.files, manifest.HEADER):
-            return True
-        if any(not name.startswith(f"{ASIDE}/") for name in self.files.sizes()):
-            raise StoreError(
-                self.files.place,
-                expected="a new folder, or a cache of bddn",
-                got="a folder with other things in it",
-                fix="Give another --out.",
-            )
-        return False
-
     def _metadata(self) -> dict[str, bytes]:
         return empty_files(self.layout, self.ids, self.images, self.header)
 
@@ -311,3 +299,23 @@ class Writer:
         if row is None:
             return f"; {len(stored)} images there and {len(wanted)} here, the same as far as they go"
         return f"; the first other image is in row {row}, '{stored[row][0]}' there and '{wanted[row][0]}' here"
+
+
+def is_there(files: Files) -> bool:
+    """Whether there is a store, sealed or not.
+
+    Raises
+    ------
+    StoreError
+        Where there are other things instead.
+    """
+    if manifest.is_there(files, manifest.HEADER):
+        return True
+    if any(not name.startswith(f"{ASIDE}/") for name in files.sizes()):
+        raise StoreError(
+            files.place,
+            expected="a new folder, or a cache of bddn",
+            got="a folder with other things in it",
+            fix="Give another --out.",
+        )
+    return False
