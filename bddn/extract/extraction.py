@@ -70,7 +70,7 @@ def extract(
     out : str or Path
         A folder, or a URL that fsspec can open.
     device : {'auto', 'cpu', 'cuda'}
-        Where the backbone runs; with `work` on a cluster, that of its workers.
+        Where the backbone runs; with `work` on a cluster, the device of its workers.
     part : (int, int)
         (i, N): only every Nth shard, beginning with the ith, counted from 1; the last of the N parts seals.
     work : Work, optional
@@ -83,9 +83,9 @@ def extract(
     BddnError
         Where the spec, images, weights or an existing store do not fit.
     """
-    if work is None:
+    if work is None or device == "auto":
         device = choose_device(device)
-    elif backbone is not None:
+    if work is not None and backbone is not None:
         raise SpecError(
             "backbone",
             expected="one that workers can open themselves",

@@ -1,0 +1,477 @@
+"""Every input of every stage is changed, one at a time: either it is other work by name, or the result is the same.
+
+For each change the command is run once more on what is there. It may refuse, naming what differs; it may not touch what
+is there. Where it keeps what is there, the same command in a new place must give the very same bytes. A new field of a
+spec, or a new argument, fails here until it is in one of the tables.
+"""
+
+import inspect
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from bddn.backbones.registry import open_backbone
+from bddn.data.base import Stimuli
+from bddn.data.planted import Planted
+from bddn.errors import MismatchError, RunError
+from bddn.extract import extract
+from bddn.extract.job import in_this_process
+from bddn.run import Subject, fit_run
+from bddn.spec import CacheSpec, FamilySpec, FitSpec, WeightsSpec
+from bddn.store.reader import Cache
+from bddn.stream.loader import Streamed
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+"""From the arguments of a call to those of a call that differs in one input."""
+
+
+def files(root: Path, *apart: str) -> dict[str, bytes]:
+    """All files of a folder but some; of metrics.json what is not a time or a name for people."""
+    found = {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.name not in apart
+    }
+    if "metrics.json" in found:
+        metrics = json.loads(found["metrics.json"])
+        for name in ("title", "threads", "seconds", "epoch_seconds", "seconds_waited_for_tokens"):
+            metrics.pop(name)
+        found["metrics.json"] = json.dumps(metrics).encode()
+    return found
+
+
+def assert_same_work_or_refused(
+    call: Callable[[dict[str, Any], Path], object], kept: Path, changed: dict[str, Any], fresh: Path
+) -> str:
+    """Call once more on what is there. Returns the error's words, or '' where what is there was kept."""
+    before = files(kept)
+    try:
+        call(changed, kept)
+        words = ""
+    except (MismatchError, RunError) as error:
+        words = str(error)
+    assert files(kept) == before, words or "it kept what was there, and yet changed it"
+    if words:
+        return words
+    call(changed, fresh)
+    assert files(fresh) == before, "it kept a result that this input does not give"
+    return words
+
+
+# --- extract
+
+
+class Other(Planted):
+    """A planted brain with other stimuli."""
+
+    def __init__(self, brain: Planted, ids: Iterable[str], paths: Iterable[Path]) -> None:
+        super().__init__(brain.folder.parent)
+        self._other = Stimuli(tuple(ids), tuple(paths))
+
+    @property
+    def stimuli(self) -> Stimuli:
+        return self._other
+
+
+def _spec(**fields: Any) -> Change:
+    return lambda given: {**given, "spec": CacheSpec.parse(given["spec"].to_dict() | fields, "test")}
+
+
+def _backbone(**fields: Any) -> Change:
+    def change(given: dict[str, Any]) -> dict[str, Any]:
+        about = given["spec"].backbone.model_copy(update=fields)
+        return {**given, "spec": given["spec"].model_copy(update={"backbone": about})}
+
+    return change
+
+
+def _weights(change_one: bool) -> Change:
+    """The same weights in another folder, perhaps with one number changed by its last bit."""
+
+    def change(given: dict[str, Any]) -> dict[str, Any]:
+        folder = given["tmp"] / "weights"
+        shutil.copytree(given["spec"].weights.folder, folder)
+        if change_one:
+            state = load_file(folder / "model.safetensors")
+            name = next(name for name in sorted(state) if "layers.0" in name and state[name].ndim == 2)
+            state[name][0, 0] *= 1 + 2**-23
+            save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        return {**given, "spec": given["spec"].model_copy(update={"weights": WeightsSpec(folder=str(folder))})}
+
+    return change
+
+
+def _stimuli(of: Callable[[Planted, Path], tuple[Iterable[str], Iterable[Path]]]) -> Change:
+    return lambda given: {**given, "dataset": Other(given["dataset"], *of(given["dataset"], given["tmp"]))}
+
+
+def _one_other_picture(data: Planted, tmp: Path) -> tuple[Iterable[str], Iterable[Path]]:
+    paths = list(data.stimuli.paths)
+    image = data.stimuli.image(7)
+    image.putpixel((3, 3), (1, 2, 3))
+    image.save(tmp / "other.png")
+    paths[7] = tmp / "other.png"
+    return data.stimuli.ids, paths
+
+
+def _same_pictures_elsewhere(data: Planted, tmp: Path) -> tuple[Iterable[str], Iterable[Path]]:
+    copied = [Path(shutil.copy(path, tmp / f"{i}.png")) for i, path in enumerate(data.stimuli.paths)]
+    return data.stimuli.ids, copied
+
+
+def _rotated(values: Iterable[Any]) -> tuple[Any, ...]:
+    first, *rest = values
+    return (*rest, first)
+
+
+OF_A_SPEC: dict[str, Any] = {  # of CacheSpec, by field: another value of it
+    "title": "another title",
+    "licence": "MIT",
+    "groups": ("figure9",),
+    "batch_size": 3,
+    "image_size": 56,
+    "preprocess": "native",
+    "autocast": "bfloat16",
+    "grid": (3, 4),
+    "global_token": "mean",
+    "precision": "bitround:6",
+    "chunk_images": 8,
+    "shard_images": 32,
+}
+EXTRACT: dict[str, Change] = {
+    **{f"spec.{name}": _spec(**{name: value}) for name, value in OF_A_SPEC.items()},
+    "spec.backbone: fewer layers": _backbone(layers=("block_0", "block_2")),
+    "spec.backbone: all layers by name": _backbone(layers=("block_2", "block_1", "block_0")),
+    "spec.backbone: the architecture spelled out": _backbone(architecture={"num_hidden_layers": 3}),
+    "spec.weights: one bit": _weights(True),
+    "spec.weights: another folder": _weights(False),
+    "dataset: one picture": _stimuli(_one_other_picture),
+    "dataset: pictures elsewhere": _stimuli(_same_pictures_elsewhere),
+    "dataset: ids of their neighbours": _stimuli(lambda data, _: (_rotated(data.stimuli.ids), data.stimuli.paths)),
+    "dataset: pictures of their neighbours": _stimuli(lambda data, _: (data.stimuli.ids, _rotated(data.stimuli.paths))),
+    "dataset: another order": _stimuli(lambda data, _: (_rotated(data.stimuli.ids), _rotated(data.stimuli.paths))),
+    "dataset: one less": _stimuli(lambda data, _: (data.stimuli.ids[1:], data.stimuli.paths[1:])),
+    "device": lambda given: {**given, "device": "cpu"},
+    "part": lambda given: {**given, "part": (1, 1)},
+    "work": lambda given: {**given, "work": in_this_process},
+    "backbone: open already": lambda given: {**given, "backbone": open_backbone(given["spec"])},
+}
+KEPT_BY_EXTRACT = {
+    "spec.title",
+    "spec.licence",
+    "spec.groups",
+    "spec.batch_size",
+    "spec.backbone: all layers by name",
+    "spec.backbone: the architecture spelled out",
+    "spec.weights: another folder",
+    "dataset: pictures elsewhere",
+    "device",
+    "part",
+    "work",
+    "backbone: open already",
+}
+
+
+def test_every_input_of_an_extraction_is_in_the_table() -> None:
+    named = {"compile": "tests/backbones/test_contract.py compiles; it takes minutes on a CPU"}
+    assert {*OF_A_SPEC, "backbone", "weights", *named} == CacheSpec.model_fields.keys()
+    tried = {name.partition(".")[0].partition(":")[0] for name in EXTRACT}
+    assert tried | {"out"} == inspect.signature(extract).parameters.keys()
+
+
+@pytest.mark.parametrize("name", EXTRACT)
+def test_an_extraction_with_one_other_input_is_other_work_or_gives_the_same_bytes(
+    name: str, sealed: Path, spec: CacheSpec, planted: Planted, tmp_path: Path
+) -> None:
+    given = {"spec": spec, "dataset": planted, "tmp": tmp_path}
+    changed = EXTRACT[name](given)
+    del changed["tmp"]
+
+    def call(arguments: dict[str, Any], out: Path) -> None:
+        extract(**arguments, out=out)
+
+    words = assert_same_work_or_refused(call, sealed, changed, tmp_path / "fresh.zarr")
+    assert (words == "") == (name in KEPT_BY_EXTRACT), words
+
+
+def test_an_unfinished_extraction_is_not_resumed_with_another_input(
+    sealed: Path, spec: CacheSpec, planted: Planted, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.zarr"
+
+    @contextmanager
+    def first_shard_only(job: Any) -> Any:
+        with in_this_process(job) as compute:
+            yield lambda shards, advance: {**compute(shards[:1], advance), **{k: {"host": "x"} for k in shards[1:]}}
+
+    class EnoughError(Exception):
+        pass
+
+    def enough(_: float) -> None:
+        raise EnoughError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bddn.extract.extraction.time.sleep", enough)
+        with pytest.raises(EnoughError):
+            extract(spec, planted, cut, work=first_shard_only)
+    before = files(cut)
+    assert "manifest/seal.json" not in before
+    for name in ("spec.grid", "spec.weights: one bit", "dataset: one picture", "dataset: ids of their neighbours"):
+        folder = tmp_path / name.replace(":", "").replace(" ", "-")
+        folder.mkdir()
+        changed = EXTRACT[name]({"spec": spec, "dataset": planted, "tmp": folder})
+        with pytest.raises(MismatchError):
+            extract(changed["spec"], changed["dataset"], cut)
+        assert files(cut) == before
+    assert extract(spec, planted, cut).digest == Cache(sealed).digest
+
+
+# --- fit
+
+FIT = FitSpec.parse(
+    {
+        **FitSpec.recipe("fast").to_dict(),
+        "channels": 8,
+        "code_frequencies": 2,
+        "selector_width": 8,
+        "epochs": 1,
+        "batch_size": 8,
+    },
+    "test",
+)
+
+
+class Subject2(Planted):
+    """A planted brain of which one thing is changed."""
+
+    def __init__(self, brain: Planted, what: str = "") -> None:
+        super().__init__(brain.folder.parent)
+        self._what, self._plain = what, brain
+
+    @property
+    def stimuli(self) -> Stimuli:
+        ids, paths = self._plain.stimuli.ids, self._plain.stimuli.paths
+        if self._what == "ids of their neighbours":
+            return Stimuli(_rotated(ids), _rotated(paths))
+        if self._what == "another order":
+            return Stimuli(ids[::-1], paths[::-1])
+        if self._what == "fewer":
+            return Stimuli(ids[1:], paths[1:])
+        if self._what == "no images here":
+            return Stimuli(ids, tuple(path.with_name(f"gone-{path.name}") for path in paths))
+        return self._plain.stimuli
+
+    def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
+        wanted = np.arange(len(self.stimuli)) if rows is None else rows
+        if self._what == "another order":
+            return self._plain.responses(len(self.stimuli) - 1 - wanted)
+        if self._what == "fewer":
+            return self._plain.responses(wanted + 1)
+        found = self._plain.responses(wanted)
+        if self._what == "one response":
+            found[wanted == 5, 3] += 1e-3
+        return found
+
+    def voxels(self) -> pd.DataFrame:
+        found = self._plain.voxels()
+        if self._what == "one ROI label":
+            found.loc[4, "roi"] = "FFA-1"
+        if self._what == "ceilings":
+            found["ceiling"] = found["ceiling"] + 1e-6
+        return found
+
+    def coords_mm(self) -> npt.NDArray[np.float32]:
+        found = self._plain.coords_mm().copy()
+        found[0, 0] += 0.01 if self._what == "one position" else 0.0
+        return found
+
+    def truth(self) -> pd.DataFrame | None:
+        found = self._plain.truth()
+        assert found is not None
+        if self._what == "no truth":
+            return None
+        if self._what == "one truth":
+            found["depth"] = found["depth"] * 0.99
+        return found
+
+
+def _data(what: str) -> Change:
+    return lambda given: {**given, "dataset": Subject2(given["dataset"], what)}
+
+
+def _fit(**fields: Any) -> Change:
+    return lambda given: {**given, "spec": FitSpec.parse(given["spec"].to_dict() | fields, "test")}
+
+
+def _resident(given: dict[str, Any]) -> dict[str, Any]:
+    store = Cache(given["cache"])
+    return {**given, "resident": Streamed(store, store.layers, given["dataset"].stimuli.ids).load()}
+
+
+def _copied_cache(given: dict[str, Any]) -> dict[str, Any]:
+    return {**given, "cache": Path(shutil.copytree(given["cache"], given["tmp"] / "renamed.zarr"))}
+
+
+def _other_cache(given: dict[str, Any]) -> dict[str, Any]:
+    about = CacheSpec(
+        title="the planted network, rounded",
+        backbone=FamilySpec(family="clip"),
+        weights=WeightsSpec(folder=str(given["dataset"].folder.parent / "backbone")),
+        image_size=112,
+        grid=(4, 3),
+        precision="bitround:6",
+        batch_size=6,
+        chunk_images=4,
+        shard_images=16,
+    )
+    extract(about, given["dataset"], given["tmp"] / "rounded.zarr")
+    return {**given, "cache": given["tmp"] / "rounded.zarr"}
+
+
+OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
+    "seed": 1,
+    "split": (7, 2, 1),
+    "layers": ("block_0", "block_1"),
+    "channels": 4,
+    "code_frequencies": 3,
+    "code_period": 900.0,
+    "code_steps": 90.0,
+    "selection": "free",
+    "selector_width": 16,
+    "readout": "mean",
+    "features": "raw",
+    "bootstrap": 0,
+    "epochs": 2,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "weight_decay": 0.02,
+    "gradient_clip": 0.4,
+    "loss_beta": 0.2,
+    "regularizer": 0.02,
+    "regularizer_steps": 100,
+    "polish": False,
+    "arithmetic": "tf32",
+}
+SUBJECTS = (
+    "ids of their neighbours",
+    "another order",
+    "fewer",
+    "one response",
+    "one ROI label",
+    "ceilings",
+    "one position",
+    "one truth",
+    "no truth",
+)
+FITS: dict[str, Change] = {
+    **{f"spec.{name}": _fit(**{name: value}) for name, value in OF_A_FIT.items()},
+    **{f"dataset: {what}": _data(what) for what in SUBJECTS},
+    "dataset: no images here": _data("no images here"),
+    "dataset: a name": lambda given: {**given, "dataset": _renamed(given["dataset"])},
+    "cache: other tokens": _other_cache,
+    "cache: a copy": _copied_cache,
+    "cache: open already": lambda given: {**given, "cache": Cache(given["cache"])},
+    "device": lambda given: {**given, "device": "cpu"},
+    "memory_gib": lambda given: {**given, "memory_gib": 0.1},
+    "readers": lambda given: {**given, "readers": 0, "memory_gib": 0.1},
+    "keep_every_s": lambda given: {**given, "keep_every_s": 0.0},
+    "resident": _resident,
+    "subject": lambda given: {**given, "subject": Subject.read(given["dataset"])},
+}
+KEPT_BY_FIT = {
+    "dataset: no images here",
+    "dataset: a name",
+    "cache: a copy",
+    "cache: open already",
+    "device",
+    "memory_gib",
+    "readers",
+    "keep_every_s",
+    "resident",
+    "subject",
+}
+
+
+def _renamed(data: Planted) -> Planted:
+    found = Planted(data.folder.parent)
+    found.name = "planted:elsewhere"
+    return found
+
+
+@pytest.fixture(scope="module")
+def fitted(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run; read only."""
+    out = tmp_path_factory.mktemp("fitted") / "run"
+    fit_run(sealed, Planted(brain), out, FIT, device="cpu")
+    return out
+
+
+def test_every_input_of_a_fit_is_in_the_table() -> None:
+    assert OF_A_FIT.keys() == FitSpec.model_fields.keys()
+    tried = {name.partition(".")[0].partition(":")[0] for name in FITS}
+    assert tried | {"out"} == inspect.signature(fit_run).parameters.keys()
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_fit_with_one_other_input_is_other_work_or_gives_the_same_bytes(
+    name: str, fitted: Path, sealed: Path, planted: Planted, tmp_path: Path
+) -> None:
+    changed = FITS[name]({"cache": sealed, "dataset": planted, "spec": FIT, "device": "cpu", "tmp": tmp_path})
+    del changed["tmp"]
+
+    def call(arguments: dict[str, Any], out: Path) -> None:
+        fit_run(**arguments, out=out)
+
+    words = assert_same_work_or_refused(call, fitted, changed, tmp_path / "fresh")
+    assert (words == "") == (name in KEPT_BY_FIT), words
+
+
+def test_other_pictures_under_the_ids_of_the_cache_are_refused(
+    sealed: Path, brain: Path, planted: Planted, tmp_path: Path
+) -> None:
+    own = Planted(Path(shutil.copytree(brain, tmp_path / "brain")))
+    Image.new("RGB", (112, 112), (9, 9, 9)).save(own.stimuli.paths[11])
+    with pytest.raises(MismatchError, match=r"another image; 1 of 48 images differ"):
+        fit_run(sealed, own, tmp_path / "run", FIT)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fit_that_does_not_resume_from_a_checkpoint_beside_it_says_so(
+    sealed: Path, planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bddn.run.fitting.voxel_table", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit_run(sealed, Subject2(planted, "one response"), tmp_path / "run", FIT, keep_every_s=0)
+    (checkpoint,) = tmp_path.glob(".run-*.fit")
+    fit_run(sealed, planted, tmp_path / "run", FIT)
+    assert f"'{checkpoint.name}'" in capsys.readouterr().err
+    assert (checkpoint / "state.safetensors").exists()
+
+
+def test_a_run_of_an_earlier_version_is_told_by_what_it_did_not_write_down(
+    fitted: Path, sealed: Path, planted: Planted, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(fitted, tmp_path / "run"))
+    about = json.loads((old / "run.json").read_text())
+    for part in ("stimuli_sha256", "images_sha256", "positions_sha256", "truth_sha256"):
+        del about["data"][part]
+    (old / "run.json").write_text(json.dumps(about))
+    before = files(old)
+    with pytest.raises(RunError, match=r"data\.stimuli_sha256 is not recorded there, since an earlier version"):
+        fit_run(sealed, planted, old, FIT)
+    assert files(old) == before
