@@ -26,6 +26,8 @@ from bddn.data.planted import Planted
 from bddn.errors import MismatchError, RunError
 from bddn.extract import extract
 from bddn.extract.job import in_this_process
+from bddn.many import fit_many
+from bddn.many.campaign import one_by_one
 from bddn.run import Subject, fit_run
 from bddn.spec import CacheSpec, FamilySpec, FitSpec, WeightsSpec
 from bddn.store.reader import Cache
@@ -475,3 +477,90 @@ def test_a_run_of_an_earlier_version_is_told_by_what_it_did_not_write_down(
     with pytest.raises(RunError, match=r"data\.stimuli_sha256 is not recorded there, since an earlier version"):
         fit_run(sealed, planted, old, FIT)
     assert files(old) == before
+
+
+# --- fit-many
+
+
+@pytest.fixture
+def many(sealed: Path, brain: Path, fitted: Path, tmp_path: Path) -> dict[str, Any]:
+    """Arguments of a campaign whose only run is there already."""
+    own = Path(shutil.copytree(brain, tmp_path / "brain"))
+    (tmp_path / "many/sealed/brain").mkdir(parents=True)
+    shutil.copytree(fitted, tmp_path / "many/sealed/brain/seed0")
+    return {"caches": [sealed], "datasets": [f"planted:{own}"], "out": tmp_path / "many", "spec": FIT, "device": "cpu"}
+
+
+def _runs(out: Path) -> dict[str, bytes]:
+    return {name: data for name, data in files(out).items() if name.startswith("sealed/")}
+
+
+def _spoil(given: dict[str, Any], what: str) -> None:
+    """Change one thing of a campaign's subject on the disk."""
+    data = Planted(Path(given["datasets"][0].partition(":")[2]))
+    if what == "responses":
+        path = data.folder / "training_split/training_fmri/lh_training_fmri.npy"
+        responses = np.load(path)
+        responses[5, 3] += 1e-3
+        np.save(path, responses)
+    elif what == "ceilings":
+        path = data.folder / "test_split/noise_ceiling/rh_noise_ceiling.npy"
+        np.save(path, np.load(path) * 0.999)
+    elif what == "truth":
+        path = data.folder.parent / "truth/voxels.parquet"
+        pd.read_parquet(path).assign(x=0.0).to_parquet(path)
+    elif what == "a picture":
+        Image.new("RGB", (112, 112), (9, 9, 9)).save(data.stimuli.paths[11])
+    else:
+        first, second = data.stimuli.paths[:2]  # ids change places, and the responses stay where they are
+        names = [path.name.partition("_") for path in (first, second)]
+        first.rename(first.with_name("kept"))
+        second.rename(second.with_name(f"{names[1][0]}_{names[0][2]}"))
+        first.with_name("kept").rename(first.with_name(f"{names[0][0]}_{names[1][2]}"))
+
+
+def test_every_input_of_a_campaign_is_in_the_tests() -> None:
+    tried = {"caches", "datasets", "out", "spec", "seeds", "bootstraps", "device", "memory_gib", "work"}
+    assert tried == inspect.signature(fit_many).parameters.keys()
+
+
+@pytest.mark.parametrize("seeds", [(0,), (1,)], ids=["the same run", "another seed"])
+@pytest.mark.parametrize("what", ["responses", "ceilings", "truth", "a picture", "ids"])
+def test_a_campaign_on_changed_data_mixes_no_rows(many: dict[str, Any], what: str, seeds: tuple[int, ...]) -> None:
+    before = _runs(many["out"])
+    _spoil(many, what)
+    try:
+        failed = fit_many(**many, seeds=seeds).failed
+        assert len(failed) == 1
+        (error,) = failed.values()
+    except (MismatchError, RunError) as refused:
+        error = refused
+    assert isinstance(error, MismatchError | RunError)
+    assert _runs(many["out"]) == before
+
+
+@pytest.mark.parametrize("name", [name for name in OF_A_FIT if name not in {"seed", "bootstrap"}])
+def test_a_campaign_with_other_settings_is_refused_before_any_fit(many: dict[str, Any], name: str) -> None:
+    before = files(many["out"])
+    with pytest.raises(RunError, match=rf"fit\.{name} "):
+        fit_many(**FITS[f"spec.{name}"](many), seeds=(1,))
+    assert files(many["out"]) == before
+
+
+def test_a_campaign_on_another_cache_of_the_same_name_is_refused(many: dict[str, Any], tmp_path: Path) -> None:
+    data = Planted(Path(many["datasets"][0].partition(":")[2]))
+    (tmp_path / "other").mkdir()
+    other = _other_cache({"dataset": data, "tmp": tmp_path / "other"})["cache"]
+    renamed = other.rename(other.with_name("sealed.zarr"))
+    before = files(many["out"])
+    with pytest.raises(RunError, match=r"cache\.digest"):
+        fit_many(**{**many, "caches": [renamed]}, seeds=(1,))
+    assert files(many["out"]) == before
+
+
+def test_what_changes_no_result_keeps_the_runs_of_a_campaign(many: dict[str, Any]) -> None:
+    before = _runs(many["out"])
+    for same in ({}, {"memory_gib": 1.0}, {"work": one_by_one}, {"seeds": (0,), "bootstraps": (None,)}):
+        done = fit_many(**many, **same)
+        assert (done.n_runs, done.n_kept, done.failed) == (1, 1, {})
+        assert _runs(many["out"]) == before

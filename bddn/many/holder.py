@@ -103,7 +103,7 @@ class Holder:
 
 
 def _check_siblings(folder: Path, held: _Held) -> None:
-    """Runs of one cache and subject are rows of one table, so they must be fitted on the same data.
+    """Runs of one cache and subject are rows of one table, so they must be fitted on the same tokens and data.
 
     Raises
     ------
@@ -111,12 +111,14 @@ def _check_siblings(folder: Path, held: _Held) -> None:
         Where a run of this cache and subject, of another seed perhaps, was fitted on other data.
     """
     for path in sorted(folder.parent.glob("*/run.json")):
-        stored = Identity({"data": read_run(path.parent).about["data"]})
-        differ = stored.differences(Identity({"data": dict(held.subject.identity(held.store).parts)}))
+        about = read_run(path.parent).about
+        stored = {"data": about["data"], "cache": {"digest": about["cache"]["digest"]}}
+        wanted = {"data": dict(held.subject.identity(held.store).parts), "cache": {"digest": held.store.digest}}
+        differ = Identity(stored).differences(Identity(wanted))
         if differ:
             raise RunError(
                 path.parent,
-                expected=f"runs on the same data everywhere in '{folder.parent}'",
+                expected=f"runs on the same cache and data everywhere in '{folder.parent}'",
                 got=f"one that differs in: {'; '.join(differ)}",
                 fix="Give another --out; nothing was written.",
             )

@@ -1,11 +1,11 @@
 """Which runs there are, and in which folders: everything that can be wrong is found here, before any fit begins."""
 
-import json
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from os.path import abspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -159,26 +159,32 @@ def finished(out: Path, tasks: Iterable[Task], besides: Container[str] = ()) -> 
     Raises
     ------
     RunError
-        Where one is damaged, or was fitted with other settings or on another cache than those planned now.
+        Where one is damaged, or was fitted with other settings, on another cache or for other stimuli than planned
+        now. Responses and images are compared when runs of the same cache and subject are fitted.
     """
-    planned = {task.folder: task for task in tasks}
+    tasks = list(tasks)
+    groups = {task.folder.rpartition("/")[0]: task.group for task in tasks}
+    wanted = {"fit": _shared(tasks[0].spec.to_dict())}
     for path in sorted(out.glob("*/*/*/run.json")):
         folder = path.parent.relative_to(out).as_posix()
         if folder in besides:
             continue
         try:
             run = read_run(path.parent)
-            found = json.loads(path.read_text())
-            digest_found, fit_found = found["cache"]["digest"], found["fit"]
-        except (RunError, KeyError, ValueError) as error:
+            about = run.about
+            stored: dict[str, Any] = {"fit": _shared(about["fit"]), "cache": {"digest": about["cache"]["digest"]}}
+            stored["data"] = {"stimuli_sha256": about["data"].get("stimuli_sha256")}
+        except (RunError, KeyError, ValueError, AttributeError) as error:
             got = error.got if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
             fix = "Delete this folder, and run the same command again."
             raise RunError(path.parent, expected="a whole run", got=got, fix=fix) from error
-        task = planned.get(folder)
-        spec = (task or next(iter(planned.values()))).spec
-        differ = Identity({"fit": _shared(fit_found)}).differences(Identity({"fit": _shared(spec.to_dict())}))
-        if task is not None and digest_found != task.group.cache_digest:
-            differ.append(f"cache.digest {digest_found[:16]} → {task.group.cache_digest[:16]}")
+        group = groups.get(folder.rpartition("/")[0])
+        of_group = (
+            {}
+            if group is None
+            else {"cache": {"digest": group.cache_digest}, "data": {"stimuli_sha256": group.ids_digest}}
+        )
+        differ = Identity(stored).only("fit", *of_group).differences(Identity(wanted | of_group))
         if differ:
             raise RunError(
                 path.parent,
