@@ -43,13 +43,20 @@ class LayerTokens:
         """What is stored of them, as float32: local tokens resized to `grid` (rows, columns), and the global token.
 
         Resizing is bilinear, from pixel centres, without antialias (code recipe). With the global token `mean`, it is
-        the mean of the local tokens before they are resized; registers are left out.
+        the mean of the local tokens before they are resized; registers are left out. The result shares no memory with
+        these tokens: it stays as it is when they are changed, and does not keep them alive.
         """
         local = self.local_.float()
         global_ = local.mean((2, 3)) if global_token == "mean" else self.global_
         assert global_ is not None, "these tokens have no global one"
         resized = F.interpolate(local, size=grid, mode="bilinear", align_corners=False)
-        return LayerTokens(resized, global_.float())
+        return LayerTokens(self._apart(resized), self._apart(global_.float()))
+
+    def _apart(self, values: Tensor) -> Tensor:
+        """The values themselves if they are in memory of their own, or a copy."""
+        ours = [t for t in (self.local_, self.global_, self.register) if t is not None]
+        shared = {t.untyped_storage().data_ptr() for t in ours}
+        return values.clone() if values.untyped_storage().data_ptr() in shared else values
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
     WeightsSpec: {"hub": "a/b", "revision": "c"},
     FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
     DiffusionSpec: {"architecture": {"unet": {"in_channels": 4}}, "n_steps": 20, "layers": ["up_2.resnet_0@t*"]},
-    ModuleSpec: {"module": "a.b:d", "layers": ["blocks.*"], "leading_tokens": 1, "channels": "last"},
+    ModuleSpec: {"module": "a.b:d", "layers": ["blocks.*"], "leading_tokens": 1, "channels": "last", "output": 1},
 }
 BASE: dict[type[Spec], dict[str, Any]] = {
     CacheSpec: CACHE,

@@ -1,12 +1,13 @@
 """What every backbone gives: names of its layers, a way to prepare an image, and the tokens of a batch."""
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from bddn.tokens import Tokens
+from bddn.tokens import LayerTokens, Tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +36,17 @@ class Backbone(Protocol):
         """Pixels (B, 3, H, W) to the tokens of every layer, resized to the grid of the spec.
 
         Tokens are float32, without gradient, on the backbone's device. It may be called from several threads at once.
+        """
+
+
+@runtime_checkable
+class ShowsFullSize(Protocol):
+    """A backbone whose tokens can also be seen before they are resized. All of bddn's own can."""
+
+    def each_layer(self, pixels: Tensor, keep: Callable[[LayerTokens], Any]) -> dict[str, Any]:
+        """What `keep` makes of the full-size tokens of each layer, for pixels (B, 3, H, W).
+
+        If modules run at several steps, it is their first step, and the names are those of the modules alone.
         """
 
 

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from bddn.backbones.base import weights_sha256
-from bddn.backbones.hooks import Taps, compile_blocks, frozen
+from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
 from bddn.backbones.loading import refuse_cls
 from bddn.backbones.pipeline import Parts, load, set_steps
@@ -122,7 +122,7 @@ class StableDiffusion:
         if spec.compile:
             compile_blocks(blocks)
         wanted = {name for names in self._at for name in names}
-        self._taps = Taps({name: block for name, block in blocks.items() if name in wanted}, self._take)
+        self._hooks = LayerHooks({name: block for name, block in blocks.items() if name in wanted}, self._read)
 
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`."""
@@ -130,32 +130,44 @@ class StableDiffusion:
 
     def __call__(self, pixels: Tensor) -> Tokens:
         """See `Backbone.__call__`."""
-        with frozen(self._device, None):  # one pass, of which all steps are made
-            latent = self._vae.encode(pixels.to(self._device)).latent_dist.mode() * self._vae.config.scaling_factor
+        latent = self._latent(pixels)
         found: dict[str, LayerTokens] = {}
         with frozen(self._device, self._spec.autocast):
-            for k in range(len(self._at)):
-                tokens, latent = self._step(k, latent)
+            for k, names in enumerate(self._at):
+                last = k == len(self._at) - 1
+                tokens, latent = self._step(k, latent, names, pooling(self._spec.grid, "mean"), last)
                 found |= {f"{name}@t{k + 1}": layer for name, layer in tokens.items()}
         return Tokens(found)
 
-    def _step(self, k: int, latent: Tensor) -> tuple[dict[str, LayerTokens], Tensor]:
-        """What is wanted of step k (from 0), and the next latent; after the last step that is needed, the same."""
-        last = k == len(self._at) - 1
+    def each_layer(self, pixels: Tensor, keep: Keep) -> dict[str, Any]:
+        """See `ShowsFullSize.each_layer`: the blocks at step 1, since all steps run the same blocks."""
+        wanted = list(dict.fromkeys(name for names in self._at for name in names))
+        with frozen(self._device, self._spec.autocast):
+            return self._step(0, self._latent(pixels), wanted, keep, last=True)[0]
+
+    def _latent(self, pixels: Tensor) -> Tensor:
+        with frozen(self._device, None):  # one pass, of which all steps are made
+            latent = self._vae.encode(pixels.to(self._device)).latent_dist.mode()
+        return latent * self._vae.config.scaling_factor  # type: ignore[no-any-return]
+
+    def _step(
+        self, k: int, latent: Tensor, names: Sequence[str], keep: Keep, last: bool
+    ) -> tuple[dict[str, Any], Tensor]:
+        """What is kept of some blocks at step k (from 0), and the next latent; after the last step, the same one."""
         outputs: list[Tensor] = []
         text = self._text.expand(len(latent), -1, -1)
-        tokens = self._taps.run(
+        tokens = self._hooks.run(
             lambda: outputs.append(self._unet(latent, self._timesteps[k], encoder_hidden_states=text).sample),
-            self._at[k],
+            names,
+            keep,
             stop=last,
         )
         if last:
             return tokens, latent
         return tokens, self._scheduler.step(outputs[0].float(), self._timesteps[k], latent).prev_sample
 
-    def _take(self, name: str, output: Any) -> LayerTokens:
-        features: Tensor = output[0] if isinstance(output, tuple) else output
-        return LayerTokens(features).pooled(self._spec.grid, "mean")
+    def _read(self, name: str, output: Any) -> LayerTokens:
+        return LayerTokens(output[0] if isinstance(output, tuple) else output)
 
     def _level(self, k: int) -> dict[str, int | float]:
         """What the U-Net is told and what it sees at step k (from 0); ᾱ is the scheduler's, rounded."""

@@ -11,47 +11,57 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bddn.backbones import code
 from bddn.backbones.base import weights_sha256
-from bddn.backbones.hooks import Taps, compile_blocks, frozen
+from bddn.backbones.first_run import forms_of, noise
+from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
+from bddn.backbones.outputs import tensor_at
 from bddn.backbones.preprocess import squash
-from bddn.backbones.shapes import Form, infer, tensor_of
 from bddn.errors import BackboneError, SpecError
+from bddn.identity import PROBE
+from bddn.parallel import single_threaded_kernels
 from bddn.spec import CacheSpec, ModuleSpec
 from bddn.tokens import LayerTokens, Tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BATCHES = (2, 3)  # images of the two passes that tell which axis is that of images
-
 
 class HookedModule:
     """A frozen module whose chosen submodules are its layers; see `from_module`.
+
+    Parameters
+    ----------
+    module : Module
+    answers : ModuleSpec
+        Which submodules, and how their outputs are read where that is not clear.
+    preprocess : function of a PIL image, optional
+    spec : CacheSpec
+    device : str
 
     Attributes
     ----------
     spec : CacheSpec
         To extract with.
     forms : dict of str to Form
-        What each layer gives, early to late.
+        How the tokens of each layer are read, early to late.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        layers: Sequence[str | int] | None,
+        answers: ModuleSpec,
         preprocess: "Callable[[Image], Tensor] | None",
         spec: CacheSpec,
         device: str = "cpu",
-        leading_tokens: int | None = None,
-        channels: Literal["first", "last"] | None = None,
     ) -> None:
         self.spec, self._device, self._preprocess = spec, device, preprocess
         self._module = module.eval()
-        place = f"{type(module).__name__}"
-        submodules = {name: one for name, one in module.named_modules() if name}
-        if layers is None:
+        place = type(module).__name__
+        # With all names of a module that has several: such a one runs several times, and is refused for that.
+        submodules = {name: one for name, one in module.named_modules(remove_duplicate=False) if name}
+        if answers.layers is None:
             raise SpecError(
                 f"'layers' of {place}",
                 expected="which of its submodules are stored",
@@ -60,21 +70,24 @@ class HookedModule:
             )
         weights = weights_sha256(module.state_dict())
         self._module.to(device)
-        named = [str(layer) for layer in layers]  # the children of a Sequential are called 0, 1, …
+        named = [str(layer) for layer in answers.layers]  # the children of a Sequential are called 0, 1, …
         chosen = {name: submodules[name] for name in select(named, tuple(submodules), place)}
-        self.forms = self._look(chosen, place, leading_tokens, channels)
-        self.layers = tuple(self.forms)
+        read = forms_of(module, chosen, self._run, spec, answers)
+        self.forms = {name: form for name, (_, form) in read.items()}
+        self._paths = {name: path for name, (path, _) in read.items()}
+        self.layers = tuple(read)
+        if spec.compile:
+            compile_blocks(chosen)
+        self._hooks = LayerHooks({name: chosen[name] for name in self.layers}, self._read)
         self.identity: dict[str, Any] = {
             "class": f"{type(module).__module__}.{type(module).__qualname__}",
             "weights_sha256": weights,
             "structure_sha256": hashlib.sha256(repr(module).encode()).hexdigest(),
-            "layers": {name: str(form) for name, form in self.forms.items()},
-            "preprocess_sha256": None if preprocess is None else self._fingerprint(),
+            "layers": {name: self._told(name) for name in self.layers},
+            "preprocess_sha256": None if preprocess is None else self._preprocessed_noise(),
+            "code": self._code(),
             "made_with": {name: version(name) for name in ("torch", "pillow")},
         }
-        if spec.compile:
-            compile_blocks(chosen)
-        self._taps = Taps({name: chosen[name] for name in self.layers}, self._take)
 
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`."""
@@ -94,81 +107,39 @@ class HookedModule:
 
     def __call__(self, pixels: Tensor) -> Tokens:
         """See `Backbone.__call__`."""
+        return Tokens(self.each_layer(pixels, pooling(self.spec.grid, self.spec.global_token)))
+
+    def each_layer(self, pixels: Tensor, keep: Keep) -> dict[str, Any]:
+        """See `ShowsFullSize.each_layer`."""
+        return self._hooks.run(lambda: self._run(pixels), self.layers, keep)
+
+    def _run(self, pixels: Tensor) -> object:
         with frozen(self._device, self.spec.autocast):
+            return self._module(pixels.to(self._device))
+
+    def _numbers(self, pixels: Tensor) -> dict[str, Any]:
+        """What stands for the tokens of each layer, in full precision where the weights are."""
+        full = all(weight.dtype == torch.float32 for weight in self._module.parameters())
+        with frozen(self._device, None if full else self.spec.autocast):
             pixels = pixels.to(self._device)
-            return Tokens(self._taps.run(lambda: self._module(pixels), self.layers))
+            return self._hooks.run(lambda: self._module(pixels), self.layers, code.numbers)
 
-    def _take(self, name: str, output: Any) -> LayerTokens:
-        return self.forms[name].tokens(output).pooled(self.spec.grid, self.spec.global_token)
+    def _read(self, name: str, output: Any) -> LayerTokens:
+        return self.forms[name].tokens(tensor_at(output, self._paths[name]))
 
-    def _look(
-        self,
-        chosen: dict[str, nn.Module],
-        place: str,
-        leading_tokens: int | None,
-        channels: Literal["first", "last"] | None,
-    ) -> dict[str, Form]:
-        """Run the whole network on two numbers of images; the forms of the layers, in the order in which they ran."""
-        passes = [self._shapes(chosen, place, n) for n in BATCHES]
-        idle = sorted(chosen.keys() - passes[0].keys())
-        again = [name for name, shapes in passes[0].items() if len(shapes) > 1]
-        if idle or again:
-            raise SpecError(
-                f"'layers' of {place}",
-                expected="submodules that run once for an image",
-                got=f"'{again[0]}', which runs {len(passes[0][again[0]])} times" if again else f"'{idle[0]}', idle",
-                fix="Name others in 'layers'.",
-            )
-        forms = {
-            name: infer(name, (shapes[0], passes[1][name][0]), BATCHES, self.spec.image_hw, leading_tokens, channels)
-            for name, shapes in passes[0].items()
-        }
-        without = [name for name, form in forms.items() if not form.n_leading]
-        if without and self.spec.global_token == "cls":
-            raise SpecError(
-                f"layer '{without[0]}'",
-                expected="a CLS token, since global_token is cls",
-                got=str(forms[without[0]]),
-                fix="Set global_token: mean in the spec.",
-            )
-        return forms
+    def _told(self, name: str) -> str:
+        path = self._paths[name]
+        return f"output {path}: {self.forms[name]}" if path else str(self.forms[name])
 
-    def _shapes(self, chosen: dict[str, nn.Module], place: str, n_images: int) -> dict[str, list[tuple[int, ...]]]:
-        seen: dict[str, list[tuple[int, ...]]] = {}
+    def _code(self) -> dict[str, Any]:
+        """What of the code decides the tokens; see `bddn.backbones.code`."""
+        with single_threaded_kernels():  # the same last bits whatever the number of threads
+            measured = code.measure(self._numbers, noise(2, self.spec.image_hw))
+        preprocess = {} if self._preprocess is None else {"preprocess": code.source_of_function(self._preprocess)}
+        return {"source": code.sources(self._module) | preprocess, PROBE: measured}
 
-        def look(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                try:
-                    seen.setdefault(name, []).append(tuple(tensor_of(output).shape))
-                except TypeError as error:
-                    raise SpecError(
-                        f"layer '{name}'", expected="a tensor", got=str(error), fix="Choose another layer."
-                    ) from None
-
-            return hook
-
-        hooks = [one.register_forward_hook(look(name)) for name, one in chosen.items()]
-        noise = torch.Generator().manual_seed(0)
-        pixels = torch.randn(n_images, 3, *self.spec.image_hw, generator=noise).to(self._device)
-        try:
-            with frozen(self._device, self.spec.autocast):
-                self._module(pixels)
-        except SpecError:
-            raise
-        except Exception as error:
-            raise BackboneError(
-                place,
-                expected=f"a network that runs on pixels {tuple(pixels.shape)}",
-                got=f"{type(error).__name__}: {error}",
-                fix="Correct image_size, or the module.",
-            ) from error
-        finally:
-            for one in hooks:
-                one.remove()
-        return seen
-
-    def _fingerprint(self) -> str:
-        """What the user's preprocessing makes of a picture of noise, hashed: code itself cannot be compared."""
+    def _preprocessed_noise(self) -> str:
+        """The hash of what the user's preprocessing makes of a picture of noise."""
         from PIL import Image
 
         noise = torch.randint(256, (300, 425, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -184,6 +155,7 @@ def from_module(
     device: str = "cpu",
     leading_tokens: int | None = None,
     channels: Literal["first", "last"] | None = None,
+    output: int | str | None = None,
     **fields: Any,
 ) -> HookedModule:
     """A backbone of any torch module that takes pixels (B, 3, H, W).
@@ -195,12 +167,13 @@ def from_module(
     module : Module
         It is set to eval mode.
     layers : sequence of str
-        Submodules whose outputs are stored: names or globs, as in `named_modules`.
+        Submodules whose outputs are stored: names or globs, as in `named_modules`. `*` stands for one level of a name,
+        `**` for any number of levels.
     preprocess : function of a PIL image, optional
         Gives float32 pixels (3, H, W); by default squash to image_size, ImageNet mean and deviation.
     device : str
-    leading_tokens, channels : optional
-        Answers where shapes alone do not tell; see `ModuleSpec`.
+    leading_tokens, channels, output : optional
+        Answers where an output can be read in several ways; see `ModuleSpec`.
     **fields
         Of `CacheSpec`: title, image_size, grid, global_token, ….
 
@@ -211,7 +184,9 @@ def from_module(
     """
     given = {"title": type(module).__name__, "preprocess": "paper" if preprocess is None else "native"}
     spec = CacheSpec.parse(given | fields, "fields of from_module")
-    return HookedModule(module, layers, preprocess, spec, device, leading_tokens, channels)
+    answers = {"layers": layers, "leading_tokens": leading_tokens, "channels": channels, "output": output}
+    about = ModuleSpec.parse({"module": "a.network:given"} | answers, "arguments of from_module")
+    return HookedModule(module, about, preprocess, spec, device)
 
 
 def open_module(spec: CacheSpec, device: str = "cpu") -> HookedModule:
@@ -237,7 +212,7 @@ def open_module(spec: CacheSpec, device: str = "cpu") -> HookedModule:
             got=f"{spec.preprocess}, but {about.module} gives {'no' if preprocess is None else 'a'} preprocessing",
             fix="Make the two agree.",
         )
-    return HookedModule(module, about.layers, preprocess, spec, device, about.leading_tokens, about.channels)
+    return HookedModule(module, about, preprocess, spec, device)
 
 
 def _made(path: str) -> Any:

@@ -1,8 +1,8 @@
-"""What the output of a submodule is, told from its shape: a sequence of tokens or a map, and where its places are."""
+"""How a tensor is read as tokens, told from its shape: as a sequence or a map, and where its places are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ MOST_LEADING = 5  # tokens before those of places that are looked for: a CLS tok
 
 @dataclass(frozen=True)
 class Form:
-    """How an output becomes tokens.
+    """How a tensor becomes tokens.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Form:
     places: tuple[int, int]
     channels: int
 
-    def tokens(self, output: Any) -> LayerTokens:
-        """The tokens of an output of this form."""
-        images = tensor_of(output).movedim(self.batch_dim, 0)
+    def tokens(self, tensor: Tensor) -> LayerTokens:
+        """The tokens in a tensor of this form, as a view of it."""
+        images = tensor.movedim(self.batch_dim, 0)
         if self.kind == "sequence":
             return LayerTokens.of_sequence(images, self.n_leading, self.places)
         return LayerTokens(images if self.kind == "first" else images.movedim(3, 1))
@@ -53,14 +53,6 @@ class Form:
         return f"{self.n_leading + h * w} tokens = {sum_}, {self.channels} channels"
 
 
-def tensor_of(output: Any) -> Tensor:
-    """The tensor that a module gave, alone or as the first of a tuple."""
-    found = output[0] if isinstance(output, tuple | list) else output
-    if not isinstance(found, Tensor):
-        raise TypeError(f"{type(output).__name__}, not a tensor")
-    return found
-
-
 def infer(
     name: str,
     shapes: Sequence[Sequence[int]],
@@ -69,7 +61,7 @@ def infer(
     leading_tokens: int | None = None,
     channels: Literal["first", "last"] | None = None,
 ) -> Form:
-    """The form of an output, from its shapes for two numbers of images.
+    """The form of a tensor, from its shapes for two numbers of images.
 
     Parameters
     ----------
@@ -88,21 +80,59 @@ def infer(
     SpecError
         Where the shape has no places, or could be read in several ways: it asks the question.
     """
-    dims = [i for i, sizes in enumerate(zip(*shapes, strict=False)) if tuple(sizes) == tuple(batches)]
     shape = tuple(shapes[0])
-    if len(dims) != 1 or len(shapes[0]) != len(shapes[1]):
-        raise _refused(name, shape, "one axis of images", "Choose another layer.")
-    rest = shape[: dims[0]] + shape[dims[0] + 1 :]
+    batch_dim = _image_axis(shapes, batches)
+    if batch_dim is None:
+        raise _refused(name, shape, *_without_image_axis(shapes, batches))
+    rest = shape[:batch_dim] + shape[batch_dim + 1 :]
     if len(rest) == 2:
-        return _sequence(name, shape, dims[0], rest, image_hw, leading_tokens)
+        return _sequence(name, shape, batch_dim, rest, image_hw, leading_tokens)
     if len(rest) == 3:
-        return _map(name, shape, dims[0], rest, image_hw, channels)
+        return _map(name, shape, batch_dim, rest, image_hw, channels)
     raise _refused(
         name,
         shape,
         "tokens (B, T, C) or a map (B, C, H, W) or (B, H, W, C)",
         "Choose a layer before places are pooled or flattened.",
     )
+
+
+def could_be_tokens(shapes: Sequence[Sequence[int]], batches: Sequence[int], image_hw: tuple[int, int]) -> bool:
+    """Whether a tensor with these shapes for two numbers of images may be a sequence of tokens or a map of places."""
+    batch_dim = _image_axis(shapes, batches)
+    if batch_dim is None:
+        return False
+    shape = tuple(shapes[0])
+    rest = shape[:batch_dim] + shape[batch_dim + 1 :]
+    if len(rest) == 2:
+        return rest[0] > 1  # the number of leading tokens may still make a grid of them
+    return len(rest) == 3 and (_fits(rest[1:], image_hw) or _fits(rest[:2], image_hw))
+
+
+def _image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int]) -> int | None:
+    """The one axis whose size is the number of images, while all others stay as they are."""
+    if len(shapes[0]) != len(shapes[1]):
+        return None
+    changing = [i for i, sizes in enumerate(zip(*shapes, strict=True)) if sizes[0] != sizes[1]]
+    alone = len(changing) == 1 and tuple(one[changing[0]] for one in shapes) == tuple(batches)
+    return changing[0] if alone else None
+
+
+def _without_image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int]) -> tuple[str, str]:
+    """What was expected, and what to do."""
+    expected = "one axis of images"
+    packed = [
+        a // batches[0]
+        for a, b in zip(*shapes, strict=False)
+        if a != b and a * batches[1] == b * batches[0] and a > batches[0]
+    ]
+    if packed and len(shapes[0]) == len(shapes[1]):
+        return (
+            f"{expected}, apart from that of tokens",
+            f"One axis holds {packed[0]} tokens of every image, one image after the other: let the network return them "
+            f"as (B, {packed[0]}, C), for instance in a small module around it.",
+        )
+    return expected, "Choose another layer."
 
 
 def _sequence(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from bddn.backbones.base import weights_sha256
-from bddn.backbones.hooks import Taps, compile_blocks, frozen
+from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
 from bddn.backbones.loading import first_line, refuse_cls
 from bddn.backbones.preprocess import squash
@@ -89,7 +89,7 @@ class VisionTransformer:
         self._model.to(device)
         if spec.compile:
             compile_blocks(blocks)
-        self._taps = Taps({name: blocks[name] for name in self.layers}, self._take)
+        self._hooks = LayerHooks({name: blocks[name] for name in self.layers}, self._read)
 
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`."""
@@ -108,17 +108,19 @@ class VisionTransformer:
 
     def __call__(self, pixels: Tensor) -> Tokens:
         """See `Backbone.__call__`."""
+        return Tokens(self.each_layer(pixels, pooling(self._spec.grid, self._spec.global_token)))
+
+    def each_layer(self, pixels: Tensor, keep: Keep) -> dict[str, Any]:
+        """See `ShowsFullSize.each_layer`."""
         with frozen(self._device, self._spec.autocast):
             pixels = pixels.to(self._device)
-            return Tokens(self._taps.run(lambda: self._model(pixels, **self._options), self.layers))
+            return self._hooks.run(lambda: self._model(pixels, **self._options), self.layers, keep)
 
-    def _take(self, name: str, output: Any) -> LayerTokens:
+    def _read(self, name: str, output: Any) -> LayerTokens:
         state: Tensor = output[0] if isinstance(output, tuple) else output
         if self._family.cls:
-            tokens = LayerTokens.of_sequence(state, self._n_leading, self._places)
-        else:
-            tokens = LayerTokens(state.permute(0, 3, 1, 2))
-        return tokens.pooled(self._spec.grid, self._spec.global_token)
+            return LayerTokens.of_sequence(state, self._n_leading, self._places)
+        return LayerTokens(state.permute(0, 3, 1, 2))
 
 
 def _blocks(model: Any) -> nn.ModuleList:

@@ -15,6 +15,7 @@ N_IMAGES = 9841  # of a subject of the Algonauts 2023 data
 def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
     """Labels and texts; a label is empty where a text goes on. A module of the user's own is opened and run once."""
     from bddn.backbones.fetch import where
+    from bddn.backbones.layers import matched
     from bddn.backbones.module import open_module
     from bddn.spec import ModuleSpec
 
@@ -47,6 +48,7 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
     lines += [
         ("places", f"{sizes} → {height_width(spec.grid)} in the cache"),
         *(("" if i else "layers", line) for i, line in enumerate(_layers(channels, module))),
+        *(("", line) for line in matched(about.layers, list(channels))),
         *(("" if i else "cached", line) for i, line in enumerate(_cached(spec, places, module))),
         ("precision", spec.precision + (f", forward pass in {spec.autocast}" if spec.autocast else "")),
         ("image takes", f"{layout.image_bytes() / 1e6:.3f} MB"),

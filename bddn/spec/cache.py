@@ -2,11 +2,21 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 
 from bddn.spec.base import Positive, Seed, Spec, each_once
 
 PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"
+
+
+def _path(value: object) -> object:
+    """A number or a text; another number would be cut to a whole one."""
+    if value is None or isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise ValueError("a whole number, a key, or a path in quotes such as 'hidden_states/3'")
+
+
+OutputPath = Annotated[int | str | None, BeforeValidator(_path)]
 Layers = Annotated[tuple[str | int, ...] | None, AfterValidator(each_once)]
 
 
@@ -87,7 +97,11 @@ class ModuleSpec(Spec):
     """Import path of a function without arguments, `package.module:function`, that returns the torch module, or a pair
     of it and a function from a picture to pixels (for `preprocess: native`)."""
     layers: Layers = Field(default=None, min_length=1)
-    """Submodules whose outputs are stored: names or globs as `named_modules` gives them (blocks.3, blocks.*)."""
+    """Submodules whose outputs are stored: names or globs as `named_modules` gives them (blocks.3, blocks.*); `*` is
+    one level of a name, `**` any number of levels."""
+    output: OutputPath = None
+    """Which tensor of a submodule's output is stored, where it returns several: its number in a tuple (0, 1, …), its
+    key in a dict or dataclass, or a path of both ("hidden_states/3")."""
     leading_tokens: Annotated[int, Field(ge=0)] | None = None
     """Tokens before those of places, the first of them global, where shapes alone do not tell."""
     channels: Literal["first", "last"] | None = None

@@ -97,8 +97,8 @@ def test_the_network_is_frozen_and_in_eval_mode() -> None:
     [
         (None, {}, r"which of its submodules.*blocks\.0"),
         (["block.*"], {}, r"got 'block\.\*'"),
-        (["act"], {}, "run once for an image; got 'act', which runs 4 times"),
-        (["never"], {}, "'never', idle"),
+        (["act"], {}, "run once for a batch of images; got 'act', which runs 4 times"),
+        (["never"], {}, "'never', which does not run"),
         (["head"], {}, "before places are pooled"),
         (["stem"], {}, "global_token: mean"),
         (["blocks.0"], {"image_size": 33, "global_token": "mean", "batch": 3}, "unknown key 'batch'"),

@@ -36,7 +36,7 @@ def test_places_are_patches_of_the_image_that_is_seen_not_of_the_architectures()
 @pytest.mark.parametrize("image", [(64, 64), (128, 64)])
 def test_channels_and_places_of_a_u_net_are_those_of_its_blocks(image: tuple[int, int]) -> None:
     about = {"preprocess": "native", "global_token": "mean", "image_size": list(image)}
-    spec = _spec("stable_diffusion", ARCHITECTURE, ["*@t2"], **about)
+    spec = _spec("stable_diffusion", ARCHITECTURE, ["**@t2"], **about)
     unet: Any = diffusers.UNet2DConditionModel(**UNET)
     seen: dict[str, tuple[int, ...]] = {}
 

@@ -74,7 +74,7 @@ def test_every_form_gives_the_same_tokens(shape: tuple[int | str, ...]) -> None:
         ("B", 5, 4, 4): local.permute(0, 3, 1, 2),
         ("B", 4, 4, 5): local,
     }[shape]
-    found = form.tokens((output, None))
+    found = form.tokens(output)
     assert torch.equal(found.local_.permute(0, 2, 3, 1), local)
     assert (found.global_ is None) == (17 not in shape)
     assert found.global_ is None or torch.equal(found.global_, cls[:, 0])

@@ -1,0 +1,146 @@
+"""The code of a network of the user's own as part of its identity: its source, and what it computes.
+
+Weights and structure do not change when somebody edits `forward`. The source of the module's classes tells most edits.
+The tokens of fixed noise tell those that it does not show: a function in another file, a constant, a patched method.
+"""
+
+import hashlib
+import inspect
+import io
+import textwrap
+import tokenize
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bddn.errors import BackboneError
+from bddn.tokens import LayerTokens
+
+NOT_AVAILABLE = "source not available"
+NUMBERS = 4  # of each layer and image
+DIGITS = 3
+CHANCE = 1e-2  # a difference of two numbers, of order 1, that rounding errors cannot explain
+DROPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
+STRUCTURE = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}
+
+
+def sources(module: nn.Module) -> dict[str, str]:
+    """Hashes of the source of every class and every patched method in a network, by name; torch's own are left out.
+
+    Where there is no source, as for classes that are made by a program, the value says so.
+    """
+    found: dict[str, list[str]] = {}
+    for one in module.modules():
+        for kind in type(one).__mro__:
+            if _is_own(kind) and (name := _name(kind)) not in found:
+                found[name] = [_source(kind), *(_source(one) for one in _patched(kind))]
+        patch = vars(one).get("forward")
+        if patch is not None and _is_own(patch):
+            found.setdefault(f"{_name(type(one))}.forward of an instance", [_source(patch)])
+    return {name: _hashed(texts) for name, texts in sorted(found.items())}
+
+
+def source_of_function(function: Callable[..., Any]) -> str:
+    """The hash of the source of a function or a callable object, or the words that there is none."""
+    while isinstance(function, partial):
+        function = function.func
+    has_source = inspect.isfunction(function) or inspect.ismethod(function) or inspect.isclass(function)
+    return _hashed([_source(function if has_source else type(function))])
+
+
+def numbers(tokens: LayerTokens) -> list[list[float]]:
+    """A few numbers of order 1 that stand for the tokens of each image of a layer.
+
+    They are sums of all tokens with fixed random weights, in units of the layer's root mean square, after the logarithm
+    of that.
+    """
+    parts = [tokens.local_.flatten(1), *(t.flatten(1) for t in (tokens.global_, tokens.register) if t is not None)]
+    values = torch.cat([part.float() for part in parts], 1)
+    rms = values.square().mean(1).sqrt().clamp_min(1e-30)
+    found = [rms.log()]
+    for weights in _weights(values.shape[1]):  # a matrix product would be in the lower precision of autocast
+        found.append((values * weights.to(values.device)).sum(1) / (rms * values.shape[1] ** 0.5))
+    return torch.stack(found, 1).double().tolist()
+
+
+def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Tensor) -> dict[str, list[float]]:
+    """The numbers of every layer for one image of two, rounded.
+
+    Parameters
+    ----------
+    run : function of pixels (B, 3, H, W)
+        Gives the `numbers` of each layer.
+    pixels : Tensor, (2, 3, H, W)
+
+    Raises
+    ------
+    BackboneError
+        Where tokens are not finite, or those of an image are not the same each time.
+    """
+    both, alone = run(pixels), run(pixels[1:])
+    for layer, of_images in both.items():
+        if not all(abs(x) < float("inf") for x in of_images[1]):
+            raise BackboneError(
+                f"layer '{layer}'",
+                expected="finite tokens",
+                got="NaN or infinite ones, for normal noise",
+                fix="Correct the module or its weights, or choose other layers.",
+            )
+    differ = [layer for layer in both if _far(both[layer][1], alone[layer][0])]
+    if differ:
+        twice = run(pixels)
+        by_chance = any(_far(both[layer][1], twice[layer][1]) for layer in both)
+        raise BackboneError(
+            f"layer '{differ[0]}'",
+            expected="the same tokens for the same image each time",
+            got="others in a second run: the network draws random numbers"
+            if by_chance
+            else "others in another batch: the network mixes the images of a batch",
+            fix="Turn off random masking, dropout or sampling in its forward."
+            if by_chance
+            else "Use statistics that were fixed in training, as BatchNorm in eval mode does.",
+        )
+    return {layer: [round(x, DIGITS) for x in of_images[1]] for layer, of_images in both.items()}
+
+
+@lru_cache(maxsize=1)  # most layers of a network have the same size
+def _weights(n: int) -> Tensor:
+    return torch.randn(NUMBERS - 1, n, generator=torch.Generator().manual_seed(0))
+
+
+def _far(a: list[float], b: list[float]) -> bool:
+    return any(abs(x - y) > CHANCE for x, y in zip(a, b, strict=True))
+
+
+def _patched(kind: type) -> list[Any]:
+    """Functions of a class that were not written in it."""
+    functions = [inspect.unwrap(f) for f in vars(kind).values() if inspect.isfunction(f)]
+    return [f for f in functions if f.__module__ != kind.__module__ or not f.__qualname__.startswith(kind.__qualname__)]
+
+
+def _is_own(what: Any) -> bool:
+    package = str(getattr(what, "__module__", "") or "").partition(".")[0]
+    return package not in ("torch", "builtins", "typing", "abc")
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _source(what: Any) -> str:
+    """Its source without comments and layout, or nothing where there is none."""
+    try:
+        text = textwrap.dedent(inspect.getsource(what))
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError, IndentationError):
+        return ""
+    return "".join(STRUCTURE.get(token.type, token.string) for token in tokens if token.type not in DROPPED)
+
+
+def _hashed(texts: list[str]) -> str:
+    if not all(texts):
+        return NOT_AVAILABLE
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
