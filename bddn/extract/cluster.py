@@ -30,7 +30,7 @@ from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance
 from bddn.spec import CacheSpec
 from bddn.store.files import LocalFiles
-from bddn.store.lease import Watch
+from bddn.store.lease import Seen, Watch
 from bddn.store.writer import Writer
 
 NETWORK = ("spec", "decoding", "backbone", "made_with")  # parts of a header that decide which network it is
@@ -92,7 +92,7 @@ class Cluster:
     def _compute(self, job: Job, name: str, shards: list[int], advance: Advance) -> Owners:
         client = self.client
         topic = f"{name}-{secrets.token_hex(4)}"  # a key that was used before would give its old result
-        left = {k: stop - start for k, (start, stop) in enumerate(job.writer.layout.shards) if k in shards}
+        left = {shard: stop - start for shard in shards for start, stop in [job.writer.layout.shards[shard]]}
 
         def more(shard: int, n: int) -> None:
             n = min(n, left[shard])  # a task that was tried twice counts once
@@ -107,6 +107,7 @@ class Cluster:
                 name,
                 shard,
                 topic,
+                job.watch.seen(shard),
                 key=f"{topic}-{shard}",
                 resources={DEVICE: 1} if self.device == "cuda" else None,
                 retries=RETRIES,
@@ -285,7 +286,7 @@ class _OnWorker(WorkerPlugin):
             return self._job
 
 
-def _task(name: str, shard: int, topic: str) -> dict[str, Any] | BddnError | None:
+def _task(name: str, shard: int, topic: str, seen: Seen | None) -> dict[str, Any] | BddnError | None:
     worker: Any = get_worker()
 
     def advance(n: int) -> None:
@@ -293,6 +294,7 @@ def _task(name: str, shard: int, topic: str) -> dict[str, Any] | BddnError | Non
 
     try:
         held: _OnWorker = worker.plugins[name]
+        held.job().watch.learn(shard, seen)
         return held.job().compute(shard, advance)
     except BddnError as error:
         return error  # raised here, it would be tried again

@@ -101,7 +101,7 @@ def extract(
     pending = writer.pending(shards[part[0] - 1 :: part[1]])
     n_images = sum(stop - start for start, stop in (writer.layout.shards[k] for k in pending))
     with progress("extract", n_images, "images") as advance, (work or in_this_process)(job) as compute:
-        n_computed = _finish(writer, pending, compute, advance)
+        n_computed = _finish(job, pending, compute, advance)
     store_digest = None if writer.uncommitted() else writer.seal()
     return Extraction(store_digest, len(dataset.stimuli), len(shards), n_computed, False, versions)
 
@@ -132,13 +132,14 @@ def prepare(
     return Job(source, writer, Watch(files)), versions
 
 
-def _finish(writer: Writer, shards: list[int], compute: Compute, advance: Advance) -> int:
+def _finish(job: Job, shards: list[int], compute: Compute, advance: Advance) -> int:
     """Work until every shard has a record, also the shards of other jobs, in case these die."""
-    n_computed, todo = 0, shards
+    writer, n_computed, todo = job.writer, 0, shards
     while todo:
         others = compute(todo, advance)
         n_computed += len(todo) - len(others)
         todo = writer.uncommitted(list(others))
+        job.watch.look(todo)
         for shard in others.keys() - set(todo):
             start, stop = writer.layout.shards[shard]
             advance(stop - start, note="some by other jobs")

@@ -11,13 +11,12 @@ from typing import Any, Protocol
 
 from bddn.extract.source import Images, TokenSource
 from bddn.progress import Advance
-from bddn.store.lease import Lease, Watch
+from bddn.store.lease import ANOTHER, Lease, Watch
 from bddn.store.precision import Rows
 from bddn.store.writer import Writer
 
 Owner = dict[str, Any]
 Owners = dict[int, Owner]
-ANOTHER: Owner = {"host": "another process", "pid": "?"}
 
 Compute = Callable[[list[int], Advance], Owners]
 """Compute those of some shards that no other job holds; return the others, with their owners."""

@@ -82,9 +82,11 @@ def check_disk(files: Files, needed_bytes: int) -> None:
     ------
     StoreError
     """
-    there = sum(size for name, size in files.sizes().items() if not name.startswith("manifest/"))
     free = files.free_bytes()
-    if free is not None and needed_bytes - there > free:
+    if free is None or needed_bytes <= free:
+        return  # what is there already need not be listed
+    there = sum(size for name, size in files.sizes().items() if not name.startswith("manifest/"))
+    if needed_bytes - there > free:
         raise StoreError(
             files.place,
             expected=f"{(needed_bytes - there) / 1e9:.2f} GB of free space for the rest of the cache",

@@ -34,6 +34,9 @@ BEAT_S = 10.0  # a living owner changes its lease this often
 STALE_S = 60.0
 LOOK_S = 30.0  # counted at most between two looks: the watcher or the file system may have hung itself meanwhile
 
+Seen = tuple[bytes, float]
+"""The content of a lease, and for how many seconds it has not changed."""
+
 ANOTHER: dict[str, Any] = {"host": "another process", "pid": "?"}
 _RELEASED = "released"
 
@@ -97,16 +100,13 @@ class Watch:
     """Takes leases, and remembers for how long it has seen those of others unchanged. A job has one, for as long as it
     lives.
 
-    It can be sent to other processes, which then know what was seen so far.
+    Where a job has workers, each of which may meet a shard only once, the job itself looks at the leases of others, and
+    tells a worker with its task what it has seen.
     """
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._seen: dict[int, tuple[bytes, float, float | None]] = {}  # content, its age, and when it was looked at
-
-    def __getstate__(self) -> dict[str, Any]:
-        ages = {shard: (content, age, None) for shard, (content, age, _) in self._seen.copy().items()}
-        return {"_files": self._files, "_seen": ages}  # clocks of two processes cannot be compared
+        self._seen: dict[int, tuple[bytes, float, float]] = {}  # content, its age, and when it was looked at
 
     def take(self, shard: int) -> Lease | dict[str, Any]:
         """The lease of a shard, or its present owner ('host', 'pid')."""
@@ -120,8 +120,7 @@ class Watch:
         return lease
 
     def look(self, shards: Iterable[int]) -> None:
-        """See whether leases of others have changed, without taking them: a job looks for its workers, each of which
-        may meet a shard only once."""
+        """See whether the leases of others have changed, without taking them."""
         for shard in shards:
             content = _highest(self._files, shard)[1]
             if content is None or _owner_of(content).get(_RELEASED):
@@ -129,18 +128,26 @@ class Watch:
             else:
                 self._age(shard, content)
 
+    def seen(self, shard: int) -> Seen | None:
+        """What this watch knows of the lease of another, for a worker."""
+        found = self._seen.get(shard)
+        return None if found is None else found[:2]
+
+    def learn(self, shard: int, seen: Seen | None) -> None:
+        """Take over what the watch of the job knows of a lease, unless this one has seen the same for longer."""
+        content, age = self.seen(shard) or (None, 0.0)
+        if seen is not None and (content != seen[0] or age < seen[1]):
+            self._seen[shard] = *seen, time.monotonic()
+
     def _is_free(self, shard: int, content: bytes) -> bool:
         found = _owner_of(content)
         return bool(found.get(_RELEASED)) or _is_gone(found) or self._age(shard, content) >= STALE_S
 
     def _age(self, shard: int, content: bytes) -> float:
         """For how many seconds a lease has not changed, as far as this watch has seen."""
-        before, age, at = self._seen.get(shard, (None, 0.0, None))
         now = time.monotonic()
-        if before != content:
-            age = 0.0
-        elif at is not None:
-            age += min(now - at, LOOK_S)
+        before, age, at = self._seen.get(shard, (None, 0.0, now))
+        age = age + min(now - at, LOOK_S) if before == content else 0.0
         self._seen[shard] = content, age, now
         return age
 

@@ -15,10 +15,11 @@ from bddn.errors import StoreError
 from bddn.extract import extract
 from bddn.extract.device import Arrays, as_stored, flattened, split
 from bddn.extract.extraction import prepare
-from bddn.extract.job import ANOTHER, Job, compute_all
+from bddn.extract.job import Job, compute_all
 from bddn.extract.source import CPU_BATCH, TokenSource
 from bddn.parallel import ahead
 from bddn.spec import CacheSpec
+from bddn.store.lease import ANOTHER
 from bddn.store.writer import Writer
 
 WAIT_S = 60.0
