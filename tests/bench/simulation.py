@@ -17,23 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
 from bddn.data import Stimuli
-from bddn.extract import extract
+from bddn.extract import Extraction, extract
 from bddn.spec import CacheSpec
 from bddn.store.check import verify
 from bddn.store.files import LocalFiles
 from bddn.store.reader import Cache
-from bddn.store.remote import RemoteFiles
 from bddn.store.writer import Writer
 from bddn.tokens import LayerTokens, Tokens
 
 CHANNELS = 2
 PICTURE = Image.new("RGB", (2, 2), (10, 20, 30))
-METHODS = ("read", "read_into", "blocks", "stamp", "replace", "create", "delete", "sizes", "sweep")
+METHODS = ("read", "read_into", "blocks", "stamp", "replace", "create", "delete", "sizes")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ class Simulated:
     def voxels(self) -> Any:
         raise NotImplementedError
 
-    coords_mm = responses = truth = voxels
+    coords_mm = truth = voxels
+
+    def responses(self, rows: Any = None) -> Any:
+        raise NotImplementedError
 
 
 class TinyBackbone:
@@ -86,33 +89,33 @@ def spec(**changes: Any) -> CacheSpec:
 
 
 class Counted:
-    """What the files of a store were asked, and how many names were listed; per shard and in all."""
+    """What the files of a store were asked, and how many names were listed; per shard and in all.
 
-    def __init__(self) -> None:
-        self.n: Counter[str] = Counter()
-        self.shards: list[tuple[float, Counter[str]]] = []
+    Parameters
+    ----------
+    n : Counter, optional
+        Where a server counts its own requests; by default the calls of `Files` are counted.
+    """
+
+    def __init__(self, n: Counter[str] | None = None) -> None:
+        self._calls = n is None
+        self.n = Counter[str]() if n is None else n
+        self.shards: list[tuple[float, float, Counter[str]]] = []
 
     @contextmanager
     def installed(self) -> Iterator["Counted"]:
-        inner: dict[tuple[Any, str], Any] = {}
-        for kind in (LocalFiles, RemoteFiles):
-            for name in METHODS:
-                inner[kind, name] = getattr(kind, name)
-                setattr(kind, name, self._counted(name, inner[kind, name]))
-        write = Writer.write
+        with pytest.MonkeyPatch.context() as patch:
+            for name in METHODS if self._calls else ():
+                patch.setattr(LocalFiles, name, self._counted(name, getattr(LocalFiles, name)))
+            write = Writer.write
 
-        def noted(*args: Any, **kwargs: Any) -> bool:
-            done = write(*args, **kwargs)
-            self.shards.append((time.perf_counter(), Counter(self.n)))
-            return done
+            def noted(*args: Any, **kwargs: Any) -> bool:
+                done = write(*args, **kwargs)
+                self.shards.append((time.perf_counter(), time.process_time(), Counter(self.n)))
+                return done
 
-        Writer.write = noted  # type: ignore[method-assign]
-        try:
+            patch.setattr(Writer, "write", noted)
             yield self
-        finally:
-            Writer.write = write  # type: ignore[method-assign]
-            for (kind, name), method in inner.items():
-                setattr(kind, name, method)
 
     def _counted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -124,14 +127,15 @@ class Counted:
 
         return call
 
-    def of(self, shards: slice) -> dict[str, float]:
-        """Of some shards, the median time and the mean numbers of one."""
+    def of(self, shards: slice) -> dict[str, Any]:
+        """Of some shards, the medians of time and of this process's computing, and the mean numbers of one."""
         part = self.shards[shards]
-        n = len(part) - 1
-        times = np.diff([at for at, _ in part])
-        asked = part[-1][1] - part[0][1]
-        return {"median_ms": 1e3 * float(np.median(times)), "mean_ms": 1e3 * float(times.mean())} | {
-            name: count / n for name, count in sorted(asked.items())
+        times, computing = (np.diff([one[at] for one in part]) for at in (0, 1))
+        asked = part[-1][2] - part[0][2]
+        return {
+            "median_ms": 1e3 * float(np.median(times)),
+            "computing_ms": 1e3 * float(np.median(computing)),
+            "asked": {name: count / len(times) for name, count in sorted(asked.items())},
         }
 
 
@@ -146,57 +150,53 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, found
 
 
-def measure(place: str, n_images: int, **changes: Any) -> dict[str, Any]:
-    """Extract, restart, seal, open and verify; times in seconds, numbers of what was asked, peaks of memory."""
-    found: dict[str, Any] = {"n_images": n_images, "start_mib": peak_mib()}
-    dataset = Simulated(n_images)
-    found["ids_mib"] = (
-        sum(map(sys.getsizeof, dataset.stimuli.ids)) + n_images * (8 + sys.getsizeof("0" * 64) + 8)
-    ) / 2**20
-    backbone: Any = TinyBackbone()
-    seal = Writer.seal
+def measure(place: str, n_images: int, requests: Counter[str] | None = None, **changes: Any) -> dict[str, Any]:
+    """Extract, restart, seal, open and verify: seconds, what was asked of the store, and peaks of memory in MiB.
 
-    def stop(self: Writer) -> str:
-        raise InterruptedError
+    Parameters
+    ----------
+    requests : Counter, optional
+        See `Counted`.
+    changes : Any
+        Fields of the spec.
+    """
+    dataset, backbone, made = Simulated(n_images), TinyBackbone(), spec(**changes)
+    hashes = n_images * (8 + sys.getsizeof("0" * 64))
+    ids = sum(map(sys.getsizeof, dataset.stimuli.ids)) + n_images * 8
+    found: dict[str, Any] = {"n_images": n_images, "ids_and_hashes_mib": (ids + hashes) / 2**20}
+    seconds, asked, peaks = (found.setdefault(name, {}) for name in ("seconds", "asked", "peak_mib"))
 
-    def run() -> Any:
-        return extract(spec(**changes), dataset, place, device="cpu", backbone=backbone)  # type: ignore[arg-type]
+    def run() -> Extraction:
+        return extract(made, dataset, place, device="cpu", backbone=backbone)
 
     def interrupted() -> None:
-        Writer.seal = stop  # type: ignore[method-assign]
-        try:
+        """All of it but the sealing."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Writer, "seal", lambda self: "")
             run()
-        except InterruptedError:
-            pass
-        finally:
-            Writer.seal = seal  # type: ignore[method-assign]
 
-    with Counted().installed() as counted:
-        found["extract_s"], _ = timed(interrupted)
-        n = len(counted.shards)
-        tenth = max(2, n // 10)
-        found |= {"n_shards": n, "first": counted.of(slice(0, tenth)), "last": counted.of(slice(n - tenth, n))}
-        found["whole"] = dict(counted.n)
-        found["extract_mib"] = peak_mib()
-        before = Counter(counted.n)
-        found["restart_s"], _ = timed(interrupted)
-        found["restart"] = dict(counted.n - before)
-        found["restart_mib"] = peak_mib()
-        before = Counter(counted.n)
-        found["seal_s"], done = timed(run)
-        found["seal_s"] -= found["restart_s"]
-        found["seal"] = dict(counted.n - before)
-        found["seal_mib"] = peak_mib()
-        assert done.digest
-        found["digest"] = done.digest
-        before = Counter(counted.n)
-        found["reused_s"], _ = timed(run)
-        found["open_s"], _ = timed(lambda: Cache(place))
-        found["open_mib"] = peak_mib()
-        found["verify_s"], checked = timed(lambda: verify(place))
-        assert not checked.bad
-        found["verify_mib"] = peak_mib()
-    return found
+    steps: dict[str, Callable[[], Any]] = {
+        "extract": interrupted,
+        "restart": interrupted,
+        "seal": run,
+        "use again": run,
+        "open": lambda: Cache(place),
+        "verify": lambda: verify(place),
+    }
+    with Counted(requests).installed() as counted:
+        for name, step in steps.items():
+            before, start = Counter(counted.n), time.perf_counter()
+            done = step()
+            seconds[name], asked[name] = time.perf_counter() - start, dict(counted.n - before)
+            peaks[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            assert name != "verify" or not done.bad
+        seconds["seal"] -= seconds["restart"]  # which comes before it
+        n, tenth = len(counted.shards), max(2, len(counted.shards) // 10)
+        return found | {
+            "n_shards": n,
+            "first_shards": counted.of(slice(0, tenth)),
+            "last_shards": counted.of(slice(n - tenth, n)),
+        }
 
 
 if __name__ == "__main__":

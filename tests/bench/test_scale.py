@@ -1,0 +1,98 @@
+"""What is done per shard does not grow with the number of shards: an extraction of simulated images, on a disk and in a
+bucket."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bddn.store.remote import RemoteFiles
+from bench import simulation
+from bench.report import keep
+from store.test_remote import BUCKET, Server, point_at
+
+FEW, MANY = 10_000, 1_000_000
+CONSTANT = 0.2  # by which time and requests of the last shards may differ from those of the first
+
+
+class Requests(list[tuple[str, str]]):
+    """The log of a server, by method only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = Counter[str]()
+
+    def append(self, request: tuple[str, str]) -> None:
+        self.n[request[0]] += 1
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """A bucket on a server of this process that counts its requests."""
+    server, log = Server(), Requests()
+    point_at(server.url, monkeypatch)
+    RemoteFiles(f"s3://{BUCKET}")._open()[0].mkdir(BUCKET)
+    server.log = log
+    yield log.n
+    server.stop()
+
+
+def in_a_process(place: Path, n_images: int) -> dict[str, Any]:
+    """Measure in a process of its own, for the peaks of its memory."""
+    command = [sys.executable, simulation.__file__, str(place), str(n_images)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def growth(found: dict[str, Any]) -> dict[str, float]:
+    """What the last shards took, as a multiple of what the first ones took.
+
+    `computing` is the time of this process alone; what else the machine does meanwhile is in `time`.
+    """
+    first, last = found["first_shards"], found["last_shards"]
+    ratios = {"time": last["median_ms"] / first["median_ms"], "computing": last["computing_ms"] / first["computing_ms"]}
+    return ratios | {name: last["asked"].get(name, 0) / n for name, n in first["asked"].items() if n >= 1}
+
+
+def check_constant(found: dict[str, Any], times: bool) -> None:
+    ratios = growth(found)
+    assert not {"sizes", "names listed"} & found["last_shards"]["asked"].keys()  # nothing is listed per shard
+    kept = {name: ratio for name, ratio in ratios.items() if name != "time" and (times or name != "computing")}
+    assert all(abs(ratio - 1) <= CONSTANT for ratio in kept.values()), ratios
+
+
+def test_on_a_disk(true_size: bool, tmp_path: Path) -> None:
+    if not true_size:
+        found = simulation.measure(str(tmp_path / "cache.zarr"), 512, chunk_images=4, shard_images=8)
+        check_constant(found, times=False)
+        return
+    few, many = (in_a_process(tmp_path / f"{n}.zarr", n) for n in (FEW, MANY))
+    peaks = [max(found["peak_mib"].values()) for found in (few, many)]
+    what = f"{MANY:,} and {FEW:,} simulated images, one layer of {simulation.CHANNELS} channels on 1x1, 256 in a shard"
+    keep(
+        "scale_cpu",
+        {
+            "what": what,
+            "few": few,
+            "many": many,
+            "growth": growth(many),
+            "peak_ratio_beyond_ids": (peaks[1] - many["ids_and_hashes_mib"]) / peaks[0],
+        },
+    )
+    check_constant(many, times=True)
+    assert peaks[1] - many["ids_and_hashes_mib"] <= 1.5 * peaks[0]
+    assert many["seconds"]["restart"] < 60
+
+
+def test_in_a_bucket(true_size: bool, requests: Counter[str]) -> None:
+    n_images, sizes = (MANY, {}) if true_size else (128, {"chunk_images": 4, "shard_images": 4})
+    found = simulation.measure(f"s3://{BUCKET}/cache.zarr", n_images, requests, **sizes)
+    if true_size:
+        keep("scale_s3_cpu", {"what": f"{n_images:,} simulated images, S3 server on loopback", "many": found})
+    check_constant(found, times=true_size)
