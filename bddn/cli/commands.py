@@ -15,6 +15,7 @@ from bddn.cli.shared import (
     SPEC,
     WEIGHTS,
     Device,
+    as_table,
     clear_errors,
     read_fit_spec,
     ready_spec,
@@ -62,20 +63,34 @@ def plant(
 @app.command()
 @clear_errors
 def plan(
-    spec: Annotated[str, SPEC],
+    spec: Annotated[list[str], typer.Argument(help="Names of specs in cache_specs/, or .yaml files.")],
     data: Annotated[str, DATASET],
-    out: Annotated[str, typer.Option(help="Where the cache would be, for the free space.")] = ".",
+    out: Annotated[str, typer.Option(help="Where the caches would be: a folder, or a URL, s3://bucket.")] = ".",
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Plan for so many images; by default those of the dataset.")
+    ] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
 ) -> None:
-    """Tell what an extraction needs of disk, memory, device and time; a few batches are run, nothing is written."""
+    """Tell what extractions need of disk, memory, device, requests and time; a few batches are run, nothing is written.
+
+    Of several specs it tells the sum: bytes, requests to an object store, device hours and tasks (shards).
+    """
     from bddn.data import open_dataset
     from bddn.extract.plan import plan as make
+    from bddn.extract.plan import together
 
-    found = make(ready_spec(spec, weights), open_dataset(data), out, device)
-    for line in found.lines():
-        typer.echo(line)
-    if found.advice:
+    dataset = open_dataset(data)
+    found = {name: make(ready_spec(name, weights), dataset, out, device, images) for name in spec}
+    if len(found) == 1:
+        (one,) = found.values()
+        typer.echo("\n".join(one.lines()))
+        advice = one.advice
+    else:
+        rows, advice = together(found)
+        typer.echo(as_table(rows))
+        typer.echo("\n".join([f"too small; {words}" for words in advice] or ["it fits"]))
+    if advice:
         raise typer.Exit(1)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +17,11 @@ from bddn.data import Dataset
 from bddn.extract.source import TokenSource, batch_size, look_at_layout
 from bddn.parallel import choose_device, n_threads
 from bddn.spec import CacheSpec
+from bddn.store.files import LocalFiles
 from bddn.store.layout import Layout
 from bddn.store.precision import precision
 from bddn.store.remote import open_files
+from bddn.store.requests import Requests, requests
 from bddn.store.writer import arrays_at_once
 
 TIMED_BATCHES = 3  # on each thread, after one that is not timed
@@ -32,6 +35,9 @@ class Plan:
     Attributes
     ----------
     n_images, n_layers, n_shards : int
+        A shard is one task.
+    requests : Requests or None
+        To an object store; None where the cache is a folder.
     image_bytes, disk_bytes : int
         Stored tokens of one image, and the whole cache.
     free_disk_bytes : int or None
@@ -50,6 +56,7 @@ class Plan:
     n_images: int
     n_layers: int
     n_shards: int
+    requests: Requests | None
     image_bytes: int
     disk_bytes: int
     free_disk_bytes: int | None
@@ -80,10 +87,14 @@ class Plan:
             f"device   {device}",
             f"time     {timedelta(seconds=round(self.seconds))} at {self.images_per_s:.1f} images/s",
         ]
+        if self.requests is not None:
+            words.insert(3, f"requests {_kinds(self.requests)}")
         return words + ([f"too small; what would fit, {one}" for one in self.advice] or ["it fits"])
 
 
-def plan(spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str = "auto") -> Plan:
+def plan(
+    spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str = "auto", n_images: int | None = None
+) -> Plan:
     """Run a few batches, and tell what the whole extraction will need. Nothing is written.
 
     Parameters
@@ -93,6 +104,8 @@ def plan(spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str =
     out : str or Path
         Where the cache would be, for the free space.
     device : {'auto', 'cpu', 'cuda'}
+    n_images : int, optional
+        As if the dataset had so many images; the rate is measured on its own.
 
     Raises
     ------
@@ -104,15 +117,19 @@ def plan(spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str =
     device = choose_device(device)
     backbone = open_backbone(spec, device)
     layout = look_at_layout(spec, backbone, dataset.stimuli)
+    if n_images is not None:
+        layout = replace(layout, n_images=n_images)
     images_per_s = _rate(spec, dataset, layout, backbone, device)
     resident = process.memory_info().rss - before
-    free_disk, on_device = open_files(out).free_bytes(), device == "cuda"
+    files, on_device = open_files(out), device == "cuda"
+    free_disk = files.free_bytes()
     ram = resident + shard_bytes_in_memory(layout)
     free_ram = psutil.virtual_memory().available + resident
     return Plan(
         n_images=layout.n_images,
         n_layers=len(layout.layers),
-        n_shards=len(layout.shards),
+        n_shards=layout.n_shards,
+        requests=None if isinstance(files, LocalFiles) else requests(layout),
         image_bytes=layout.image_bytes(),
         disk_bytes=layout.disk_bytes(),
         free_disk_bytes=free_disk,
@@ -126,6 +143,35 @@ def plan(spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str =
     )
 
 
+def together(plans: Mapping[str, Plan]) -> tuple[list[dict[str, str]], list[str]]:
+    """Several extractions, one after the other: a row for each network, by its name, and one for all; and what is too
+    small for them."""
+
+    def row(name: str, found: Sequence[Plan]) -> dict[str, str]:
+        asked = [one.requests.total for one in found if one.requests is not None]
+        return {
+            "spec": name,
+            "images": f"{sum(one.n_images for one in found):,}",
+            "layers": str(sum(one.n_layers for one in found)),
+            "tasks": f"{sum(one.n_shards for one in found):,}",
+            "GB": f"{sum(one.disk_bytes for one in found) / 1e9:,.2f}",
+            **({"requests": f"{sum(asked):,}"} if asked else {}),
+            f"{found[0].device} hours": f"{sum(one.seconds for one in found) / 3600:,.2f}",
+        }
+
+    rows = [row(name, [one]) for name, one in plans.items()] + [row("all", list(plans.values()))]
+    words = [f"{name}: {advised}" for name, one in plans.items() for advised in one.advice]
+    needed, free = sum(one.disk_bytes for one in plans.values()), next(iter(plans.values())).free_disk_bytes
+    if free is not None and needed > free and not words:
+        words.append(f"all: disk: {needed / 1e9:.2f} GB together, {free / 1e9:.2f} GB free")
+    return rows, words
+
+
+def _kinds(asked: Requests) -> str:
+    kinds = {name: getattr(asked, name) for name in ("reads", "writes", "lists", "deletes")}
+    return f"{asked.total:,} ({', '.join(f'{n:,} {name}' for name, n in kinds.items())})"
+
+
 def shard_bytes_in_memory(layout: Layout) -> int:
     """Memory for shards: all tokens of the one that is computed and of the one that is written meanwhile, and of some
     arrays what is made of them to be written."""
@@ -133,7 +179,7 @@ def shard_bytes_in_memory(layout: Layout) -> int:
     size = np.dtype(layout.precision.filled).itemsize
     arrays = [n * size * int(np.prod(shape)) for shape in layout.arrays().values()]
     n_copies = 3 if layout.precision.scaled else 1
-    return min(2, len(layout.shards)) * sum(arrays) + n_copies * sum(sorted(arrays)[-arrays_at_once() :])
+    return min(2, layout.n_shards) * sum(arrays) + n_copies * sum(sorted(arrays)[-arrays_at_once() :])
 
 
 def advice(spec: CacheSpec, layout: Layout, free_disk: int | None, free_ram: int) -> list[str]:

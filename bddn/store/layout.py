@@ -24,6 +24,10 @@ KINDS = ("local", "global")
 IDS = "stimulus"
 IMAGES = "image_sha256"
 SCALE = "scale"
+CHUNK_BYTES = 20 + 14  # of a chunk besides its tokens: checksum, place in the index, checksum in the seal
+FILE_BYTES = 150  # of a file's record in the seal
+METADATA_BYTES = 1500  # of Zarr's description of an array, and of its record
+IMAGE_BYTES = 32 + 8  # of an image's hash and its id
 MAX_FILES = 1 << 22  # no manifest could name more
 MAX_CHUNKS = 1 << 26
 LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
@@ -158,9 +162,12 @@ class Layout:
         return size * sum(int(np.prod(shape)) for shape in self.arrays().values())
 
     def disk_bytes(self) -> int:
-        """Bytes of the whole store, manifest aside; for a compressed precision an estimate."""
-        chunks = self.n_chunks * len(self.arrays()) * 20  # checksum and place in the index
-        return round(self.n_images * self.image_bytes() * self.precision.ratio) + chunks
+        """Bytes of the whole store with its manifest; for a compressed precision an estimate."""
+        n_arrays = len(self.arrays())
+        tokens = round(self.n_images * self.image_bytes() * self.precision.ratio)
+        chunks = self.n_chunks * n_arrays * CHUNK_BYTES
+        files = self.n_shards * len(self.shard_files(0)) * FILE_BYTES + n_arrays * METADATA_BYTES
+        return tokens + chunks + files + self.n_images * IMAGE_BYTES
 
 
 class _Ranges(Sequence[tuple[int, int]]):

@@ -28,6 +28,7 @@ from bddn.spec import CacheSpec
 from bddn.store.check import verify
 from bddn.store.files import LocalFiles
 from bddn.store.reader import Cache
+from bddn.store.remote import open_files
 from bddn.store.writer import Writer
 from bddn.tokens import LayerTokens, Tokens
 
@@ -191,6 +192,7 @@ def measure(place: str, n_images: int, requests: Counter[str] | None = None, **c
             peaks[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             assert name != "verify" or not done.bad
         seconds["seal"] -= seconds["restart"]  # which comes before it
+        found["bytes"] = sum(open_files(place).sizes().values())
         n, tenth = len(counted.shards), max(2, len(counted.shards) // 10)
         return found | {
             "n_shards": n,

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from bddn.store.layout import Layout
 from bddn.store.remote import RemoteFiles
+from bddn.store.requests import requests
 from bench import simulation
 from bench.report import keep
 from store.test_remote import BUCKET, Server, point_at
 
 FEW, MANY = 10_000, 1_000_000
+PLANNED = 0.25  # by which a plan may be wrong
 CONSTANT = 0.2  # by which time and requests of the last shards may differ from those of the first
 
 
@@ -32,7 +35,7 @@ class Requests(list[tuple[str, str]]):
 
 
 @pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     """A bucket on a server of this process that counts its requests."""
     server, log = Server(), Requests()
     point_at(server.url, monkeypatch)
@@ -67,10 +70,27 @@ def check_constant(found: dict[str, Any], times: bool) -> None:
     assert all(abs(ratio - 1) <= CONSTANT for ratio in kept.values()), ratios
 
 
+def planned(found: dict[str, Any], **changes: Any) -> dict[str, float]:
+    """What a plan tells of it, as a multiple of what was measured."""
+    layout = Layout.of_spec(simulation.spec(**changes), {"layer": simulation.CHANNELS}, found["n_images"])
+    ratios = {"bytes": layout.disk_bytes() / found["bytes"], "tasks": layout.n_shards / found["n_shards"]}
+    asked = found["asked"]
+    if "GET" in asked["extract"]:
+        extra = Counter(asked["seal"]) - Counter(asked["restart"])  # which comes before it
+        ratios["requests"] = requests(layout).total / (sum(asked["extract"].values()) + sum(extra.values()))
+    return ratios
+
+
+def check_planned(ratios: dict[str, float]) -> None:
+    assert all(abs(ratio - 1) <= PLANNED for ratio in ratios.values()), ratios
+
+
 def test_on_a_disk(true_size: bool, tmp_path: Path) -> None:
     if not true_size:
-        found = simulation.measure(str(tmp_path / "cache.zarr"), 512, chunk_images=4, shard_images=8)
+        sizes = {"chunk_images": 4, "shard_images": 8}
+        found = simulation.measure(str(tmp_path / "cache.zarr"), 512, **sizes)
         check_constant(found, times=False)
+        check_planned(planned(found, **sizes))
         return
     few, many = (in_a_process(tmp_path / f"{n}.zarr", n) for n in (FEW, MANY))
     peaks = [max(found["peak_mib"].values()) for found in (few, many)]
@@ -82,17 +102,22 @@ def test_on_a_disk(true_size: bool, tmp_path: Path) -> None:
             "few": few,
             "many": many,
             "growth": growth(many),
+            "planned / measured": planned(many),
             "peak_ratio_beyond_ids": (peaks[1] - many["ids_and_hashes_mib"]) / peaks[0],
         },
     )
     check_constant(many, times=True)
+    check_planned(planned(many))
     assert peaks[1] - many["ids_and_hashes_mib"] <= 1.5 * peaks[0]
     assert many["seconds"]["restart"] < 60
 
 
-def test_in_a_bucket(true_size: bool, requests: Counter[str]) -> None:
-    n_images, sizes = (MANY, {}) if true_size else (128, {"chunk_images": 4, "shard_images": 4})
-    found = simulation.measure(f"s3://{BUCKET}/cache.zarr", n_images, requests, **sizes)
+def test_in_a_bucket(true_size: bool, asked: Counter[str]) -> None:
+    n_images, sizes = (MANY, {"shard_images": 512}) if true_size else (128, {"chunk_images": 4, "shard_images": 4})
+    found = simulation.measure(f"s3://{BUCKET}/cache.zarr", n_images, asked, **sizes)
     if true_size:
-        keep("scale_s3_cpu", {"what": f"{n_images:,} simulated images, S3 server on loopback", "many": found})
+        what = f"{n_images:,} simulated images, 512 in a shard, S3 server in the same process"
+        figures = {"many": found, "growth": growth(found), "planned / measured": planned(found, **sizes)}
+        keep("scale_s3_cpu", {"what": what, **figures})
     check_constant(found, times=true_size)
+    check_planned(planned(found, **sizes))
