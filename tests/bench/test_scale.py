@@ -87,7 +87,7 @@ def check_planned(ratios: dict[str, float]) -> None:
 
 def test_on_a_disk(true_size: bool, tmp_path: Path) -> None:
     if not true_size:
-        sizes = {"chunk_images": 4, "shard_images": 8}
+        sizes: dict[str, Any] = {"chunk_images": 4, "shard_images": 8}
         found = simulation.measure(str(tmp_path / "cache.zarr"), 512, **sizes)
         check_constant(found, times=False)
         check_planned(planned(found, **sizes))
