@@ -161,12 +161,15 @@ def _trial(folder: Path, option: str, shown: Path | None = None) -> Iterator[Pat
     real, trial = _real(folder), None
     with _named(shown or folder, option):
         there = next(parent for parent in (real, *real.parents) if os.path.lexists(parent))
+        before = there.stat()
         try:
             trial = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=there))
             yield trial / real.relative_to(there)
         finally:
             if trial is not None:
                 shutil.rmtree(trial, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    os.utime(there, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @contextlib.contextmanager

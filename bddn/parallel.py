@@ -4,7 +4,9 @@ Each part runs with single-threaded kernels. OpenMP would share every small kern
 the slowest at each one, which on a busy machine costs more than it saves; and its sums depend on the thread count.
 """
 
+import errno
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -14,12 +16,14 @@ from typing import TypeVar
 
 import torch
 
-from bddn.errors import SpecError
+from bddn.errors import BddnError, SpecError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 THREADS = "BDDN_THREADS"  # of the environment
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""What torch says where memory ran out: on a GPU, on this machine, and in libraries of CUDA."""
 
 
 def n_threads() -> int:
@@ -39,9 +43,26 @@ def n_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_this_thread = threading.local()
+
+
+def _begin_thread() -> None:
+    torch.set_num_threads(1)
+    _this_thread.is_of_pool = True
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads(), thread_name_prefix="bddn", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(n_threads(), thread_name_prefix="bddn", initializer=_begin_thread)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has the pool without its threads
+
+
+def _is_nested() -> bool:
+    """Whether this is a thread of the pool: one that waited for others of the pool could wait for ever."""
+    return getattr(_this_thread, "is_of_pool", False)
 
 
 @contextmanager
@@ -55,14 +76,34 @@ def single_threaded_kernels() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def words_of(error: BaseException) -> str:
+    """What an error of a library says, in one line; the name of its class where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, numpy, torch or CUDA says that memory ran out, of this machine or of a GPU."""
+    if isinstance(error, BddnError):
+        return False
+    told = isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    return told or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
 def choose_device(device: str) -> str:
     """'cpu' or 'cuda'; 'auto' is cuda where there is one.
 
     Raises
     ------
     SpecError
-        Where the device is not there.
+        Where the device is not there, or there is no device of this name.
     """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise SpecError(
+            "--device",
+            expected="auto, cpu or cuda",
+            got=repr(device),
+            fix="Correct it; CUDA_VISIBLE_DEVICES chooses among several GPUs.",
+        )
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
         raise SpecError("--device", expected="a CUDA device", got="none that torch can use", fix="Use --device cpu.")
@@ -70,8 +111,9 @@ def choose_device(device: str) -> str:
 
 
 def each(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results of `work` on every item, in the order of the items."""
-    return list(_pool().map(work, items))
+    """Results of `work` on every item, in the order of the items. Within the work of another `each`, one after the
+    other in the thread that is there."""
+    return list(map(work, items) if _is_nested() else _pool().map(work, items))
 
 
 def each_on(device: torch.device, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -90,8 +132,11 @@ def ahead(
     Parameters
     ----------
     threads : Executor, optional
-        By default those of `each`.
+        By default those of `each`, as there.
     """
+    if threads is None and _is_nested():
+        yield from map(work, items)
+        return
     begun: deque[Future[Result]] = deque()
     try:
         for item in items:

@@ -1,23 +1,52 @@
 """Progress with rate and time left: a bar on a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 LINE_EVERY_S = 10.0
 
 
 class Advance(Protocol):
-    """Report `n` more items done, with an optional short note to show beside them."""
+    """Report `n` more items done, with an optional short note to show beside them.
 
-    def __call__(self, n: int = 1, note: str = "") -> None: ...
+    Items that were done by an earlier process, or by another one, are reported with `earlier`: they count for what is
+    done, and not for the rate.
+    """
+
+    def __call__(self, n: int = 1, note: str = "", earlier: bool = False) -> None: ...
+
+
+class Rate:
+    """How fast this process gets on with `total` items, and how long it will take."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self._here, self._start = 0, time.monotonic()
+
+    def add(self, n: int, earlier: bool) -> None:
+        """Count some items."""
+        self.done += n
+        self._here += 0 if earlier else n
+
+    @property
+    def per_s(self) -> float:
+        """Items per second that this process has done itself."""
+        return self._here / max(time.monotonic() - self._start, 1e-9)
+
+    def left(self) -> str:
+        """The time left, in words; empty as long as nothing is known of it."""
+        if self.done >= self.total:
+            return "done"
+        return f"{_duration((self.total - self.done) / self.per_s)} left" if self._here else ""
 
 
 @contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show how `total` items of `unit` advance, on standard error."""
+    """Show how `total` items of `unit` advance, on standard error. Threads may report at once."""
     if sys.stderr.isatty():
         with _bar(label, total, unit) as advance:
             yield advance
@@ -28,47 +57,41 @@ def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
 @contextmanager
 def _bar(label: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    start = time.monotonic()
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "left", "note")]
+    rate, lock = Rate(total), threading.Lock()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total, rate="", note="")
-        done = 0
+        task = bar.add_task(label, total=total, rate="", left="", note="")
 
-        def advance(n: int = 1, note: str = "") -> None:
-            nonlocal done
-            done += n
-            shown = note or bar.tasks[task].fields["note"]
-            bar.update(task, advance=n, rate=f"{_rate(done, start):.1f} {unit}/s", note=shown)
+        def advance(n: int = 1, note: str = "", earlier: bool = False) -> None:
+            with lock:
+                rate.add(n, earlier)
+                shown = note or bar.tasks[task].fields["note"]
+                bar.update(task, advance=n, rate=f"{rate.per_s:.1f} {unit}/s", left=rate.left(), note=shown)
 
         yield advance
 
 
 def _lines(label: str, total: int, unit: str) -> Advance:
-    start = last = time.monotonic()
-    done = 0
+    rate, lock, last = Rate(total), threading.Lock(), time.monotonic()
 
-    def advance(n: int = 1, note: str = "") -> None:
-        nonlocal done, last
-        done += n
-        now = time.monotonic()
-        if done >= total or now - last >= LINE_EVERY_S:
-            last = now
-            rate = _rate(done, start)
-            left = (total - done) / rate if rate else 0.0
-            tail = f", {note}" if note else ""
-            print(f"{label}: {done}/{total} {unit}, {rate:.1f}/s, {left:.0f} s left{tail}", file=sys.stderr, flush=True)
+    def advance(n: int = 1, note: str = "", earlier: bool = False) -> None:
+        nonlocal last
+        with lock:
+            rate.add(n, earlier)
+            now = time.monotonic()
+            if rate.done >= total or now - last >= LINE_EVERY_S:
+                last = now
+                words = (f"{rate.done}/{total} {unit}", f"{rate.per_s:.1f}/s", rate.left(), note)
+                print(f"{label}: {', '.join(filter(None, words))}", file=sys.stderr, flush=True)
 
     return advance
 
 
-def _rate(done: int, start: float) -> float:
-    return done / max(time.monotonic() - start, 1e-9)
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -169,7 +169,8 @@ def fit(
         if fresh
         else f"fitted {when} with the same cache, data and spec, kept"
     )
-    typer.echo(f"run: {out}, {what}, mean test R² {run.metrics['r2_test']:.3f}")
+    score = run.metrics["r2_test"]
+    typer.echo(f"run: {out}, {what}, mean test R² {'unknown' if score is None else f'{score:.3f}'}")
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from bddn.errors import BddnError
+from bddn.errors import BddnError, LowMemoryError
 
 if TYPE_CHECKING:
     from bddn.spec import CacheSpec, FitSpec
@@ -46,6 +46,20 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
                 fix="Check the path, its permissions and the free space; what was committed is kept.",
             )
             message = str(failed)
+        except (MemoryError, RuntimeError) as error:
+            from bddn.parallel import is_out_of_memory, words_of
+
+            if not is_out_of_memory(error):
+                raise
+            message = str(
+                LowMemoryError(
+                    command.__name__.replace("_", "-"),
+                    expected="enough memory",
+                    got=f"no memory left ({words_of(error)})",
+                    fix="Close other programs, use a machine or a GPU with more memory, or ask for less at once; what "
+                    "was committed is kept.",
+                )
+            )
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(2)
 

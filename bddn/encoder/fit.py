@@ -194,7 +194,7 @@ class _Training:
         if at.epoch == at.batch == 0:
             self.log.look(self._model, 0)
         with progress("fit", spec.epochs * self._batches, "steps") as advance:
-            advance(at.epoch * self._batches + at.batch)
+            advance(at.epoch * self._batches + at.batch, earlier=True)
             while at.epoch < spec.epochs:
                 began = time.monotonic()
                 pools = epoch_pools(self._parts.train, self._source.chunk_of, spec.seed, at.epoch)

@@ -142,7 +142,7 @@ def _finish(job: Job, shards: list[int], compute: Compute, advance: Advance) -> 
         job.watch.look(todo)
         for shard in others.keys() - set(todo):
             start, stop = writer.layout.shards[shard]
-            advance(stop - start, note="some by other jobs")
+            advance(stop - start, note="some by other jobs", earlier=True)
         if todo and len(todo) == len(others):
             owner = others[todo[0]]
             advance(0, note=f"waiting for {owner.get('host')}, process {owner.get('pid')}")

@@ -19,7 +19,7 @@ from bddn.data.base import DECODING
 from bddn.errors import BackboneError, BddnError, DataError
 from bddn.extract.device import Arrays, OnDevice, on_cpu
 from bddn.identity import Identity
-from bddn.parallel import ahead, n_threads
+from bddn.parallel import ahead, is_out_of_memory, n_threads, words_of
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layout
 from bddn.store.precision import Rows
@@ -118,7 +118,7 @@ class TokenSource:
                 return run(self.backbone, pixels, layers)
             except BddnError:
                 raise
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 raise _failed(self.device, len(pixels), error) from error
 
         def compute(taken: tuple[range, list[Callable[[], Tensor]]]) -> int:
@@ -215,12 +215,12 @@ def look_at_layout(spec: CacheSpec, backbone: Backbone, stimuli: Stimuli) -> Lay
     return Layout.of_spec(spec, channels, len(stimuli))
 
 
-def _failed(device: str, n_images: int, error: RuntimeError) -> BackboneError:
-    memory = isinstance(error, torch.OutOfMemoryError)
+def _failed(device: str, n_images: int, error: Exception) -> BackboneError:
+    memory = is_out_of_memory(error)
     return BackboneError(
         f"{device}, a batch of {n_images} images",
         expected="the network to run",
-        got="no memory left" if memory else str(error).strip().splitlines()[0],
+        got="no memory left" if memory else words_of(error),
         fix=f"Set batch_size: {max(1, n_images // 2)} in the spec and run the same command again: it resumes."
         if memory
         else "Run the same command again: it resumes.",

@@ -18,7 +18,7 @@ def facts(runs: Sequence[Shown]) -> Html:
     run = runs[0].run
     hierarchy = run.metrics["hierarchy"]
     numbers = [
-        ("mean brain score R²", f"{run.metrics['r2_test']:.3f}"),
+        ("mean brain score R²", "unknown" if run.metrics["r2_test"] is None else f"{run.metrics['r2_test']:.3f}"),
         *([("hierarchy slope", f"{hierarchy['slope']:.2f}")] if hierarchy else []),
         ("voxels", f"{len(run.voxels):,}"),
         ("layers", f"{len(run.layers)}"),

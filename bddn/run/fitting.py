@@ -17,23 +17,24 @@ import torch
 from bddn import atomic
 from bddn.data import Dataset
 from bddn.data.fsaverage import N_VERTICES_FSAVERAGE5
-from bddn.data.splits import Split, split_by_id
+from bddn.data.splits import split_by_id
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, Parts, fit
 from bddn.encoder.grids import LayerShape
 from bddn.encoder.polish import polish_bytes
 from bddn.encoder.targets import Targets
-from bddn.errors import DataError, FitError, SpecError
+from bddn.errors import FitError, LowMemoryError, SpecError
 from bddn.identity import Identity
 from bddn.output import hidden_folder, new_folder
-from bddn.parallel import choose_device, n_threads
-from bddn.run.folder import ABOUT, LEARNING, Run, check_out, is_done, read_run, summary, voxel_table
+from bddn.parallel import choose_device, is_out_of_memory, n_threads, words_of
+from bddn.run.checks import check_leakage, check_responses, check_voxels
+from bddn.run.folder import ABOUT, LEARNING, Run, check_out, is_done, read_run, summary, voxel_table, without_nan
 from bddn.run.inputs import Subject, fit_identity
 from bddn.spec import FitSpec
 from bddn.stats.truth import compare_with_truth
 from bddn.store.reader import Cache
-from bddn.stream.loader import READERS, Resident, Streamed
+from bddn.stream.loader import READERS, Resident, Streamed, rows_of
 from bddn.stream.plan import Residency
 
 BASE_BYTES = 1100 << 20  # libraries, and what is alive within a step
@@ -91,26 +92,21 @@ def fit_run(
     """
     started = time.monotonic()
     check_out(out)
+    device = _device_of(device, spec)
     store = cache if isinstance(cache, Cache) else Cache(cache)
-    device = choose_device(device)
-    if device == "cuda" and spec.selection == "unfactorized":
-        raise SpecError(
-            "fit settings",
-            expected="selection: topological or free on a GPU",
-            got="unfactorized, which is written for a CPU",
-            fix="Use --device cpu.",
-        )
-    layers = store.select_layers(spec.layers)
+    layers, ids = store.select_layers(spec.layers), dataset.stimuli.ids
+    split = split_by_id(ids, spec.split, spec.seed)
+    rows_of(store, ids)
+    check_leakage(store, split)
     voxels, coords_mm = dataset.voxels(), dataset.coords_mm()
+    check_voxels(voxels, dataset.name)
+    check_responses(dataset, split)
     data = (subject or Subject.read(dataset)).identity(store)
     identity = fit_identity(store, layers, data, spec, device)
     if is_done(out, identity):
         return read_run(out), False
-    ids = dataset.stimuli.ids
-    split = split_by_id(ids, spec.split, spec.seed)
-    _check_leakage(store, split)
     truth = dataset.truth()
-    with _state_file(out, identity) as state:
+    with _state_file(out, identity) as state, _enough_memory(device):
         shapes = {layer.name: LayerShape(layer.channels, store.grid) for layer in layers}
         model = new_encoder(torch.from_numpy(coords_mm), shapes, spec).to(device)
         streamed = Streamed(store, layers, ids, readers, device)
@@ -137,7 +133,7 @@ def fit_run(
         files: dict[str, Callable[[Path], object]] = {
             ABOUT: lambda path: atomic.write_json(path, dict(identity.parts)),
             "split.json": lambda path: atomic.write_json(path, split.to_dict()),
-            "metrics.json": lambda path: atomic.write_json(path, metrics),
+            "metrics.json": lambda path: atomic.write_json(path, without_nan(metrics)),
             "voxels.parquet": lambda path: atomic.replace_file(path, table.to_parquet),
             "encoder.safetensors": lambda path: atomic.replace_file(
                 path, lambda aside: checkpoint.save(fitted.model, spec, aside)
@@ -145,7 +141,7 @@ def fit_run(
             LEARNING: lambda path: learning.save(fitted.learning, tuple(shapes), path),
         }
         if truth is not None:
-            files["truth.json"] = lambda path: atomic.write_json(path, compare_with_truth(table, truth))
+            files["truth.json"] = lambda path: atomic.write_json(path, without_nan(compare_with_truth(table, truth)))
         fresh = _write(out, identity, files)
         state.unlink(missing_ok=True)
     return read_run(out), fresh
@@ -160,6 +156,37 @@ def _write(out: Path, identity: Identity, files: Mapping[str, Callable[[Path], o
     except FileExistsError:
         return not is_done(out, identity)
     return True
+
+
+def _device_of(device: str, spec: FitSpec) -> str:
+    """The device of a fit; 'auto' never leads to one on which these settings cannot be fitted."""
+    on_cpu_only = spec.selection == "unfactorized"
+    chosen = choose_device("cpu" if on_cpu_only and device == "auto" else device)
+    if chosen == "cuda" and on_cpu_only:
+        raise SpecError(
+            "fit settings",
+            expected="selection: topological or free on a GPU",
+            got="unfactorized, which is written for a CPU",
+            fix="Use --device cpu.",
+        )
+    return chosen
+
+
+@contextmanager
+def _enough_memory(device: str) -> Iterator[None]:
+    """Make what numpy, torch or CUDA say of memory that ran out one message. The checkpoint stays."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LowMemoryError(
+            f"fit on {device}",
+            expected="enough memory",
+            got=f"no memory left ({words_of(error)})",
+            fix="Give a smaller --memory, with which tokens are streamed, or another --device; or a smaller batch_size "
+            "or fewer channels in the spec. With the same spec, the fit resumes from its last checkpoint.",
+        ) from error
 
 
 @contextmanager
@@ -217,20 +244,3 @@ def _residency(
     if model.bias.is_cuda and feature_bytes > torch.cuda.mem_get_info()[0] - rest:
         feature_bytes = max(feature_bytes, free)  # no room on the device, so no room
     return Residency.choose(feature_bytes, 4 * n_images * n_voxels, rest, free)
-
-
-def _check_leakage(store: Cache, split: Split) -> None:
-    """The same picture under two ids must not train and test."""
-    part_of = {i: part for part, members in split.to_dict().items() for i in members}
-    first: dict[str, str] = {}
-    for stimulus, image in zip(store.ids, store.images, strict=True):
-        if stimulus not in part_of:
-            continue
-        other = first.setdefault(image, stimulus)
-        if part_of[other] != part_of[stimulus]:
-            raise DataError(
-                f"cache '{store.files.place}'",
-                expected="no picture in two parts of the split",
-                got=f"one file as '{other}' in {part_of[other]} and '{stimulus}' in {part_of[stimulus]}",
-                fix="Remove one of the two from the dataset, and extract again.",
-            )

@@ -7,6 +7,7 @@ close it came.
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -180,11 +181,26 @@ def voxel_table(voxels: pd.DataFrame, fitted: Fitted, layers: tuple[str, ...]) -
     return pd.concat([voxels, found, columns], axis=1)
 
 
+def without_nan(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity: null in their place."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _mean(scores: "np.ndarray") -> float | None:
+    """Over the voxels that have a score."""
+    known = scores[~np.isnan(scores)]
+    return float(known.mean()) if len(known) else None
+
+
 def summary(table: pd.DataFrame, fitted: Fitted) -> dict[str, Any]:
     """What `metrics.json` says of a fit."""
     return {
-        "r2_test": float(np.nanmean(fitted.r2_test)),
-        "r2_val": float(np.nanmean(fitted.r2_val)),
+        "r2_test": _mean(fitted.r2_test),
+        "r2_val": _mean(fitted.r2_val),
         "roi_r2_test": roi_scores(table, "r2_test"),
         "hierarchy": hierarchy_slope(table),
         "n_voxels": len(table),
