@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bddn.paths import refuse_unexpanded
+
 T = TypeVar("T")
 
 
@@ -38,6 +40,7 @@ def shorten(name: str) -> str:
 
 def make_folder(path: Path) -> None:
     """Make a folder and its missing parents, and flush the entry of each that is new."""
+    refuse_unexpanded(path)
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)

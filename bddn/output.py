@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bddn import atomic
 from bddn.errors import OutputError
+from bddn.paths import refuse_unexpanded
 
 HIDDEN = ".bddn-"  # what begins so belongs to a process of bddn
 PUBLISHING = f"{HIDDEN}publishing"
@@ -152,6 +153,7 @@ def _publish(folder: Path, last: str) -> bool:
 
 def _real(path: Path) -> Path:
     """The absolute path, links followed, of what need not be there."""
+    refuse_unexpanded(path)
     return Path(os.path.realpath(path))
 
 

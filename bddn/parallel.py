@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 
+from bddn.cgroups import PROC, groups, number
 from bddn.errors import BddnError, SpecError
 
 Item = TypeVar("Item")
@@ -29,6 +30,8 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 def n_threads() -> int:
     """Threads that this process may use: BDDN_THREADS, where processes share a machine, else a thread for each core.
 
+    Of the cores count those that the process may run on, and as many as its container or job has the time of.
+
     Raises
     ------
     SpecError
@@ -40,7 +43,21 @@ def n_threads() -> int:
                 THREADS, expected="a number of threads, from 1", got=repr(given), fix="Correct or unset it."
             )
         return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *_quotas()])
+
+
+def _quotas() -> list[int]:
+    """Cores whose time the cgroups of this process allow, in whole cores, where there is a limit."""
+    found = []
+    for version, folder in groups("cpu", PROC):
+        if version == "cgroup2":
+            quota, period = number(folder / "cpu.max"), number(folder / "cpu.max", 1)
+        else:
+            quota, period = number(folder / "cpu.cfs_quota_us"), number(folder / "cpu.cfs_period_us")
+        if quota and period:
+            found.append(max(1, round(quota / period)))
+    return found
 
 
 _this_thread = threading.local()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bddn.backbones.base import Backbone
 from bddn.errors import SpecError
+from bddn.paths import expand_home
 from bddn.spec import CacheSpec, DiffusionSpec, ModuleSpec
 
 ENTRY_POINTS = "bddn.specs"  # each names a package in which spec files lie
@@ -69,7 +70,8 @@ def load_spec(name: str) -> CacheSpec:
         Where there is no such spec, or it is not valid.
     """
     own = name.endswith((".yaml", ".yml"))
-    named = {name: Path(name)} if own and Path(name).is_file() else {} if own else spec_files()
+    path = Path(expand_home(name)) if own else None
+    named = spec_files() if path is None else {name: path} if path.is_file() else {}
     if name not in named:
         near = difflib.get_close_matches(name, spec_names(), n=3)
         raise SpecError(

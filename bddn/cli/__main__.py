@@ -1,8 +1,6 @@
 """`python -m bddn.cli`."""
 
-import sys
-
-from bddn.cli import app
+from bddn.cli.process import main
 
 if __name__ == "__main__":
-    sys.exit(app(prog_name="bddn"))
+    main()

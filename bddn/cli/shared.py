@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from bddn.errors import BddnError, LowMemoryError
+from bddn.paths import expand_home, expanded
 
 if TYPE_CHECKING:
     from bddn.spec import CacheSpec, FitSpec
@@ -30,12 +31,12 @@ DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", 
 
 
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Print an error of ours as one message and exit with code 2, without a traceback."""
+    """Print an error of ours as one message and exit with code 2, without a traceback. Paths may start with `~`."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            return command(*args, **kwargs)
+            return command(*args, **{name: _with_home(value) for name, value in kwargs.items()})
         except BddnError as error:
             message = str(error)
         except OSError as error:
@@ -64,6 +65,13 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
         raise typer.Exit(2)
 
     return run
+
+
+def _with_home(value: Any) -> Any:
+    """The value of an option, with `~` expanded where it is a path or a list of paths."""
+    if isinstance(value, list):
+        return [_with_home(each) for each in value]
+    return expanded(value) if isinstance(value, Path) else value
 
 
 @contextmanager
@@ -130,7 +138,7 @@ def read_fit_spec(name: str, given: dict[str, Any], place: str) -> "FitSpec":
     from bddn.errors import SpecError
     from bddn.spec import RECIPES, FitSpec
 
-    path = Path(name)
+    path = Path(expand_home(name))
     if name not in RECIPES and not path.is_file():
         raise SpecError(
             f"--spec {name}",

@@ -5,6 +5,7 @@ from typing import Literal
 
 from bddn.backbones.convert import FORMATS
 from bddn.errors import SpecError
+from bddn.paths import expand_home
 from bddn.spec import CacheSpec, ModuleSpec, WeightsSpec
 
 
@@ -23,7 +24,7 @@ def with_weights(spec: CacheSpec, text: str) -> CacheSpec:
             got=f"the module {spec.backbone.module}, which brings its weights",
             fix="Leave it out.",
         )
-    path = Path(text)
+    path = Path(expand_home(text))
     there: Literal["file", "folder"] | None = "file" if path.is_file() else "folder" if path.is_dir() else None
     weights = weights_of(text, there, None if spec.weights is None else spec.weights.format)
     return spec.model_copy(update={"weights": weights})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bddn.data.base import Dataset, Stimuli
 from bddn.errors import DataError
+from bddn.paths import expand_home
 
 __all__ = ["Dataset", "Stimuli", "open_dataset"]
 
@@ -35,4 +36,5 @@ def open_dataset(name: str) -> Dataset:
             got=f"'{name}'",
             fix="For example --data algonauts:algonauts_2023/subj01.",
         )
-    return Planted(Path(path)) if kind == "planted" else Algonauts(Path(path))
+    folder = Path(expand_home(path))
+    return Planted(folder) if kind == "planted" else Algonauts(folder)

@@ -26,6 +26,7 @@ from bddn.many.holder import GIB, Holder
 from bddn.many.plan import Group, Task
 from bddn.many.table import Row
 from bddn.parallel import THREADS, n_threads
+from bddn.paths import expand_home
 from bddn.progress import progress
 from bddn.store.files import LocalFiles
 from bddn.store.remote import open_files
@@ -222,7 +223,7 @@ def _shareable(task: Task, memory_gib: float | None) -> Task:
     cache = str(files.root.absolute()) if isinstance(files, LocalFiles) else group.cache
     return replace(
         task,
-        group=replace(group, cache=cache, data=f"{kind}:{Path(data).absolute()}"),
+        group=replace(group, cache=cache, data=f"{kind}:{Path(expand_home(data)).absolute()}"),
         out=task.out.absolute(),
         memory_gib=memory_gib if task.memory_gib is None else task.memory_gib,
     )

@@ -13,6 +13,7 @@ from bddn.data import Dataset, open_dataset
 from bddn.data.splits import split_by_id
 from bddn.errors import MismatchError, RunError, SpecError
 from bddn.identity import Identity, digest
+from bddn.paths import expand_home
 from bddn.run import Run, read_run
 from bddn.spec import FitSpec
 from bddn.store.reader import Cache
@@ -241,4 +242,4 @@ def _pairs(
 
 def _subject(data: str) -> str:
     """The last part of a dataset's path, also of '.' or 'a/..'; links keep their own names."""
-    return Path(abspath(data.partition(":")[2])).name  # noqa: PTH100 - Path.resolve would follow links
+    return Path(abspath(expand_home(data.partition(":")[2]))).name  # noqa: PTH100 - Path.resolve would follow links

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
 
 from bddn.data.fsaverage import Floats, Ints
+from bddn.maps.style import colour_map
 
 Palette = Literal["hue", "safe"]
 """'hue' tells layers and places by their hue; 'safe' by lightness and blue against yellow, for every kind of eye."""
@@ -86,7 +86,7 @@ def layer_rgb(
     share = np.clip(np.nan_to_num(sure) / top, 0.0, 1.0)
     at = np.clip(which, 0, n_layers - 1)
     if palette == "safe":
-        full = np.array(colormaps["viridis"](np.linspace(0.0, 1.0, n_layers))[:, :3])[at]
+        full = np.array(colour_map("viridis")(np.linspace(0.0, 1.0, n_layers))[:, :3])[at]
         strength = (_SAFE_FLOOR + (1.0 - _SAFE_FLOOR) * share)[..., None]
         out = _srgb(_linear(full) * strength + _linear(np.full(3, _FADED)) * (1.0 - strength))
     else:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from bddn.atomic import replace_file
@@ -16,6 +15,7 @@ from bddn.maps.meshes import MESHES, Mesh
 from bddn.maps.numbers import write_numbers
 from bddn.maps.painting import OnCortex, of_hemisphere
 from bddn.maps.panels import WIDTH_IN, axes_at, outline_rois, show_picture, write_at
+from bddn.maps.style import own_style
 from bddn.maps.surfaces import surface, to_mesh
 from bddn.maps.table import roi_names
 
@@ -27,6 +27,7 @@ LEGEND_TOP_IN = 1.40
 FORMATS = ("png", "svg", "pdf")
 
 
+@own_style()
 def draw(
     voxels: "pd.DataFrame",
     kinds: Sequence[Map],
@@ -81,18 +82,17 @@ def shown_vertices(table: "pd.DataFrame", mesh: Mesh) -> dict[str, np.ndarray]:
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str], dpi: int) -> list[Path]:
-    """Write a figure in some formats, STEM.png and so on; equal figures give equal bytes."""
+    """Write a figure in some formats, STEM.png and so on; within `own_style` equal figures give equal bytes."""
     written = []
     for kind in formats:
         path = stem.with_name(f"{stem.name}.{kind}")
         metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-        with rc_context({"svg.hashsalt": "bddn", "pdf.fonttype": 42}):  # names of parts that do not change; letters
-            replace_file(
-                path,
-                lambda aside, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
-                    aside, dpi=dpi, format=kind, metadata=metadata
-                ),
-            )
+        replace_file(
+            path,
+            lambda aside, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
+                aside, dpi=dpi, format=kind, metadata=metadata
+            ),
+        )
         written.append(path)
     return written
 

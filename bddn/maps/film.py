@@ -24,6 +24,7 @@ from bddn.maps.ramps import confidence_top
 from bddn.maps.raster import Raster, flat_raster
 from bddn.maps.repaint import LayerColours, Sheet, as_bytes, draw_over
 from bddn.maps.strips import LayerStrip, LossStrip, Strip
+from bddn.maps.style import own_style
 from bddn.maps.surfaces import surface
 from bddn.maps.table import roi_names
 
@@ -110,6 +111,7 @@ def write_film(
 class Frames(Sequence[Picture]):
     """The pictures of the film, each drawn when it is asked for. Parameters as of `write_film`."""
 
+    @own_style()
     def __init__(
         self,
         learning: "Learning",
@@ -169,7 +171,10 @@ class Frames(Sequence[Picture]):
     def __getitem__(self, index: int | slice) -> Picture | list[Picture]:
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
-        k = range(len(self))[index]
+        return self._drawn(range(len(self))[index])
+
+    @own_style()
+    def _drawn(self, k: int) -> Picture:
         self._canvas.restore_region(self._still)
         for strip in self._strips:
             strip.show(k)

@@ -22,6 +22,7 @@ from bddn.maps.numbers import write_numbers
 from bddn.maps.painting import OnCortex
 from bddn.maps.panels import INK, WIDTH_IN, axes_at, outline_rois, show_picture, write_at
 from bddn.maps.raster import Box, Raster, flat_raster
+from bddn.maps.style import own_style
 from bddn.maps.surfaces import surface
 from bddn.maps.table import roi_names
 
@@ -136,6 +137,7 @@ class Places:
             spine.set_linewidth(0.5)
 
 
+@own_style()
 def draw_grid(
     rows: Sequence[Sequence[Panel]],
     stem: Path,

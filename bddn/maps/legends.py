@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from bddn.data.fsaverage import Floats
 from bddn.maps.colors import Palette, layer_rgb, place_rgb
 from bddn.maps.ramps import Ramp
+from bddn.maps.style import colour_map
 
 _MOST_NAMES = 26
 _ROOM = 100  # letters of layer names that fit side by side
@@ -121,7 +122,7 @@ class Bar:
     def draw(self, ax: Axes) -> None:
         """Fill axes with it."""
         extends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-        mappable = ScalarMappable(norm=Normalize(self.ramp.low, self.ramp.high), cmap=self.ramp.cmap)
+        mappable = ScalarMappable(norm=Normalize(self.ramp.low, self.ramp.high), cmap=colour_map(self.ramp.cmap))
         drawn = ax.figure.colorbar(
             mappable, cax=ax, orientation="horizontal", extend=extends[self.beyond], extendfrac=0.03
         )

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
+
+from bddn.maps.style import colour_map
 
 LEAST_TOP = 0.05
 
@@ -40,7 +41,7 @@ class Ramp:
         """
         given = np.asarray(value, dtype=np.float64)
         share = np.clip((given - self.low) / (self.high - self.low), 0.0, 1.0)
-        out = np.array(colormaps[self.cmap](np.nan_to_num(share))[..., :3], dtype=np.float64)
+        out = np.array(colour_map(self.cmap)(np.nan_to_num(share))[..., :3], dtype=np.float64)
         out[np.isnan(given)] = np.nan
         return out
 

@@ -2,8 +2,18 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
+from bddn.paths import expand_home
 from bddn.spec.base import Positive, Seed, Spec, each_once
 
 PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"
@@ -31,15 +41,20 @@ class WeightsSpec(Spec):
     revision: str | None = None
     """Commit of the hub repository; none means its current main."""
     folder: str | None = None
-    """Local folder in the Hugging Face on-disk format, relative to the working directory."""
+    """Local folder in the Hugging Face on-disk format, relative to the working directory, or from ~."""
     url: str | None = None
     """Address of a foreign checkpoint, which `bddn fetch` downloads."""
     file: str | None = None
-    """A foreign checkpoint on this machine, relative to the working directory."""
+    """A foreign checkpoint on this machine, relative to the working directory, or from ~."""
     format: Literal["open_clip", "torchvision", "timm", "moco"] | None = None
     """Whose format the foreign checkpoint has; `timm` is also that of the MAE releases."""
     random: Seed | None = None
     """Seed of random weights: the untrained twin of the spec's architecture."""
+
+    @field_validator("folder", "file")
+    @classmethod
+    def _at_home(cls, path: str | None) -> str | None:
+        return None if path is None else expand_home(path)
 
     @model_validator(mode="before")
     @classmethod

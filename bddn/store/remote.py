@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bddn.errors import StoreError
+from bddn.paths import expand_home
 from bddn.store.files import BLOCK_BYTES, Files, LocalFiles
 
 LIMIT_S = 60.0  # for one request to an object store, with all its repetitions
@@ -227,7 +228,7 @@ def open_files(place: str | Path) -> Files:
         text = _ONE_SLASH.sub(r"\1//", text)
     kind, is_url, rest = text.partition("://")
     if not is_url or kind in {"file", "local"}:
-        return LocalFiles(Path(rest or text))
+        return LocalFiles(Path(expand_home(rest or text)))
     files = RemoteFiles(text)
     if "?" in text or (kind in S3 and _USER.search(text)):
         raise StoreError(
