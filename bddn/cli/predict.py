@@ -59,23 +59,26 @@ def predict(
     n = f"{len(pictures)} pictures × {len(found.voxels)} voxels"
     if _is_done(folder, found, pictures):
         typer.echo(f"predicted: {folder}, {n}, predicted before, kept")
-        return
-    network = find_network(found, spec, weights, device)
-    for words in network.others:
-        typer.echo(f"note: the cache was made with other versions, {words}")
-    if pictures.turned:
-        n_turned, first = len(pictures.turned), pictures.turned[0]
-        typer.echo(
-            f"note: as in an extraction, an EXIF rotation is not applied to {n_turned} pictures, the first {first}"
-        )
-    try:
-        write(folder, found, network, pictures, predict_pictures(found, network, pictures))
-    except FileExistsError:
-        if not _is_done(folder, found, pictures):
-            raise
-        typer.echo(f"predicted: {folder}, {n}, predicted meanwhile by another process, kept")
-        return
-    typer.echo(f"predicted: {folder}, {n}, network {network.name}")
+        if _is_drawn(folder):
+            return
+    else:
+        network = find_network(found, spec, weights, device)
+        for words in network.others:
+            typer.echo(f"note: the cache was made with other versions, {words}")
+        if pictures.turned:
+            n_turned, first = len(pictures.turned), pictures.turned[0]
+            typer.echo(
+                f"note: as in an extraction, an EXIF rotation is not applied to {n_turned} pictures, the first {first}"
+            )
+        how = f"network {network.name}"
+        try:
+            write(folder, found, network, pictures, predict_pictures(found, network, pictures))
+        except FileExistsError:
+            if not _is_done(folder, found, pictures):
+                raise
+            how = "predicted meanwhile by another process, kept"
+        typer.echo(f"predicted: {folder}, {n}, {how}")
+    draw(folder, found, pictures)
     typer.echo(f"figure: {folder / FIGURE}.png" + (f", the first {DRAWN} pictures" if len(pictures) > DRAWN else ""))
 
 
@@ -108,10 +111,9 @@ def find_network(run: "Run", spec: str | None, weights: str | None, device: str)
 def write(
     folder: Path, run: "Run", network: "Network", pictures: "Pictures", responses: "npt.NDArray[np.float32]"
 ) -> None:
-    """Write responses (n_images, n_voxels), which picture is which row, for every picture a GIFTI per hemisphere, and
-    a sheet of the first pictures with their maps.
+    """Write responses (n_images, n_voxels), which picture is which row, and for every picture a GIFTI per hemisphere.
 
-    The folder appears whole or not at all.
+    The folder appears whole or not at all. All numbers are in it before anything is drawn.
 
     Raises
     ------
@@ -123,8 +125,6 @@ def write(
     from bddn.atomic import replace_file, write_json, write_text
     from bddn.data.fsaverage import HEMISPHERES
     from bddn.maps.gifti import write_gifti
-    from bddn.maps.grid import draw_grid
-    from bddn.maps.predicted import predicted
     from bddn.output import new_folder
 
     with new_folder(folder, ABOUT) as aside:
@@ -137,10 +137,25 @@ def write(
             for row, path in enumerate(pictures.stimuli.paths):
                 name = f"{row:05d}_{path.stem[:LONGEST_STEM]}.{hemi}.func.gii"
                 write_gifti(aside / MAPS / name, hemi, vertex, {f"response to {path.name}": responses[row, mine]})
-        shown = pictures.part(0, DRAWN)
-        names = [path.name for path in shown.stimuli.paths]
-        sheet = predicted(run.voxels, responses[:DRAWN], shown.thumbnails(), names)
-        draw_grid(sheet.rows, aside / FIGURE, sheet.title, sheet.heading, numbers=False)
+
+
+def draw(folder: Path, run: "Run", pictures: "Pictures") -> None:
+    """Draw a sheet of the first pictures with their maps, from the responses in the folder."""
+    import numpy as np
+
+    from bddn.maps.grid import draw_grid
+    from bddn.maps.predicted import predicted
+
+    responses = np.load(folder / RESPONSES, mmap_mode="r", allow_pickle=False)[:DRAWN]
+    shown = pictures.part(0, DRAWN)
+    names = [path.name for path in shown.stimuli.paths]
+    sheet = predicted(run.voxels, responses, shown.thumbnails(), names)
+    draw_grid(sheet.rows, folder / FIGURE, sheet.title, sheet.heading, numbers=False)
+
+
+def _is_drawn(folder: Path) -> bool:
+    """Whether the sheet was drawn after the numbers were written. Its caption is the last file of it."""
+    return (folder / f"{FIGURE}.png").is_file() and (folder / f"{FIGURE}.txt").is_file()
 
 
 def _is_done(folder: Path, run: "Run", pictures: "Pictures") -> bool:
@@ -151,8 +166,9 @@ def _is_done(folder: Path, run: "Run", pictures: "Pictures") -> bool:
         return False
     wanted = _about(run)
     try:
-        about = json.loads((folder / ABOUT).read_text())
-        done = wanted.items() <= about.items() and (folder / IMAGES).read_text() == _table(pictures)
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        table = (folder / IMAGES).read_text(encoding="utf-8")
+        done = wanted.items() <= about.items() and table == _table(pictures)
         got = "the predictions of another run, or for other pictures"
     except (OSError, ValueError, AttributeError):
         done, got = False, "something else"

@@ -11,6 +11,7 @@ N_COLOURS = 256
 OURS = {
     "svg.hashsalt": "bddn",  # names of parts that do not change from one drawing to the next
     "pdf.fonttype": 42,  # letters that other programs can edit
+    "text.parse_math": False,  # a dollar in a file's name is a dollar
 }
 
 
