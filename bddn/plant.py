@@ -20,6 +20,7 @@ from bddn.errors import MismatchError
 from bddn.output import check_folder, is_vacant, new_folder
 from bddn.parallel import single_threaded_kernels
 from bddn.progress import progress
+from bddn.settings import own_settings
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
 ABOUT = "planted.json"
@@ -27,6 +28,7 @@ N_SAMPLE = 128  # images on which the network's weights are scaled
 BATCH = 64
 
 
+@own_settings()
 def plant(spec: PlantSpec, out: Path) -> dict[str, Any]:
     """Write a planted brain into `out`; one that is there already with the same spec is left as it is.
 

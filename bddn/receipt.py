@@ -15,6 +15,7 @@ from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit
 from bddn.encoder.grids import LayerShape
 from bddn.errors import SpecError
+from bddn.settings import own_settings
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import depth
 from bddn.store.precision import precision
@@ -70,6 +71,7 @@ class Receipt:
         }
 
 
+@own_settings()
 def receipt(
     cache: Cache, dataset: Dataset, choices: Sequence[str], spec: FitSpec, n_images: int, n_voxels: int
 ) -> list[Receipt]:

@@ -21,6 +21,7 @@ from bddn.backbones.preprocess import squash
 from bddn.errors import BackboneError, SpecError
 from bddn.identity import PROBE
 from bddn.parallel import single_threaded_kernels
+from bddn.settings import own_settings
 from bddn.spec import CacheSpec, ModuleSpec
 from bddn.tokens import LayerTokens, Tokens
 
@@ -147,6 +148,7 @@ class HookedModule:
         return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
 
 
+@own_settings()
 def from_module(
     module: nn.Module,
     layers: Sequence[str] | None = None,

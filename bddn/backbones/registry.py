@@ -10,6 +10,7 @@ from pathlib import Path
 from bddn.backbones.base import Backbone
 from bddn.errors import SpecError
 from bddn.paths import expand_home
+from bddn.settings import own_settings
 from bddn.spec import CacheSpec, DiffusionSpec, ModuleSpec
 
 ENTRY_POINTS = "bddn.specs"  # each names a package in which spec files lie
@@ -87,6 +88,7 @@ def _read(path: Traversable) -> CacheSpec:
     return CacheSpec.from_yaml(path.read_bytes(), str(path))
 
 
+@own_settings()
 def open_backbone(spec: CacheSpec, device: str = "cpu") -> Backbone:
     """Load the backbone that a spec names onto a device.
 

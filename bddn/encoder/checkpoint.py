@@ -15,6 +15,7 @@ from bddn.atomic import replace_file
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.grids import LayerShape
 from bddn.errors import RunError
+from bddn.settings import own_settings
 from bddn.spec import FitSpec
 
 KEY = "bddn"  # one key only: the order of several is not kept, and equal fits shall give equal bytes
@@ -27,6 +28,7 @@ def save(model: FactorTopy, spec: FitSpec, path: Path) -> None:
     )
 
 
+@own_settings()
 def load(path: Path) -> FactorTopy:
     """Build the saved encoder again.
 

@@ -15,6 +15,7 @@ from bddn.extract.preflight import check_disk, check_images
 from bddn.extract.source import TokenSource, look_at_layout, network_identity
 from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance, progress
+from bddn.settings import own_settings
 from bddn.spec import CacheSpec
 from bddn.store.lease import Watch
 from bddn.store.manifest import is_sealed
@@ -48,6 +49,7 @@ class Extraction:
     versions: list[str]
 
 
+@own_settings()
 def extract(
     spec: CacheSpec,
     dataset: Dataset,

@@ -15,7 +15,9 @@ from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
 from bddn.extract.source import TokenSource, batch_size, look_at_layout
+from bddn.memory import free_bytes
 from bddn.parallel import choose_device, n_threads
+from bddn.settings import own_settings
 from bddn.spec import CacheSpec
 from bddn.store.files import LocalFiles
 from bddn.store.layout import Layout
@@ -92,6 +94,7 @@ class Plan:
         return words + ([f"too small; what would fit, {one}" for one in self.advice] or ["it fits"])
 
 
+@own_settings()
 def plan(
     spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str = "auto", n_images: int | None = None
 ) -> Plan:
@@ -124,7 +127,7 @@ def plan(
     files, on_device = open_files(out), device == "cuda"
     free_disk = files.free_bytes()
     ram = resident + shard_bytes_in_memory(layout)
-    free_ram = psutil.virtual_memory().available + resident
+    free_ram = free_bytes() + resident
     return Plan(
         n_images=layout.n_images,
         n_layers=len(layout.layers),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import psutil
 from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait
 
 from bddn.errors import BddnError, ClusterError
@@ -25,6 +24,7 @@ from bddn.many.campaign import Done
 from bddn.many.holder import GIB, Holder
 from bddn.many.plan import Group, Task
 from bddn.many.table import Row
+from bddn.memory import free_bytes
 from bddn.parallel import THREADS, n_threads
 from bddn.paths import expand_home
 from bddn.progress import progress
@@ -140,7 +140,7 @@ def local_workers(n_workers: int, device: str) -> Iterator[Workers]:
     ClusterError
         Where there are fewer devices than workers.
     """
-    share_gib = psutil.virtual_memory().available / GIB / n_workers
+    share_gib = free_bytes() / GIB / n_workers
     threads = {THREADS: str(max(1, n_threads() // n_workers))}
     with (
         dask.config.set({"distributed.nanny.environ": {**dask.config.get("distributed.nanny.environ"), **threads}}),

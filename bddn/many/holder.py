@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-import psutil
 import torch
 
 from bddn.data import open_dataset
@@ -19,6 +18,7 @@ from bddn.errors import BddnError, MismatchError, RunError
 from bddn.identity import Identity
 from bddn.many.plan import Group, Task
 from bddn.many.table import Row, row_of
+from bddn.memory import free_bytes
 from bddn.run import Run, Subject, fit_run, read_run
 from bddn.store.reader import Cache
 from bddn.stream.loader import Resident, Streamed
@@ -137,7 +137,7 @@ def _load(held: _Held, task: Task) -> Resident | None:
 
 
 def _free_bytes(task: Task) -> float:
-    free = psutil.virtual_memory().available if task.memory_gib is None else task.memory_gib * GIB
+    free = free_bytes() if task.memory_gib is None else task.memory_gib * GIB
     return min(free, torch.cuda.mem_get_info()[0]) if task.device == "cuda" else free
 
 

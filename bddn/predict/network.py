@@ -13,6 +13,7 @@ from bddn.extract.source import network_identity
 from bddn.identity import Identity
 from bddn.parallel import choose_device
 from bddn.run import Run
+from bddn.settings import own_settings
 from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, ModuleSpec
 
 AS_EXTRACTED = "Give --spec and --weights as they were given to 'bddn extract'."
@@ -41,6 +42,7 @@ def specs_of(run: Run) -> dict[str, CacheSpec]:
     }
 
 
+@own_settings()
 def open_network(run: Run, specs: Mapping[str, CacheSpec], device: str = "auto") -> Network:
     """Open the network that a run was fitted through.
 
@@ -80,6 +82,7 @@ def open_network(run: Run, specs: Mapping[str, CacheSpec], device: str = "auto")
     )
 
 
+@own_settings()
 def check_network(run: Run, name: str, spec: CacheSpec, backbone: Backbone, device: str) -> Network:
     """Take a backbone that is open, as `bddn.backbones.from_module` gives it, for the network of a run.
 

@@ -22,11 +22,13 @@ from bddn.predict.network import Network
 from bddn.predict.pictures import Pictures
 from bddn.progress import progress
 from bddn.run import Run
+from bddn.settings import own_settings
 from bddn.store.layout import Layout
 from bddn.store.precision import Rows
 from bddn.stream.features import Features
 
 
+@own_settings()
 def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
     """Tokens of pictures for the layers of a run, as `bddn extract` would cache them of these pictures in this order.
 
@@ -53,6 +55,7 @@ def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
     return Features.cat(parts)
 
 
+@own_settings()
 def predict(run: Run, features: Features) -> npt.NDArray[np.float32]:
     """Predicted responses to pictures, in the unit of the responses that the run was fitted to.
 
@@ -89,6 +92,7 @@ def predict_pictures(run: Run, network: Network, pictures: Pictures) -> npt.NDAr
     return np.concatenate([predict(run, tokens_of(run, network, part)) for part in parts])
 
 
+@own_settings()
 def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
     """Local features of pictures in the shared channels, from which every voxel reads by its channel vector.
 
@@ -125,6 +129,7 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
     return found
 
 
+@own_settings()
 def channel_vectors(run: Run) -> npt.NDArray[np.float32]:
     """The channel vector of every voxel, (N, D) in the order of `run.voxels`."""
     return np.asarray(_encoder(run).channels.detach().numpy())

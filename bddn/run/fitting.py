@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 from bddn import atomic
@@ -26,11 +25,13 @@ from bddn.encoder.polish import polish_bytes
 from bddn.encoder.targets import Targets
 from bddn.errors import FitError, LowMemoryError, SpecError
 from bddn.identity import Identity
+from bddn.memory import free_bytes
 from bddn.output import hidden_folder, new_folder
 from bddn.parallel import choose_device, is_out_of_memory, n_threads, words_of
 from bddn.run.checks import check_leakage, check_responses, check_voxels
 from bddn.run.folder import ABOUT, LEARNING, Run, check_out, is_done, read_run, summary, voxel_table, without_nan
 from bddn.run.inputs import Subject, fit_identity
+from bddn.settings import own_settings
 from bddn.spec import FitSpec
 from bddn.stats.truth import compare_with_truth
 from bddn.store.reader import Cache
@@ -42,6 +43,7 @@ BATCH_COPIES = 6  # of the stored tokens of a batch: float32 numbers of it and o
 VOXEL_BYTES = 2000  # position code, weights and responses of one batch
 
 
+@own_settings()
 def fit_run(
     cache: str | Path | Cache,
     dataset: Dataset,
@@ -240,7 +242,7 @@ def _residency(
     rest += BATCH_COPIES * max(spec.batch_size, PREDICT_IMAGES) * streamed.n_bytes // n_images
     if spec.polish:
         rest += polish_bytes(n_voxels, d)
-    free = psutil.virtual_memory().available if memory_gib is None else round(memory_gib * 2**30)
+    free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
     if model.bias.is_cuda and feature_bytes > torch.cuda.mem_get_info()[0] - rest:
         feature_bytes = max(feature_bytes, free)  # no room on the device, so no room
     return Residency.choose(feature_bytes, 4 * n_images * n_voxels, rest, free)
