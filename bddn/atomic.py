@@ -4,7 +4,7 @@ import contextlib
 import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from bddn.paths import refuse_unexpanded
 
 T = TypeVar("T")
-
 
 REFUSED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP}
 """What file systems answer that do not offer an operation, such as some network shares and mounts of containers."""
@@ -89,12 +88,9 @@ def write_json(path: Path, value: Any) -> None:
 def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[Path], T], aside: Path | None) -> T:
     for folder in (path.parent, aside or path.parent):
         make_folder(folder)
-    fd, name = tempfile.mkstemp(dir=aside or path.parent, prefix=f".{shorten(path.stem)}-", suffix=path.suffix)
-    os.close(fd)
-    temporary = Path(name)
+    temporary = _new_file(aside or path.parent, path)
     try:
         write(temporary)
-        _set_permissions(temporary)
         fsync_path(temporary)
         published = publish(temporary)
         fsync_path(path.parent)
@@ -104,19 +100,13 @@ def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[
             temporary.unlink()
 
 
-def _set_permissions(path: Path) -> None:
-    """Those that the user's umask gives to new files, where the file system has permissions of files."""
-    try:
-        path.chmod(0o666 & ~UMASK)
-    except OSError as error:
-        if error.errno not in REFUSED:
-            raise
+def _new_file(folder: Path, path: Path) -> Path:
+    """An empty file in `folder` with the suffix of `path` and a name of its own, as readable as the umask lets it be.
 
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-UMASK = _umask()  # read once: reading it means setting it, for all threads
+    `tempfile` makes files that no other user can read, and the umask cannot be asked for without setting it.
+    """
+    while True:
+        new = folder / f".{shorten(path.stem)}-{secrets.token_hex(4)}{path.suffix}"
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return new

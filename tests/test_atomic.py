@@ -86,9 +86,28 @@ def test_a_new_file_has_the_permissions_that_the_user_set(tmp_path: Path) -> Non
 
 
 def test_the_umask_of_other_threads_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "like.txt").touch()
     monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("it belongs to all threads"))
     atomic.write_text(tmp_path / "shared.txt", "")
-    assert (tmp_path / "shared.txt").stat().st_mode & 0o777 == 0o666 & ~atomic.UMASK
+    assert (tmp_path / "shared.txt").stat().st_mode == (tmp_path / "like.txt").stat().st_mode
+
+
+def test_the_umask_of_now_counts_not_that_of_the_import(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from bddn import atomic; os.umask(0o077)\n"
+        "atomic.write_text(Path(sys.argv[1]), '')"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "mine.txt"], umask=0o002, check=True)
+    assert (tmp_path / "mine.txt").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+    name = "é" * 125 + ".txt"  # 254 bytes of 255
+    atomic.write_text(tmp_path / name, "whole")
+    assert (tmp_path / name).read_text() == "whole"
+    with atomic.new_folder(tmp_path / name[:-5]) as aside:
+        (aside / "a").touch()
+    assert listing(tmp_path / name[:-5]) == ["a"]
 
 
 def test_a_temporary_file_can_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:

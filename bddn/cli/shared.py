@@ -3,6 +3,7 @@
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -26,6 +27,7 @@ WEIGHTS = typer.Option(
     show_default=False,
 )
 DEVICE = typer.Option(help="Where the network runs; auto is cuda where there is one.")
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 Device = Literal["auto", "cpu", "cuda"]
 DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", show_default=False)
 
@@ -78,9 +80,12 @@ def _with_home(value: Any) -> Any:
 def stops_cleanly() -> Iterator[None]:
     """End when asked to (SIGTERM, SIGUSR1, SIGINT): drop the shard at hand, give it back, and say how to go on.
 
-    A second signal ends without ado; the cache can go on even then.
+    A second signal ends the process at once; the same command goes on even then. A signal that is ignored stays so: a
+    shell ignores SIGINT for a command in the background. Only the main thread can answer signals.
     """
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    signals = tuple(each for each in STOPPING if signal.getsignal(each) != signal.SIG_IGN)
+    if threading.current_thread() is not threading.main_thread():
+        signals = ()
 
     def stop(number: int, frame: object) -> None:
         for each in signals:
@@ -96,7 +101,7 @@ def stops_cleanly() -> Iterator[None]:
         raise typer.Exit(128 + stopped.number) from None
     finally:
         for each, handler in before.items():
-            signal.signal(each, handler)
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)  # None: not set in Python
 
 
 class Stopped(BaseException):
