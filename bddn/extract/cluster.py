@@ -332,6 +332,7 @@ def _quiet() -> Iterator[None]:
         # longer on a busy machine.
         "distributed.deploy.lost-worker-timeout": f"{COMES_BACK_S:.0f} s",
         "logging.distributed": "error",
+        "temporary-directory": None,  # the machine's own; tasks put nothing there
     }
     with dask.config.set(settings):
         yield
