@@ -23,14 +23,8 @@ def own_settings() -> Iterator[None]:
         restore(torch.set_num_threads, torch.get_num_threads())  # threads of ours set it for all that begin later
         restore(torch.set_default_dtype, torch.get_default_dtype())
         restore(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        restore(
-            torch.use_deterministic_algorithms,
-            torch.are_deterministic_algorithms_enabled(),
-            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
         torch.set_default_dtype(torch.float32)
         torch.set_float32_matmul_precision("highest")
-        torch.use_deterministic_algorithms(False)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for kind in ("cpu", "cuda"):
@@ -38,6 +32,10 @@ def own_settings() -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":  # asked for first, since it makes each call of torch slower
             stack.enter_context(torch.device("cpu"))
+        if torch.are_deterministic_algorithms_enabled():  # asked for first, since setting it loads torch's compiler
+            warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+            restore(torch.use_deterministic_algorithms, True, warn_only=warn_only)
+            torch.use_deterministic_algorithms(False)
         if _flushes_denormals():
             restore(torch.set_flush_denormal, True)
             torch.set_flush_denormal(False)
