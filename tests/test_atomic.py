@@ -101,15 +101,6 @@ def test_the_umask_of_now_counts_not_that_of_the_import(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
-    name = "é" * 125 + ".txt"  # 254 bytes of 255
-    atomic.write_text(tmp_path / name, "whole")
-    assert (tmp_path / name).read_text() == "whole"
-    with atomic.new_folder(tmp_path / name[:-5]) as aside:
-        (aside / "a").touch()
-    assert listing(tmp_path / name[:-5]) == ["a"]
-
-
 def test_a_temporary_file_can_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
     seen = []
 
