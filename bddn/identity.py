@@ -14,6 +14,7 @@ Two kinds of part are special, wherever they stand in the tree:
 
 import hashlib
 import json
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,4 +100,6 @@ def _are_close(a: Any, b: Any) -> bool:
 def _shown(value: Any) -> str:
     """A value in a message; a mapping or a long list is not spelled out."""
     text = "nothing" if value is None else str(value)
+    if len(text) == 64 and all(letter in string.hexdigits for letter in text):
+        return text[:16]  # of a SHA-256, enough to tell two apart
     return text if len(text) <= 120 else f"{text[:117]}…"
