@@ -30,8 +30,10 @@ from bddn.many import fit_many
 from bddn.many.campaign import one_by_one
 from bddn.run import Subject, fit_run
 from bddn.spec import CacheSpec, FamilySpec, FitSpec, WeightsSpec
+from bddn.store.manifest import encode_json
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
+from store.stores import seal_again
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 """From the arguments of a call to those of a call that differs in one input."""
@@ -564,3 +566,28 @@ def test_what_changes_no_result_keeps_the_runs_of_a_campaign(many: dict[str, Any
         done = fit_many(**many, **same)
         assert (done.n_runs, done.n_kept, done.failed) == (1, 1, {})
         assert _runs(many["out"]) == before
+
+
+# --- caches of earlier versions
+
+
+def test_a_cache_of_an_earlier_version_opens_and_is_told_from_this_one_by_what_it_did_not_write_down(
+    sealed: Path, spec: CacheSpec, planted: Planted, fitted: Path, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(sealed, tmp_path / "old.zarr"))
+    for name, where in (("manifest/header.json", ()), ("zarr.json", ("attributes", "bddn"))):
+        about = json.loads((old / name).read_text())
+        header = about
+        for key in where:
+            header = header[key]
+        del header["decoding"]
+        (old / name).write_bytes(encode_json(about))
+    seal_again(old)
+    before = files(old)
+    assert Cache(old).ids == Cache(sealed).ids
+    with pytest.raises(MismatchError, match="decoding is not recorded there, since an earlier version of bddn wrote"):
+        extract(spec, planted, old)
+    assert fit_run(old, planted, tmp_path / "run", FIT)[1]
+    with pytest.raises(RunError, match=r"cache\.digest"):
+        fit_run(old, planted, fitted, FIT)
+    assert files(old) == before
