@@ -30,7 +30,7 @@ from bddn.many import fit_many
 from bddn.many.campaign import one_by_one
 from bddn.run import Subject, fit_run
 from bddn.spec import CacheSpec, FamilySpec, FitSpec, WeightsSpec
-from bddn.store.manifest import encode_json
+from bddn.store.canonical import encode_json
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 from store.stores import seal_again
