@@ -65,11 +65,8 @@ def predict(
         network = find_network(found, spec, weights, device)
         for words in network.others:
             typer.echo(f"note: the cache was made with other versions, {words}")
-        if pictures.turned:
-            n_turned, first = len(pictures.turned), pictures.turned[0]
-            typer.echo(
-                f"note: as in an extraction, an EXIF rotation is not applied to {n_turned} pictures, the first {first}"
-            )
+        for words in pictures.notes:
+            typer.echo(f"note: {words}")
         how = f"network {network.name}"
         try:
             write(folder, found, network, pictures, predict_pictures(found, network, pictures))

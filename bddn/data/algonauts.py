@@ -15,6 +15,7 @@ Subjects 06 and 08 lack some vertices, so the mask, not a constant, says which v
 """
 
 import re
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ import pandas as pd
 from bddn.data.base import Stimuli
 from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, positions_mm
 from bddn.data.label_map import read_label_map
+from bddn.data.listing import is_hidden, visible_images
 from bddn.errors import DataError
+from bddn.filekind import MISSING, NPY, explain
 
 IMAGES = Path("training_split/training_images")
 RESPONSES = Path("training_split/training_fmri")
@@ -34,7 +37,8 @@ CEILING = Path("test_split/noise_ceiling")
 MASKS = Path("roi_masks")
 ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words", "streams")
 NAMED_ATLASES = ATLASES[:-1]  # streams cover everything, so they name no single ROI
-IMAGE_NAME = re.compile(r"train-(\d{4,})_nsd-(\d{5,})\.png")
+IMAGE_NAME = re.compile(r"train-([0-9]{4,})_nsd-([0-9]{5,})(?i:\.png)")
+SHOWN = 5  # names in a message
 ROWS_AT_ONCE = 256  # of responses; what is mapped counts as memory as long as it is
 REDOWNLOAD = "Compare the folder with the challenge's download, and restore what differs."
 
@@ -46,40 +50,48 @@ class Algonauts:
         self.folder = folder
         self.name = f"algonauts:{folder}"
         if not (folder / IMAGES).is_dir():
+            fix = "Give the path of a subject, e.g. algonauts:algonauts_2023/subj01."
+            if folder.is_dir():
+                got = _listed("files and folders,", [p.name for p in folder.iterdir() if not is_hidden(p.name)])
+                got = got or "an empty folder"
+            else:
+                got, fix = explain(folder, "no such folder", fix, MISSING)
             raise DataError(
                 folder,
                 expected=f"an Algonauts 2023 subject folder with {IMAGES}",
-                got="no such folder" if not folder.is_dir() else f"{sorted(p.name for p in folder.iterdir())[:8]}",
-                fix="Give the path of a subject, e.g. algonauts:algonauts_2023/subj01.",
+                got=got,
+                fix=fix,
             )
 
     @cached_property
     def stimuli(self) -> Stimuli:
-        """Images in the order of their ordinals, which is that of the response rows, whatever the listing's order."""
-        found: dict[int, tuple[str, Path]] = {}
-        for path in (self.folder / IMAGES).glob("*.png"):
+        """Images in the order of their ordinals, which is that of the response rows. Hidden files are no images."""
+        found, strays = dict[int, list[tuple[str, Path]]](), list[str]()
+        for path in visible_images(self.folder / IMAGES):
             match = IMAGE_NAME.fullmatch(path.name)
-            if match is None or int(match[1]) in found:
-                raise DataError(
-                    path,
-                    expected="names train-0001_nsd-00013.png, each ordinal once",
-                    got=f"'{path.name}'",
-                    fix="Remove or rename the file.",
-                )
-            found[int(match[1])] = (f"nsd-{match[2]}", path)
-        missing = sorted(set(range(1, len(found) + 1)) - set(found))
-        ids = [found[k][0] for k in sorted(found)]
-        twice = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
-        if not found or missing or twice:
-            gap = f", the first gap at train-{missing[0]:04d}" if missing else ""
-            again = f", '{twice[0]}' more than once" if twice else ""
+            if match is None:
+                strays.append(path.name)
+            else:
+                found.setdefault(int(match[1]), []).append((f"nsd-{match[2]}", path))
+        ordinals = sorted(found)
+        chosen = [found[k][0] for k in ordinals]
+        times = Counter(name for name, _ in chosen)
+        gaps = sorted(set(range(1, len(found) + 1)) - set(found))
+        problems = [
+            _listed("other images", strays),
+            _listed("numbers of more than one image,", [path.name for k in ordinals for _, path in found[k][1:]]),
+            _listed("numbers without an image,", [f"train-{k:04d}" for k in gaps]),
+            _listed("NSD images more than once,", [name for name, n in times.items() if n > 1]),
+            "" if found else "0 images",
+        ]
+        if any(problems):
             raise DataError(
                 self.folder / IMAGES,
-                expected="images numbered train-0001, train-0002, … without a gap, each NSD image once",
-                got=f"{len(found)} images{gap}{again}",
-                fix=REDOWNLOAD,
+                expected="images train-0001_nsd-00013.png, train-0002_nsd-….png, …, without a gap, each NSD image once",
+                got="; ".join(filter(None, problems)),
+                fix=f"Remove or rename what does not belong there. {REDOWNLOAD}",
             )
-        return Stimuli(tuple(ids), tuple(found[k][1] for k in sorted(found)))
+        return Stimuli(tuple(name for name, _ in chosen), tuple(path for _, path in chosen))
 
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
         """Responses (n, n_voxels), left hemisphere first; only the rows that are asked for are read."""
@@ -92,18 +104,19 @@ class Algonauts:
                 out[some, columns] = self._read_responses(hemi, wanted[some])
         return out
 
-    def _read_responses(self, hemi: str, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.floating]:
+    def _read_responses(self, hemi: str, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         path = self.folder / RESPONSES / f"{hemi}_training_fmri.npy"
         stored = _load(path, mapped=True)
         shape = (len(self.stimuli), len(self._vertices[hemi]))
         if stored.shape != shape or stored.dtype.kind != "f":
             raise DataError(
                 path,
-                expected=f"float32 of shape {shape} (images, vertices of roi_masks/{hemi}.all-vertices)",
+                expected=f"float32 (or another float) of shape {shape} (images, vertices of roi_masks/{hemi}.all-vertices)",
                 got=f"{stored.dtype} of shape {stored.shape}",
                 fix=REDOWNLOAD,
             )
-        found: npt.NDArray[np.floating] = stored[rows]
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused here
+            found = stored[rows].astype(np.float32)
         finite = np.isfinite(found)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
@@ -205,10 +218,18 @@ class Algonauts:
         return mask.astype(int)
 
 
+def _listed(what: str, names: list[str]) -> str:
+    """How many there are of what, and the first names; '' where there are none."""
+    more = ", …" if len(names) > SHOWN else ""
+    return f"{len(names)} {what} {', '.join(sorted(names)[:SHOWN])}{more}" if names else ""
+
+
 def _load(path: Path, mapped: bool = False) -> npt.NDArray[Any]:
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        got = "no such file" if not path.exists() else str(error).splitlines()[0]
-        raise DataError(path, expected="a numpy file of numbers", got=got, fix=REDOWNLOAD) from error
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise TypeError(type(array).__name__)
+    except (OSError, ValueError, EOFError, TypeError) as error:
+        got, fix = explain(path, "damaged, or of another kind", REDOWNLOAD, NPY)
+        raise DataError(path, expected="a NumPy .npy file of numbers", got=got, fix=fix) from error
     return array

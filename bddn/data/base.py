@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,15 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.data.decoding import RESTORE, Decoded, ImageError, Remark, decode
 from bddn.errors import DataError
+from bddn.filekind import IMAGE, explain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-PNG_END = b"IEND\xaeB`\x82"
-DECODING = "RGB, 8 bits per channel, as stored"  # in every cache's header: change it with the pixels that it describes
-MAX_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Stimuli:
         return len(self.ids)
 
     def image(self, i: int) -> "Image":
-        """Decode image `i` as RGB, as its pixels are stored (an EXIF rotation is not applied). Errors as of `read`."""
+        """Decode image `i` as RGB. Errors as of `read`."""
         return self.read(i)[0]
 
     def sha256(self, i: int) -> str:
@@ -40,30 +36,27 @@ class Stimuli:
         return hashlib.sha256(self._bytes(i)).hexdigest()
 
     def read(self, i: int) -> tuple["Image", str]:
-        """Decode image `i` as RGB, with the hash of the bytes that were decoded.
+        """Decode image `i` as RGB, as `bddn.data.decoding` says, with the hash of the bytes that were decoded.
 
         Raises
         ------
         DataError
-            Where the file is missing, no regular file, truncated or no image.
+            Where the file is missing, no regular file, damaged, or no image that can be read as it is seen.
         """
-        from PIL import Image, UnidentifiedImageError
+        found, sha256 = self._decoded(i)
+        return found.image, sha256
 
+    def inspect(self, i: int) -> tuple[str, frozenset[Remark]]:
+        """Decode image `i` and drop it: the hash of its bytes, and what is to be told of it. Errors as of `read`."""
+        found, sha256 = self._decoded(i)
+        return sha256, found.remarks
+
+    def _decoded(self, i: int) -> tuple[Decoded, str]:
         data = self._bytes(i)
         try:
-            with Image.open(BytesIO(data)) as image:
-                _check_whole(image, data)
-                return image.convert("RGB"), hashlib.sha256(data).hexdigest()
-        except UnidentifiedImageError as error:  # whose words name an address in memory
-            raise self._error(i, OSError("in no format that Pillow reads")) from error
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            Image.DecompressionBombError,
-            Image.DecompressionBombWarning,
-        ) as error:
-            raise self._error(i, error) from error
+            return decode(data), hashlib.sha256(data).hexdigest()
+        except ImageError as error:
+            raise self._error(i, error.got, error.fix) from error
 
     def _bytes(self, i: int) -> bytes:
         path = self.paths[i]
@@ -71,32 +64,11 @@ class Stimuli:
             if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
                 raise OSError("no regular file")
             return path.read_bytes()
-        except OSError as error:
-            raise self._error(i, error) from error
+        except (OSError, ValueError) as error:  # a name with a null byte
+            raise self._error(i, *explain(path, f"{error}", RESTORE, IMAGE)) from error
 
-    def _error(self, i: int, error: Exception) -> DataError:
-        return DataError(
-            self.paths[i],
-            expected="a whole image",
-            got=f"{type(error).__name__}: {error}",
-            fix=f"Restore the file of stimulus '{self.ids[i]}' from the original download.",
-        )
-
-
-def _check_whole(image: "Image", data: bytes) -> None:
-    """Refuse what Pillow lets pass, or would let pass where another library has asked it to."""
-    from PIL import Image, ImageFile
-
-    if image.width * image.height > MAX_PIXELS:
-        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise ValueError(f"{frames} frames, an animation")
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"mode {image.mode}: more than 8 bits per channel, which Pillow would cut off")
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise ValueError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, with which damage is not seen")
-    if image.format == "PNG" and PNG_END not in data:
-        raise ValueError("a PNG file without its end")
+    def _error(self, i: int, got: str, fix: str) -> DataError:
+        return DataError(self.paths[i], expected=f"a whole image, stimulus '{self.ids[i]}'", got=got, fix=fix)
 
 
 class Dataset(Protocol):

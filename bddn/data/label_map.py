@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bddn.errors import DataError
+from bddn.filekind import NPY, NPY_OBJECTS, explain
 
 MAX_BYTES = 1 << 20
 
@@ -67,16 +68,10 @@ def read_label_map(path: Path) -> dict[int, str]:
         array = _InertUnpickler(file).load()
         (value,) = array.state[-1]
         return {_int(k): _text(v) for k, v in value.items()}
-    except FileNotFoundError:
-        got = "no such file"
     except Exception as error:  # noqa: BLE001 - whatever a hostile file provokes, it is refused with one message
         got = f"something else ({error or type(error).__name__})"
-    raise DataError(
-        path,
-        expected="a pickled dict of label numbers to names",
-        got=got,
-        fix="Restore the file from the challenge's download.",
-    )
+    got, fix = explain(path, got, "Restore the file from the challenge's download.", NPY, NPY_OBJECTS)
+    raise DataError(path, expected="a pickled dict of label numbers to names", got=got, fix=fix)
 
 
 def _int(value: object) -> int:

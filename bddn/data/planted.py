@@ -15,6 +15,7 @@ import pandas as pd
 from bddn.data.algonauts import ATLASES, CEILING, IMAGES, MASKS, RESPONSES, Algonauts
 from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, fsaverage5, sphere
 from bddn.errors import DataError
+from bddn.filekind import MISSING, PARQUET, explain
 from bddn.spec import PlantSpec
 
 SUBJECT = "subj01"
@@ -43,11 +44,13 @@ class Planted(Algonauts):
 
     def __init__(self, folder: Path) -> None:
         if not (folder / TRUTH).is_file():
+            got, fix = f"no {TRUTH} in it", "Make one with 'bddn plant'."
+            if not folder.is_dir():
+                got, fix = explain(folder, "no such folder", fix, MISSING)
+            else:
+                got, fix = explain(folder / TRUTH, got, fix, MISSING)
             raise DataError(
-                folder,
-                expected=f"a planted brain with {SUBJECT}/ and {TRUTH}",
-                got="no such folder" if not folder.is_dir() else f"no {TRUTH} in it",
-                fix="Make one with 'bddn plant'.",
+                folder, expected=f"a planted brain with {SUBJECT}/ and {TRUTH}", got=got, fix=fix
             )
         super().__init__(folder / SUBJECT)
         self.name = f"planted:{folder}"
@@ -57,7 +60,7 @@ class Planted(Algonauts):
         """True `depth`, `x`, `y`, `scale`, `ceiling` in the order of `voxels()`."""
         keys = ["hemi", "vertex"]
         voxels = self.voxels()[keys]
-        table = voxels.merge(pd.read_parquet(self._truth), on=keys, how="left")
+        table = voxels.merge(self._read_truth(), on=keys, how="left")
         lacking = int(table["depth"].isna().sum()) + len(table) - len(voxels)
         if lacking:
             raise DataError(
@@ -66,6 +69,19 @@ class Planted(Algonauts):
                 got=f"{lacking} voxels without one, or with several",
                 fix="Plant the brain again, into a new folder.",
             )
+        return table
+
+    def _read_truth(self) -> pd.DataFrame:
+        fix = "Restore it, or plant the brain again into a new folder."
+        try:
+            table = pd.read_parquet(self._truth)
+            missing = {"hemi", "vertex", "depth", "x", "y", "scale", "ceiling"} - {*table.columns}
+            got = f"no columns {', '.join(sorted(missing))}"
+        except (OSError, ValueError):
+            got, fix = explain(self._truth, "damaged, or of another kind", fix, PARQUET)
+            missing = {"table"}
+        if missing:
+            raise DataError(self._truth, expected="the table of the planted voxels", got=got, fix=fix)
         return table
 
 

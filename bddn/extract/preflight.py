@@ -1,18 +1,12 @@
-"""What is checked before the long work: every image, and the room on the disk."""
+"""What is checked before the long work besides the images: the place of the store, and the room on the disk."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bddn.data import Stimuli
-from bddn.errors import DataError, StoreError
+from bddn.errors import StoreError
 from bddn.output import check_folder, is_vacant
-from bddn.parallel import n_threads
-from bddn.progress import progress
 from bddn.store.files import FIRST, Files, LocalFiles
 from bddn.store.remote import open_files
 from bddn.store.writer import is_there
-
-SHOWN = 8
 
 
 def check_place(out: str | Path) -> str:
@@ -34,45 +28,6 @@ def check_place(out: str | Path) -> str:
     else:
         is_there(files)
     return files.place
-
-
-def check_images(stimuli: Stimuli, decode: bool = True) -> list[str]:
-    """Hash every image and, where it will be needed, decode it; list all that are bad at once.
-
-    Returns the SHA-256 of their files.
-
-    Raises
-    ------
-    DataError
-        Naming the files that are missing, damaged or no images.
-    """
-    bad: list[DataError] = []
-
-    def check(i: int) -> str:
-        try:
-            return stimuli.read(i)[1] if decode else stimuli.sha256(i)
-        except DataError as error:
-            bad.append(error)
-            return ""
-
-    with ThreadPoolExecutor(n_threads()) as pool, progress("check", len(stimuli), "images") as advance:
-        hashes = []
-        for sha256 in pool.map(check, range(len(stimuli))):
-            hashes.append(sha256)
-            advance()
-    if len(bad) == 1:
-        raise bad[0]
-    if bad:
-        bad.sort(key=lambda error: error.place)
-        shown = "; ".join(f"{error.place} ({error.got})" for error in bad[:SHOWN])
-        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise DataError(
-            f"{len(bad)} images",
-            expected="whole images",
-            got=f"damaged files: {shown}{more}",
-            fix="Restore these files from the original download.",
-        )
-    return hashes
 
 
 def check_disk(files: Files, needed_bytes: int) -> None:

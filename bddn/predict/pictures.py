@@ -1,7 +1,6 @@
 """A user's own pictures: where they are, and that all of them are whole."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,22 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.data import Stimuli
+from bddn.data.checking import all_bad, inspect_images
+from bddn.data.listing import SUFFIXES, is_printable, visible_images
 from bddn.errors import DataError
-from bddn.parallel import n_threads
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
 THUMBNAIL = 256
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Whole pictures: `stimuli`, named by their paths, the `sha256` of their files, and those that are `turned`: whose
-    EXIF asks for a rotation, which is not applied, as in an extraction."""
+    """Whole pictures: `stimuli`, named by their paths, the `sha256` of their files, and `notes`: in words, what is to
+    be told of how they are read, which is as in an extraction."""
 
     stimuli: Stimuli
     sha256: tuple[str, ...]
-    turned: tuple[Path, ...]
+    notes: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.sha256)
@@ -32,7 +30,7 @@ class Pictures:
     def part(self, start: int, stop: int) -> "Pictures":
         """Some of them."""
         some = slice(start, stop)
-        return Pictures(Stimuli(self.stimuli.ids[some], self.stimuli.paths[some]), self.sha256[some], self.turned)
+        return Pictures(Stimuli(self.stimuli.ids[some], self.stimuli.paths[some]), self.sha256[some], self.notes)
 
     def thumbnails(self) -> list[npt.NDArray[np.uint8]]:
         """All of them for a figure, n × (256, 256, 3), squashed to a square."""
@@ -45,49 +43,35 @@ def read_pictures(places: Sequence[Path]) -> Pictures:
     Parameters
     ----------
     places : sequence of Path
-        Files in any format that Pillow reads, and folders, of which all PNG and JPEG files are taken by name, those of
-        its folders not. A file that is named twice is taken once.
+        Files of any of `bddn.data.decoding.FORMATS`, and folders, of which all PNG and JPEG files are taken by name,
+        but no hidden ones and none of inner folders. A file that is named twice is taken once.
 
     Raises
     ------
     DataError
         Listing all files that are missing, damaged or no pictures, and all folders without any.
     """
-    paths, bad = list[Path](), list[str]()
+    paths, bad = list[Path](), list[DataError]()
     for place in places:
-        found = _in_folder(place) if place.is_dir() else [place]
+        found = visible_images(place) if place.is_dir() else [place]
         if not found:
-            bad.append(f"{place} (a folder without {', '.join(SUFFIXES)})")
+            bad.append(_bad(str(place), f"a folder without {', '.join(SUFFIXES)}"))
         paths += found
     paths = list(dict.fromkeys(paths))
+    bad += [_bad(ascii(str(path)), "a name that cannot be printed") for path in paths if not is_printable(str(path))]
     stimuli = Stimuli(tuple(str(path) for path in paths), tuple(paths))
-
-    def read(i: int) -> tuple[str, bool]:
-        try:
-            if not stimuli.ids[i].isprintable():  # tables and GIFTI could not hold it
-                raise DataError(ascii(stimuli.ids[i]), expected="", got="a name that cannot be printed", fix="")
-            image, sha256 = stimuli.read(i)
-        except DataError as error:
-            bad.append(f"{error.place} ({error.got})")
-            return "", False
-        return sha256, image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT
-
-    with ThreadPoolExecutor(n_threads()) as pool:
-        seen = list(pool.map(read, range(len(paths))))
-    if bad or not paths:
-        raise DataError(
-            "pictures",
-            expected="files of whole pictures, or folders of them",
-            got="; ".join(sorted(bad)) or "none",
-            fix="Correct or leave out what is listed.",
-        )
-    turned = tuple(path for path, (_, is_turned) in zip(paths, seen, strict=True) if is_turned)
-    return Pictures(stimuli, tuple(sha256 for sha256, _ in seen), turned)
+    checked, unread = inspect_images(stimuli)
+    if bad or unread:
+        raise all_bad([*bad, *unread], "pictures")
+    if not paths:
+        raise _bad("pictures", "none")
+    return Pictures(stimuli, tuple(checked.sha256), tuple(checked.notes))
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _bad(place: str, got: str) -> DataError:
+    return DataError(
+        place,
+        expected="files of whole pictures, or folders of them",
+        got=got,
+        fix="Correct or leave out what is listed.",
     )

@@ -1,0 +1,222 @@
+"""From the bytes of an image file to the pixels that a person sees in it, as RGB.
+
+- Transparent parts are laid on `BACKGROUND`: hidden colours under them change nothing.
+- More than 8 bits per channel are refused, as are animations, several pages and damaged files.
+- An EXIF rotation and a colour profile are not applied (an image viewer may apply them); CMYK is converted without a
+  profile. A `Remark` tells each of these.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bddn.data.formats import PNG_DEPTH, PNG_START, bits_per_channel
+from bddn.filekind import HEAD_BYTES, IMAGE, explain_bytes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BACKGROUND = (255, 255, 255)
+"""What is seen through transparent parts: white, as on paper and on a web page without a style."""
+MAX_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Formats of which it is known what Pillow makes of them. Others (EPS, PSD, ICO, …) are refused, also where another
+library has taught Pillow to read them: another process, a worker perhaps, would not."""
+MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+RESTORE = "Restore the file from the original download."
+CONVERT = "Convert it to 8 bits per channel with the scaling that you want, or leave it out."
+ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
+BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # of TIFF
+_CICP_SRGB = (1, 13)  # primaries and transfer function of sRGB (ITU-T H.273)
+_TOLERANCE = 3  # of 255, between colours with and without a profile that is called sRGB
+
+
+class Remark(StrEnum):
+    """What is to be told of an image, as the beginning of a sentence that goes on with a number of images."""
+
+    ROTATION = "an EXIF rotation is not applied to"
+    TRANSPARENT = "transparent parts become white in"
+    PROFILE = "a colour profile other than sRGB is not applied to"
+    CMYK = "CMYK colours are converted without a colour profile in"
+
+
+class ImageError(ValueError):
+    """Bytes that are no image that can be read; `got` says what they are, `fix` what to do."""
+
+    def __init__(self, got: str, fix: str = RESTORE) -> None:
+        self.got, self.fix = got, fix
+        super().__init__(got)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as RGB, 8 bits per channel, and what is to be told of it."""
+
+    image: "Image"
+    remarks: frozenset[Remark]
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode a whole image file.
+
+    Raises
+    ------
+    ImageError
+        Where it is no image, damaged, or holds what cannot enter a network as it is seen.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(BytesIO(data), formats=_formats()) as image:
+            _check(image, data)
+            return _as_seen(image, data)
+    except UnidentifiedImageError:
+        if data.startswith(b"\xff\xd8\xff") and (n_bits := bits_per_channel("JPEG", data)) > 8:
+            raise _too_deep(n_bits) from None
+        got, fix = f"in none of the formats {', '.join(FORMATS)}, or damaged at its beginning", RESTORE
+        raise ImageError(*explain_bytes(data[:HEAD_BYTES], got, fix, IMAGE)) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(error) from error
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # whatever damage provokes in a decoder
+        raise ImageError(f"damaged ({error or type(error).__name__})") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow reads."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _too_deep(n_bits: int) -> ImageError:
+    return ImageError(f"{n_bits} bits per channel, of which only 8 would be read", CONVERT)
+
+
+def _too_large(error: Exception) -> ImageError:
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and limit < MAX_PIXELS:
+        return ImageError(
+            f"more pixels than PIL.Image.MAX_IMAGE_PIXELS allows, which other code has set to {limit}",
+            f"Do not lower it; Pillow's default is {MAX_PIXELS}.",
+        )
+    return ImageError(f"too large ({error})", "Scale it down, or leave it out.")
+
+
+def _check(image: "Image", data: bytes) -> None:
+    """Refuse what Pillow lets pass, or would let pass where other code has asked it to."""
+    from PIL import ImageFile
+
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{image.width} × {image.height} pixels, more than {MAX_PIXELS}", "Scale it down.")
+    # In a phone's JPEG (MPO) smaller previews or a depth map follow the picture.
+    if image.format != "MPO" and (n_frames := getattr(image, "n_frames", 1)) > 1:
+        what = f"{n_frames} pages" if image.format == "TIFF" else f"an animation of {n_frames} frames"
+        raise ImageError(what, "Save the one that was shown as an image of its own.")
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ImageError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, with which damage is not seen",
+            "Leave it unset where bddn is used.",
+        )
+    n_bits = _tiff_bits(image, data) if image.format == "TIFF" else bits_per_channel(image.format or "", data)
+    if n_bits > 8 or image.mode.startswith(("I", "F")):
+        raise _too_deep(n_bits if n_bits > 8 else 16)
+    if image.mode not in MODES:
+        raise ImageError(f"colours as {image.mode}, which are not converted to RGB", "Save it as RGB.")
+
+
+def _tiff_bits(image: "Image", data: bytes) -> int:
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    for starts, sizes in ((273, 279), (324, 325)):  # of strips, of tiles
+        for start, size in zip(_numbers(tags.get(starts)), _numbers(tags.get(sizes)), strict=False):
+            if start + size > len(data):
+                raise ImageError("the file is cut short")
+    if any(kind != UNSIGNED for kind in _numbers(tags.get(SAMPLE_FORMAT))):
+        raise ImageError("numbers with a sign or a fraction instead of 0 to 255", CONVERT)
+    return max(_numbers(tags.get(BITS_PER_SAMPLE)), default=1)
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    return () if value is None else value if isinstance(value, tuple) else (int(value),)  # type: ignore[call-overload]
+
+
+def _as_seen(image: "Image", data: bytes) -> Decoded:
+    from PIL import Image
+
+    image.load()
+    remarks = set()
+    if _orientation(image) != UPRIGHT:
+        remarks.add(Remark.ROTATION)
+    if image.mode == "CMYK":
+        remarks.add(Remark.CMYK)
+    elif _has_other_colours(image, data):
+        remarks.add(Remark.PROFILE)
+    seen = _transparent(image, data) if image.has_transparency_data else None
+    if seen is None or seen.getchannel("A").getextrema()[0] == 255:
+        return Decoded((image if seen is None else seen).convert("RGB"), frozenset(remarks))
+    remarks.add(Remark.TRANSPARENT)
+    below = Image.new("RGBA", seen.size, BACKGROUND)
+    return Decoded(Image.alpha_composite(below, seen).convert("RGB"), frozenset(remarks))
+
+
+def _transparent(image: "Image", data: bytes) -> "Image":
+    """The image as RGBA. Of a PNG in grey or RGB one colour may be transparent, named in the file's own depth."""
+    from PIL import Image
+
+    key = image.info.get("transparency")
+    if image.format != "PNG" or image.mode not in ("1", "L", "RGB") or key is None:
+        return image.convert("RGBA")
+    image.info.pop("transparency")
+    seen = image.convert("RGB")
+    pixels = np.asarray(seen)
+    if image.mode == "RGB":
+        color = [value & 255 for value in key]
+    else:
+        color = [key * 255 // ((1 << data[PNG_DEPTH]) - 1)] * 3
+    alpha = np.where((pixels == color).all(2), 0, 255).astype(np.uint8)
+    seen.putalpha(Image.fromarray(alpha))
+    return seen
+
+
+def _orientation(image: "Image") -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, UPRIGHT))
+    except Exception:  # noqa: BLE001 - notes of a camera that are damaged say nothing, and the pixels are whole
+        return UPRIGHT
+
+
+def _has_other_colours(image: "Image", data: bytes) -> bool:
+    """Whether the file asks for another colour space than sRGB."""
+    if data.startswith(PNG_START):
+        at = data.find(b"cICP", 0, max(0, data.find(b"IDAT")))
+        if at >= 0 and tuple(data[at + 4 : at + 6]) != _CICP_SRGB:
+            return True
+    profile = image.info.get("icc_profile")
+    return bool(profile) and _changes_colours(profile, "L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+
+
+@lru_cache(maxsize=64)
+def _changes_colours(profile: bytes, mode: str) -> bool:
+    """Whether a profile shows colours otherwise than sRGB does: tried on some, as many profiles are sRGB by another
+    name. A profile that cannot be used is one that no viewer applies."""
+    from PIL import Image, ImageCms
+
+    steps = np.arange(0, 256, 51, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 1, 3)
+    colours = Image.fromarray(grid if mode == "RGB" else steps[:, None])
+    try:
+        srgb = ImageCms.createProfile("sRGB")
+        seen = ImageCms.profileToProfile(colours, BytesIO(profile), srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return False
+    differ = np.abs(np.asarray(seen, dtype=int) - np.asarray(colours.convert("RGB"), dtype=int))
+    return bool(differ.max() > _TOLERANCE)
