@@ -4,7 +4,6 @@ Data sets and weights reach people through downloads, Git LFS, git-annex (DataLa
 something else under the name of a file. The libraries that then fail to read it only report that the content is wrong.
 """
 
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,22 +68,30 @@ def kind_of_bytes(head: bytes) -> FileKind | None:
         return EMPTY
     if len(head) >= HEAD_BYTES and not any(head):
         return ZEROS
-    for start, kind in _STARTS:
-        if head.startswith(start):
-            return kind
+    starting = next((kind for start, kind in _STARTS if head.startswith(start)), None)
+    return starting or _of_arrays(head) or _of_archive(head) or _of_page(head)
+
+
+def _of_arrays(head: bytes) -> FileKind | None:
     if head.startswith(b"\x93NUMPY"):
         return NPY_OBJECTS if b"'descr': '|O'" in head or b"'descr': 'O'" in head else NPY
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 27:
+        return SAFETENSORS
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return FileKind("a Python pickle")
+    return None
+
+
+def _of_archive(head: bytes) -> FileKind | None:
     if head.startswith(b"PK\x03\x04"):
         first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if first.endswith(b".npy"):
             return FileKind("a NumPy .npz archive", "Save the array alone with numpy.save.")
         return TORCH if first.endswith((b"/data.pkl", b"/.format_version")) else FileKind("a ZIP archive", UNPACK)
-    if head[257:262] == b"ustar":
-        return FileKind("a tar archive", UNPACK)
-    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 27:
-        return SAFETENSORS
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return FileKind("a Python pickle")
+    return FileKind("a tar archive", UNPACK) if head[257:262] == b"ustar" else None
+
+
+def _of_page(head: bytes) -> FileKind | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(_PAGES) or (text.startswith(b"<?xml") and b"<html" in text):
         return FileKind("an HTML page, perhaps the error or login page of a server", DOWNLOAD)
@@ -96,7 +103,7 @@ def kind_of_bytes(head: bytes) -> FileKind | None:
 def link_kind(path: Path) -> FileKind | None:
     """The kind of a link: one of git-annex, or one that leads nowhere; None where `path` is no such link."""
     try:
-        target = os.readlink(path)
+        target = str(path.readlink())
     except OSError:
         return None
     annexed = ANNEX in target.replace("\\", "/")
@@ -144,4 +151,3 @@ def explain_bytes(head: bytes, got: str, fix: str, *own: FileKind) -> tuple[str,
 
 def _explained(kind: FileKind | None, got: str, fix: str, own: tuple[FileKind, ...]) -> tuple[str, str]:
     return (got, fix) if kind is None or kind in own else (kind.name, kind.fix or fix)
-

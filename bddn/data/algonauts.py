@@ -52,7 +52,7 @@ class Algonauts:
         if not (folder / IMAGES).is_dir():
             fix = "Give the path of a subject, e.g. algonauts:algonauts_2023/subj01."
             if folder.is_dir():
-                got = _listed("files and folders,", [p.name for p in folder.iterdir() if not is_hidden(p.name)])
+                got = _listed("files and folders", [p.name for p in folder.iterdir() if not is_hidden(p.name)])
                 got = got or "an empty folder"
             else:
                 got, fix = explain(folder, "no such folder", fix, MISSING)
@@ -78,10 +78,10 @@ class Algonauts:
         times = Counter(name for name, _ in chosen)
         gaps = sorted(set(range(1, len(found) + 1)) - set(found))
         problems = [
-            _listed("other images", strays),
-            _listed("numbers of more than one image,", [path.name for k in ordinals for _, path in found[k][1:]]),
-            _listed("numbers without an image,", [f"train-{k:04d}" for k in gaps]),
-            _listed("NSD images more than once,", [name for name, n in times.items() if n > 1]),
+            _listed("images with another name", strays),
+            _listed("numbers of more than one image", [path.name for k in ordinals for _, path in found[k][1:]]),
+            _listed("numbers without an image", [f"train-{k:04d}" for k in gaps]),
+            _listed("NSD images more than once", [name for name, n in times.items() if n > 1]),
             "" if found else "0 images",
         ]
         if any(problems):
@@ -111,7 +111,7 @@ class Algonauts:
         if stored.shape != shape or stored.dtype.kind != "f":
             raise DataError(
                 path,
-                expected=f"float32 (or another float) of shape {shape} (images, vertices of roi_masks/{hemi}.all-vertices)",
+                expected=f"floats of shape {shape} (images, vertices of roi_masks/{hemi}.all-vertices), e.g. float32",
                 got=f"{stored.dtype} of shape {stored.shape}",
                 fix=REDOWNLOAD,
             )
@@ -219,9 +219,9 @@ class Algonauts:
 
 
 def _listed(what: str, names: list[str]) -> str:
-    """How many there are of what, and the first names; '' where there are none."""
+    """How many names there are of something, and the first of them; '' where there are none."""
     more = ", …" if len(names) > SHOWN else ""
-    return f"{len(names)} {what} {', '.join(sorted(names)[:SHOWN])}{more}" if names else ""
+    return f"{what} ({len(names)}): {', '.join(sorted(names)[:SHOWN])}{more}" if names else ""
 
 
 def _load(path: Path, mapped: bool = False) -> npt.NDArray[Any]:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bddn.data.formats import PNG_DEPTH, PNG_START, bits_per_channel
+from bddn.data.formats import PNG_DEPTH, PNG_START, bits_per_channel, jpeg_end
 from bddn.filekind import HEAD_BYTES, IMAGE, explain_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+DECODING = "RGB, 8 bits per channel, transparent parts on white, no EXIF rotation, no colour profile"
+"""In the header of every cache: change it with the pixels that it describes."""
 BACKGROUND = (255, 255, 255)
 """What is seen through transparent parts: white, as on paper and on a web page without a style."""
 MAX_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
@@ -31,6 +33,7 @@ RESTORE = "Restore the file from the original download."
 CONVERT = "Convert it to 8 bits per channel with the scaling that you want, or leave it out."
 ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # of TIFF
+_FILL, _MORE = 128, bytes(range(1, 128)) * 4  # what libjpeg makes of missing pixels; data that it can decode
 _CICP_SRGB = (1, 13)  # primaries and transfer function of sRGB (ITU-T H.273)
 _TOLERANCE = 3  # of 255, between colours with and without a profile that is called sRGB
 
@@ -75,10 +78,7 @@ def decode(data: bytes) -> Decoded:
             _check(image, data)
             return _as_seen(image, data)
     except UnidentifiedImageError:
-        if data.startswith(b"\xff\xd8\xff") and (n_bits := bits_per_channel("JPEG", data)) > 8:
-            raise _too_deep(n_bits) from None
-        got, fix = f"in none of the formats {', '.join(FORMATS)}, or damaged at its beginning", RESTORE
-        raise ImageError(*explain_bytes(data[:HEAD_BYTES], got, fix, IMAGE)) from None
+        raise _unidentified(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(error) from error
     except (ImageError, MemoryError):
@@ -94,6 +94,20 @@ def _formats() -> tuple[str, ...]:
 
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _unidentified(data: bytes) -> ImageError:
+    """What Pillow does not open: damaged, too deep, or of another format."""
+    formats = {PNG_START: "PNG", b"\xff\xd8\xff": "JPEG"}
+    name = next((name for start, name in formats.items() if data.startswith(start)), "")
+    name = "AVIF" if data[4:12] == b"ftypavif" else name
+    try:
+        if name and (n_bits := bits_per_channel(name, data)) > 8:
+            return _too_deep(n_bits)
+    except ValueError as error:
+        return ImageError(f"{error}")
+    got = f"{name} of a sort that Pillow does not read" if name else f"in none of the formats {', '.join(FORMATS)}"
+    return ImageError(*explain_bytes(data[:HEAD_BYTES], got, RESTORE, IMAGE))
 
 
 def _too_deep(n_bits: int) -> ImageError:
@@ -153,6 +167,8 @@ def _as_seen(image: "Image", data: bytes) -> Decoded:
     from PIL import Image
 
     image.load()
+    if image.format in ("JPEG", "MPO") and _ends_early(image, data):
+        raise ImageError("damaged: its end comes before its last pixels")
     remarks = set()
     if _orientation(image) != UPRIGHT:
         remarks.add(Remark.ROTATION)
@@ -178,13 +194,26 @@ def _transparent(image: "Image", data: bytes) -> "Image":
     image.info.pop("transparency")
     seen = image.convert("RGB")
     pixels = np.asarray(seen)
-    if image.mode == "RGB":
-        color = [value & 255 for value in key]
-    else:
-        color = [key * 255 // ((1 << data[PNG_DEPTH]) - 1)] * 3
+    most = (1 << data[PNG_DEPTH]) - 1
+    color = np.array(key) & most if image.mode == "RGB" else (key & most) * 255 // most
     alpha = np.where((pixels == color).all(2), 0, 255).astype(np.uint8)
     seen.putalpha(Image.fromarray(alpha))
     return seen
+
+
+def _ends_early(image: "Image", data: bytes) -> bool:
+    """Whether the end of a JPEG stands before its last pixels, as a program leaves it that mends a half-done download.
+
+    The decoder then fills up with mid-grey. Where the last pixel is that, more data before the end would change it.
+    """
+    from PIL import Image
+
+    last = image.getpixel((image.width - 1, image.height - 1))
+    if image.mode not in ("L", "RGB") or last not in (_FILL, (_FILL,) * 3):
+        return False
+    _, end = jpeg_end(data)
+    with Image.open(BytesIO(data[:end] + _MORE + data[end:]), formats=["JPEG"]) as longer:
+        return longer.tobytes() != image.tobytes()
 
 
 def _orientation(image: "Image") -> int:

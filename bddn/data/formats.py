@@ -56,17 +56,33 @@ def _png(data: bytes) -> int:
     return data[PNG_DEPTH]
 
 
-def _jpeg(data: bytes) -> int:
-    """Walk all segments to the end of the image; further pictures and notes of a camera may follow."""
+def jpeg_end(data: bytes) -> tuple[int, int]:
+    """Walk all segments of a JPEG to the end of its first picture; others, and notes of a camera, may follow.
+
+    Returns
+    -------
+    bits : int
+        Per channel.
+    end : int
+        Where the marker of the end is.
+
+    Raises
+    ------
+    ValueError
+        As of `bits_per_channel`.
+    """
     at, bits, interval = 2, 0, 0
     sides, sampling = (0, 0), dict[int, tuple[int, int]]()
+    sent = dict[int, set[int]]()  # by component, the coefficients that are there to their last bit
     while True:
         match = _MARKER.search(data, at)
         if match is None:
             raise ValueError(CUT)
         code, at = data[match.start() + 1], match.end()
         if code == _EOI:
-            return bits
+            if any(len(sent.get(component, ())) < 64 for component in sampling):
+                raise ValueError("damaged: its end comes before its last scan")
+            return bits, match.start()
         if code == 0x01 or 0xD0 <= code <= 0xD8:  # without a length
             continue
         segment = data[at + 2 : at + _big(data, at, 2)]
@@ -81,12 +97,19 @@ def _jpeg(data: bytes) -> int:
             sampling = {part[0]: (part[1] & 15, part[1] >> 4) for part in parts}
         elif code == _SOS:
             components = [segment[1 + 2 * k] for k in range(segment[0])]
+            first, last, low_bit = segment[-3], segment[-2], segment[-1] & 15
+            for component in components if low_bit == 0 else ():
+                sent.setdefault(component, set()).update(range(first, last + 1))
             at = _scan(data, at, interval, _n_units(sides, sampling, components))
+
+
+def _jpeg(data: bytes) -> int:
+    return jpeg_end(data)[0]
 
 
 def _scan(data: bytes, at: int, interval: int, n_units: int) -> int:
     """Where the coded data of a scan end. Their restart markers must be there, in order."""
-    found = []
+    found = list[int]()
     for match in _MARKER.finditer(data, at):
         code = data[match.start() + 1]
         if not 0xD0 <= code <= 0xD7:

@@ -49,9 +49,7 @@ class Planted(Algonauts):
                 got, fix = explain(folder, "no such folder", fix, MISSING)
             else:
                 got, fix = explain(folder / TRUTH, got, fix, MISSING)
-            raise DataError(
-                folder, expected=f"a planted brain with {SUBJECT}/ and {TRUTH}", got=got, fix=fix
-            )
+            raise DataError(folder, expected=f"a planted brain with {SUBJECT}/ and {TRUTH}", got=got, fix=fix)
         super().__init__(folder / SUBJECT)
         self.name = f"planted:{folder}"
         self._truth = folder / TRUTH
