@@ -4,7 +4,9 @@ Data sets and weights reach people through downloads, Git LFS, git-annex (DataLa
 something else under the name of a file. The libraries that then fail to read it only report that the content is wrong.
 """
 
+import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +41,7 @@ NPY_OBJECTS = FileKind(
 )
 SAFETENSORS = FileKind("a safetensors file")
 TORCH = FileKind("a PyTorch file of torch.save")
+PICKLE = FileKind("a Python pickle")
 PARQUET = FileKind("a Parquet table")
 IMAGE = FileKind("an image")
 
@@ -59,6 +62,7 @@ _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"\xff\xd8\xff", IMAGE),
     (b"GIF8", IMAGE),
 )
+_BY_SUFFIX = {".safetensors": (SAFETENSORS,), ".bin": (TORCH, PICKLE), ".parquet": (PARQUET,)}
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
@@ -78,7 +82,7 @@ def _of_arrays(head: bytes) -> FileKind | None:
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 27:
         return SAFETENSORS
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return FileKind("a Python pickle")
+        return PICKLE
     return None
 
 
@@ -98,6 +102,11 @@ def _of_page(head: bytes) -> FileKind | None:
     if text.startswith(b"<?xml") and b"<error>" in text:
         return FileKind("an XML error message of a server", DOWNLOAD)
     return None
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a folder lists this name, also where it is a link that leads nowhere: that is damage, not absence."""
+    return os.path.lexists(path)
 
 
 def link_kind(path: Path) -> FileKind | None:
@@ -142,6 +151,16 @@ def explain(path: Path, got: str, fix: str, *own: FileKind) -> tuple[str, str]:
         The kinds that the file should have had: these explain nothing.
     """
     return _explained(kind_of(path), got, fix, own)
+
+
+def explain_folder(folder: Path, names: Iterable[str], got: str, fix: str) -> tuple[str, str]:
+    """As `explain`, of the first of some files in a folder that is not what its name says."""
+    for name in names:
+        own = _BY_SUFFIX.get(Path(name).suffix, ())
+        kind = kind_of(folder / name)
+        if kind is not None and kind != MISSING and kind not in own:
+            return f"{name} that is {kind.name}", kind.fix or fix
+    return got, fix
 
 
 def explain_bytes(head: bytes, got: str, fix: str, *own: FileKind) -> tuple[str, str]:

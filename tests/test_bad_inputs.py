@@ -139,7 +139,11 @@ CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     "too few rows of responses": (_array(FMRI, lambda a: a[:-1]), FIT, ["shape (30,", "shape (29,"]),
     "responses with NaN": (_array(FMRI, _with_nan), FIT, ["1 of", "'nsd-00041'", "column 2"]),
     "responses of a wrong type": (_array(FMRI, lambda a: a.astype(int)), FIT, ["float32", "int64"]),
-    "responses that are no numpy file": (_bytes(FMRI, lambda b: b"<html>"), FIT, ["lh_training_fmri.npy", "numpy"]),
+    "responses that are no numpy file": (
+        _bytes(FMRI, lambda b: b"<html>"),
+        FIT,
+        ["lh_training_fmri.npy", "NumPy", "HTML page"],
+    ),
     "ROI mask of a wrong length": (
         _array(f"{MASKS}/rh.streams_fsaverage_space.npy", lambda a: a[:-5]),
         FIT,

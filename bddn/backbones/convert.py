@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bddn.backbones.loading import refuse_misfits, some
 from bddn.errors import BackboneError
+from bddn.filekind import MISSING, PICKLE, SAFETENSORS, TORCH, explain
 
 Format = Literal["open_clip", "torchvision", "timm", "moco"]
 
@@ -99,7 +100,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     expected = "a checkpoint file, .safetensors or as torch.save writes it"
     if not path.is_file():
-        raise BackboneError(path, expected=expected, got="no such file", fix="Correct the path of the weights.")
+        got, fix = explain(path, "no such file", "Correct the path of the weights.", MISSING)
+        raise BackboneError(path, expected=expected, got=got, fix=fix)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -111,6 +113,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         got, fix = f"one that is cut short, damaged or of another format ({type(error).__name__})", "Download it again."
         if code := re.search(r"[Uu]nsupported .*GLOBAL (\S+)", str(error)):
             got, fix = f"a pickle that needs {code[1]}", "Where you trust it, save its state dict alone."
+        else:
+            own = (SAFETENSORS,) if path.suffix == ".safetensors" else (TORCH, PICKLE)
+            got, fix = explain(path, got, fix, *own)
         raise BackboneError(path, expected=expected, got=got, fix=fix) from error
     for entry in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):

@@ -17,6 +17,7 @@ from torch import Tensor
 from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import folder_of
 from bddn.errors import BackboneError, BddnError, SpecError
+from bddn.filekind import explain, explain_folder
 from bddn.spec import CacheSpec, DiffusionSpec
 
 CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
@@ -266,9 +267,13 @@ def _plain(value: Mapping[str, Any] | Any) -> Any:
 
 
 def _not_readable(place: object, what: str, error: Exception) -> BddnError:
-    return BackboneError(
-        place, expected=what, got=first_line(error), fix="Correct weights in the spec, or give --weights."
-    )
+    got, fix = first_line(error), "Correct weights in the spec, or give --weights."
+    if isinstance(place, Path) and place.is_dir():
+        names = sorted(path.name for path in place.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
+        got, fix = explain_folder(place, names, got, fix)
+    elif isinstance(place, Path):
+        got, fix = explain(place, got, fix)
+    return BackboneError(place, expected=what, got=got, fix=fix)
 
 
 def _quiet() -> None:

@@ -12,6 +12,7 @@ from bddn.backbones import convert
 from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
+from bddn.filekind import explain_folder
 from bddn.spec import CacheSpec, FamilySpec
 
 
@@ -123,11 +124,13 @@ def _pretrained(family: Family, folder: Path) -> Any:
 
     config = folder / "config.json"
     if not config.is_file():
+        got, fix = "no config.json in it", "Correct weights.folder in the spec, or give --weights."
+        got, fix = explain_folder(folder, [config.name], got, fix)
         raise BackboneError(
             folder,
             expected="a folder in the Hugging Face format, with config.json and model.safetensors",
-            got="no config.json in it",
-            fix="Correct weights.folder in the spec, or give --weights.",
+            got=got,
+            fix=fix,
         )
     try:
         kind = json.loads(config.read_bytes()).get("model_type")
@@ -143,12 +146,10 @@ def _pretrained(family: Family, folder: Path) -> Any:
             **family.options,
         )
     except Exception as error:
-        raise BackboneError(
-            folder,
-            expected=f"weights of a {family.model}",
-            got=first_line(error),
-            fix="Correct weights in the spec, or give --weights.",
-        ) from error
+        fix = "Correct weights in the spec, or give --weights."
+        names = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
+        got, fix = explain_folder(folder, names, first_line(error), fix)
+        raise BackboneError(folder, expected=f"weights of a {family.model}", got=got, fix=fix) from error
     left = [key for key in info["unexpected_keys"] if _is_of_blocks(key)]
     misfits = {
         "missing": sorted(info["missing_keys"]),

@@ -39,7 +39,7 @@ def spec_files() -> Mapping[str, Traversable]:
     for folder in folders:
         for path in folder.iterdir():
             name, _, end = path.name.rpartition(".")
-            if end != "yaml":
+            if end != "yaml" or name.startswith("."):  # a hidden file, as macOS leaves them, is no spec
                 continue
             if name in found:
                 raise SpecError(

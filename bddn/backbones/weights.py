@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bddn.errors import BackboneError
+from bddn.filekind import MISSING, explain
 from bddn.spec import WeightsSpec
 
 TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")  # of weights on the hub, the first that is there
@@ -89,10 +90,7 @@ def not_downloaded(weights: WeightsSpec, name: str | None = None) -> BackboneErr
 
 def _there(path: Path, there: bool, what: str, expected: str) -> Path:
     if not there:
-        raise BackboneError(
-            path,
-            expected=expected,
-            got=f"no such {what}",
-            fix=f"Correct weights.{what} in the spec, or give --weights.",
-        )
+        fix = f"Correct weights.{what} in the spec, or give --weights."
+        got, fix = explain(path, f"no such {what}", fix, MISSING)
+        raise BackboneError(path, expected=expected, got=got, fix=fix)
     return path

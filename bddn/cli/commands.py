@@ -118,15 +118,19 @@ def extract(
 
     place = check_place(out)
     cache_spec, dataset, part = ready_spec(spec, weights), open_dataset(data), _part(shard)
+
+    def tell(words: str) -> None:
+        typer.echo(f"note: {words}")
+
     with stops_cleanly(), ExitStack() as stack:
         if workers or scheduler:
             from bddn.extract.cluster import joined_cluster, local_cluster
 
             opened = joined_cluster(scheduler, device) if scheduler else local_cluster(workers, device)
             cluster = stack.enter_context(opened)
-            done = run(cache_spec, dataset, out, device=cluster.device, part=part, work=cluster)
+            done = run(cache_spec, dataset, out, device=cluster.device, part=part, work=cluster, tell=tell)
         else:
-            done = run(cache_spec, dataset, out, device=device, part=part)
+            done = run(cache_spec, dataset, out, device=device, part=part, tell=tell)
     for words in done.versions:
         typer.echo(f"note: made with other versions, {words}")
     state = f"digest {done.digest[:16]}" if done.digest else "not sealed: other parts are missing"

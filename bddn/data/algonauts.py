@@ -29,7 +29,7 @@ from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, positions_mm
 from bddn.data.label_map import read_label_map
 from bddn.data.listing import is_hidden, visible_images
 from bddn.errors import DataError
-from bddn.filekind import MISSING, NPY, explain
+from bddn.filekind import MISSING, NPY, explain, is_listed
 
 IMAGES = Path("training_split/training_images")
 RESPONSES = Path("training_split/training_fmri")
@@ -165,7 +165,7 @@ class Algonauts:
             table["roi"] = table[atlas].where(table[atlas] != "", table["roi"])
         path = self.folder / CEILING / f"{hemi}_noise_ceiling.npy"
         table["ceiling"] = np.nan
-        if path.exists():
+        if is_listed(path):
             ceiling = _load(path)
             same_shape = ceiling.shape == vertex.shape and ceiling.dtype.kind in "fiu"
             if not same_shape or not ((ceiling >= 0) & (ceiling <= 1)).all():
@@ -186,7 +186,7 @@ class Algonauts:
         spaces = {
             space: self._mask(f"{hemi}.{atlas}_{space}_space", n)
             for space, n in (("fsaverage", N_VERTICES), ("challenge", len(vertex)))
-            if (self.folder / MASKS / f"{hemi}.{atlas}_{space}_space.npy").exists()
+            if is_listed(self.folder / MASKS / f"{hemi}.{atlas}_{space}_space.npy")
         }
         whole = spaces["fsaverage"][vertex] if "fsaverage" in spaces else None
         mask = spaces.get("challenge", whole)
@@ -227,7 +227,8 @@ def _listed(what: str, names: list[str]) -> str:
 def _load(path: Path, mapped: bool = False) -> npt.NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
+        if not isinstance(array, np.ndarray):  # a .npz archive
+            array.close()
             raise TypeError(type(array).__name__)
     except (OSError, ValueError, EOFError, TypeError) as error:
         got, fix = explain(path, "damaged, or of another kind", REDOWNLOAD, NPY)

@@ -15,6 +15,7 @@ from bddn.atomic import replace_file
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.grids import LayerShape
 from bddn.errors import RunError
+from bddn.filekind import SAFETENSORS, explain
 from bddn.settings import own_settings
 from bddn.spec import FitSpec
 
@@ -80,7 +81,8 @@ def _read(path: Path, expected: str, fix: str) -> tuple[dict[str, Tensor], dict[
             about: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 - not a mapping
     except (OSError, KeyError, SafetensorError, ValueError) as error:
-        raise RunError(path, expected=expected, got=f"{type(error).__name__}: {error}", fix=fix) from error
+        got, fix = explain(path, f"{type(error).__name__}: {error}", fix, SAFETENSORS)
+        raise RunError(path, expected=expected, got=got, fix=fix) from error
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:

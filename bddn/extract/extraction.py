@@ -1,6 +1,8 @@
 """One extraction: what is to be done, and going on until all of it is done, by this job or another."""
 
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import torch
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
+from bddn.data.checking import check_images
 from bddn.errors import SpecError
 from bddn.extract.job import Compute, Job, Work, in_this_process
-from bddn.extract.preflight import check_disk, check_images
+from bddn.extract.preflight import check_disk
 from bddn.extract.source import TokenSource, look_at_layout, network_identity
 from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance, progress
@@ -59,6 +62,7 @@ def extract(
     part: tuple[int, int] = (1, 1),
     work: Work | None = None,
     backbone: Backbone | None = None,
+    tell: Callable[[str], object] = warnings.warn,
 ) -> Extraction:
     """Write the tokens of all images of a dataset into a store and seal it; go on with one that was interrupted.
 
@@ -79,6 +83,9 @@ def extract(
         How shards are computed, for instance on a cluster; by default one after the other in this process.
     backbone : Backbone, optional
         One that is open already, on `device`, as `bddn.backbones.from_module` gives it; without it, that of the spec.
+    tell : function of str
+        Called before the long work with each note on how images are read, for instance that transparent parts become
+        white in some of them; by default a Python warning.
 
     Raises
     ------
@@ -94,7 +101,7 @@ def extract(
             got="one that is open in this process",
             fix="Write a spec with backbone.module, an import path.",
         )
-    job, versions = prepare(spec, dataset, out, device, backbone)
+    job, versions = prepare(spec, dataset, out, device, backbone, tell)
     writer = job.writer
     shards = list(range(len(writer.layout.shards)))
     reused = writer.is_sealed
@@ -109,7 +116,12 @@ def extract(
 
 
 def prepare(
-    spec: CacheSpec, dataset: Dataset, out: str | Path, device: str, backbone: Backbone | None = None
+    spec: CacheSpec,
+    dataset: Dataset,
+    out: str | Path,
+    device: str,
+    backbone: Backbone | None = None,
+    tell: Callable[[str], object] = warnings.warn,
 ) -> tuple[Job, list[str]]:
     """Open the backbone, check the images, and make the store or check the one that is there.
 
@@ -122,7 +134,10 @@ def prepare(
     stimuli, files = dataset.stimuli, open_files(out)
     if backbone is None:
         backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
-    images = check_images(stimuli, decode=not is_sealed(files))
+    checked = check_images(stimuli, decode=not is_sealed(files))
+    for words in checked.notes:
+        tell(words)
+    images = checked.sha256
     layout = look_at_layout(spec, backbone, stimuli)
     ids = list(stimuli.ids)
     header = new_header(layout, ids, images, network_identity(spec, backbone, device).parts)

@@ -13,7 +13,8 @@ import torch
 
 from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
-from bddn.data import Dataset
+from bddn.data import Dataset, Stimuli
+from bddn.data.checking import check_images
 from bddn.extract.source import TokenSource, batch_size, look_at_layout
 from bddn.memory import free_bytes
 from bddn.parallel import choose_device, n_threads
@@ -53,6 +54,8 @@ class Plan:
         Measured on a few batches, decoding included.
     advice : list of str
         Settings that would make it fit, where it does not.
+    notes : list of str
+        In words, what is to be told of the images that were decoded.
     """
 
     n_images: int
@@ -69,6 +72,7 @@ class Plan:
     free_device_bytes: int | None
     images_per_s: float
     advice: list[str]
+    notes: list[str]
 
     @property
     def seconds(self) -> float:
@@ -91,6 +95,7 @@ class Plan:
         ]
         if self.requests is not None:
             words.insert(3, f"requests {_kinds(self.requests)}")
+        words += [f"note     of those that were tried, {note}" for note in self.notes]
         return words + ([f"too small; what would fit, {one}" for one in self.advice] or ["it fits"])
 
 
@@ -122,7 +127,7 @@ def plan(
     layout = look_at_layout(spec, backbone, dataset.stimuli)
     if n_images is not None:
         layout = replace(layout, n_images=n_images)
-    images_per_s = _rate(spec, dataset, layout, backbone, device)
+    images_per_s, notes = _try(spec, dataset, layout, backbone, device)
     resident = process.memory_info().rss - before
     files, on_device = open_files(out), device == "cuda"
     free_disk = files.free_bytes()
@@ -143,6 +148,7 @@ def plan(
         free_device_bytes=torch.cuda.mem_get_info()[1] if on_device else None,
         images_per_s=images_per_s,
         advice=advice(spec, layout, free_disk, free_ram - resident),
+        notes=notes,
     )
 
 
@@ -212,12 +218,12 @@ def advice(spec: CacheSpec, layout: Layout, free_disk: int | None, free_ram: int
     return words
 
 
-def _rate(spec: CacheSpec, dataset: Dataset, layout: Layout, backbone: Backbone, device: str) -> float:
-    """Images per second of decoding, forward pass and rounding, over a few batches."""
+def _try(spec: CacheSpec, dataset: Dataset, layout: Layout, backbone: Backbone, device: str) -> tuple[float, list[str]]:
+    """Images per second of decoding, forward pass and rounding, over a few batches; and notes on these images."""
     stimuli, threads = dataset.stimuli, n_threads()
     n = min(len(stimuli), batch_size(spec, device) * (threads if device == "cpu" else 1) * TIMED_BATCHES)
-    images = [stimuli.sha256(i) for i in range(n)]
-    source = TokenSource(spec, backbone, stimuli, images, layout, device, threads)
+    checked = check_images(Stimuli(stimuli.ids[:n], stimuli.paths[:n]))
+    source = TokenSource(spec, backbone, stimuli, checked.sha256, layout, device, threads)
 
     def read(stop: int) -> None:
         with source.prefetch(range(stop)) as prefetched:
@@ -226,4 +232,4 @@ def _rate(spec: CacheSpec, dataset: Dataset, layout: Layout, backbone: Backbone,
     read(-(-n // TIMED_BATCHES))
     started = time.perf_counter()
     read(n)
-    return n / (time.perf_counter() - started)
+    return n / (time.perf_counter() - started), checked.notes

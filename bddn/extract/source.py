@@ -15,7 +15,7 @@ from torch import Tensor
 from bddn import __version__
 from bddn.backbones.base import Backbone
 from bddn.data import Stimuli
-from bddn.data.base import DECODING
+from bddn.data.decoding import DECODING
 from bddn.errors import BackboneError, BddnError, DataError
 from bddn.extract.device import Arrays, OnDevice, on_cpu
 from bddn.identity import Identity

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.errors import RunError
+from bddn.filekind import explain
 from bddn.maps.table import check_voxels
 from bddn.run import Run, labels, read_run
 from bddn.run.folder import LEARNING
@@ -105,6 +106,5 @@ def _split_sizes(file: Path) -> dict[str, int]:
         split: dict[str, Any] = json.loads(file.read_text())
         return {str(part): len(members) for part, members in split.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RunError(
-            file, expected="which stimuli were in which part", got=f"{type(error).__name__}: {error}", fix=_FIX
-        ) from error
+        got, fix = explain(file, f"{type(error).__name__}: {error}", _FIX)
+        raise RunError(file, expected="which stimuli were in which part", got=got, fix=fix) from error

@@ -20,6 +20,7 @@ import pandas as pd
 from bddn.encoder import learning
 from bddn.encoder.fit import Fitted
 from bddn.errors import RunError
+from bddn.filekind import explain_folder, is_listed
 from bddn.identity import Identity
 from bddn.output import check_folder, is_vacant
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
@@ -27,6 +28,7 @@ from bddn.stats.scores import roi_scores
 
 FORMAT = 1
 ABOUT = "run.json"
+FILES = (ABOUT, "metrics.json", "voxels.parquet")
 LEARNING = "learning.safetensors"
 WEIGHT = "weight_"  # prefix of the columns of layer weights
 
@@ -70,15 +72,17 @@ def read_run(folder: Path) -> Run:
             tuple(identity["layers"]),
             pd.read_parquet(folder / "voxels.parquet"),
             json.loads((folder / "metrics.json").read_text()),
-            json.loads(truth.read_text()) if truth.is_file() else None,
+            json.loads(truth.read_text()) if is_listed(truth) else None,
             identity,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        fix = "Give the --out of a finished 'bddn fit'."
+        got, fix = explain_folder(folder, (*FILES, "truth.json"), _found(folder, error), fix)
         raise RunError(
             folder,
             expected="a run folder of 'bddn fit', with run.json, metrics.json and voxels.parquet",
-            got=_found(folder, error),
-            fix="Give the --out of a finished 'bddn fit'.",
+            got=got,
+            fix=fix,
         ) from error
 
 
@@ -86,7 +90,7 @@ def _found(folder: Path, error: Exception) -> str:
     """What is there instead of a run, in words."""
     if not folder.is_dir():
         return "no such folder"
-    missing = [name for name in ("run.json", "metrics.json", "voxels.parquet") if not (folder / name).is_file()]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     return f"a folder without {', '.join(missing)}" if missing else f"{type(error).__name__}: {error}"
 
 
@@ -99,7 +103,7 @@ def read_learning(run: Run) -> learning.Learning:
         Where the file is missing, as in runs of earlier versions, damaged, or of another run.
     """
     path = run.folder / LEARNING
-    if not path.is_file():
+    if not is_listed(path):
         raise RunError(
             run.folder,
             expected=f"{LEARNING}, which 'bddn fit' writes",

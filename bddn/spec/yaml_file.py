@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from bddn.errors import SpecError
+from bddn.filekind import EMPTY, HEAD_BYTES, kind_of_bytes
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000  # after aliases have been followed, each of which may stand for many values
@@ -149,6 +150,9 @@ class _Reader:
 
 
 def _text(data: bytes, place: str) -> str:
+    kind = kind_of_bytes(data[:HEAD_BYTES])
+    if kind is not None and kind != EMPTY:
+        _refuse(place, None, "a YAML file", kind.name, kind.fix or "Give a YAML file.")
     if len(data) > MAX_BYTES:
         _refuse(place, None, "a file of settings", f"one of {len(data) / 2**20:.1f} MiB", "Correct the name.")
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8-sig")

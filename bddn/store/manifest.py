@@ -7,7 +7,9 @@ from typing import Any
 
 from bddn.errors import CorruptStoreError, IncompleteStoreError, SpecError, StoreError
 from bddn.store.canonical import decode_json, digest_of, digest_of_parts, encode_json
+from bddn.filekind import HEAD_BYTES, explain_bytes
 from bddn.store.files import FIRST, Files
+from bddn.store.instead import instead, kind_in_store, kind_of_place
 from bddn.store.layout import FORMAT, IDS, IMAGES, SCALE, Layout
 
 FOLDER = "manifest"
@@ -56,12 +58,13 @@ def read_header(files: Files) -> dict[str, Any]:
     """
     header = _read_json(files, HEADER)
     if header is None:
-        raise StoreError(
-            files.place,
-            expected="a feature cache of bddn",
-            got=f"no {HEADER} in it" if files.sizes() else "no such folder",
-            fix="Give the path of a cache that 'bddn extract' wrote.",
+        got, fix = (
+            f"no {HEADER} in it" if files.sizes() else "no such folder",
+            "Give a cache that 'bddn extract' wrote.",
         )
+        if kind := kind_in_store(files, HEADER) or kind_of_place(files):
+            got, fix = kind.name, kind.fix or fix
+        raise StoreError(files.place, expected="a feature cache of bddn", got=got, fix=fix)
     if header.get("format") != FORMAT:
         raise StoreError(
             files.place,
@@ -230,11 +233,13 @@ def wrong_bytes(files: Files, name: str, record: Record) -> str | None:
 def wrong_sizes(files: Files, records: Mapping[str, Record]) -> list[str]:
     """In words, every recorded file that is missing or has another size."""
     there = files.sizes()
-    return [
-        f"{name} is missing" if name not in there else f"{name} has {there[name]} bytes, not {record['bytes']}"
-        for name, record in records.items()
-        if there.get(name) != record["bytes"]
+    bad = {name: record["bytes"] for name, record in records.items() if there.get(name) != record["bytes"]}
+    words = [
+        f"{name} is missing" if name not in there else f"{name} has {there[name]} bytes, not {size}"
+        for name, size in bad.items()
     ]
+    first = next(iter(bad), None)
+    return words if first is None else [instead(files, first, words[0]), *words[1:]]
 
 
 def corrupt(files: Files, bad: list[str]) -> CorruptStoreError:
@@ -255,7 +260,8 @@ def _read_json(files: Files, name: str, limit: int | None = None) -> dict[str, A
             raise ValueError(f"more than {limit >> 20} MiB")
         value = decode_json(data)
     except (ValueError, RecursionError) as error:
-        raise CorruptStoreError(place, expected="JSON as bddn writes it", got=str(error), fix=RESTORE) from error
+        got, fix = explain_bytes(data[:HEAD_BYTES], str(error), RESTORE)
+        raise CorruptStoreError(place, expected="JSON as bddn writes it", got=got, fix=fix) from error
     if not isinstance(value, dict):
         raise CorruptStoreError(place, expected="a JSON object", got=type(value).__name__, fix=RESTORE)
     return value
