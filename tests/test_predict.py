@@ -318,7 +318,7 @@ def test_a_picture_that_asks_to_be_rotated_is_told(tmp_path: Path) -> None:
     turned[0x0112] = 6
     path = _picture(tmp_path / "turned.jpg", exif=turned)
     found = read_pictures([_picture(tmp_path / "upright.jpg"), path])
-    assert found.notes == (f"an EXIF rotation is not applied to 1 images, the first {path}",)
+    assert found.notes == (f"an EXIF rotation is not applied to 1 image, the first {path}",)
 
 
 def _invoke(*arguments: object) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from bddn.parallel import n_threads
 from bddn.progress import progress
 
 SHOWN = 8  # bad files in a message
-FIXES = 3
+FIXES = 5
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def inspect_images(stimuli: Stimuli, decode: bool = True) -> tuple[Checked, list
                     counts[remark] += 1
                     first.setdefault(remark, path)
             advance()
-    notes = [f"{remark} {counts[remark]} images, the first {first[remark]}" for remark in Remark if counts[remark]]
+    notes = [f"{remark} {_counted(counts[remark])}, the first {first[remark]}" for remark in Remark if counts[remark]]
     return Checked(hashes, notes), bad
 
 
@@ -76,3 +76,7 @@ def all_bad(bad: Sequence[DataError], what: str) -> DataError:
         got=shown + more,
         fix=" ".join(fixes[:FIXES]),
     )
+
+
+def _counted(n: int) -> str:
+    return "1 image" if n == 1 else f"{n} images"

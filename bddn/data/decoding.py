@@ -141,7 +141,12 @@ def _check(image: "Image", data: bytes) -> None:
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, with which damage is not seen",
             "Leave it unset where bddn is used.",
         )
-    n_bits = _tiff_bits(image, data) if image.format == "TIFF" else bits_per_channel(image.format or "", data)
+    try:
+        n_bits = _tiff_bits(image, data) if image.format == "TIFF" else bits_per_channel(image.format or "", data)
+    except ImageError:
+        raise
+    except ValueError as error:
+        raise ImageError(f"{error}") from error
     if n_bits > 8 or image.mode.startswith(("I", "F")):
         raise _too_deep(n_bits if n_bits > 8 else 16)
     if image.mode not in MODES:
