@@ -166,7 +166,7 @@ def tokens(
         for k, (data, seen, _) in enumerate(SAME.values()):
             paths.append(folder / str(which) / f"{k:02d}")
             paths[-1].write_bytes(saved(np.asarray(seen).round().astype(np.uint8)) if which else data)
-        extract(spec, Few(brain, paths), folder / f"{which}.zarr")
+        extract(spec, Few(brain, paths), folder / f"{which}.zarr", tell=lambda _: None)
         cache = Cache(folder / f"{which}.zarr")
         layers = [cache.read(kind, "block_2", 0, len(paths)).flatten(1) for kind in ("local", "global")]
         found.append(np.concatenate(layers, axis=1))
