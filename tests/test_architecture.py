@@ -9,7 +9,19 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bddn"
 ORDER = (
-    {"errors", "filekind", "paths", "cgroups", "memory", "settings", "atomic", "output", "parallel", "progress", "identity"},
+    {
+        "errors",
+        "filekind",
+        "paths",
+        "cgroups",
+        "memory",
+        "settings",
+        "atomic",
+        "output",
+        "parallel",
+        "progress",
+        "identity",
+    },
     {"spec", "tokens"},
     {"data", "backbones", "store"},
     {"extract", "plant", "stream"},
