@@ -1,9 +1,11 @@
-"""Extract one backbone on a SLURM cluster through dask-jobqueue: one GPU per worker, workers come and go.
+"""Extract one backbone on a SLURM cluster through dask-jobqueue: every worker is a job, and workers come and go.
 
-    pip install dask-jobqueue
+    pip install 'bddn[slurm]'
     python pipelines/extract_jobqueue.py clip_vit_b16 algonauts:data/subj01 build/clip.zarr --workers 8 --queue gpu
+    python pipelines/extract_jobqueue.py clip_vit_b16 algonauts:data/subj01 build/clip.zarr --gpus 0 --cores 16
 
-A worker that is pre-empted costs the shard it was at. Should this process end, the same command goes on.
+A worker ends by itself before its time limit and another job takes its place, as for one that is pre-empted. Either
+costs the shard that it was at. Should this process end, the same command goes on.
 """
 
 from typing import Annotated
@@ -15,9 +17,7 @@ from bddn.backbones.registry import load_spec
 from bddn.cli import clear_errors
 from bddn.data import open_dataset
 from bddn.extract import extract
-from bddn.extract.cluster import Cluster
-
-HOURS = 4
+from bddn.extract.cluster import DEVICE, Cluster
 
 
 @clear_errors
@@ -25,34 +25,42 @@ def extract_jobqueue(
     spec: Annotated[str, typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")],
     data: Annotated[str, typer.Argument(help="A dataset, KIND:PATH, on a disk that all nodes see.")],
     out: Annotated[str, typer.Argument(help="The feature cache: a folder that all nodes see, or a URL.")],
-    workers: Annotated[int, typer.Option(min=1, help="Jobs to ask for.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = 4,
+    gpus: Annotated[int, typer.Option(min=0, max=1, help="GPUs of each job; 0: the network runs on its cores.")] = 1,
+    cores: Annotated[int, typer.Option(min=1, help="Cores of each job.")] = 4,
+    memory: Annotated[str, typer.Option(help="Memory of each job.")] = "32GB",
+    minutes: Annotated[int, typer.Option(min=1, help="Time limit of each job.")] = 240,
     queue: Annotated[str | None, typer.Option(help="Partition.")] = None,
     account: Annotated[str | None, typer.Option(help="Who pays.")] = None,
     interface: Annotated[str | None, typer.Option(help="Network of the nodes, e.g. ib0.")] = None,
+    directive: Annotated[
+        list[str] | None, typer.Option(help="More options of sbatch, e.g. --qos=long; may be given several times.")
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="Only print the job script.")] = False,
 ) -> None:
     """Ask SLURM for workers, and extract on them."""
     from dask_jobqueue import SLURMCluster
 
-    cluster = SLURMCluster(
+    device = "cuda" if gpus else "cpu"
+    on_gpu = ["--resources", f"{DEVICE}=1"] if gpus else []
+    with SLURMCluster(
         queue=queue,
         account=account,
         interface=interface,
-        cores=4,
+        cores=cores,
         processes=1,
-        memory="32GB",
-        walltime=f"{HOURS:02d}:00:00",
-        job_extra_directives=["--gres=gpu:1"],
-        # a worker ends by itself before SLURM ends it, and another takes its place
-        worker_extra_args=["--nthreads", "1", "--resources", "GPU=1", "--lifetime", f"{60 * HOURS - 15}m"],
-    )
-    if show:
-        typer.echo(cluster.job_script())
-        return
-    cluster.scale(workers)
-    with cluster, Client(cluster) as client:
-        client.wait_for_workers(1)
-        done = extract(load_spec(spec), open_dataset(data), out, device="cuda", work=Cluster(client, "cuda", 1))
+        memory=memory,
+        walltime=str(minutes),
+        job_extra_directives=[*(["--gres=gpu:1"] if gpus else []), *(directive or [])],
+        worker_extra_args=["--nthreads", "1", *on_gpu, "--lifetime", f"{60 * minutes * 15 // 16}s"],
+    ) as cluster:
+        if show:
+            typer.echo(cluster.job_script())
+            return
+        cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # a job that has ended is replaced
+        with Client(cluster) as client:
+            client.wait_for_workers(1)
+            done = extract(load_spec(spec), open_dataset(data), out, device=device, work=Cluster(client, device, cores))
     typer.echo(f"cache: {out}, {done.n_images} images, digest {done.digest}")
 
 
