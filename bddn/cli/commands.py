@@ -105,7 +105,7 @@ def extract(
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes on this machine, one per device; 0: this one.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="A dask cluster that runs, e.g. tcp://node1:8786.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="A dask cluster that runs: tcp://HOST:PORT, or its scheduler file.")] = None,
     shard: Annotated[str, typer.Option(help="i/N: only this part, for jobs that share the work without dask.")] = "1/1",
 ) -> None:
     """Stage one: run a backbone over a dataset's images and seal its tokens in a cache.
@@ -123,10 +123,10 @@ def extract(
         typer.echo(f"note: {words}")
 
     with stops_cleanly(), ExitStack() as stack:
-        if workers or scheduler:
+        if workers or scheduler is not None:
             from bddn.extract.cluster import joined_cluster, local_cluster
 
-            opened = joined_cluster(scheduler, device) if scheduler else local_cluster(workers, device)
+            opened = joined_cluster(scheduler, device) if scheduler is not None else local_cluster(workers, device)
             cluster = stack.enter_context(opened)
             done = run(cache_spec, dataset, out, device=cluster.device, part=part, work=cluster, tell=tell)
         else:

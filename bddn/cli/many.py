@@ -24,7 +24,7 @@ def fit_many(
     spec: Annotated[str, FIT_SPEC] = "paper",
     epochs: Annotated[int | None, typer.Option(help="Overrides the spec's number of epochs.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes on this machine, one per device; 0: this one.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="A dask cluster that runs, e.g. tcp://node1:8786.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="A dask cluster that runs: tcp://HOST:PORT, or its scheduler file.")] = None,
     device: Annotated[Device, DEVICE] = "cpu",
     memory: Annotated[
         float | None, typer.Option(min=0.5, help="GiB that each worker may take; by default a share of what is free.")
@@ -45,10 +45,10 @@ def fit_many(
     with stops_cleanly(), ExitStack() as stack:
         work: Work | None = None
         where: str = device
-        if workers or scheduler:
+        if workers or scheduler is not None:
             from bddn.many.cluster import joined_workers, local_workers
 
-            opened = joined_workers(scheduler, device) if scheduler else local_workers(workers, device)
+            opened = joined_workers(scheduler, device) if scheduler is not None else local_workers(workers, device)
             cluster = stack.enter_context(opened)
             work, where = cluster, cluster.device
         done = run(

@@ -4,36 +4,27 @@ A worker that dies costs the shard it was at, which goes to another; its lease t
 """
 
 import logging
+import pydoc
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dask
 import torch
-from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, WorkerPlugin, get_worker, wait
+from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, wait
 
-from bddn.backbones.base import Backbone
-from bddn.backbones.registry import open_backbone
-from bddn.data import Stimuli
-from bddn.errors import BddnError, ClusterError, MismatchError
-from bddn.extract.job import Compute, Job, Owners
-from bddn.extract.source import TokenSource, network_identity
-from bddn.identity import Identity
+from bddn import __version__
+from bddn.errors import BddnError, ClusterError
+from bddn.extract.job import Compute, Job, Owner, Owners
+from bddn.extract.on_worker import SharedJob, compute, itself
+from bddn.extract.scheduler import ANSWER_S, OPTION, find_scheduler
 from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance
-from bddn.spec import CacheSpec
-from bddn.store.files import LocalFiles
-from bddn.store.lease import Seen, Watch
-from bddn.store.writer import Writer
 
-NETWORK = ("spec", "decoding", "backbone", "made_with")  # parts of a header that decide which network it is
 DEVICE = "GPU"  # the resource by which dask workers say that they have a device
 START_S = 60.0
 COMES_BACK_S = 300.0
@@ -66,8 +57,8 @@ class Cluster:
 
     def __init__(self, client: Client, device: str, threads: int) -> None:
         self.client, self._threads = client, threads
-        workers = dict(client.scheduler_info(n_workers=-1)["workers"])
-        offering = [address for address, about in workers.items() if about.get("resources", {}).get(DEVICE)]
+        workers = _workers(client)
+        offering = [address for address, about in workers.items() if _has_device(about)]
         if device == "cuda" and not offering:
             raise ClusterError(
                 "cluster",
@@ -82,16 +73,19 @@ class Cluster:
     def __call__(self, job: Job) -> Iterator[Compute]:
         """Set up a job on all workers, also on those that join later; see `bddn.extract.job.Work`."""
         name = f"bddn-{secrets.token_hex(8)}"  # of this job alone: others may run on the same workers
-        self.client.register_plugin(_OnWorker(_SentJob.of(job, self._threads)), name=name)
+        shared = self.client.submit(itself, SharedJob(job, self._threads), key=name, pure=False)
         try:
-            yield partial(self._compute, job, name)
+            yield partial(self._compute, job, shared)
         finally:
-            with suppress(OSError, TimeoutError, CancelledError):
-                self.client.unregister_worker_plugin(name)
+            shared.release()
 
-    def _compute(self, job: Job, name: str, shards: list[int], advance: Advance) -> Owners:
-        client = self.client
-        topic = f"{name}-{secrets.token_hex(4)}"  # a key that was used before would give its old result
+    def workers(self) -> list[str]:
+        """Addresses of the workers that can do tasks now."""
+        return [at for at, about in _workers(self.client).items() if self.device == "cpu" or _has_device(about)]
+
+    def _compute(self, job: Job, shared: Any, shards: list[int], advance: Advance) -> Owners:
+        client, topic = self.client, self.client.id  # events under its name are forgotten some time after a client
+        name = f"{shared.key}-{secrets.token_hex(4)}"  # a key that was used before would give its old result
         left = {shard: stop - start for shard in shards for start, stop in [job.writer.layout.shards[shard]]}
 
         def more(shard: int, n: int) -> None:
@@ -100,18 +94,23 @@ class Cluster:
             if n:
                 advance(n, note=self._note)
 
-        client.subscribe_topic(topic, lambda event: more(event[1]["shard"], event[1]["n"]))
+        def heard(event: tuple[float, Any]) -> None:
+            if isinstance(event[1], dict) and event[1].get("job") == name:
+                more(event[1]["shard"], event[1]["n"])
+
+        client.subscribe_topic(topic, heard)
+        options: dict[str, Any] = {"resources": {DEVICE: 1} if self.device == "cuda" else None, "pure": False}
         tasks = {
             client.submit(
-                _task,
-                name,
+                compute,
+                shared,
                 shard,
-                topic,
                 job.watch.seen(shard),
-                key=f"{topic}-{shard}",
-                resources={DEVICE: 1} if self.device == "cuda" else None,
+                topic,
+                name,
+                key=f"{name}-{shard}",
                 retries=RETRIES,
-                pure=False,
+                **options,
             ): shard
             for shard in shards
         }
@@ -129,7 +128,7 @@ class Cluster:
         return others
 
     def _ended(self, tasks: list[Any]) -> Iterator[Any]:
-        """Tasks as they end. Where all workers are gone and none comes, waiting is over."""
+        """Tasks as they end. Where no worker can do them for a while, waiting is over."""
         seen = time.monotonic()
         while tasks:
             with suppress(TimeoutError), self.client.as_current():
@@ -137,15 +136,10 @@ class Cluster:
             ended = [task for task in tasks if task.done()]
             tasks = [task for task in tasks if not task.done()]
             yield from ended
-            if ended or self.client.scheduler_info()["workers"]:
+            if ended or self.workers():
                 seen = time.monotonic()
             elif time.monotonic() - seen > START_S:
-                raise ClusterError(
-                    "cluster",
-                    expected="workers",
-                    got=f"none any more, for {START_S:.0f} s",
-                    fix="Start workers, and run the same command: it goes on where it stopped.",
-                )
+                raise none_left(self.device)
 
 
 @contextmanager
@@ -185,142 +179,107 @@ def local_cluster(n_workers: int, device: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def joined_cluster(address: str, device: str) -> Iterator[Cluster]:
-    """A cluster that runs already, by the address of its scheduler.
+def joined_cluster(scheduler: str, device: str) -> Iterator[Cluster]:
+    """A cluster that runs already, by the address of its scheduler or by the scheduler's file.
 
     With `device` auto, its GPUs are used if it has any.
 
     Raises
     ------
     ClusterError
-        Where the scheduler does not answer, or has no workers.
+        Where the scheduler does not answer, or has no workers, or one of them has no bddn or another one.
     """
+    address = find_scheduler(scheduler)
     with ExitStack() as stack:
         stack.enter_context(_quiet())
         try:
-            client = stack.enter_context(Client(address, timeout=START_S, set_as_default=False))
-            client.wait_for_workers(1, timeout=START_S)
-        except (OSError, TimeoutError, ValueError) as error:
+            client = stack.enter_context(Client(address, timeout=ANSWER_S, set_as_default=False))
+            client.wait_for_workers(1, timeout=ANSWER_S)
+        except TimeoutError as error:
             raise ClusterError(
-                address,
-                expected=f"a dask scheduler with workers within {START_S:.0f} s",
-                got=f"{type(error).__name__}: {error}",
-                fix="Check the address that 'dask scheduler' printed, and start workers with 'dask worker'.",
+                f"{OPTION} {scheduler}",
+                expected="workers",
+                got=f"none within {ANSWER_S:.0f} s",
+                fix=f"Start them with 'dask worker {address}', and run the same command again.",
             ) from error
+        except (OSError, ImportError, ValueError) as error:
+            raise ClusterError(
+                f"{OPTION} {scheduler}",
+                expected="a dask scheduler of the same versions of Python and dask",
+                got=f"{type(error).__name__}: {error}",
+                fix="Use the same environment everywhere.",
+            ) from error
+        _check_workers(client)
         yield Cluster(client, device, threads=1)  # dask runs as many tasks on a worker as it has threads
 
 
-@dataclass(frozen=True)
-class _SentJob:
-    """What a worker must know to do shards of a job. It opens the backbone by itself."""
-
-    spec: CacheSpec
-    stimuli: Stimuli
-    writer: Writer
-    device: str
-    threads: int
-
-    @classmethod
-    def of(cls, job: Job, threads: int) -> "_SentJob":
-        """With absolute paths, since workers may have another working directory."""
-        source, writer = job.source, job.writer
-        weights, files = source.spec.weights, writer.files
-        if weights is not None:
-            local = {name: path for name in ("folder", "file") if (path := getattr(weights, name)) is not None}
-            weights = weights.model_copy(update={name: str(Path(path).absolute()) for name, path in local.items()})
-        if isinstance(files, LocalFiles):
-            files = LocalFiles(files.root.absolute())
-        return cls(
-            source.spec.model_copy(update={"weights": weights}),
-            Stimuli(source.stimuli.ids, tuple(path.absolute() for path in source.stimuli.paths)),
-            replace(writer, files=files),
-            source.device,
-            threads,
+def _check_workers(client: Client) -> None:
+    """Every worker must have this very bddn; what runs there to find out is of Python itself."""
+    found = client.run(pydoc.locate, "bddn.__version__", on_error="return")
+    others = {address: "none" if version is None else version for address, version in found.items()}
+    others = {address: version for address, version in others.items() if version != __version__}
+    if others:
+        address, version = next(iter(others.items()))
+        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+        raise ClusterError(
+            f"worker {address}{more}",
+            expected=f"bddn {__version__}, as here",
+            got=str(version),
+            fix="Start all workers in an environment with the same bddn.",
         )
 
-    def opened(self) -> Job:
-        """The job with its backbone, which must be the one that the store is for.
 
-        Raises
-        ------
-        MismatchError
-        """
-        wanted = Identity(self.writer.header).only(*NETWORK)
-        kept = _kept.get(self.device)
-        if kept is None or kept[0] != wanted.digest():
-            _kept.pop(self.device, None)  # first, so that two networks are never in memory at once
-            backbone = open_backbone(self.spec, self.device)
-            differ = wanted.differences(network_identity(self.spec, backbone, self.device))
-            if differ:
-                raise MismatchError(
-                    f"worker {get_worker().address}",
-                    expected="the backbone, device and libraries of the process that started the extraction",
-                    got=f"one that differs in: {'; '.join(differ)}",
-                    fix="Give all workers the same environment and weights.",
-                )
-            kept = _kept[self.device] = wanted.digest(), backbone
-        writer = self.writer
-        source = TokenSource(self.spec, kept[1], self.stimuli, writer.images, writer.layout, self.device, self.threads)
-        return Job(source, writer, Watch(writer.files))
+def _workers(client: Client) -> dict[str, Any]:
+    return dict(client.scheduler_info(n_workers=-1)["workers"])
 
 
-_kept: dict[str, tuple[str, Backbone]] = {}
-"""Of this process: by device, the last network with the digest of its identity. Later jobs may need it again."""
-_opening = threading.Lock()
+def _has_device(about: dict[str, Any]) -> bool:
+    return bool(about.get("resources", {}).get(DEVICE))
 
 
-class _OnWorker(WorkerPlugin):
-    """Holds on a worker what all tasks of one job share."""
-
-    def __init__(self, sent: _SentJob) -> None:
-        self._sent = sent
-
-    def setup(self, worker: Any) -> None:
-        self._job: Job | None = None
-
-    def job(self) -> Job:
-        """The job, opened by the first task that needs it."""
-        with _opening:
-            if self._job is None:
-                self._job = self._sent.opened()
-            return self._job
+def none_left(device: str) -> ClusterError:
+    """The error where no worker has been there for a while that can do what is left."""
+    return ClusterError(
+        "cluster",
+        expected="workers" if device == "cpu" else f"workers with the resource {DEVICE}",
+        got=f"none any more, for {START_S:.0f} s",
+        fix="Start workers, and run the same command: it resumes.",
+    )
 
 
-def _task(name: str, shard: int, topic: str, seen: Seen | None) -> dict[str, Any] | BddnError | None:
-    worker: Any = get_worker()
+def scheduler_gone(place: str) -> ClusterError:
+    """The error where the scheduler has ended, or dropped what it was asked for."""
+    return ClusterError(
+        place,
+        expected="the scheduler to stay",
+        got="it went away, or was restarted",
+        fix="Start it again, and run the same command: it resumes.",
+    )
 
-    def advance(n: int) -> None:
-        worker.log_event(topic, {"shard": shard, "n": n})
 
+def _result(task: Any, shard: int) -> Owner | None:
     try:
-        held: _OnWorker = worker.plugins[name]
-        held.job().watch.learn(shard, seen)
-        return held.job().compute(shard, advance)
-    except BddnError as error:
-        return error  # raised here, it would be tried again
-
-
-def _result(task: Any, shard: int) -> dict[str, Any] | None:
-    try:
-        owner: dict[str, Any] | BddnError | None = task.result()
+        found: Owner | BddnError | None = task.result()
     except KilledWorker as error:
         raise ClusterError(
             f"shard {shard}",
-            expected="workers that live through it",
-            got=f"the death of {DEATHS + 1} workers, one after the other",
+            expected="workers that survive it",
+            got=f"the death of {error.allowed_failures + 1} workers, one after the other",
             fix="Most often it is memory: see 'bddn plan', and set a smaller shard_images or batch_size. "
-            "The same command goes on where it stopped.",
+            "The same command resumes.",
         ) from error
     except CancelledError as error:
+        raise scheduler_gone(f"shard {shard}") from error
+    except Exception as error:  # of dask itself, or of a worker that cannot even read its task
         raise ClusterError(
-            f"shard {shard}",
-            expected="the scheduler to stay",
-            got="it went away",
-            fix="Start it again, and run the same command: it goes on where it stopped.",
+            f"shard {shard} on a worker",
+            expected="the environment of the process that started the extraction",
+            got=f"{type(error).__name__}: {error}",
+            fix="Give all workers the same Python, dask and bddn, and run the same command: it resumes.",
         ) from error
-    if isinstance(owner, BddnError):
-        raise owner
-    return owner
+    if isinstance(found, BddnError):
+        raise found
+    return found
 
 
 @contextmanager
@@ -331,6 +290,7 @@ def _quiet() -> Iterator[None]:
         # By default a local cluster gives up a worker that is not back within 15 s; starting one takes
         # longer on a busy machine.
         "distributed.deploy.lost-worker-timeout": f"{COMES_BACK_S:.0f} s",
+        "distributed.admin.large-graph-warning-threshold": "10 GB",  # ids and paths of all images go with a job
         "logging.distributed": "error",
         "temporary-directory": None,  # the machine's own; tasks put nothing there
     }
