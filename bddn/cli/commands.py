@@ -12,11 +12,13 @@ from bddn.cli.shared import (
     DATASET,
     DEVICE,
     FIT_SPEC,
+    SCHEDULER,
     SPEC,
     WEIGHTS,
     Device,
     as_table,
     clear_errors,
+    on_cluster,
     read_fit_spec,
     ready_spec,
     stops_cleanly,
@@ -105,7 +107,7 @@ def extract(
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes on this machine, one per device; 0: this one.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="A dask cluster that runs: tcp://HOST:PORT, or its scheduler file.")] = None,
+    scheduler: Annotated[str | None, SCHEDULER] = None,
     shard: Annotated[str, typer.Option(help="i/N: only this part, for jobs that share the work without dask.")] = "1/1",
 ) -> None:
     """Stage one: run a backbone over a dataset's images and seal its tokens in a cache.
@@ -123,7 +125,7 @@ def extract(
         typer.echo(f"note: {words}")
 
     with stops_cleanly(), ExitStack() as stack:
-        if workers or scheduler is not None:
+        if on_cluster(workers, scheduler):
             from bddn.extract.cluster import joined_cluster, local_cluster
 
             opened = joined_cluster(scheduler, device) if scheduler is not None else local_cluster(workers, device)

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bddn.cli.shared import DATASET, DEVICE, FIT_SPEC, Device, as_table, clear_errors, read_fit_spec, stops_cleanly
+from bddn.cli.shared import (
+    DATASET,
+    DEVICE,
+    FIT_SPEC,
+    SCHEDULER,
+    Device,
+    as_table,
+    clear_errors,
+    on_cluster,
+    read_fit_spec,
+    stops_cleanly,
+)
 
 if TYPE_CHECKING:
     from bddn.many.campaign import Work
@@ -24,7 +35,7 @@ def fit_many(
     spec: Annotated[str, FIT_SPEC] = "paper",
     epochs: Annotated[int | None, typer.Option(help="Overrides the spec's number of epochs.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes on this machine, one per device; 0: this one.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="A dask cluster that runs: tcp://HOST:PORT, or its scheduler file.")] = None,
+    scheduler: Annotated[str | None, SCHEDULER] = None,
     device: Annotated[Device, DEVICE] = "cpu",
     memory: Annotated[
         float | None, typer.Option(min=0.5, help="GiB that each worker may take; by default a share of what is free.")
@@ -45,7 +56,7 @@ def fit_many(
     with stops_cleanly(), ExitStack() as stack:
         work: Work | None = None
         where: str = device
-        if workers or scheduler is not None:
+        if on_cluster(workers, scheduler):
             from bddn.many.cluster import joined_workers, local_workers
 
             opened = joined_workers(scheduler, device) if scheduler is not None else local_workers(workers, device)

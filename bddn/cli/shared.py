@@ -28,6 +28,9 @@ WEIGHTS = typer.Option(
 )
 DEVICE = typer.Option(help="Where the network runs; auto is cuda where there is one.")
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SCHEDULER = typer.Option(
+    help="A dask cluster that runs: tcp://HOST:PORT of its scheduler, or the scheduler's file.", show_default=False
+)
 Device = Literal["auto", "cpu", "cuda"]
 DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", show_default=False)
 
@@ -74,6 +77,24 @@ def _with_home(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_home(each) for each in value]
     return expanded(value) if isinstance(value, Path) else value
+
+
+def on_cluster(workers: int, scheduler: str | None) -> bool:
+    """Whether the options --workers and --scheduler ask for a cluster.
+
+    Raises
+    ------
+    BddnError
+        Where both are given.
+    """
+    if workers and scheduler is not None:
+        raise BddnError(
+            "--workers and --scheduler",
+            expected="processes on this machine, or a cluster that runs",
+            got="both",
+            fix="Leave one of them away.",
+        )
+    return bool(workers) or scheduler is not None
 
 
 @contextmanager
