@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from bddn.data.base import Stimuli
 from bddn.data.decoding import Remark
 from bddn.errors import DataError
-from bddn.parallel import n_threads
+from bddn.parallel import ahead, n_threads
 from bddn.progress import progress
 
 SHOWN = 8  # bad files in a message
 FIXES = 5
+TOGETHER = 64  # images that are looked at in one go by a thread, so that a million of them do not take as many futures
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ def inspect_images(stimuli: Stimuli, decode: bool = True) -> tuple[Checked, list
     hashes, bad = list[str](), list[DataError]()
     first: dict[Remark, Path] = {}
     counts = dict.fromkeys(Remark, 0)
+    starts = range(0, len(stimuli), TOGETHER)
     with ThreadPoolExecutor(n_threads()) as pool, progress("check", len(stimuli), "images") as advance:
-        for path, seen in zip(stimuli.paths, pool.map(look, range(len(stimuli))), strict=True):
+        looked = ahead(lambda a: [look(i) for i in range(len(stimuli))[a : a + TOGETHER]], starts, 4 * n_threads(), pool)
+        for path, seen in zip(stimuli.paths, chain.from_iterable(looked), strict=True):
             if isinstance(seen, DataError):
                 bad.append(seen)
             else:

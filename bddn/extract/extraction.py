@@ -20,6 +20,7 @@ from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance, progress
 from bddn.settings import own_settings
 from bddn.spec import CacheSpec
+from bddn.store.hashes import Hashes
 from bddn.store.lease import Watch
 from bddn.store.manifest import is_sealed
 from bddn.store.remote import open_files
@@ -137,11 +138,10 @@ def prepare(
     checked = check_images(stimuli, decode=not is_sealed(files))
     for words in checked.notes:
         tell(words)
-    images = checked.sha256
+    images = Hashes.of(checked.sha256)
     layout = look_at_layout(spec, backbone, stimuli)
-    ids = list(stimuli.ids)
-    header = new_header(layout, ids, images, network_identity(spec, backbone, device).parts)
-    writer = Writer(files, layout, ids, images, header)
+    header = new_header(layout, stimuli.ids, images, network_identity(spec, backbone, device).parts)
+    writer = Writer(files, layout, stimuli.ids, images, header)
     versions = writer.prepare()
     if not writer.is_sealed:
         check_disk(files, layout.disk_bytes())

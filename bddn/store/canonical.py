@@ -7,7 +7,7 @@ of the whole, and checksums that were read are kept as 4 bytes each.
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -51,6 +51,16 @@ def decode_json(data: bytes) -> Any:
 def digest_of(value: Any) -> str:
     """The same as `bddn.identity.digest`, of a value with compact checksums."""
     return hashlib.sha256(_compact(value).encode()).hexdigest()
+
+
+def digest_of_texts(texts: Iterable[str]) -> str:
+    """The same as `bddn.identity.digest` of a list of texts, made one by one."""
+    sha256, before = hashlib.sha256(), "["
+    for text in texts:
+        sha256.update(f"{before}{json.dumps(text)}".encode())
+        before = ","
+    sha256.update(b"[]" if before == "[" else b"]")
+    return sha256.hexdigest()
 
 
 def digest_of_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:

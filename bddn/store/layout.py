@@ -16,6 +16,7 @@ from zarr.storage import MemoryStore
 
 from bddn.errors import SpecError
 from bddn.spec import CacheSpec
+from bddn.store.hashes import Hashes
 from bddn.store.precision import ZSTD_LEVEL, Precision, Rows, precision
 from bddn.store.sharding import checksum, encode_shard
 
@@ -194,21 +195,21 @@ class _Ranges(Sequence[tuple[int, int]]):
         return start, min(start + self._size, self._n)
 
 
-def empty_files(layout: Layout, ids: list[str], images: list[str], header: dict[str, Any]) -> dict[str, bytes]:
+def empty_files(layout: Layout, ids: Sequence[str], images: Sequence[str], header: dict[str, Any]) -> dict[str, bytes]:
     """The files of a store without tokens: Zarr's metadata, the stimulus ids and the hashes of the images.
 
     Parameters
     ----------
-    ids : list of str
+    ids : sequence of str
         Stimulus ids, in the order of the rows.
-    images : list of str
+    images : sequence of str
         SHA-256 of every image's file, hexadecimal.
     header : dict
         Repeated as the attribute `bddn` of the group.
     """
     files, stimulus, hashes = _empty_group(layout, header)
     stimulus[:] = np.array(ids, dtype=object)
-    hashes[:] = np.frombuffer(bytes.fromhex("".join(images)), np.uint8).reshape(len(images), 32)
+    hashes[:] = Hashes.of(images).rows
     return _as_bytes(files)
 
 

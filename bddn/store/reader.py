@@ -10,10 +10,11 @@ import zarr
 from torch import Tensor
 
 from bddn.errors import CorruptStoreError, MismatchError, StoreError
-from bddn.identity import digest
 from bddn.store import manifest
+from bddn.store.canonical import digest_of_texts
 from bddn.store.contents import Contents
 from bddn.store.files import Files
+from bddn.store.hashes import Hashes
 from bddn.store.layout import IDS, IMAGES, SCALE, Layer, Layout, metadata_files
 from bddn.store.precision import Rows, Scale
 from bddn.store.remote import open_files
@@ -36,8 +37,8 @@ class Cache:
         The last part of its place, without '.zarr'.
     ids : tuple of str
         Stimulus ids, in the order of the rows.
-    images : tuple of str
-        SHA-256 of the images' files.
+    images : Hashes
+        SHA-256 of the images' files, a sequence of str.
     layers : tuple of Layer
         Early to late.
     grid : (int, int)
@@ -84,11 +85,12 @@ class Cache:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:  # zarr's words
             raise manifest.corrupt(self.files, [f"{IDS} or {IMAGES}: {error}"]) from error
-        if [digest(ids), digest(images)] != [self.header.get(key) for key in ("stimuli_sha256", "images_sha256")]:
+        claimed = [self.header.get(key) for key in ("stimuli_sha256", "images_sha256")]
+        if [digest_of_texts(ids), digest_of_texts(images)] != claimed:
             raise CorruptStoreError(
                 f"{self.files.place}/{IDS}", expected="the sealed stimulus ids", got="others", fix=manifest.RESTORE
             )
-        self.ids, self.images = tuple(ids), tuple(images)
+        self.ids, self.images = tuple(ids), images
 
     def select_layers(self, names: tuple[str, ...] | None) -> tuple[Layer, ...]:
         """The stored layers of these names, in this order; None means all.
@@ -172,10 +174,10 @@ def first_difference(a: Sequence[object], b: Sequence[object]) -> int | None:
     return next((row for row, (left, right) in enumerate(zip(a, b, strict=False)) if left != right), None)
 
 
-def _rows(group: zarr.Group) -> tuple[list[str], list[str]]:
+def _rows(group: zarr.Group) -> tuple[list[str], Hashes]:
     stimulus: Any = group[IDS]
     image: Any = group[IMAGES]
-    return [str(i) for i in stimulus[:]], [bytes(row).hex() for row in image[:]]
+    return [str(i) for i in stimulus[:]], Hashes(image[:])
 
 
 def _check_metadata(cache: Cache) -> None:

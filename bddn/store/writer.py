@@ -11,7 +11,7 @@ from bddn.identity import Identity, digest, only_made_with
 from bddn.parallel import ahead, n_threads
 from bddn.store import manifest
 from bddn.store.at_once import at_once
-from bddn.store.canonical import encode_json
+from bddn.store.canonical import digest_of_texts, encode_json
 from bddn.store.contents import Contents, contents, merged
 from bddn.store.files import ASIDE, Files
 from bddn.store.layout import FORMAT, Layout, empty_files, shard_bytes
@@ -29,14 +29,14 @@ def arrays_at_once() -> int:
     return 1 + min(n_threads(), ENCODERS)
 
 
-def new_header(layout: Layout, ids: list[str], images: list[str], network: Mapping[str, Any]) -> dict[str, Any]:
+def new_header(layout: Layout, ids: Sequence[str], images: Sequence[str], network: Mapping[str, Any]) -> dict[str, Any]:
     """What a store is for: everything that decides its content, as JSON types.
 
     Parameters
     ----------
-    ids : list of str
+    ids : sequence of str
         Stimulus ids, in the order of the rows.
-    images : list of str
+    images : sequence of str
         SHA-256 of every image's file.
     network : mapping
         What decides tokens besides the images: spec, backbone, versions.
@@ -44,8 +44,8 @@ def new_header(layout: Layout, ids: list[str], images: list[str], network: Mappi
     return {
         "format": FORMAT,
         "n_images": layout.n_images,
-        "stimuli_sha256": digest(ids),
-        "images_sha256": digest(images),
+        "stimuli_sha256": digest_of_texts(ids),
+        "images_sha256": digest_of_texts(images),
         "layers": [{"name": layer.name, "channels": layer.channels} for layer in layout.layers],
         **network,
     }
@@ -60,7 +60,7 @@ class Writer:
     files : Files
         Where the store is.
     layout : Layout
-    ids, images : list of str
+    ids, images : sequence of str
         Stimulus ids, and SHA-256 of the images' files.
     header : dict
         See `new_header`.
@@ -68,8 +68,8 @@ class Writer:
 
     files: Files
     layout: Layout
-    ids: list[str]
-    images: list[str]
+    ids: Sequence[str]
+    images: Sequence[str]
     header: dict[str, Any]
 
     def prepare(self) -> list[str]:
@@ -168,7 +168,7 @@ class Writer:
         start, stop = self.layout.shards[shard]
         record: dict[str, Any] = {
             "rows": [start, stop],
-            "stimuli_sha256": digest(self.ids[start:stop]),
+            "stimuli_sha256": digest_of_texts(self.ids[start:stop]),
             "header_sha256": self._header_sha256,
             "contents": {},
             "files": {},
