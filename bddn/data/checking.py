@@ -53,7 +53,9 @@ def inspect_images(stimuli: Stimuli, decode: bool = True) -> tuple[Checked, list
     counts = dict.fromkeys(Remark, 0)
     starts = range(0, len(stimuli), TOGETHER)
     with ThreadPoolExecutor(n_threads()) as pool, progress("check", len(stimuli), "images") as advance:
-        looked = ahead(lambda a: [look(i) for i in range(len(stimuli))[a : a + TOGETHER]], starts, 4 * n_threads(), pool)
+        looked = ahead(
+            lambda a: [look(i) for i in range(len(stimuli))[a : a + TOGETHER]], starts, 4 * n_threads(), pool
+        )
         for path, seen in zip(stimuli.paths, chain.from_iterable(looked), strict=True):
             if isinstance(seen, DataError):
                 bad.append(seen)
