@@ -28,7 +28,7 @@ UNPACK = "Unpack it, and give the unpacked file."
 
 MISSING = FileKind("no such file")
 EMPTY = FileKind("an empty file (0 bytes)", "Download or copy the file again.")
-ZEROS = FileKind("a file of zero bytes only, as an interrupted copy leaves it", "Download or copy the file again.")
+ZEROS = FileKind("a file that begins with zeros, as an interrupted copy leaves it", "Download or copy the file again.")
 FOLDER = FileKind("a folder")
 SPECIAL = FileKind("no regular file (a pipe, socket or device)")
 LFS = FileKind("a Git LFS pointer, not the content", "Run 'git lfs pull' in its repository, then the same command.")

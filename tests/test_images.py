@@ -110,6 +110,7 @@ NAMES = {
     "a narrow no-break space, as in macOS's screenshots": "Screenshot 2026-01-02 at 3.04.05\u202fPM.png",
     "an ideographic space": "写真\u3000二.png",
     "emoji with joiners": "👩‍🔬.png",
+    "dollars, which matplotlib may take for mathematics": "cost $5 \\frac $.png",
     "quotes, commas and signs": "a, \"b\" & <c> 'd' #1 100%.png",
 }
 

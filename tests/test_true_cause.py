@@ -133,7 +133,7 @@ CASES: dict[str, tuple[str, Spoil, str, list[str]]] = {
     "responses in gzip": (RESPONSES, zipped, FITTING, [RESPONSES, "a gzip archive", "Unpack it"]),
     "responses that are a page": (RESPONSES, into(PAGE), FITTING, [RESPONSES, "an HTML page"]),
     "responses that are a message of S3": (RESPONSES, into(S3), FITTING, [RESPONSES, "XML error message"]),
-    "responses of zeros": (RESPONSES, into(bytes(4096)), FITTING, [RESPONSES, "zero bytes only"]),
+    "responses of zeros": (RESPONSES, into(bytes(4096)), FITTING, [RESPONSES, "begins with zeros"]),
     "empty responses": (RESPONSES, into(b""), FITTING, [RESPONSES, "an empty file"]),
     "responses that are a folder": (RESPONSES, folder, FITTING, [RESPONSES, "got a folder"]),
     "responses that lead nowhere": (RESPONSES, dangling, FITTING, [RESPONSES, "a link to /nowhere/at/all, which"]),
@@ -226,6 +226,16 @@ def test_responses_that_float32_cannot_hold_are_refused(here: Path) -> None:
     assert code == 2
     assert "1 of" in output
     assert "column 2" in output
+
+
+def test_verification_tells_the_true_cause_of_every_file(here: Path) -> None:
+    annex(here / SHARD)
+    (here / SHARD.replace("block_1", "block_2")).write_bytes(LFS)
+    code, output = run("cache verify cache.zarr")
+    assert code == 1
+    assert "bad: 2 of" in output
+    assert f"local/block_1/c.0.0.0.0 is a git-annex link whose content is not on this machine. Run '{GET}'" in output
+    assert f"local/block_2/c.0.0.0.0 is a Git LFS pointer, not the content. Run '{PULL}'" in output
 
 
 def test_an_archive_given_as_a_subject_is_told(here: Path) -> None:

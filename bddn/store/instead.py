@@ -5,14 +5,15 @@ Links in a store are never followed: a cache must not lead out of itself.
 
 from pathlib import Path
 
-from bddn.filekind import FOLDER, HEAD_BYTES, MISSING, FileKind, kind_of, kind_of_bytes, link_kind
+from bddn.filekind import EMPTY, FOLDER, HEAD_BYTES, MISSING, ZEROS, FileKind, kind_of, kind_of_bytes, link_kind
 from bddn.store.files import Files
 
 
 def kind_in_store(files: Files, name: str) -> FileKind | None:
     """The kind of a file of a store; None where its first bytes tell nothing, or where it is simply not there."""
     head = files.read(name, 0, HEAD_BYTES)
-    return link_kind(Path(files.place, name)) if head is None else kind_of_bytes(head)
+    kind = link_kind(Path(files.place, name)) if head is None else kind_of_bytes(head)
+    return None if kind in (EMPTY, ZEROS) else kind  # the size tells the first; tokens may begin with zeros
 
 
 def kind_of_place(files: Files) -> FileKind | None:

@@ -223,11 +223,10 @@ def wrong_bytes(files: Files, name: str, record: Record) -> str | None:
     for block in files.blocks(name):
         sha256.update(block)
         size += len(block)
-    if not size:
-        return f"{name} is missing or empty"
-    if size != record["bytes"]:
-        return f"{name} has {size} bytes, not {record['bytes']}"
-    return None if sha256.hexdigest() == record["sha256"] else f"{name} has other bytes"
+    if size == record["bytes"] and sha256.hexdigest() == record["sha256"]:
+        return None
+    words = f"has {size} bytes, not {record['bytes']}" if size != record["bytes"] else "has other bytes"
+    return instead(files, name, f"{name} {words if size else 'is missing or empty'}")
 
 
 def wrong_sizes(files: Files, records: Mapping[str, Record]) -> list[str]:

@@ -257,7 +257,7 @@ NOT_READ: dict[str, tuple[bytes, str, str]] = {
     ),
     "JPEG without a restart marker": (RESTARTS.replace(b"\xff\xd3", b"", 1), "restart markers", "Restore"),
     "an empty file": (b"", "an empty file", "Download or copy"),
-    "zeros": (bytes(5000), "zero bytes only", "Download or copy"),
+    "zeros": (bytes(5000), "begins with zeros", "Download or copy"),
     "a page": (b"<!DOCTYPE html><p>404", "an HTML page", "Download the file again"),
     "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer", "lfs pull"),
     "a git-annex pointer": (b"/annex/objects/MD5E-s1--0.png\n", "a git-annex pointer", "git annex get"),
