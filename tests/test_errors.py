@@ -129,20 +129,22 @@ def test_an_error_of_the_network_is_not_taken_for_one_of_torch() -> None:
     assert _message(error.value).startswith("the network: ")
 
 
-def test_what_a_run_lacks_is_told_where_predictions_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`predict` reads an old predicted.json with `except OSError`, which a RunError of the run is, too."""
+def test_what_a_run_lacks_is_told_where_predictions_lie(tmp_path: Path) -> None:
     from types import SimpleNamespace
     from typing import Any
 
-    from bddn.cli.predict import _is_done
     from bddn.errors import RunError
+    from bddn.predict import prediction_identity
 
-    (tmp_path / "predicted").mkdir()
-    (tmp_path / "predicted/predicted.json").write_text("{}")
     run: Any = SimpleNamespace(folder=tmp_path, about={})
-    (tmp_path / "encoder.safetensors").write_bytes(b"")
+    pictures: Any = SimpleNamespace(stimuli=SimpleNamespace(ids=[]), sha256=[])
     with pytest.raises(RunError) as error:
-        _is_done(tmp_path / "predicted", run, None)  # type: ignore[arg-type]
+        prediction_identity(run, pictures, "cpu")
+    assert "encoder.safetensors" in _message(error.value)
+    for name in ("encoder.safetensors", "voxels.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(RunError) as error:
+        prediction_identity(run, pictures, "cpu")
     assert str(tmp_path / "run.json") in _message(error.value)
 
 

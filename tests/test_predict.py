@@ -369,7 +369,7 @@ def test_the_command_writes_arrays_tables_and_maps(run: Run, spec: CacheSpec, br
     assert (code, again.splitlines()[-1]) == (0, first.replace("network " + str(path), "predicted before, kept"))
     code, said = _invoke(run.folder, images[0], "--spec", path, "--out", out)
     assert code == 2
-    assert "the predictions of another run, or for other pictures" in " ".join(said.split())
+    assert "predictions that differ in: pictures_sha256" in " ".join(said.split())
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
 
 

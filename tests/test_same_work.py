@@ -18,9 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from bddn.backbones.registry import open_backbone
+from bddn.cli import app
 from bddn.data.base import Stimuli
 from bddn.data.planted import Planted
 from bddn.errors import MismatchError, RunError
@@ -591,3 +594,98 @@ def test_a_cache_of_an_earlier_version_opens_and_is_told_from_this_one_by_what_i
     with pytest.raises(RunError, match=r"cache\.digest"):
         fit_run(old, planted, fitted, FIT)
     assert files(old) == before
+
+
+# --- predict
+
+
+@pytest.fixture(scope="module")
+def predicted(
+    fitted: Path, brain: Path, spec: CacheSpec, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """A folder with a run, three pictures and predictions for them, and the command that made them; to be copied."""
+    root = tmp_path_factory.mktemp("predicted")
+    shutil.copytree(fitted, root / "run")
+    (root / "pictures").mkdir()
+    for name, path in zip("abc", Planted(brain).stimuli.paths[:3], strict=True):
+        shutil.copy(path, root / "pictures" / f"{name}.png")
+    (root / "spec.yaml").write_text(json.dumps({k: v for k, v in spec.to_dict().items() if v is not None}))
+    command = ["predict", "run", "pictures", "--spec", "spec.yaml", "--out", "predicted", "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    return root, command
+
+
+def _other_encoder(root: Path) -> None:
+    path = root / "run/encoder.safetensors"
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    state = load_file(path)
+    state["bias"][0] += 1e-3
+    save_file(state, path, metadata=metadata)
+
+
+def _edited(name: str, change: Callable[[Any], object]) -> Callable[[Path], object]:
+    def edit(root: Path) -> None:
+        about = json.loads((root / name).read_text())
+        change(about)
+        (root / name).write_text(json.dumps(about))
+
+    return edit
+
+
+PREDICTIONS: dict[str, Callable[[Path], object]] = {
+    "the encoder": _other_encoder,
+    "the cache": _edited("run/run.json", lambda about: about["cache"].update(digest="0" * 64)),
+    "the voxels": lambda root: (
+        pd.read_parquet(root / "run/voxels.parquet").assign(roi="FFA-1").to_parquet(root / "run/voxels.parquet")
+    ),
+    "a picture": lambda root: Image.new("RGB", (112, 112), (9, 9, 9)).save(root / "pictures/b.png"),
+    "a picture's name": lambda root: (root / "pictures/b.png").rename(root / "pictures/d.png"),
+    "one more picture": lambda root: shutil.copy(root / "pictures/b.png", root / "pictures/d.png"),
+    "one picture less": lambda root: (root / "pictures/c.png").unlink(),
+    "predictions of an earlier version": _edited("predicted/predicted.json", lambda about: about.pop("voxels_sha256")),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_predictions_with_one_other_input_are_refused(
+    name: str, predicted: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(predicted[0], tmp_path / "here"))
+    PREDICTIONS[name](root)
+    before = files(root / "predicted")
+    monkeypatch.chdir(root)
+    result = CliRunner().invoke(app, predicted[1])
+    assert result.exit_code == 2, result.output
+    assert "predictions that differ in: " in " ".join(result.output.split())
+    assert files(root / "predicted") == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--weights", "random:1"], ["pictures"], ["--device", "auto"]],
+    ids=["same", "weights", "twice", "auto"],
+)
+def test_predictions_are_kept_where_the_result_is_the_same(
+    options: list[str], predicted: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(predicted[0], tmp_path / "here"))
+    before = files(root / "predicted")
+    monkeypatch.chdir(root)
+    result = CliRunner().invoke(app, [*predicted[1], *options])
+    assert (result.exit_code, "predicted before, kept" in result.output) == (0, True), result.output
+    assert files(root / "predicted") == before
+
+
+def test_predictions_of_other_versions_are_kept_and_the_difference_is_told(
+    predicted: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(predicted[0], tmp_path / "here"))
+    _edited("predicted/predicted.json", lambda about: about["made_with"].update(torch="2.0"))(root)
+    monkeypatch.chdir(root)
+    result = CliRunner().invoke(app, predicted[1])
+    assert result.exit_code == 0, result.output
+    assert "note: predicted with other versions, made_with.torch 2.0 → " in result.output

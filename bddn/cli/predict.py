@@ -1,6 +1,5 @@
 """The predicted response of a fitted brain to new pictures."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from bddn.identity import Identity
     from bddn.predict import Network, Pictures
     from bddn.run import Run
 
@@ -47,7 +47,7 @@ def predict(
     It needs the network that the run was fitted through, and refuses any other.
     """
     from bddn.output import check_folder, is_vacant
-    from bddn.predict import predict_pictures, read_pictures
+    from bddn.predict import predict_pictures, prediction_identity, read_pictures
     from bddn.run import read_run
 
     found, folder = read_run(run), out or run / "predicted"
@@ -56,8 +56,9 @@ def predict(
     elif not (folder / ABOUT).is_file():
         raise _occupied(folder, "a folder with other things in it")
     pictures = read_pictures(images)
+    identity = prediction_identity(found, pictures, device)
     n = f"{len(pictures)} pictures × {len(found.voxels)} voxels"
-    if _is_done(folder, found, pictures):
+    if _is_done(folder, identity):
         typer.echo(f"predicted: {folder}, {n}, predicted before, kept")
         if _is_drawn(folder):
             return
@@ -69,9 +70,9 @@ def predict(
             typer.echo(f"note: {words}")
         how = f"network {network.name}"
         try:
-            write(folder, found, network, pictures, predict_pictures(found, network, pictures))
+            write(folder, identity, found, network, pictures, predict_pictures(found, network, pictures))
         except FileExistsError:
-            if not _is_done(folder, found, pictures):
+            if not _is_done(folder, identity):
                 raise
             how = "predicted meanwhile by another process, kept"
         typer.echo(f"predicted: {folder}, {n}, {how}")
@@ -106,7 +107,12 @@ def find_network(run: "Run", spec: str | None, weights: str | None, device: str)
 
 
 def write(
-    folder: Path, run: "Run", network: "Network", pictures: "Pictures", responses: "npt.NDArray[np.float32]"
+    folder: Path,
+    identity: "Identity",
+    run: "Run",
+    network: "Network",
+    pictures: "Pictures",
+    responses: "npt.NDArray[np.float32]",
 ) -> None:
     """Write responses (n_images, n_voxels), which picture is which row, and for every picture a GIFTI per hemisphere.
 
@@ -127,7 +133,7 @@ def write(
     with new_folder(folder, ABOUT) as aside:
         replace_file(aside / RESPONSES, lambda path: np.save(path, responses, allow_pickle=False))
         write_text(aside / IMAGES, _table(pictures))
-        write_json(aside / ABOUT, {**_about(run), "network": network.name, "made_with": network.made_with})
+        write_json(aside / ABOUT, {**identity.parts, "network": network.name, "network_made_with": network.made_with})
         for hemi in HEMISPHERES:
             mine = (run.voxels["hemi"] == hemi).to_numpy()
             vertex = run.voxels.loc[mine, "vertex"].to_numpy()
@@ -155,22 +161,22 @@ def _is_drawn(folder: Path) -> bool:
     return (folder / f"{FIGURE}.png").is_file() and (folder / f"{FIGURE}.txt").is_file()
 
 
-def _is_done(folder: Path, run: "Run", pictures: "Pictures") -> bool:
+def _is_done(folder: Path, wanted: "Identity") -> bool:
     """Whether the folder holds these very predictions; anything else in it is an error."""
+    from bddn.identity import Identity, only_made_with
     from bddn.output import is_vacant
 
     if is_vacant(folder, ABOUT):
         return False
-    wanted = _about(run)
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        table = (folder / IMAGES).read_text(encoding="utf-8")
-        done = wanted.items() <= about.items() and table == _table(pictures)
-        got = "the predictions of another run, or for other pictures"
-    except (OSError, ValueError, AttributeError):
-        done, got = False, "something else"
-    if not done:
-        raise _occupied(folder, got)
+        about = dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise _occupied(folder, "something else") from error
+    words = Identity(about).only(*wanted.parts).differences(wanted)
+    if not only_made_with(words):
+        raise _occupied(folder, f"predictions that differ in: {'; '.join(words)}")
+    for word in words:
+        typer.echo(f"note: predicted with other versions, {word}")
     return True
 
 
@@ -181,14 +187,6 @@ def _occupied(folder: Path, got: str) -> RunError:
         got=got,
         fix="Give another --out, or delete this one; nothing was written.",
     )
-
-
-def _about(run: "Run") -> dict[str, str]:
-    """What decides the predictions besides the pictures."""
-    from bddn.predict import cache_of, encoder_file
-
-    encoder = encoder_file(run).read_bytes()
-    return {"encoder_sha256": hashlib.sha256(encoder).hexdigest(), "cache_digest": cache_of(run)["digest"]}
 
 
 def _table(pictures: "Pictures") -> str:

@@ -5,7 +5,15 @@ The network that the run was fitted through is opened again, and must be that ve
 
 from bddn.predict.network import Network, cache_of, check_network, open_network, specs_of
 from bddn.predict.pictures import Pictures, read_pictures
-from bddn.predict.responses import aligned_local, channel_vectors, encoder_file, predict, predict_pictures, tokens_of
+from bddn.predict.responses import (
+    aligned_local,
+    channel_vectors,
+    encoder_file,
+    predict,
+    predict_pictures,
+    prediction_identity,
+    tokens_of,
+)
 
 __all__ = [
     "Network",
@@ -18,6 +26,7 @@ __all__ = [
     "open_network",
     "predict",
     "predict_pictures",
+    "prediction_identity",
     "read_pictures",
     "specs_of",
     "tokens_of",

@@ -5,6 +5,7 @@ Pictures go through the network as in an extraction, to the rounding of what is 
 Shape letters: n pictures, N voxels, L layers, H rows, W columns, D shared channels.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,17 +16,21 @@ import torch.nn.functional as F
 from bddn.encoder import checkpoint
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import PREDICT_IMAGES
-from bddn.errors import MismatchError
+from bddn.errors import MismatchError, RunError
 from bddn.extract.source import TokenSource
-from bddn.parallel import n_threads, single_threaded_kernels
-from bddn.predict.network import Network
+from bddn.identity import Identity, digest
+from bddn.parallel import choose_device, n_threads, single_threaded_kernels
+from bddn.predict.network import Network, cache_of
 from bddn.predict.pictures import Pictures
 from bddn.progress import progress
 from bddn.run import Run
+from bddn.run.inputs import environment
 from bddn.settings import own_settings
 from bddn.store.layout import Layout
 from bddn.store.precision import Rows
 from bddn.stream.features import Features
+
+ENCODER, VOXELS = "encoder.safetensors", "voxels.parquet"  # of a run folder
 
 
 @own_settings()
@@ -53,6 +58,39 @@ def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
         for start, stop in layout.shards:
             parts.append(_decoded(source.read(start, stop, images, advance), layout))
     return Features.cat(parts)
+
+
+def prediction_identity(run: Run, pictures: Pictures, device: str) -> Identity:
+    """What decides predicted responses and their maps: the encoder, the cache, the voxels and the pictures in order.
+
+    Parameters
+    ----------
+    run : Run
+    pictures : Pictures
+    device : {'auto', 'cpu', 'cuda'}
+        Where the network runs.
+
+    Raises
+    ------
+    RunError
+        Where the run has no encoder.
+    """
+    names = [[stimulus, sha256] for stimulus, sha256 in zip(pictures.stimuli.ids, pictures.sha256, strict=True)]
+    try:
+        files = {name: hashlib.sha256((run.folder / name).read_bytes()).hexdigest() for name in (ENCODER, VOXELS)}
+    except OSError as error:
+        raise RunError(
+            run.folder, expected=f"{ENCODER} and {VOXELS}", got=str(error), fix="Copy run folders as a whole."
+        ) from error
+    return Identity(
+        {
+            "encoder_sha256": files[ENCODER],
+            "voxels_sha256": files[VOXELS],
+            "cache_digest": cache_of(run)["digest"],
+            "pictures_sha256": digest(names),
+            "made_with": environment(choose_device(device)),
+        }
+    )
 
 
 @own_settings()
@@ -137,7 +175,7 @@ def channel_vectors(run: Run) -> npt.NDArray[np.float32]:
 
 def encoder_file(run: Run) -> Path:
     """Where the fitted encoder is."""
-    return run.folder / "encoder.safetensors"
+    return run.folder / ENCODER
 
 
 def _decoded(filled: Mapping[str, Rows], layout: Layout) -> Features:
