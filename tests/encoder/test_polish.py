@@ -36,7 +36,7 @@ def _setup(noise: float = 1.0) -> tuple[FactorTopy, Resident, torch.Tensor]:
 
 
 def _polish(model: FactorTopy, source: Resident, responses: torch.Tensor) -> np.ndarray:
-    return polish(model, source, responses.__getitem__, TRAIN, VAL, lambda n=1, note="": None)
+    return polish(model, source, responses.__getitem__, TRAIN, VAL, lambda n=1, note="", earlier=False: None)
 
 
 def _voxel_features(model: FactorTopy, features: Features) -> np.ndarray:

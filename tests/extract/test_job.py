@@ -46,7 +46,7 @@ class Steps:
         monkeypatch.setattr(Writer, "write", write)
         self.n = 0
 
-    def advance(self, n: int = 1, note: str = "") -> None:
+    def advance(self, n: int = 1, note: str = "", earlier: bool = False) -> None:
         self.n += n
         if self.n % 16 == 0:
             self.told.append(f"computed {self.n // 16 - 1}")
@@ -82,7 +82,7 @@ def test_a_shard_is_written_while_the_next_one_is_computed_and_no_more_than_one_
             time.sleep(0.2)
             steps.told.append("writing 0")
 
-    def advance(n: int = 1, note: str = "") -> None:
+    def advance(n: int = 1, note: str = "", earlier: bool = False) -> None:
         steps.advance(n)
         if steps.n == 32:
             computed.set()
@@ -116,7 +116,7 @@ def test_an_error_of_the_writing_ends_the_extraction_before_the_next_shard_is_co
         steps.before_write = fail
         job, _ = prepare(spec, planted, out, "cpu")
 
-        def advance(n: int = 1, note: str = "") -> None:
+        def advance(n: int = 1, note: str = "", earlier: bool = False) -> None:
             steps.advance(n)
             if 32 < steps.n < 48:  # in the third shard
                 assert failed.wait(WAIT_S)
@@ -136,7 +136,7 @@ def test_a_signal_drops_what_is_computed_and_commits_what_is_being_written(
     struck = threading.Event()
     steps.before_write = lambda shard: struck.wait(WAIT_S)
 
-    def strike(n: int = 1, note: str = "") -> None:
+    def strike(n: int = 1, note: str = "", earlier: bool = False) -> None:
         steps.advance(n)
         if steps.n > 16:
             struck.set()
@@ -151,7 +151,7 @@ def test_a_signal_drops_what_is_computed_and_commits_what_is_being_written(
 
 def test_a_shard_that_another_job_took_over_meanwhile_is_told(opened: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Writer, "write", lambda writer, shard, *rest: shard != 1)
-    assert compute_all(opened, [0, 1, 2], lambda n=1, note="": None) == {1: ANOTHER}
+    assert compute_all(opened, [0, 1, 2], lambda n=1, note="", earlier=False: None) == {1: ANOTHER}
 
 
 # --- batches
