@@ -1,3 +1,3 @@
 """bddn: brain-to-network maps for any vision model."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
