@@ -286,3 +286,31 @@ def test_a_subject_read_before_is_checked_too(sealed: Path, planted: Planted, tm
     with pytest.raises(DataError, match="in every voxel"):
         fit_run(Cache(sealed), data, tmp_path / "run", FIT, subject=Subject.read(data))
     assert issubclass(LowMemoryError, MemoryError)
+
+
+def test_an_extraction_checks_everything_cheap_before_the_images(
+    sealed: Path, brain: Path, spec: CacheSpec, planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding takes minutes; a wrong folder, weights, spec or a full disk is known in seconds."""
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr("bddn.extract.extraction.check_images", _no_step)
+
+    def changed(**fields: object) -> CacheSpec:
+        return CacheSpec.parse(spec.to_dict() | fields, "test")
+
+    cases: list[tuple[CacheSpec, Path, str]] = [
+        (changed(weights={"folder": str(tmp_path / "nowhere")}), tmp_path / "new.zarr", "no such folder"),
+        (changed(image_size=100), tmp_path / "new.zarr", "multiple of the patch size"),
+        (changed(backbone={"family": "clip", "layers": ["block_7"]}), tmp_path / "new.zarr", "block_7"),
+        (spec, tmp_path / "file/new.zarr", "Not a directory"),
+        (spec, brain, "other things"),
+        (changed(grid=[3, 4]), sealed, r"spec.grid \[4, 3\] → \[3, 4\]"),
+        (changed(precision="float32"), sealed, "spec.precision"),
+    ]
+    for one, out, words in cases:
+        with pytest.raises((ValueError, OSError, RuntimeError), match=words):
+            extract(one, planted, out, device="cpu")
+    monkeypatch.setattr("bddn.store.files.LocalFiles.free_bytes", lambda self: 1000)
+    with pytest.raises(OSError, match="of free space"):
+        extract(spec, planted, tmp_path / "new.zarr", device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -12,9 +12,11 @@ from bddn.cli.shared import (
     DATASET,
     DEVICE,
     FIT_SPEC,
+    MEMORY,
     SCHEDULER,
     SPEC,
     WEIGHTS,
+    WORKERS,
     Device,
     as_table,
     clear_errors,
@@ -106,9 +108,11 @@ def extract(
     ],
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes on this machine, one per device; 0: this one.")] = 0,
+    workers: Annotated[int, WORKERS] = 0,
     scheduler: Annotated[str | None, SCHEDULER] = None,
-    shard: Annotated[str, typer.Option(help="i/N: only this part, for jobs that share the work without dask.")] = "1/1",
+    shard: Annotated[
+        str | None, typer.Option(help="i/N: only this part, for jobs that share the work without dask.")
+    ] = None,
 ) -> None:
     """Stage one: run a backbone over a dataset's images and seal its tokens in a cache.
 
@@ -118,14 +122,14 @@ def extract(
     from bddn.extract import extract as run
     from bddn.extract.preflight import check_place
 
-    place = check_place(out)
-    cache_spec, dataset, part = ready_spec(spec, weights), open_dataset(data), _part(shard)
+    use_cluster, part, place = on_cluster(workers, scheduler, shard), _part(shard), check_place(out)
+    cache_spec, dataset = ready_spec(spec, weights), open_dataset(data)
 
     def tell(words: str) -> None:
         typer.echo(f"note: {words}")
 
     with stops_cleanly(), ExitStack() as stack:
-        if on_cluster(workers, scheduler):
+        if use_cluster:
             from bddn.extract.cluster import joined_cluster, local_cluster
 
             opened = joined_cluster(scheduler, device) if scheduler is not None else local_cluster(workers, device)
@@ -149,10 +153,8 @@ def fit(
     spec: Annotated[str, FIT_SPEC] = "paper",
     seed: Annotated[int | None, typer.Option(help="Overrides the spec's seed.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Overrides the spec's number of epochs.")] = None,
-    device: Annotated[Device, DEVICE] = "cpu",
-    memory: Annotated[
-        float | None, typer.Option(min=0.5, help="GiB that the fit may take; by default what is free.")
-    ] = None,
+    device: Annotated[Device, DEVICE] = "auto",
+    memory: Annotated[float | None, MEMORY] = None,
 ) -> None:
     """Stage two: fit the encoder on a cache and a subject's responses.
 
@@ -179,8 +181,10 @@ def fit(
     typer.echo(f"run: {out}, {what}, mean test R² {'unknown' if score is None else f'{score:.3f}'}")
 
 
-def _part(text: str) -> tuple[int, int]:
+def _part(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 1, 1
     i, _, n = text.partition("/")
-    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+    if not (i.isdecimal() and n.isdecimal() and max(len(i), len(n)) < 10 and 1 <= int(i) <= int(n)):
         raise BddnError("--shard", expected="i/N with i from 1 to N, e.g. 3/8", got=repr(text), fix="Correct it.")
     return int(i), int(n)

@@ -10,7 +10,9 @@ from bddn.cli.shared import (
     DATASET,
     DEVICE,
     FIT_SPEC,
+    MEMORY,
     SCHEDULER,
+    WORKERS,
     Device,
     as_table,
     clear_errors,
@@ -34,12 +36,10 @@ def fit_many(
     ] = None,
     spec: Annotated[str, FIT_SPEC] = "paper",
     epochs: Annotated[int | None, typer.Option(help="Overrides the spec's number of epochs.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes on this machine, one per device; 0: this one.")] = 0,
+    workers: Annotated[int, WORKERS] = 0,
     scheduler: Annotated[str | None, SCHEDULER] = None,
-    device: Annotated[Device, DEVICE] = "cpu",
-    memory: Annotated[
-        float | None, typer.Option(min=0.5, help="GiB that each worker may take; by default a share of what is free.")
-    ] = None,
+    device: Annotated[Device, DEVICE] = "auto",
+    memory: Annotated[float | None, MEMORY] = None,
 ) -> None:
     """Fit caches × subjects × seeds × bootstraps, each in a run folder of its own, with one table of all of them.
 
@@ -50,13 +50,14 @@ def fit_many(
     from bddn.many import numbers, summary
     from bddn.many.table import in_words
 
+    use_cluster = on_cluster(workers, scheduler)
     fit_spec = read_fit_spec(spec, {} if epochs is None else {"epochs": epochs}, "options of 'bddn fit-many'")
     seed_numbers = numbers(seeds, "--seeds")
     bootstrap_numbers = (None,) if bootstraps is None else numbers(bootstraps, "--bootstraps")
     with stops_cleanly(), ExitStack() as stack:
         work: Work | None = None
         where: str = device
-        if on_cluster(workers, scheduler):
+        if use_cluster:
             from bddn.many.cluster import joined_workers, local_workers
 
             opened = joined_workers(scheduler, device) if scheduler is not None else local_workers(workers, device)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bddn.cli.shared import clear_errors
+from bddn.cli.shared import clear_errors, finite
 
 
 @clear_errors
@@ -15,7 +15,7 @@ def film(
         Path | None,
         typer.Option(help="A file .gif or .mp4; by default maps/learning.gif in the run folder.", show_default=False),
     ] = None,
-    fps: Annotated[float, typer.Option(min=1, max=50, help="Frames per second.")] = 10,
+    fps: Annotated[float, typer.Option(min=1, max=50, callback=finite, help="Frames per second.")] = 10,
     map: Annotated[Literal["layer"], typer.Option(help="Which map.")] = "layer",
     palette: Annotated[
         Literal["hue", "safe"], typer.Option(help="hue, as in the paper; safe for readers who see few hues.")

@@ -1,5 +1,6 @@
 """What commands share: options, errors in one message, a clean end when told to stop, and tables."""
 
+import math
 import shlex
 import signal
 import sys
@@ -12,11 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from bddn.errors import BddnError, LowMemoryError
+from bddn.errors import BddnError, LowMemoryError, SpecError
 from bddn.paths import expand_home, expanded
 
 if TYPE_CHECKING:
     from bddn.spec import CacheSpec, FitSpec
+
+
+def finite(value: float | None) -> float | None:
+    """The number of an option, which a range does not refuse where it is 'nan'."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a number; got {value}.")
+    return value
+
 
 SPEC = typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")
 FIT_SPEC = typer.Option("--spec", help="Recipe of the fit: paper, fast, or a YAML file of settings.")
@@ -26,12 +35,16 @@ WEIGHTS = typer.Option(
     "FORMAT:FILE), or random, random:SEED.",
     show_default=False,
 )
-DEVICE = typer.Option(help="Where the network runs; auto is cuda where there is one.")
+DEVICE = typer.Option(help="Where the work is done; auto is cuda where there is one.")
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SCHEDULER = typer.Option(
     help="A dask cluster that runs: tcp://HOST:PORT of its scheduler, or the scheduler's file.", show_default=False
 )
 Device = Literal["auto", "cpu", "cuda"]
+WORKERS = typer.Option(min=0, max=512, help="Processes on this machine, one per device; 0: this one.")
+MEMORY = typer.Option(
+    min=0.5, max=2**20, callback=finite, help="GiB that a process may take; by default what is free, or its share."
+)
 DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", show_default=False)
 
 
@@ -79,20 +92,30 @@ def _with_home(value: Any) -> Any:
     return expanded(value) if isinstance(value, Path) else value
 
 
-def on_cluster(workers: int, scheduler: str | None) -> bool:
-    """Whether the options --workers and --scheduler ask for a cluster.
+def on_cluster(workers: int, scheduler: str | None, shard: str | None = None) -> bool:
+    """Whether the options --workers and --scheduler ask for a cluster. Each of the three alone says where the work is
+    done; none is ignored.
 
     Raises
     ------
-    BddnError
-        Where both are given.
+    SpecError
     """
-    if workers and scheduler is not None:
-        raise BddnError(
-            "--workers and --scheduler",
-            expected="processes on this machine, or a cluster that runs",
-            got="both",
-            fix="Leave one of them away.",
+    if scheduler is not None and not scheduler.strip():
+        raise SpecError(
+            "--scheduler",
+            expected="an address, e.g. tcp://node1:8786",
+            got="an empty text",
+            fix="Give the address that 'dask scheduler' printed, or leave the option out.",
+        )
+    given = {"--workers": workers, "--scheduler": scheduler, "--shard": shard}
+    names = [f"{name} {value}" for name, value in given.items() if value]
+    if len(names) > 1:
+        raise SpecError(
+            " and ".join(names),
+            expected="one of them, since each alone says where the work is done",
+            got=f"{len(names)}",
+            fix="--workers starts processes on this machine, --scheduler uses a cluster that runs, and --shard does a "
+            "part of the work without either. Leave out all but one.",
         )
     return bool(workers) or scheduler is not None
 
@@ -161,7 +184,6 @@ def read_fit_spec(name: str, given: dict[str, Any], place: str) -> "FitSpec":
     SpecError
         Where there is neither, or a setting is wrong.
     """
-    from bddn.errors import SpecError
     from bddn.spec import RECIPES, FitSpec
 
     path = Path(expand_home(name))

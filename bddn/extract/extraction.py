@@ -12,9 +12,9 @@ from bddn.backbones.base import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
 from bddn.data.checking import check_images
-from bddn.errors import SpecError
+from bddn.errors import DataError, SpecError
 from bddn.extract.job import Compute, Job, Work, in_this_process
-from bddn.extract.preflight import check_disk
+from bddn.extract.preflight import check_disk, check_place, refuse_other_work
 from bddn.extract.source import TokenSource, look_at_layout, network_identity
 from bddn.parallel import choose_device, n_threads
 from bddn.progress import Advance, progress
@@ -132,19 +132,26 @@ def prepare(
     versions : list of str
         See `Extraction`.
     """
+    check_place(out)
     stimuli, files = dataset.stimuli, open_files(out)
     if backbone is None:
         backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
-    checked = check_images(stimuli, decode=not is_sealed(files))
+    try:
+        layout = look_at_layout(spec, backbone, stimuli)
+    except DataError:
+        check_images(stimuli)  # names all that are damaged, not the first alone
+        raise
+    network = network_identity(spec, backbone, device).parts
+    refuse_other_work(files, new_header(layout, stimuli.ids, Hashes.of([]), network))
+    sealed = is_sealed(files)
+    if not sealed:
+        check_disk(files, layout.disk_bytes())
+    checked = check_images(stimuli, decode=not sealed)  # the one check that takes minutes comes last
     for words in checked.notes:
         tell(words)
     images = Hashes.of(checked.sha256)
-    layout = look_at_layout(spec, backbone, stimuli)
-    header = new_header(layout, stimuli.ids, images, network_identity(spec, backbone, device).parts)
-    writer = Writer(files, layout, stimuli.ids, images, header)
+    writer = Writer(files, layout, stimuli.ids, images, new_header(layout, stimuli.ids, images, network))
     versions = writer.prepare()
-    if not writer.is_sealed:
-        check_disk(files, layout.disk_bytes())
     source = TokenSource(spec, backbone, stimuli, images, layout, device, n_threads())
     return Job(source, writer, Watch(files)), versions
 

@@ -1,12 +1,16 @@
 """What is checked before the long work besides the images: the place of the store, and the room on the disk."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bddn.errors import StoreError
+from bddn.identity import Identity, only_made_with
 from bddn.output import check_folder, is_vacant
 from bddn.store.files import FIRST, Files, LocalFiles
+from bddn.store.manifest import is_sealed, read_header
 from bddn.store.remote import open_files
-from bddn.store.writer import is_there
+from bddn.store.writer import is_there, other_work
 
 
 def check_place(out: str | Path) -> str:
@@ -28,6 +32,25 @@ def check_place(out: str | Path) -> str:
     else:
         is_there(files)
     return files.place
+
+
+def refuse_other_work(files: Files, header: Mapping[str, Any]) -> None:
+    """Refuse a store of another network or other settings, before the images are decoded. Which images it is of is
+    compared later, by `Writer.prepare`, since it takes longer to know.
+
+    Raises
+    ------
+    MismatchError
+        Naming what differs.
+    """
+    if not is_there(files):
+        return
+    of_images = ("n_images", "stimuli_sha256", "images_sha256")
+    words = [
+        word for word in Identity(read_header(files)).differences(Identity(header)) if not word.startswith(of_images)
+    ]
+    if words and not (is_sealed(files) and only_made_with(words)):
+        raise other_work(files, words)
 
 
 def check_disk(files: Files, needed_bytes: int) -> None:

@@ -20,6 +20,7 @@ from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 
 MOST = 100_000  # numbers of one option
+MOST_DIGITS = 19  # of a number
 OWN = ("seed", "bootstrap")  # fields of the spec in which the runs of one folder differ
 
 
@@ -94,7 +95,8 @@ def numbers(text: str, option: str) -> tuple[int, ...]:
     for part in text.split(","):
         low, dash, high = (side.strip() for side in part.partition("-"))
         high = high if dash else low
-        if not (low.isdecimal() and high.isdecimal() and 0 <= int(high) - int(low) < MOST):
+        digits = low.isdecimal() and high.isdecimal() and max(len(low), len(high)) < MOST_DIGITS
+        if not digits or not 0 <= int(high) - int(low) < MOST or len(found) > MOST:
             found = []
             break
         found += range(int(low), int(high) + 1)

@@ -93,12 +93,7 @@ class Writer:
         words = Identity(manifest.read_header(self.files)).differences(Identity(self.header))
         sealed = manifest.is_sealed(self.files)
         if words and not (sealed and only_made_with(words)):
-            raise MismatchError(
-                self.files.place,
-                expected="the cache of this very extraction",
-                got=f"one that differs in: {'; '.join(words)}{self._first_other_image(words)}",
-                fix="Give another --out, or move the old cache away.",
-            )
+            raise other_work(self.files, words, self._first_other_image(words))
         if sealed:
             with suppress(StoreError):  # a sealed store may be read-only, or damaged
                 if left := self._leftovers():
@@ -299,6 +294,16 @@ class Writer:
         if row is None:
             return f"; {len(stored)} images there and {len(wanted)} here, the same as far as they go"
         return f"; the first other image is in row {row}, '{stored[row][0]}' there and '{wanted[row][0]}' here"
+
+
+def other_work(files: Files, words: list[str], more: str = "") -> MismatchError:
+    """The error of a store that is there and differs, in words, from the one that is wanted."""
+    return MismatchError(
+        files.place,
+        expected="the cache of this very extraction",
+        got=f"one that differs in: {'; '.join(words)}{more}",
+        fix="Give another --out, or move the old cache away.",
+    )
 
 
 def is_there(files: Files) -> bool:
