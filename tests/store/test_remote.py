@@ -23,6 +23,8 @@ from werkzeug.serving import make_server
 from bddn.data.planted import Planted
 from bddn.errors import CorruptStoreError, IncompleteStoreError, StoreError
 from bddn.extract import extract
+from bddn.extract.extraction import prepare
+from bddn.extract.job import compute_all
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store import remote
@@ -360,6 +362,88 @@ def test_files_can_be_sent_to_other_processes_and_used_in_many_threads(bucket: s
     sent = pickle.loads(pickle.dumps(files))  # noqa: S301
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda k: sent.read("a", k % 6, 6), range(32))) == {b"123456"[k:] for k in range(6)}
+
+
+# --- many at once
+
+
+def put_many(files: Files, n: int) -> list[str]:
+    names = [f"manifest/shard-{i:06d}.json" for i in range(n)]
+    for name in [*names, "manifest/header.json"]:
+        files.replace(name, b"{}")
+    return names
+
+
+def test_many_are_deleted_with_few_requests(server: Server, bucket: str) -> None:
+    files = open_files(bucket)
+    names = put_many(files, 30)
+    server.log.clear()
+    files.delete_all([*names, "manifest/gone"])
+    assert sorted(files.sizes()) == ["manifest/header.json"]
+    assert len(server.log) <= 4
+    files.delete_all([])
+
+
+def omit(server: Server) -> Fault:
+    """A fault: an answer that says that all is well, and of a part of the objects says in its body that it is not."""
+
+    def fault(environ: Environ, start_response: Callable[..., Any]) -> Answer:
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        body = b"<DeleteResult><Error><Key>manifest/a</Key><Code>InternalError</Code></Error></DeleteResult>"
+        start_response("200 OK", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda server: refuse("501 Not Implemented", "NotImplemented"),
+        lambda server: refuse("403 Forbidden", "No"),
+        omit,
+    ],
+    ids=["not known", "not allowed", "omitted"],
+)
+def test_many_are_deleted_where_a_server_cannot_delete_many_at_once(
+    server: Server, bucket: str, fault: Callable[[Server], Fault]
+) -> None:
+    files = open_files(bucket)
+    names = put_many(files, 5)
+    server.fault = only("POST", "", fault(server))
+    files.delete_all(names)
+    assert sorted(files.sizes()) == ["manifest/header.json"]
+
+
+def test_a_place_with_letters_of_patterns_loses_only_its_own_files(bucket: str) -> None:
+    odd, other = open_files(bucket.replace("clip", "cl[i]p*")), open_files(bucket)
+    names = put_many(odd, 3)
+    put_many(other, 3)
+    odd.delete_all(names)
+    assert sorted(odd.sizes()) == ["manifest/header.json"]
+    assert len(other.sizes()) == 4
+
+
+def test_a_record_that_a_store_lists_late_is_found_by_its_name(
+    bucket: str, spec: CacheSpec, planted: Planted, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every object store lists at once what was just put."""
+    sizes = RemoteFiles.sizes
+
+    def late(self: RemoteFiles, folder: str = "") -> dict[str, int]:
+        return {name: size for name, size in sizes(self, folder).items() if "shard-" not in name}
+
+    monkeypatch.setattr("bddn.store.writer.ASKED", 2)
+    monkeypatch.setattr(RemoteFiles, "sizes", late)
+    monkeypatch.setattr("bddn.extract.extraction.POLL_S", 0.05)
+    first, _ = prepare(spec, planted, bucket, "cpu")
+    compute_all(first, [0, 1], lambda *args, **options: None)
+    assert first.writer.uncommitted([0, 1]) == []
+    assert [first.writer.is_committed(shard) for shard in range(3)] == [True, True, False]
+    monkeypatch.setattr("bddn.store.writer.ASKED", 64)
+    done = extract(spec, planted, bucket, device="cpu")
+    assert done.digest == Cache(sealed).digest
+    assert done.n_computed == 1
 
 
 # --- answers that S3 and its kin give

@@ -2,7 +2,9 @@
 
 import errno
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,18 @@ import numpy as np
 import pytest
 import zarr
 
-from bddn.errors import CorruptStoreError, IncompleteStoreError, MismatchError, StoreError
+from bddn.errors import CorruptStoreError, IncompleteStoreError, MismatchError, SpecError, StoreError
 from bddn.store import manifest
 from bddn.store.files import LocalFiles
+from bddn.store.layout import MAX_FILES
 from bddn.store.reader import Cache, read_images
+from bddn.store.writer import Writer, new_header
 from store.stores import (
     DAMAGE,
     IDENTITY,
     IDS,
     IMAGES,
+    LAYOUT,
     PRECISIONS,
     SHARDS,
     Arrays,
@@ -200,6 +205,65 @@ def test_leftovers_of_a_killed_writer_do_no_harm_and_are_swept(unsealed: Path, k
     again.files.delete("manifest/lease-000002.0")
     finish(again, filled)
     assert files(unsealed) == files(kept)
+
+
+def test_written_shards_are_checked_many_at_once_and_a_restart_shows_how_far_it_is(
+    unsealed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalFiles, "at_once", 2)
+    both, blocks = threading.Barrier(2, timeout=60), LocalFiles.blocks
+
+    def wait(self: LocalFiles, name: str) -> Iterator[bytes]:
+        if name in ("local/early/c.0.0.0.0", SHARD):
+            both.wait()
+        return blocks(self, name)
+
+    monkeypatch.setattr(LocalFiles, "blocks", wait)
+    assert writer(unsealed).pending() == [2]
+    assert "check: 2/2 written shards" in capsys.readouterr().err
+
+
+def test_a_store_that_no_reader_would_open_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    layout = replace(LAYOUT, n_images=MAX_FILES + 1, shard_images=1, chunk_images=1)
+    spec = {**IDENTITY["spec"], "precision": "float16", "shard_images": 1, "chunk_images": 1}
+    header = new_header(layout, IDS, IMAGES, {**IDENTITY, "spec": spec})
+    with pytest.raises(SpecError, match=r"that can be opened; got .*files.*larger shard_images"):
+        Writer(LocalFiles(tmp_path / "store.zarr"), layout, IDS, IMAGES, header).prepare()
+    assert not (tmp_path / "store.zarr").exists()
+
+
+def test_a_seal_may_be_as_long_as_its_chunks_ask_for(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million images of a large network, it is longer than any other JSON may be."""
+    monkeypatch.setattr(manifest, "MAX_JSON_BYTES", 1000)
+    assert (store / manifest.SEAL).stat().st_size > 1000 > (store / manifest.HEADER).stat().st_size
+    Cache(store)
+    assert writer(store).digest() == Cache(store).digest
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("n_images", [1, 10, 5000])
+def test_no_seal_is_longer_than_a_reader_takes(name: str, n_images: int) -> None:
+    layout = replace(layout_of(name), n_images=n_images)
+    records: dict[str, Any] = {file: {"bytes": 10**12, "sha256": "0" * 64} for file in manifest.expected_files(layout)}
+    for shard in range(layout.n_shards):
+        for file in layout.token_files(shard).values():
+            records[file]["chunks"] = [2**32 - 1] * (1 + layout.shard_chunks(shard))
+    held = dict.fromkeys(("n", "sum", "sum_squares", "min", "max", "non_finite"), -1.2345678901234568e-300)
+    seal = manifest.seal_bytes({}, records, dict.fromkeys(layout.arrays(), held))
+    assert len(seal) <= manifest.largest_seal(layout)
+    counted = manifest.largest_seal(layout) - (1 << 20)
+    assert n_images < 5000 or 0.3 * counted < len(seal) < counted
+
+
+def test_ranges_of_rows_are_made_when_they_are_asked_for() -> None:
+    shards = replace(LAYOUT, n_images=10**12 + 1).shards
+    assert len(shards) == 25 * 10**10 + 1
+    assert shards[1] == (4, 8)
+    assert shards[-1] == (10**12, 10**12 + 1)
+    assert shards[:2] == [(0, 4), (4, 8)]
+    assert list(LAYOUT.shards) == [(0, 4), (4, 8), (8, 10)]
+    with pytest.raises(IndexError):
+        shards[len(shards)]
 
 
 # --- a sealed store
