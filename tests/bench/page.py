@@ -30,6 +30,7 @@ def main() -> None:
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
         (("stream_cpu",), stream),
+        (("scale_cpu", "scale_s3_cpu"), scale),
     ]
     parts = [write(*(found[name] for name in names)) for names, write in sections if set(names) <= found.keys()]
     intro = (
@@ -143,6 +144,38 @@ def stream(found: dict[str, Any]) -> str:
     return (
         f"## Reading\n\n{_about(found)}. Streaming, every chunk checked, goes at {ratio:.2f} of the rate of plain "
         f"reads.\n\n{_table(['', 'GB/s'], rows)}"
+    )
+
+
+def scale(disk: dict[str, Any], bucket: dict[str, Any]) -> str:
+    """Very many images."""
+    runs = [("disk", disk["few"]), ("disk", disk["many"]), ("bucket", bucket["many"])]
+
+    def shard(part: dict[str, Any]) -> str:
+        return f"{part['median_ms']:.0f} ({part['computing_ms']:.0f}); {sum(part['asked'].values()):.1f}"
+
+    shards = [
+        [place, f"{run['n_images']:,}", f"{run['n_shards']:,}", shard(run["first_shards"]), shard(run["last_shards"])]
+        for place, run in runs
+    ]
+    steps = list(disk["many"]["seconds"])
+    times = [
+        [place, f"{run['n_images']:,}", *(f"{run['seconds'][step]:.1f}" for step in steps)] for place, run in runs
+    ]
+    peaks = [max(run["peak_mib"].values()) for _, run in runs[:2]]
+    ratios = [
+        f"{name} {ratio:.2f}" for name, ratio in {**disk["planned / measured"], **bucket["planned / measured"]}.items()
+    ]
+    return (
+        f"## Very many images\n\n{_about(disk)}; in a bucket {bucket['what']}. Images and network are simulated, so that "
+        "this is the work of the store alone. Of a shard: median ms (of which this process computed), and calls to the "
+        "file system or requests; of the first and of the last tenth of the shards.\n\n"
+        f"{_table(['place', 'images', 'shards', 'first shards', 'last shards'], shards)}\n"
+        "Seconds of a whole extraction; of starting it again when all shards are written, sealing, using the sealed "
+        "cache again, opening it, and verifying it:\n\n"
+        f"{_table(['place', 'images', *steps], times)}\n"
+        f"Peak memory {peaks[0]:.0f} and {peaks[1]:.0f} MiB, of which ids and hashes of the images "
+        f"{disk['many']['ids_and_hashes_mib']:.0f} MiB. `bddn plan` over measured: {', '.join(ratios)}.\n"
     )
 
 
