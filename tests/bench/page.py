@@ -159,9 +159,7 @@ def scale(disk: dict[str, Any], bucket: dict[str, Any]) -> str:
         for place, run in runs
     ]
     steps = list(disk["many"]["seconds"])
-    times = [
-        [place, f"{run['n_images']:,}", *(f"{run['seconds'][step]:.1f}" for step in steps)] for place, run in runs
-    ]
+    times = [[place, f"{run['n_images']:,}", *(f"{run['seconds'][step]:.1f}" for step in steps)] for place, run in runs]
     peaks = [max(run["peak_mib"].values()) for _, run in runs[:2]]
     ratios = [
         f"{name} {ratio:.2f}" for name, ratio in {**disk["planned / measured"], **bucket["planned / measured"]}.items()
