@@ -165,7 +165,7 @@ def scale(disk: dict[str, Any], bucket: dict[str, Any]) -> str:
         f"{name} {ratio:.2f}" for name, ratio in {**disk["planned / measured"], **bucket["planned / measured"]}.items()
     ]
     return (
-        f"## Very many images\n\n{_about(disk)}; in a bucket {bucket['what']}. Images and network are simulated, so that "
+        f"## Very many images\n\n{_about(disk)}; in a bucket {bucket['what']}. Images and network are simulated: "
         "this is the work of the store alone. Of a shard: median ms (of which this process computed), and calls to the "
         "file system or requests; of the first and of the last tenth of the shards.\n\n"
         f"{_table(['place', 'images', 'shards', 'first shards', 'last shards'], shards)}\n"
