@@ -7,9 +7,12 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bddn.paths import refuse_unexpanded
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 
@@ -76,8 +79,14 @@ def create_file(path: Path, data: bytes, aside: Path | None = None) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` (UTF-8)."""
-    replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    """Replace `path` by `text`, in UTF-8 with lines that end alike everywhere."""
+    data = text.encode("utf-8", "backslashreplace")  # parts of it may be names in no valid encoding
+    replace_file(path, lambda aside: aside.write_bytes(data))
+
+
+def write_table(path: Path, table: "pd.DataFrame", index: bool | None = None) -> None:
+    """Replace `path` by a table in the format Parquet; its name may be in no valid encoding, which pyarrow refuses."""
+    replace_file(path, lambda aside: aside.write_bytes(table.to_parquet(index=index)))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -44,6 +44,11 @@ def expanded(path: Path) -> Path:
     return Path(expand_home(str(path)))
 
 
+def printable(text: str) -> str:
+    """Text that every file and drawing can hold: of a name in no valid encoding, odd bytes become escapes (\\xe9)."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def refuse_unexpanded(path: Path) -> None:
     """Refuse to write below a relative path that starts with `~`, which would make a folder of this name.
 

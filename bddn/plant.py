@@ -62,7 +62,7 @@ def _make(spec: PlantSpec, folder: Path) -> dict[str, Any]:
     truth = true_maps(spec)
     write_subject(subject, true_responses(local, global_, truth, spec), truth)
     (folder / TRUTH).parent.mkdir()
-    truth.drop(columns="upward").to_parquet(folder / TRUTH)
+    atomic.write_table(folder / TRUTH, truth.drop(columns="upward"))
     about = {
         "spec": spec.to_dict(),
         "n_voxels": len(truth),

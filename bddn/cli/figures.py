@@ -38,7 +38,7 @@ def maps(
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
     """Draw the maps of runs on the cortex, each with its numbers, caption and Methods paragraph beside it."""
-    from bddn.atomic import replace_file
+    from bddn.atomic import write_text
     from bddn.maps.figures import draw
     from bddn.maps.kinds import column_map, run_maps
     from bddn.maps.layout import BOTH
@@ -61,7 +61,7 @@ def maps(
             if path.suffix[1:] in formats:
                 typer.echo(f"map: {path}")
         text = methods(found, mesh)
-        replace_file(out / "methods.md", lambda aside, text=text: aside.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        write_text(out / "methods.md", text)
         typer.echo(f"numbers, captions and methods: {out}")
         _say_numbers(found)
 

@@ -6,6 +6,7 @@ that recovering the truth tests the encoder rather than itself.
 """
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ class Planted(Algonauts):
     def _read_truth(self) -> pd.DataFrame:
         fix = "Restore it, or plant the brain again into a new folder."
         try:
-            table = pd.read_parquet(self._truth)
+            table = pd.read_parquet(BytesIO(self._truth.read_bytes()))
             missing = {"hemi", "vertex", "depth", "x", "y", "scale", "ceiling"} - {*table.columns}
             got = f"no columns {', '.join(sorted(missing))}"
         except (OSError, ValueError):

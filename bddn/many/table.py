@@ -60,8 +60,8 @@ def table_of(rows: Iterable[Row]) -> pd.DataFrame:
 
 def write(table: pd.DataFrame, out: Path) -> None:
     """Replace results.parquet and results.csv in `out`."""
-    atomic.replace_file(out / f"{NAME}.parquet", lambda path: table.to_parquet(path, index=False))
-    atomic.replace_file(out / f"{NAME}.csv", lambda path: table.to_csv(path, index=False))
+    atomic.write_table(out / f"{NAME}.parquet", table, index=False)
+    atomic.replace_file(out / f"{NAME}.csv", lambda path: table.to_csv(path, index=False, lineterminator="\n"))
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bddn.atomic import replace_file
+from bddn.atomic import write_text
 from bddn.data.fsaverage import HEMISPHERES
 from bddn.maps.figures import DPI, save, shown_vertices
 from bddn.maps.kinds import Legend, Map
@@ -208,7 +208,7 @@ def draw_grid(
 
 def _write_caption(caption: str, stem: Path) -> Path:
     path = stem.with_name(f"{stem.name}.txt")
-    replace_file(path, lambda aside: aside.write_text(caption + "\n", encoding="utf-8"))
+    write_text(path, caption + "\n")
     return path
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bddn.atomic import replace_file
+from bddn.atomic import replace_file, write_text
 from bddn.data.fsaverage import HEMISPHERES
 from bddn.maps.gifti import write_gifti
 from bddn.maps.kinds import Map
@@ -43,5 +43,5 @@ def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path) ->
         arrays = {name: values[here].astype(np.float32) for name, values in numeric.items()}
         written.append(stem.with_name(f"{stem.name}.{hemi}.func.gii"))
         write_gifti(written[-1], hemi, table["vertex"].to_numpy()[here], arrays)
-    replace_file(text, lambda aside: aside.write_text(caption + "\n", encoding="utf-8"))
+    write_text(text, caption + "\n")
     return [*written, text]

@@ -78,7 +78,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
     default = folders[0] / "report.html" if len(runs) == 1 else folders[0].resolve().parent / "comparison.html"
     path = default if out is None else out
     file = check_file(path)
-    page = render(runs, path).encode("utf-8")
+    page = render(runs, path).encode("utf-8", "backslashreplace")
     replace_file(file, lambda aside: aside.write_bytes(page))
     return Page(path, len(page))
 

@@ -116,4 +116,4 @@ def _links(shown: Shown, page: Path, named: bool) -> Html:
 
 def _link(path: Path, page: Path, text: str) -> Html:
     way = Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
-    return element("a", {"href": quote(way)}, text)
+    return element("a", {"href": quote(os.fsencode(way))}, text)

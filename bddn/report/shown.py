@@ -103,7 +103,7 @@ def _check_metrics(run: Run) -> None:
 
 def _split_sizes(file: Path) -> dict[str, int]:
     try:
-        split: dict[str, Any] = json.loads(file.read_text())
+        split: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return {str(part): len(members) for part, members in split.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         got, fix = explain(file, f"{type(error).__name__}: {error}", _FIX)

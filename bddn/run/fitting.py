@@ -28,6 +28,7 @@ from bddn.identity import Identity
 from bddn.memory import free_bytes
 from bddn.output import hidden_folder, new_folder
 from bddn.parallel import choose_device, is_out_of_memory, n_threads, words_of
+from bddn.paths import printable
 from bddn.run.checks import check_leakage, check_responses, check_voxels
 from bddn.run.folder import ABOUT, LEARNING, Run, check_out, is_done, read_run, summary, voxel_table, without_nan
 from bddn.run.inputs import Subject, fit_identity
@@ -121,7 +122,7 @@ def fit_run(
         fitted = fit(model, source, targets, parts, spec, state, keep_every_s, shown)
         table = voxel_table(voxels, fitted, tuple(shapes))
         metrics = {
-            "title": f"{dataset.name} through {store.name}",
+            "title": printable(f"{dataset.name} through {store.name}"),
             **summary(table, fitted),
             "seed": spec.seed,
             "bootstrap": spec.bootstrap,
@@ -136,7 +137,7 @@ def fit_run(
             ABOUT: lambda path: atomic.write_json(path, dict(identity.parts)),
             "split.json": lambda path: atomic.write_json(path, split.to_dict()),
             "metrics.json": lambda path: atomic.write_json(path, without_nan(metrics)),
-            "voxels.parquet": lambda path: atomic.replace_file(path, table.to_parquet),
+            "voxels.parquet": lambda path: atomic.write_table(path, table),
             "encoder.safetensors": lambda path: atomic.replace_file(
                 path, lambda aside: checkpoint.save(fitted.model, spec, aside)
             ),

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bddn.errors import RunError
 from bddn.filekind import explain_folder, is_listed
 from bddn.identity import Identity
 from bddn.output import check_folder, is_vacant
+from bddn.paths import printable
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import roi_scores
 
@@ -49,9 +51,10 @@ def labels(folders: Sequence[Path]) -> list[str]:
     """What tells folders apart: their paths below the one that holds them all; for a single one its name."""
     real = [folder.resolve() for folder in folders]
     if len(real) == 1:
-        return [real[0].name]
+        return [printable(real[0].name)]
     shared = Path(os.path.commonpath(real))
-    return [folder.relative_to(shared).as_posix() if folder != shared else folder.name for folder in real]
+    names = [folder.relative_to(shared).as_posix() if folder != shared else folder.name for folder in real]
+    return [printable(name) for name in names]
 
 
 def read_run(folder: Path) -> Run:
@@ -70,9 +73,9 @@ def read_run(folder: Path) -> Run:
         return Run(
             folder,
             tuple(identity["layers"]),
-            pd.read_parquet(folder / "voxels.parquet"),
-            json.loads((folder / "metrics.json").read_text()),
-            json.loads(truth.read_text()) if is_listed(truth) else None,
+            pd.read_parquet(BytesIO((folder / "voxels.parquet").read_bytes())),
+            json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+            json.loads(truth.read_text(encoding="utf-8")) if is_listed(truth) else None,
             identity,
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

@@ -201,7 +201,7 @@ def _boot() -> str | None:
     """What tells apart boots of a machine, and containers with process numbers of their own; None where the system does
     not tell."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return None
