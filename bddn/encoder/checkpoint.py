@@ -16,6 +16,7 @@ from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.grids import LayerShape
 from bddn.errors import RunError
 from bddn.filekind import SAFETENSORS, explain
+from bddn.paths import printable
 from bddn.settings import own_settings
 from bddn.spec import FitSpec
 
@@ -77,12 +78,17 @@ def _write(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) 
 
 def _read(path: Path, expected: str, fix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with path.open("rb") as opened, safe_open(_in_utf8(path, opened.fileno()), framework="pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 - not a mapping
     except (OSError, KeyError, SafetensorError, ValueError) as error:
         got, fix = explain(path, f"{type(error).__name__}: {error}", fix, SAFETENSORS)
         raise RunError(path, expected=expected, got=got, fix=fix) from error
+
+
+def _in_utf8(path: Path, fd: int) -> Path:
+    """The path, or where its name is in no valid encoding, which safetensors refuses, that of the opened file."""
+    return path if printable(str(path)) == str(path) else Path(f"/proc/self/fd/{fd}")
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:
