@@ -124,7 +124,12 @@ def test_pictures_are_the_same_whatever_the_calling_script_has_set(run: Path, fi
     from bddn.maps.kinds import run_maps
 
     found = read_run(run)
-    wanted = {"font.size": 20.0, "text.usetex": True, "savefig.bbox": "tight", "axes.facecolor": "black"}
+    wanted: dict[Any, Any] = {
+        "font.size": 20.0,
+        "text.usetex": True,
+        "savefig.bbox": "tight",
+        "axes.facecolor": "black",
+    }
     with mpl.rc_context(wanted):
         kinds = run_maps(found.voxels, found.layers, "hue")
         draw(found.voxels, kinds, run / "maps", found.metrics["title"], dpi=40)

@@ -64,7 +64,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     deadline = time.monotonic() + FILE_S
     while True:
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             found = json.loads(text)
         except OSError as error:
             raise _wrong(str(path), "a scheduler file", error.strerror or str(error)) from error
