@@ -44,6 +44,11 @@ class Rate:
         return f"{_duration((self.total - self.done) / self.per_s)} left" if self._here else ""
 
 
+def say(line: str) -> None:
+    """Print a line for people on standard error, before the work that it is about."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
     """Show how `total` items of `unit` advance, on standard error. Threads may report at once."""

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bddn import __version__, atomic
-from bddn.backbones.base import Backbone
+from bddn.backbones.base import Backbone, ShowsFullSize
 from bddn.backbones.registry import open_backbone
 from bddn.data.algonauts import IMAGES
 from bddn.data.base import Stimuli
@@ -52,6 +52,10 @@ class Watched:
 
     def preprocess(self, image: Image.Image) -> Tensor:
         return self.inner.preprocess(image)
+
+    def each_layer(self, pixels: Tensor, keep: Callable[[LayerTokens], Any]) -> dict[str, Any]:
+        assert isinstance(self.inner, ShowsFullSize)
+        return self.inner.each_layer(pixels, keep)
 
     def __call__(self, pixels: Tensor) -> Tokens:
         with self._lock:

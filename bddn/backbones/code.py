@@ -28,27 +28,28 @@ STRUCTURE = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}
 
 
 def sources(module: nn.Module) -> dict[str, str]:
-    """Hashes of the source of every class and every patched method in a network, by name; torch's own are left out.
+    """Hashes of the source of the methods of every class in a network, by its name; torch's own are left out.
 
+    A method that was patched counts as it is now, and a `forward` that was patched on an instance is listed apart.
     Where there is no source, as for classes that are made by a program, the value says so.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
     for one in module.modules():
         for kind in type(one).__mro__:
-            if _is_own(kind) and (name := _name(kind)) not in found:
-                found[name] = [_source(kind), *(_source(one) for one in _patched(kind))]
+            if _is_own(kind) and _name(kind) not in found:
+                found[_name(kind)] = _hashed(_methods(kind))
         patch = vars(one).get("forward")
         if patch is not None and _is_own(patch):
-            found.setdefault(f"{_name(type(one))}.forward of an instance", [_source(patch)])
-    return {name: _hashed(texts) for name, texts in sorted(found.items())}
+            found[f"{_name(type(one))}.forward of an instance"] = source_of_function(patch)
+    return dict(sorted(found.items()))
 
 
 def source_of_function(function: Callable[..., Any]) -> str:
     """The hash of the source of a function or a callable object, or the words that there is none."""
     while isinstance(function, partial):
         function = function.func
-    has_source = inspect.isfunction(function) or inspect.ismethod(function) or inspect.isclass(function)
-    return _hashed([_source(function if has_source else type(function))])
+    is_function = inspect.isfunction(function) or inspect.ismethod(function)
+    return _hashed([function] if is_function else _methods(type(function)))
 
 
 def numbers(tokens: LayerTokens) -> list[list[float]]:
@@ -115,10 +116,14 @@ def _far(a: list[float], b: list[float]) -> bool:
     return any(abs(x - y) > CHANCE for x, y in zip(a, b, strict=True))
 
 
-def _patched(kind: type) -> list[Any]:
-    """Functions of a class that were not written in it."""
-    functions = [inspect.unwrap(f) for f in vars(kind).values() if inspect.isfunction(f)]
-    return [f for f in functions if f.__module__ != kind.__module__ or not f.__qualname__.startswith(kind.__qualname__)]
+def _methods(kind: type) -> list[Any]:
+    """The functions in a class by name, without those of the classes that it inherits from."""
+    found = []
+    for _, value in sorted(vars(kind).items()):
+        function = getattr(value, "__func__", getattr(value, "fget", value))  # of a static or class method, a property
+        if inspect.isfunction(function):
+            found.append(function)
+    return found
 
 
 def _is_own(what: Any) -> bool:
@@ -130,17 +135,18 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _source(what: Any) -> str:
+def _source(function: Any) -> str:
     """Its source without comments and layout, or nothing where there is none."""
     try:
-        text = textwrap.dedent(inspect.getsource(what))
+        text = textwrap.dedent(inspect.getsource(function))
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
-    except (OSError, TypeError, SyntaxError, tokenize.TokenError, IndentationError):
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         return ""
     return "".join(STRUCTURE.get(token.type, token.string) for token in tokens if token.type not in DROPPED)
 
 
-def _hashed(texts: list[str]) -> str:
-    if not all(texts):
+def _hashed(functions: list[Any]) -> str:
+    texts = [text for function in functions if (text := _source(function))]  # those of a dataclass have none
+    if functions and not texts:
         return NOT_AVAILABLE
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()

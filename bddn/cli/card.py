@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from bddn.errors import SpecError
+from bddn.errors import BddnError, SpecError
 
 if TYPE_CHECKING:
     from bddn.backbones.module import HookedModule
@@ -49,6 +49,7 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
         ("places", f"{sizes} → {height_width(spec.grid)} in the cache"),
         *(("" if i else "layers", line) for i, line in enumerate(_layers(channels, module))),
         *(("", line) for line in matched(about.layers, list(channels))),
+        *(("" if i else "order", line) for i, line in enumerate(_order(spec, module, here))),
         *(("" if i else "cached", line) for i, line in enumerate(_cached(spec, places, module))),
         ("precision", spec.precision + (f", forward pass in {spec.autocast}" if spec.autocast else "")),
         ("image takes", f"{layout.image_bytes() / 1e6:.3f} MB"),
@@ -143,6 +144,21 @@ def _layers(channels: dict[str, int], module: "HookedModule | None") -> list[str
         groups.setdefault(n, []).append(name)
     lines = [f"{n} channels: {', '.join(names)}" for n, names in groups.items()]
     return [f"{len(channels)}, early to late", *lines]
+
+
+def _order(spec: "CacheSpec", module: "HookedModule | None", here: str) -> list[str]:
+    """In which order the places of the layers are, measured on the network if it can be opened."""
+    if here == "no":
+        return ["not measured, since the weights are not on this machine"]
+    from bddn.backbones.probe import measure_orders, summary
+    from bddn.backbones.registry import open_backbone
+    from bddn.parallel import choose_device
+
+    try:
+        backbone = module or open_backbone(spec, choose_device("auto"))
+        return summary(measure_orders(backbone, spec))
+    except BddnError as error:
+        return [f"not measured: {error}"]
 
 
 def _cached(spec: "CacheSpec", places: dict[str, tuple[int, int]], module: "HookedModule | None") -> list[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 from bddn.backbones.base import Backbone
+from bddn.backbones.layers import matched
+from bddn.backbones.probe import check_order
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
 from bddn.data.checking import check_images
@@ -17,7 +19,7 @@ from bddn.extract.job import Compute, Job, Work, in_this_process
 from bddn.extract.preflight import check_disk, check_place, refuse_other_work
 from bddn.extract.source import TokenSource, look_at_layout, network_identity
 from bddn.parallel import choose_device, n_threads
-from bddn.progress import Advance, progress
+from bddn.progress import Advance, progress, say
 from bddn.settings import own_settings
 from bddn.spec import CacheSpec
 from bddn.store.hashes import Hashes
@@ -136,6 +138,8 @@ def prepare(
     stimuli, files = dataset.stimuli, open_files(out)
     if backbone is None:
         backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
+    for line in matched(spec.backbone.layers if spec.backbone else None, backbone.layers):
+        say(f"layers: {line}")
     try:
         layout = look_at_layout(spec, backbone, stimuli)
     except DataError:
@@ -145,6 +149,7 @@ def prepare(
     refuse_other_work(files, new_header(layout, stimuli.ids, Hashes.of([]), network))
     sealed = is_sealed(files)
     if not sealed:
+        check_order(backbone, spec)
         check_disk(files, layout.disk_bytes())
     checked = check_images(stimuli, decode=not sealed)  # the one check that takes minutes comes last
     for words in checked.notes:
