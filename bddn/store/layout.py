@@ -25,8 +25,9 @@ KINDS = ("local", "global")
 IDS = "stimulus"
 IMAGES = "image_sha256"
 SCALE = "scale"
-CHUNK_BYTES = 20 + 14  # of a chunk besides its tokens: checksum, place in the index, checksum in the seal
-FILE_BYTES = 150  # of a file's record in the seal
+CHUNK_BYTES = 20  # of a chunk besides its tokens: its checksum, and its place in the index
+RECORD_BYTES = 150  # of a file in the seal
+CHECKSUM_BYTES = 14  # of a chunk in the seal
 METADATA_BYTES = 1500  # of Zarr's description of an array, and of its record
 IMAGE_BYTES = 32 + 8  # of an image's hash and its id
 MAX_FILES = 1 << 22  # no manifest could name more
@@ -162,13 +163,16 @@ class Layout:
         size = np.dtype(self.precision.stored).itemsize
         return size * sum(int(np.prod(shape)) for shape in self.arrays().values())
 
+    def token_bytes(self) -> int:
+        """Bytes of all files of tokens; for a compressed precision an estimate."""
+        chunks = self.n_chunks * len(self.arrays()) * CHUNK_BYTES
+        return round(self.n_images * self.image_bytes() * self.precision.ratio) + chunks
+
     def disk_bytes(self) -> int:
-        """Bytes of the whole store with its manifest; for a compressed precision an estimate."""
+        """Bytes of the whole store with its manifest: an estimate."""
         n_arrays = len(self.arrays())
-        tokens = round(self.n_images * self.image_bytes() * self.precision.ratio)
-        chunks = self.n_chunks * n_arrays * CHUNK_BYTES
-        files = self.n_shards * len(self.shard_files(0)) * FILE_BYTES + n_arrays * METADATA_BYTES
-        return tokens + chunks + files + self.n_images * IMAGE_BYTES
+        seal = self.n_shards * len(self.shard_files(0)) * RECORD_BYTES + self.n_chunks * n_arrays * CHECKSUM_BYTES
+        return self.token_bytes() + seal + n_arrays * METADATA_BYTES + self.n_images * IMAGE_BYTES
 
 
 class _Ranges(Sequence[tuple[int, int]]):

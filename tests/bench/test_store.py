@@ -57,7 +57,7 @@ def test_layout(true_size: bool, tmp_path: Path) -> None:
     found = []
     for chunk, shard in SHAPES if true_size else [(4, 16), (8, 32)]:
         made = layout(n_images, n_layers, channels, chunk, shard)
-        rows, size = tokens(made), made.disk_bytes() / 1e9
+        rows, size = tokens(made), made.token_bytes() / 1e9
         root = tmp_path / "cache.zarr"
         writing = seconds(lambda made=made, rows=rows, root=root: write(root, made, rows))  # type: ignore[misc]
         shuffled, one = [], []
@@ -164,7 +164,7 @@ def test_integrity_of_streaming(true_size: bool, tmp_path: Path, monkeypatch: py
     n_epochs = FitSpec().epochs if true_size else 2
     n_images, n_layers, channels = (2048, 12, 768) if true_size else (64, 2, 16)
     made = layout(n_images, n_layers, channels, 16, 256 if true_size else 32)
-    rows, size = tokens(made), made.disk_bytes() / 1e9
+    rows, size = tokens(made), made.token_bytes() / 1e9
     write(tmp_path / "cache.zarr", made, rows)
     plain = _plain(tmp_path / "plain.zarr", made, rows)
 
