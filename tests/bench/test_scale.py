@@ -66,8 +66,9 @@ def growth(found: dict[str, Any]) -> dict[str, float]:
 def check_constant(found: dict[str, Any], times: bool) -> None:
     ratios = growth(found)
     assert not {"sizes", "names listed"} & found["last_shards"]["asked"].keys()  # nothing is listed per shard
-    kept = {name: ratio for name, ratio in ratios.items() if name != "time" and (times or name != "computing")}
-    assert all(abs(ratio - 1) <= CONSTANT for ratio in kept.values()), ratios
+    computing, time = ratios.pop("computing"), ratios.pop("time")
+    assert all(abs(ratio - 1) <= CONSTANT for ratio in ratios.values()), ratios
+    assert not times or min(time, computing) <= 1 + CONSTANT, (time, computing)  # other work raises one or the other
 
 
 def planned(found: dict[str, Any], **changes: Any) -> dict[str, float]:
