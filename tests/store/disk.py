@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-OPERATIONS = ("open", "replace", "link", "unlink", "mkdir", "fsync", "chmod", "scandir")
+OPERATIONS = ("open", "replace", "link", "unlink", "mkdir", "fsync", "scandir")
 
 
 class KilledError(BaseException):
