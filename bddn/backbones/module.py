@@ -15,6 +15,7 @@ from bddn.backbones import code
 from bddn.backbones.base import weights_sha256
 from bddn.backbones.first_run import forms_of, noise
 from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
+from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
 from bddn.backbones.outputs import tensor_at
 from bddn.backbones.preprocess import squash
@@ -223,7 +224,11 @@ def _made(path: str) -> Any:
     if here not in sys.path:
         sys.path.append(here)
     try:
-        return getattr(importlib.import_module(package), function)()
+        found = getattr(importlib.import_module(package), function)
+        check_as_imported(package)
+        return found()
+    except BackboneError:
+        raise
     except Exception as error:
         raise _not_made(path, f"{type(error).__name__}: {error}") from error
 
