@@ -27,7 +27,6 @@ from bddn.progress import Advance
 
 DEVICE = "GPU"  # the resource by which dask workers say that they have a device
 START_S = 60.0
-COMES_BACK_S = 300.0
 LOOK_S = 2.0
 DEATHS = 10  # workers that may die at one shard before it is given up
 RETRIES = 2
@@ -74,8 +73,9 @@ class Cluster:
         """Set up a job on all workers, also on those that join later; see `bddn.extract.job.Work`."""
         name = f"bddn-{secrets.token_hex(8)}"  # of this job alone: others may run on the same workers
         shared = self.client.submit(itself, SharedJob(job, self._threads), key=name, pure=False)
+        left = [stop - start for start, stop in job.writer.layout.shards]
         try:
-            yield partial(self._compute, job, shared)
+            yield partial(self._compute, job, shared, left)
         finally:
             shared.release()
 
@@ -83,10 +83,9 @@ class Cluster:
         """Addresses of the workers that can do tasks now."""
         return [at for at, about in _workers(self.client).items() if self.device == "cpu" or _has_device(about)]
 
-    def _compute(self, job: Job, shared: Any, shards: list[int], advance: Advance) -> Owners:
+    def _compute(self, job: Job, shared: Any, left: list[int], shards: list[int], advance: Advance) -> Owners:
         client, topic = self.client, self.client.id  # events under its name are forgotten some time after a client
         name = f"{shared.key}-{secrets.token_hex(4)}"  # a key that was used before would give its old result
-        left = {shard: stop - start for shard in shards for start, stop in [job.writer.layout.shards[shard]]}
 
         def more(shard: int, n: int) -> None:
             n = min(n, left[shard])  # a task that was tried twice counts once
@@ -271,15 +270,20 @@ def _result(task: Any, shard: int) -> Owner | None:
     except CancelledError as error:
         raise scheduler_gone(f"shard {shard}") from error
     except Exception as error:  # of dask itself, or of a worker that cannot even read its task
-        raise ClusterError(
-            f"shard {shard} on a worker",
-            expected="the environment of the process that started the extraction",
-            got=f"{type(error).__name__}: {error}",
-            fix="Give all workers the same Python, dask and bddn, and run the same command: it resumes.",
-        ) from error
+        raise other_environment(f"shard {shard}", error) from error
     if isinstance(found, BddnError):
         raise found
     return found
+
+
+def other_environment(place: str, error: Exception) -> ClusterError:
+    """The error where a worker could not even begin what it was asked for."""
+    return ClusterError(
+        f"{place} on a worker",
+        expected="the environment of the process that asked for it",
+        got=f"{type(error).__name__}: {error}",
+        fix="Give all workers the same Python, dask and bddn, and run the same command: it resumes.",
+    )
 
 
 @contextmanager
@@ -287,9 +291,8 @@ def _quiet() -> Iterator[None]:
     """dask's settings for an extraction: few logs, and patience with workers that die and come back."""
     settings = {
         "distributed.scheduler.allowed-failures": DEATHS,
-        # By default a local cluster gives up a worker that is not back within 15 s; starting one takes
-        # longer on a busy machine.
-        "distributed.deploy.lost-worker-timeout": f"{COMES_BACK_S:.0f} s",
+        # A local cluster closes a worker for good that is away some time after one of its deaths, be it another death.
+        "distributed.deploy.lost-worker-timeout": "100000 hours",
         "distributed.admin.large-graph-warning-threshold": "10 GB",  # ids and paths of all images go with a job
         "logging.distributed": "error",
         "temporary-directory": None,  # the machine's own; tasks put nothing there

@@ -27,6 +27,8 @@ from bddn.store.lease import Seen, Watch
 from bddn.store.manifest import HEADER
 
 NETWORK = ("spec", "decoding", "backbone", "made_with")  # parts of a cache's header that decide which network it is
+NOT_SEEN = "nothing under this path"
+SHARE_DISK = "Put cache, data, weights and results on a disk that all workers see under the same path."
 Value = TypeVar("Value")
 
 _open: WeakValueDictionary[str, Backbone] = WeakValueDictionary()  # of this process, by the digest of their identity
@@ -99,8 +101,8 @@ class SharedJob:
             raise MismatchError(
                 files.place,
                 expected="the cache that the extraction has begun",
-                got="no such folder",
-                fix="Put cache, data and weights on a disk that all workers see under the same path.",
+                got=NOT_SEEN,
+                fix=SHARE_DISK,
             )
 
 
@@ -134,16 +136,23 @@ def compute(job: SharedJob, shard: int, seen: Seen | None, topic: str, name: str
         watch.learn(shard, seen)
         return Job(source, job.writer, watch).compute(shard, advance)
     except BddnError as error:
-        return type(error)(
-            f"{error.place} on worker {worker.address}", expected=error.expected, got=error.got, fix=error.fix
-        )
+        return told_by_worker(error)
     except FileNotFoundError as error:
-        return ClusterError(
-            f"{error.filename} on worker {worker.address}",
-            expected="the file that the process that started the extraction sees",
-            got="no such file",
-            fix="Put cache, data and weights on a disk that all workers see under the same path.",
+        return told_by_worker(
+            ClusterError(
+                error.filename or "a file",
+                expected="the file that the process that started the extraction sees",
+                got=NOT_SEEN,
+                fix=SHARE_DISK,
+            )
         )
+
+
+def told_by_worker(error: BddnError) -> BddnError:
+    """The error with the worker that met it, which may see other files than the user."""
+    path, place = Path(error.place), f"{error.place} on worker {get_worker().address}"
+    fix = SHARE_DISK if path.is_absolute() and not path.exists() else error.fix
+    return type(error)(place, expected=error.expected, got=error.got, fix=fix)
 
 
 def itself(value: Value) -> Value:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait
+from distributed import Client, KilledWorker, wait
 
-from bddn.errors import BddnError, ClusterError
+from bddn.errors import BddnError, ClusterError, MismatchError
 from bddn.extract import cluster as dask_cluster
-from bddn.extract.cluster import DEATHS, DEVICE, LOOK_S
+from bddn.extract.cluster import DEATHS, DEVICE, LOOK_S, Cluster, none_left, other_environment, scheduler_gone
+from bddn.extract.on_worker import NOT_SEEN, SHARE_DISK, told_by_worker
 from bddn.many.campaign import Done
 from bddn.many.holder import GIB, Holder
 from bddn.many.plan import Group, Task
@@ -31,47 +32,40 @@ from bddn.progress import progress
 from bddn.store.files import LocalFiles
 from bddn.store.remote import open_files
 
-AGAIN = "the same command goes on where it stopped."
-
 
 class Workers:
     """Does tasks on the workers of a dask cluster; see `bddn.many.campaign.Work`.
 
     Parameters
     ----------
-    client : Client
-    device : {'cpu', 'cuda'}
-        With 'cuda', workers with the resource GPU do runs, each one at a time.
+    cluster : Cluster
+        On device 'cuda', workers with the resource GPU do runs, each one at a time.
     memory_gib : float, optional
         For each worker, where a task does not say; None means what is free on its machine.
     """
 
-    def __init__(self, client: Client, device: str, memory_gib: float | None = None) -> None:
-        self.client, self.device, self._memory_gib = client, device, memory_gib
+    def __init__(self, cluster: Cluster, memory_gib: float | None = None) -> None:
+        self._cluster, self._memory_gib = cluster, memory_gib
+        self.client, self.device = cluster.client, cluster.device
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        name = f"bddn-many-{secrets.token_hex(8)}"
-        self.client.register_plugin(_Holding(), name=name)
-        try:
-            with progress("fit-many", len(tasks), "runs") as advance:
-                for task, found in self._done(tasks, name):
-                    advance(note=f"{len(self._addresses())} workers")
-                    yield task, found
-        finally:
-            with suppress(OSError, TimeoutError, CancelledError):
-                self.client.unregister_worker_plugin(name)  # and with it the tokens in the workers' memory
+        with progress("fit-many", len(tasks), "runs") as advance:
+            for task, found in self._done(tasks, f"bddn-many-{secrets.token_hex(8)}"):
+                advance(note=f"{len(self._cluster.workers())} workers")
+                yield task, found
 
     def _done(self, tasks: Sequence[Task], name: str) -> Iterator[Done]:
         waiting: dict[Group, deque[Task]] = defaultdict(deque)
         for task in tasks:
             waiting[task.group].append(task)
         running: dict[str, tuple[Any, Task]] = {}  # by worker: what dask will know, and what it does
-        at: dict[str, Group] = {}  # by worker: what it holds
+        holders: dict[str, Any] = {}  # by worker: what is there until this call ends or this process dies
+        at: dict[str, Group] = {}  # by worker: whose tokens it holds
         deaths: Counter[str] = Counter()
         seen = time.monotonic()
         try:
             while running or any(waiting.values()):
-                addresses = self._addresses()
+                addresses = self._cluster.workers()
                 seen = time.monotonic() if addresses else seen
                 for address in [address for address in addresses if address not in running]:
                     elsewhere = [held for other, held in at.items() if other in addresses]
@@ -79,13 +73,18 @@ class Workers:
                     if group is None:
                         break
                     task, at[address] = waiting[group].popleft(), group
-                    running[address] = self._submit(task, name, address), task
+                    if address not in holders:
+                        key = f"{name}-{secrets.token_hex(4)}"
+                        holders[address] = self.client.submit(Holder, True, workers=[address], key=key, pure=False)
+                    running[address] = self._submit(task, holders[address], name, address), task
                 _wait(self.client, [future for future, _ in running.values()])
-                there = self._addresses()
+                there = self._cluster.workers()
                 for address, (future, task) in list(running.items()):
                     if not future.done() and address in there:
                         continue
                     del running[address]
+                    if address not in there:
+                        holders.pop(address).release()
                     found = _result(future, task) if future.done() else None
                     if found is None:
                         self.client.cancel([future], force=True)
@@ -96,25 +95,15 @@ class Workers:
                         found = _deadly(task)
                     yield task, found
                 if time.monotonic() - seen > dask_cluster.START_S:
-                    raise ClusterError(
-                        "cluster",
-                        expected="workers",
-                        got=f"none any more, for {dask_cluster.START_S:.0f} s",
-                        fix=f"Start workers; {AGAIN}",
-                    )
+                    raise none_left(self.device)
         finally:
-            self.client.cancel([future for future, _ in running.values()], force=True)
+            self.client.cancel([*(future for future, _ in running.values()), *holders.values()], force=True)
 
-    def _addresses(self) -> list[str]:
-        """Of the workers that can do runs."""
-        workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
-        return [at for at, about in workers.items() if self.device == "cpu" or about.get("resources", {}).get(DEVICE)]
-
-    def _submit(self, task: Task, name: str, address: str) -> Any:
+    def _submit(self, task: Task, holder: Any, name: str, address: str) -> Any:
         return self.client.submit(
             _do,
+            holder,
             _shareable(task, self._memory_gib),
-            name,
             key=f"{name}-{task.folder}-{secrets.token_hex(4)}",  # a key that was used before would give its old result
             workers=[address],
             resources={DEVICE: 1} if self.device == "cuda" else None,
@@ -146,12 +135,13 @@ def local_workers(n_workers: int, device: str) -> Iterator[Workers]:
         dask.config.set({"distributed.nanny.environ": {**dask.config.get("distributed.nanny.environ"), **threads}}),
         dask_cluster.local_cluster(n_workers, device) as cluster,
     ):
-        yield Workers(cluster.client, cluster.device, share_gib)
+        yield Workers(cluster, share_gib)
 
 
 @contextmanager
-def joined_workers(address: str, device: str) -> Iterator[Workers]:
-    """The workers of a cluster that runs already, by the address of its scheduler.
+def joined_workers(scheduler: str, device: str) -> Iterator[Workers]:
+    """The workers of a cluster that runs already, by the address of its scheduler or by the scheduler's
+    file.
 
     Each may use all cores that its process is bound to, or BDDN_THREADS of its environment. Those that join later are
     given runs too.
@@ -161,24 +151,18 @@ def joined_workers(address: str, device: str) -> Iterator[Workers]:
     ClusterError
         Where the scheduler does not answer, or has no workers, or none with a GPU where one is asked for.
     """
-    with dask_cluster.joined_cluster(address, device) as cluster:
-        yield Workers(cluster.client, cluster.device)
+    with dask_cluster.joined_cluster(scheduler, device) as cluster:
+        yield Workers(cluster)
 
 
-class _Holding(WorkerPlugin):
-    """What a worker keeps from one run to the next."""
-
-    def setup(self, worker: Any) -> None:
-        self.holder = Holder(quiet=True)  # bars of several workers would mix on one terminal
-
-    def teardown(self, worker: Any) -> None:
-        del self.holder
-
-
-def _do(task: Task, name: str) -> Row | BddnError:
-    holding: Any = get_worker().plugins[name]
-    found: Row | BddnError = holding.holder.do(task)
-    return found
+def _do(holder: Holder, task: Task) -> Row | BddnError:
+    if not task.out.is_dir():
+        found: Row | BddnError = MismatchError(
+            task.out, expected="the folder of all runs", got=NOT_SEEN, fix=SHARE_DISK
+        )
+    else:
+        found = holder.do(task)
+    return told_by_worker(found) if isinstance(found, BddnError) else found
 
 
 def _result(future: Any, task: Task) -> Row | BddnError | None:
@@ -188,12 +172,9 @@ def _result(future: Any, task: Task) -> Row | BddnError | None:
     except (KilledWorker, TimeoutError):
         return None
     except CancelledError as error:
-        raise ClusterError(
-            f"run {task.folder}",
-            expected="the scheduler to stay",
-            got="it went away",
-            fix=f"Start it again; {AGAIN}",
-        ) from error
+        raise scheduler_gone(f"run {task.folder}") from error
+    except Exception as error:  # noqa: BLE001 - of dask itself, or of a worker that cannot even read its task
+        return other_environment(f"run {task.folder}", error)
     return found
 
 
@@ -202,7 +183,7 @@ def _deadly(task: Task) -> ClusterError:
         f"run {task.folder}",
         expected="workers that live through it",
         got=f"the death of {DEATHS + 1} workers, one after the other",
-        fix=f"Most often it is memory: give --memory, or fewer workers; {AGAIN}",
+        fix="Most often it is memory: give --memory, or fewer workers; the same command resumes.",
     )
 
 

@@ -51,6 +51,9 @@ class Holder:
         self._quiet = quiet
         self._held: _Held | None = None
 
+    def __reduce__(self) -> tuple[type["Holder"], tuple[bool]]:
+        return type(self), (self._quiet,)  # dask may move one to another worker or to a disk: without the tokens
+
     def do(self, task: Task) -> Row | BddnError:
         """The row of the run, fitted now or before; or why there is none."""
         with ONE_AT_A_TIME, redirect_stderr(StringIO() if self._quiet else sys.stderr):
