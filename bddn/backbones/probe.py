@@ -33,7 +33,8 @@ PATCHES = ((0, 2), (1, 6), (2, 0), (3, 4), (5, 7), (6, 1), (7, 3))  # no two in 
 BATCH = 1 + len(PATCHES)
 
 # Agreement is how often a token of the patch changes more than another one: 1 where it always does, 0.5 by chance.
-# These values were chosen after measuring trained networks, random ones of many kinds, and ones made to mix all places.
+# These values were chosen after measuring random networks of many kinds and ones made to mix all places. A CNN trained
+# on ImageNet (EfficientNet-Lite0) has 0.95 and more in every layer at its own image size.
 FOUND = 0.75  # mean agreement with row-major order, from which it is that order
 NAMED = 0.95  # mean agreement with another order, from which it is that order
 BETTER = 0.1  # by which it must be better than that with row-major order
