@@ -288,7 +288,7 @@ import bddn, bddn.run, bddn.extract, bddn.predict, bddn.many, bddn.encoder.check
 after = state()
 assert before == after, [(a, b) for a, b in zip(before, after) if a != b]
 """
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment(), timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment(THP_MEM_ALLOC_ENABLE=None), timeout=120)
 
 
 def test_what_the_caller_has_set_in_torch_changes_nothing(
