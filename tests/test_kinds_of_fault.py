@@ -198,8 +198,8 @@ NAMED = [(kind, member) for kind, members in KINDS.items() for member in members
 
 
 @cache
-def tests_in(file: str) -> dict[str, str]:
-    """The names of the tests in a file, and its text."""
+def names_and_text(file: str) -> dict[str, str]:
+    """Names of the tests in a file, each with the text of the file."""
     text = (TESTS / file).read_text(encoding="utf-8")
     return {node.name: text for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
 
@@ -208,7 +208,7 @@ def tests_in(file: str) -> dict[str, str]:
 def test_every_member_of_a_kind_has_a_test(kind: str, member: str) -> None:
     file, _, rest = KINDS[kind][member].partition("::")
     name, bracket, case = rest.partition("[")
-    found = tests_in(file)
+    found = names_and_text(file)
     assert name.startswith("test_")
     assert name in found
     if bracket:
