@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 SPECS := $(sort $(patsubst cache_specs/%.yaml,%,$(wildcard cache_specs/*.yaml)))
 # Tests of one file share what they make, so a file stays in one process. Each process loads torch: four at most.
-PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 STEPS := fetch extract fit maps all
 # Groups and their members stand in the specs, each in one line: groups: [table1, figure6]
 SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_specs/*.yaml | tr ',' ' '))

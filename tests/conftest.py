@@ -1,5 +1,6 @@
 """What many tests share: one tiny planted brain, its network and its sealed cache, each made once per run."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,17 @@ from bddn.plant import plant
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
 PLANTED = PlantSpec(seed=0, n_images=48, radius_rad=0.15, n_layers=3, width=24)
+
+
+WAITING = ("test_slurm.py", "test_surroundings.py", "test_flow.py", "test_faults.py", "test_many.py")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: WAITING.index(item.path.name) if item.path.name in WAITING else len(WAITING))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -172,6 +172,7 @@ EXTRACT: dict[str, Change] = {
     "part": lambda given: {**given, "part": (1, 1)},
     "work": lambda given: {**given, "work": in_this_process},
     "backbone: open already": lambda given: {**given, "backbone": open_backbone(given["spec"])},
+    "tell": lambda given: {**given, "tell": print},
 }
 KEPT_BY_EXTRACT = {
     "spec.title",
@@ -186,6 +187,7 @@ KEPT_BY_EXTRACT = {
     "part",
     "work",
     "backbone: open already",
+    "tell",
 }
 
 

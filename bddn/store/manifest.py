@@ -62,7 +62,9 @@ def read_header(files: Files) -> dict[str, Any]:
             f"no {HEADER} in it" if files.sizes() else "no such folder",
             "Give a cache that 'bddn extract' wrote.",
         )
-        if kind := kind_in_store(files, HEADER) or kind_of_place(files):
+        if kind := kind_in_store(files, HEADER):
+            got, fix = f"{HEADER} that is {kind.name}", kind.fix or fix
+        elif kind := kind_of_place(files):
             got, fix = kind.name, kind.fix or fix
         raise StoreError(files.place, expected="a feature cache of bddn", got=got, fix=fix)
     if header.get("format") != FORMAT:

@@ -348,18 +348,20 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, source: Format, nam
     path = tmp_path / name
     write(path, source)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    assert "cut short" in str(refusal(path, source))
+    assert ("cut short" if part else "an empty file (0 bytes)") in str(refusal(path, source))
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    for place in (tmp_path / "nowhere.pth", tmp_path):
-        assert "no such file" in str(refusal(place, "timm"))
+    for place, got in ((tmp_path / "nowhere.pth", "no such file"), (tmp_path, "got a folder")):
+        assert got in str(refusal(place, "timm"))
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("<html>404 Not Found</html>" * 50)
+    (tmp_path / name).write_text("404 Not Found" * 50)
     assert "of another format" in str(refusal(tmp_path / name, "timm"))
+    (tmp_path / name).write_text("<html>404 Not Found</html>" * 50)
+    assert "an HTML page" in str(refusal(tmp_path / name, "timm"))
 
 
 @pytest.mark.parametrize(

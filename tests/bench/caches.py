@@ -1,10 +1,11 @@
 """Caches of any size, filled with numbers like tokens, for the benchmarks of the store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from bddn.data import Stimuli
 from bddn.store.files import LocalFiles
 from bddn.store.layout import Layer, Layout
 from bddn.store.lease import Lease, Watch
@@ -34,10 +35,10 @@ def tokens(made: Layout) -> Callable[[int], dict[str, Rows]]:
     return rows
 
 
-def write(root: Path, made: Layout, rows: Callable[[int], dict[str, Rows]], ids: Sequence[str] | None = None) -> Writer:
-    """Write and seal a cache."""
-    ids = [f"nsd-{i:05d}" for i in range(made.n_images)] if ids is None else list(ids)
-    images = [f"{i:064x}" for i in range(made.n_images)]
+def write(root: Path, made: Layout, rows: Callable[[int], dict[str, Rows]], stimuli: Stimuli | None = None) -> Writer:
+    """Write and seal a cache, with the ids and the images of these stimuli, or made-up ones."""
+    ids = [f"nsd-{i:05d}" for i in range(made.n_images)] if stimuli is None else list(stimuli.ids)
+    images = [f"{i:064x}" if stimuli is None else stimuli.sha256(i) for i in range(made.n_images)]
     spec = {
         "grid": list(made.grid),
         "precision": made.precision.name,

@@ -19,12 +19,12 @@ ROWS = 512
 def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width: int, chunk: int, shard: int) -> str:
     """A subject and its cache `cache.zarr`, both under `folder`; returns the subject's name for --data.
 
-    The image files are empty: a fit never opens them.
+    The image files hold their numbers: a fit only compares their hashes with those in the cache.
     """
     subject = folder / "subj01"
     image_path(subject, 0).parent.mkdir(parents=True)
     for i in range(n_images):
-        image_path(subject, i).touch()
+        image_path(subject, i).write_text(str(i))
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(2 * N_VERTICES, n_voxels, replace=False))
     table = pd.DataFrame({"hemi": np.where(chosen < N_VERTICES, "lh", "rh"), "vertex": chosen % N_VERTICES})
@@ -38,7 +38,7 @@ def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width
             array[at : at + ROWS] = rng.normal(size=array[at : at + ROWS].shape).astype(np.float32)
         array.flush()
     made = layout(n_images, n_layers, width, chunk, shard)
-    write(folder / "cache.zarr", made, tokens(made), Algonauts(subject).stimuli.ids)
+    write(folder / "cache.zarr", made, tokens(made), Algonauts(subject).stimuli)
     return f"algonauts:{subject}"
 
 

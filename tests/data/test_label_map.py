@@ -124,6 +124,7 @@ def test_a_file_too_large_for_a_label_map_is_refused_by_its_size(path: Path) -> 
 
 def test_a_huge_file_is_refused_without_reading_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with path.open("wb") as file:
+        file.write(b"some")
         file.truncate(1 << 40)  # a hole, which no memory could hold
 
     def read_bytes(_: Path) -> bytes:
