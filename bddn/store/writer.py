@@ -316,11 +316,13 @@ def is_there(files: Files) -> bool:
     """
     if manifest.is_there(files, manifest.HEADER):
         return True
-    if any(not name.startswith(f"{ASIDE}/") for name in files.sizes()):
-        raise StoreError(
-            files.place,
-            expected="a new folder, or a cache of bddn",
-            got="a folder with other things in it",
-            fix="Give another --out.",
-        )
-    return False
+    if all(name.startswith(f"{ASIDE}/") for name in files.sizes()):
+        return False
+    if manifest.is_there(files, manifest.HEADER):  # another process made the store between the two looks
+        return True
+    raise StoreError(
+        files.place,
+        expected="a new folder, or a cache of bddn",
+        got="a folder with other things in it",
+        fix="Give another --out.",
+    )

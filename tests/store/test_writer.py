@@ -279,6 +279,20 @@ def test_a_sealed_store_has_nothing_to_do_and_is_not_touched(store: Path, kept: 
     assert files(store) == files(kept)
 
 
+def test_a_store_that_another_job_makes_between_two_looks_is_no_folder_of_other_things(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = LocalFiles.sizes
+
+    def made_meanwhile(self: LocalFiles, folder: str = "") -> dict[str, int]:
+        monkeypatch.setattr(LocalFiles, "sizes", sizes)
+        writer(tmp_path / "store.zarr").prepare()
+        return sizes(self, folder)
+
+    monkeypatch.setattr(LocalFiles, "sizes", made_meanwhile)
+    assert writer(tmp_path / "store.zarr").prepare() == []
+
+
 def test_two_jobs_may_seal_at_once(unsealed: Path, kept: Path, filled: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     slow, quick = writer(unsealed), writer(unsealed)
     write(quick, filled, quick.pending())
