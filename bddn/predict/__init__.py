@@ -8,7 +8,6 @@ from bddn.predict.pictures import Pictures, read_pictures
 from bddn.predict.responses import (
     aligned_local,
     channel_vectors,
-    encoder_file,
     predict,
     predict_pictures,
     prediction_identity,
@@ -22,7 +21,6 @@ __all__ = [
     "cache_of",
     "channel_vectors",
     "check_network",
-    "encoder_file",
     "open_network",
     "predict",
     "predict_pictures",

@@ -7,7 +7,6 @@ Shape letters: n pictures, N voxels, L layers, H rows, W columns, D shared chann
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -173,11 +172,6 @@ def channel_vectors(run: Run) -> npt.NDArray[np.float32]:
     return np.asarray(_encoder(run).channels.detach().numpy())
 
 
-def encoder_file(run: Run) -> Path:
-    """Where the fitted encoder is."""
-    return run.folder / ENCODER
-
-
 def _decoded(filled: Mapping[str, Rows], layout: Layout) -> Features:
     """Rows of a shard as they come back from a cache."""
     kept, names = layout.precision, [layer.name for layer in layout.layers]
@@ -186,7 +180,7 @@ def _decoded(filled: Mapping[str, Rows], layout: Layout) -> Features:
 
 
 def _encoder(run: Run) -> FactorTopy:
-    return checkpoint.load(encoder_file(run))
+    return checkpoint.load(run.folder / ENCODER)
 
 
 def _check_shapes(model: FactorTopy, features: Features) -> None:
