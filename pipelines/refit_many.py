@@ -16,7 +16,7 @@ from bddn.cli import clear_errors
 from bddn.cli.shared import read_fit_spec
 from bddn.errors import DataError
 from bddn.many import fit_many, numbers, summary
-from bddn.many.cluster import local_workers
+from bddn.many.workers import local_workers
 
 
 @clear_errors

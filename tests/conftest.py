@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bddn.data.planted import Planted
 from bddn.extract import extract
-from bddn.plant import plant
+from bddn.planted.plant import plant
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
 PLANTED = PlantSpec(seed=0, n_images=48, radius_rad=0.15, n_layers=3, width=24)

@@ -9,45 +9,42 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bddn"
 ORDER = (
-    {
-        "errors",
-        "filekind",
-        "paths",
-        "cgroups",
-        "memory",
-        "settings",
-        "atomic",
-        "output",
-        "parallel",
-        "progress",
-        "identity",
-    },
-    {"spec", "tokens"},
+    {"errors", "files", "machine", "progress", "identity"},
+    {"spec", "tokens", "cortex"},
     {"data", "backbones", "store"},
-    {"extract", "plant", "stream"},
+    {"planted", "extract", "stream"},
     {"stats"},
     {"encoder"},
-    {"run", "receipt"},
+    {"run"},
     {"many", "predict"},
     {"maps"},
+    {"figures"},
+    {"film"},
     {"report"},
     {"cli"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 KNOWN_BY = {
-    "transformers": {"backbones"},
+    "transformers": {"backbones", "planted"},
     "diffusers": {"backbones"},
     "triton": {"encoder"},
     "huggingface_hub": {"backbones"},
     "zarr": {"store"},
     "numcodecs": {"store"},
-    "nibabel": {"data", "maps"},
-    "nilearn": {"data", "maps"},
-    "matplotlib": {"maps", "report"},
+    "nibabel": {"cortex"},
+    "nilearn": {"cortex"},
+    "matplotlib": {"maps", "figures", "film", "report"},
     "dask": {"extract", "many"},
     "distributed": {"extract", "many"},
     "fsspec": {"store"},
     "typer": {"cli"},
+}
+
+
+MAX_LINES = 400
+NAMED_AFTER_ANOTHER = {
+    "cli": "a module of commands has the name of the room or the thing that it commands",
+    "spec": "a spec has the name of what it specifies",
 }
 
 
@@ -85,6 +82,31 @@ def test_every_room_has_a_place() -> None:
     assert {_room(path) for path in MODULES} == set(RANK)
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_module_is_longer_than_a_reader_can_hold(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_two_modules_have_two_names() -> None:
+    rooms: dict[str, list[str]] = {}
+    for path in MODULES:
+        if path.stem != "__init__" and _room(path) not in NAMED_AFTER_ANOTHER:
+            rooms.setdefault(path.stem, []).append(_room(path))
+    assert {name: found for name, found in rooms.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if _room(p) == "cli"], ids=lambda p: p.stem)
+def test_a_command_imports_no_numbers_before_it_runs(path: Path) -> None:
+    top = ast.Module([node for node in ast.parse(path.read_text()).body if isinstance(node, ast.stmt)], [])
+    names = set()
+    for node in top.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    assert not names & {"numpy", "torch", "pandas"}
+
+
 def _loaded_by(code: str) -> set[str]:
     report = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
@@ -99,7 +121,7 @@ def test_fitting_loads_no_backbone_library_and_no_writer() -> None:
 
 def test_many_fits_load_no_backbone_library_and_dask_only_for_workers() -> None:
     assert not _loaded_by("import bddn.many") & {"transformers", "diffusers", "matplotlib", "dask", "distributed"}
-    loaded = _loaded_by("import bddn.many.cluster")
+    loaded = _loaded_by("import bddn.many.workers")
     assert "distributed" in loaded
     assert not loaded & {"transformers", "diffusers", "matplotlib"}
 

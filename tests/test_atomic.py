@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bddn import atomic
+from bddn.files import atomic
 
 
 class StopError(Exception):
@@ -80,7 +80,9 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
 
 
 def test_a_new_file_has_the_permissions_that_the_user_set(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from bddn import atomic; atomic.write_text(Path(sys.argv[1]), '')"
+    code = (
+        "import sys; from pathlib import Path; from bddn.files import atomic; atomic.write_text(Path(sys.argv[1]), '')"
+    )
     subprocess.run([sys.executable, "-c", code, tmp_path / "shared.txt"], umask=0o027, check=True)
     assert (tmp_path / "shared.txt").stat().st_mode & 0o777 == 0o640
 
@@ -94,7 +96,7 @@ def test_the_umask_of_other_threads_is_left_alone(tmp_path: Path, monkeypatch: p
 
 def test_the_umask_of_now_counts_not_that_of_the_import(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from bddn import atomic; os.umask(0o077)\n"
+        "import os, sys; from pathlib import Path; from bddn.files import atomic; os.umask(0o077)\n"
         "atomic.write_text(Path(sys.argv[1]), '')"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "mine.txt"], umask=0o002, check=True)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.plant import plant
+from bddn.planted.plant import plant
 from bddn.spec import PlantSpec
 
 SPEC = "title: t\nbackbone: {family: clip}\nweights: {folder: brain/backbone}\nimage_size: 112\n"
@@ -282,7 +282,7 @@ def test_an_interrupted_extraction_is_no_cache(here: Path) -> None:
 def test_planting_that_was_interrupted_can_be_started_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = "plant half --images 30 --radius 0.12 --layers 2"
     with monkeypatch.context() as patch:
-        patch.setattr("bddn.plant.true_maps", _stop)
+        patch.setattr("bddn.planted.plant.true_maps", _stop)
         assert _run(command)[0] == 2
     assert not [p for p in here.iterdir() if "half" in p.name]
     assert _run(command)[0] == 0

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from bddn import errors
 from bddn.cli import app
-from bddn.data.planted import Planted
 from bddn.errors import BackboneError, BddnError, CorruptStoreError, SpecError, StoreError
 from bddn.extract import extract
+from bddn.planted.subject import Planted
 from bddn.run import read_run
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store.layout import IMAGES, SCALE

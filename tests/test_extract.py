@@ -18,14 +18,15 @@ from PIL import Image, ImageFile
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bddn import __version__, atomic
-from bddn.backbones.base import Backbone, ShowsFullSize
+from bddn import __version__
+from bddn.backbones.backbone import Backbone, ShowsFullSize
 from bddn.backbones.registry import open_backbone
 from bddn.data.algonauts import IMAGES
-from bddn.data.base import Stimuli
-from bddn.data.planted import Planted
+from bddn.data.dataset import Stimuli
 from bddn.errors import BackboneError, DataError, IncompleteStoreError, MismatchError, SpecError, StoreError
 from bddn.extract import extract
+from bddn.files import atomic
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, WeightsSpec
 from bddn.store.reader import Cache
 from bddn.tokens import LayerTokens, Tokens

@@ -13,8 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.planted import Planted
 from bddn.extract import extract
+from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store.reader import Cache

@@ -19,16 +19,16 @@ from distributed import LocalCluster
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.planted import Planted
 from bddn.errors import ClusterError, MismatchError, RunError, SpecError
 from bddn.extract import extract
+from bddn.machine.parallel import n_threads
 from bddn.many import Many, fit_many, numbers, summary
 from bddn.many.campaign import Done, Work, one_by_one
-from bddn.many.cluster import Workers, joined_workers, local_workers, next_group
 from bddn.many.holder import Holder
 from bddn.many.plan import Group, Task, make_plan
-from bddn.many.table import in_words, table_of
-from bddn.parallel import n_threads
+from bddn.many.run_table import in_words, table_of
+from bddn.many.workers import Workers, joined_workers, local_workers, next_group
+from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store.reader import Cache

@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bddn import parallel
-from bddn.memory import free_bytes
+from bddn.machine import parallel
+from bddn.machine.memory import free_bytes
 
 GIB = 2**30
 HUGE = 9223372036854771712  # version 1's word for no limit

@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.planted import Planted
 from bddn.errors import BddnError, OutputError, RunError
-from bddn.output import PUBLISHING, check_file, check_folder, is_vacant, new_folder
+from bddn.files.output import PUBLISHING, check_file, check_folder, is_vacant, new_folder
+from bddn.planted.subject import Planted
 from bddn.run import fit_run, read_run
 from bddn.run.folder import voxel_table
 from bddn.spec import CacheSpec, FitSpec

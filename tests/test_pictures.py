@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.planted import Planted
 from bddn.encoder import learning
 from bddn.errors import RunError
+from bddn.planted.subject import Planted
 from bddn.run import fit_run, read_learning, read_run
 from bddn.spec import FitSpec
-from maps.learned import read_gif
+from film.learned import read_gif
 
 SPEC = FitSpec(channels=8, selector_width=16, epochs=1, batch_size=8)
 

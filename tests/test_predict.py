@@ -20,14 +20,14 @@ from typer.testing import CliRunner
 from bddn.backbones.registry import open_backbone
 from bddn.cli.predict import find_network
 from bddn.cli.predict import predict as command
-from bddn.data.planted import Planted
+from bddn.cortex.gifti import read_gifti
 from bddn.encoder import checkpoint
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.encoder.grids import LayerShape
 from bddn.errors import BddnError, DataError, MismatchError, RunError
 from bddn.extract import extract
-from bddn.maps.gifti import read_gifti
+from bddn.planted.subject import Planted
 from bddn.predict import (
     Network,
     Pictures,

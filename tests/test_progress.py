@@ -11,7 +11,7 @@ from io import StringIO
 import pytest
 
 from bddn import progress as shown
-from bddn.parallel import ahead, each, n_threads
+from bddn.machine.parallel import ahead, each, n_threads
 from bddn.progress import progress
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bddn.data.planted import Planted
 from bddn.errors import SpecError
-from bddn.receipt import Receipt, receipt
+from bddn.planted.subject import Planted
+from bddn.run.receipt import Receipt, receipt
 from bddn.spec import FitSpec
 from bddn.store.reader import Cache
 

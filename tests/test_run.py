@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bddn.data.planted import Planted
 from bddn.errors import MismatchError
+from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import FitSpec
 from bddn.store.reader import Cache

@@ -24,13 +24,13 @@ from typer.testing import CliRunner
 
 from bddn.backbones.registry import open_backbone
 from bddn.cli import app
-from bddn.data.base import Stimuli
-from bddn.data.planted import Planted
+from bddn.data.dataset import Stimuli
 from bddn.errors import MismatchError, RunError
 from bddn.extract import extract
 from bddn.extract.job import in_this_process
 from bddn.many import fit_many
 from bddn.many.campaign import one_by_one
+from bddn.planted.subject import Planted
 from bddn.run import Subject, fit_run
 from bddn.spec import CacheSpec, FamilySpec, FitSpec, WeightsSpec
 from bddn.store.canonical import encode_json

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bddn.data.planted import Planted
 from bddn.extract import extract
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, ModuleSpec
 from bddn.store.reader import Cache
 from slow_nets import HOLD

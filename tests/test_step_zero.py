@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.data import Stimuli
-from bddn.data.planted import Planted
 from bddn.data.splits import split_by_id
 from bddn.errors import BackboneError, DataError, LowMemoryError, SpecError
 from bddn.extract import extract
+from bddn.planted.subject import Planted
 from bddn.run import Run, Subject, fit_run
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store.reader import Cache
@@ -254,7 +254,7 @@ def test_memory_that_runs_out_within_an_extraction_is_one_message(
 
 def test_memory_that_runs_out_elsewhere_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ERRORS:
-        monkeypatch.setattr("bddn.plant._draw", _raising(name))
+        monkeypatch.setattr("bddn.planted.plant._draw", _raising(name))
         result = CliRunner().invoke(app, ["plant", str(tmp_path / "p"), "--images", "20"])
         assert (result.exit_code, result.output.count("expected")) == (2, 1), result.output
         assert "emory" in result.output

@@ -20,10 +20,10 @@ import torch
 import yaml
 
 from bddn.cli.shared import STOPPING, stops_cleanly
-from bddn.data.planted import Planted
 from bddn.encoder import checkpoint
 from bddn.errors import BddnError
 from bddn.extract import extract
+from bddn.planted.subject import Planted
 from bddn.run import fit_run, read_run
 from bddn.spec import CacheSpec, FitSpec
 
@@ -120,7 +120,7 @@ def test_pictures_are_the_same_in_any_style(run: Path, fitted: Path, tmp_path: P
 def test_pictures_are_the_same_whatever_the_calling_script_has_set(run: Path, fitted: Path) -> None:
     import matplotlib as mpl
 
-    from bddn.maps.figures import draw
+    from bddn.figures.single import draw
     from bddn.maps.kinds import run_maps
 
     found = read_run(run)

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.planted import Planted
+from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
 

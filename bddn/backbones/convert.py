@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bddn.backbones.loading import refuse_misfits, some
 from bddn.errors import BackboneError
-from bddn.filekind import MISSING, PICKLE, SAFETENSORS, TORCH, explain
+from bddn.files.filekind import MISSING, PICKLE, SAFETENSORS, TORCH, explain
 
 Format = Literal["open_clip", "torchvision", "timm", "moco"]
 

@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from bddn.atomic import replace_file
 from bddn.backbones.loading import first_line
 from bddn.backbones.weights import (
     OPEN_CLIP_FILES,
@@ -23,6 +22,7 @@ from bddn.backbones.weights import (
     snapshot_of,
 )
 from bddn.errors import BackboneError, BddnError
+from bddn.files.atomic import replace_file
 from bddn.progress import progress
 from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, WeightsSpec
 

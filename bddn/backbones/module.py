@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bddn.backbones import code
-from bddn.backbones.base import weights_sha256
+from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.first_run import forms_of, noise
 from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
 from bddn.backbones.imported import check_as_imported
@@ -21,8 +21,8 @@ from bddn.backbones.outputs import tensor_at
 from bddn.backbones.preprocess import squash
 from bddn.errors import BackboneError, SpecError
 from bddn.identity import PROBE
-from bddn.parallel import single_threaded_kernels
-from bddn.settings import own_settings
+from bddn.machine.parallel import single_threaded_kernels
+from bddn.machine.settings import own_settings
 from bddn.spec import CacheSpec, ModuleSpec
 from bddn.tokens import LayerTokens, Tokens
 

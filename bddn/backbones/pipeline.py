@@ -17,7 +17,7 @@ from torch import Tensor
 from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import folder_of
 from bddn.errors import BackboneError, BddnError, SpecError
-from bddn.filekind import explain, explain_folder
+from bddn.files.filekind import explain, explain_folder
 from bddn.spec import CacheSpec, DiffusionSpec
 
 CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}

@@ -12,7 +12,7 @@ from bddn.backbones import convert
 from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
-from bddn.filekind import explain_folder
+from bddn.files.filekind import explain_folder
 from bddn.spec import CacheSpec, FamilySpec
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bddn.backbones.base import Backbone, ShowsFullSize
+from bddn.backbones.backbone import Backbone, ShowsFullSize
 from bddn.backbones.orders import known_orders
 from bddn.errors import BackboneError
 from bddn.spec import CacheSpec

@@ -7,10 +7,10 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from bddn.backbones.base import Backbone
+from bddn.backbones.backbone import Backbone
 from bddn.errors import SpecError
-from bddn.paths import expand_home
-from bddn.settings import own_settings
+from bddn.files.paths import expand_home
+from bddn.machine.settings import own_settings
 from bddn.spec import CacheSpec, DiffusionSpec, ModuleSpec
 
 ENTRY_POINTS = "bddn.specs"  # each names a package in which spec files lie

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from bddn.backbones.base import weights_sha256
+from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
 from bddn.backbones.loading import first_line, refuse_cls

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bddn.errors import BackboneError
-from bddn.filekind import MISSING, explain
+from bddn.files.filekind import MISSING, explain
 from bddn.spec import WeightsSpec
 
 TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")  # of weights on the hub, the first that is there

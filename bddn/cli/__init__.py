@@ -3,6 +3,7 @@
 from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
 from bddn.cli.commands import app
+from bddn.cli.datasets import datasets
 from bddn.cli.figures import figure, maps
 from bddn.cli.many import fit_many
 from bddn.cli.pictures import film
@@ -19,5 +20,6 @@ app.command()(film)
 app.command()(report)
 app.command()(predict)
 app.command()(fetch)
+app.command()(datasets)
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(cache_app, name="cache")

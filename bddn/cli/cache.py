@@ -75,10 +75,10 @@ def receipt(
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> None:
     """Fit a sample again with rounded numbers: what each precision costs in score and maps, and what it saves."""
-    from bddn.atomic import write_json
     from bddn.data import open_dataset
-    from bddn.output import check_file
-    from bddn.receipt import receipt as make
+    from bddn.files.atomic import write_json
+    from bddn.files.output import check_file
+    from bddn.run.receipt import receipt as make
     from bddn.spec import FitSpec
     from bddn.store.reader import Cache
 

@@ -152,7 +152,7 @@ def _order(spec: "CacheSpec", module: "HookedModule | None", here: str) -> list[
         return ["not measured, since the weights are not on this machine"]
     from bddn.backbones.probe import measure_orders, summary
     from bddn.backbones.registry import open_backbone
-    from bddn.parallel import choose_device
+    from bddn.machine.parallel import choose_device
 
     try:
         backbone = module or open_backbone(spec, choose_device("auto"))

@@ -52,7 +52,7 @@ def plant(
     layers: Annotated[int, typer.Option(help="Blocks of the network.")] = 8,
 ) -> None:
     """Make a planted brain: demo data in the Algonauts layout with a known answer."""
-    from bddn.plant import plant as make
+    from bddn.planted.plant import plant as make
     from bddn.spec import PlantSpec
 
     values = {"seed": seed, "n_images": images, "radius_rad": radius, "n_layers": layers}
@@ -81,8 +81,8 @@ def plan(
     Of several specs it tells the sum: bytes, requests to an object store, device hours and tasks (shards).
     """
     from bddn.data import open_dataset
-    from bddn.extract.plan import plan as make
-    from bddn.extract.plan import together
+    from bddn.extract.estimate import plan as make
+    from bddn.extract.estimate import together
 
     dataset = open_dataset(data)
     found = {name: make(ready_spec(name, weights), dataset, out, device, images) for name in spec}
@@ -161,7 +161,7 @@ def fit(
     A fit that was stopped goes on with the same command.
     """
     from bddn.data import open_dataset
-    from bddn.output import is_vacant
+    from bddn.files.output import is_vacant
     from bddn.run import check_out, fit_run
     from bddn.run.folder import ABOUT
 

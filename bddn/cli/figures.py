@@ -9,7 +9,7 @@ from bddn.cli.shared import DEVICE, WEIGHTS, Device, clear_errors
 from bddn.errors import SpecError
 
 if TYPE_CHECKING:
-    from bddn.maps.paper import Seen
+    from bddn.figures.paper import Seen
     from bddn.run import Run
 
 RUNS = typer.Argument(help="Run folders of 'bddn fit'.")
@@ -38,12 +38,12 @@ def maps(
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
     """Draw the maps of runs on the cortex, each with its numbers, caption and Methods paragraph beside it."""
-    from bddn.atomic import write_text
-    from bddn.maps.figures import draw
+    from bddn.figures.methods import methods
+    from bddn.figures.placement import BOTH
+    from bddn.figures.single import draw
+    from bddn.files.atomic import write_text
+    from bddn.files.output import check_folder
     from bddn.maps.kinds import column_map, run_maps
-    from bddn.maps.layout import BOTH
-    from bddn.maps.methods import methods
-    from bddn.output import check_folder
     from bddn.run import read_run
 
     formats = _formats(format_)
@@ -84,9 +84,9 @@ def figure(
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
     """Draw a figure from one run or several: those of the paper, and others like them."""
-    from bddn.maps.grid import draw_grid
-    from bddn.maps.paper import FIGURES, WITH_PICTURES, channels
-    from bddn.output import check_folder
+    from bddn.figures.grid import draw_grid
+    from bddn.figures.paper import FIGURES, WITH_PICTURES, channels
+    from bddn.files.output import check_folder
     from bddn.run import read_run
 
     words = {known: what for known, (what, _) in FIGURES.items()} | dict(WITH_PICTURES)
@@ -117,7 +117,7 @@ def figure(
 def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None, device: str) -> "Seen":
     """Pictures through the network of a run."""
     from bddn.cli.predict import find_network
-    from bddn.maps.paper import Seen
+    from bddn.figures.paper import Seen
     from bddn.predict import aligned_local, channel_vectors, read_pictures, tokens_of
 
     pictures = read_pictures(images)
@@ -127,9 +127,9 @@ def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None,
 
 def _find_mesh(mesh: MeshName, fetch: bool) -> None:
     """See that a mesh is there, and fetch it where that is asked for, before anything is drawn."""
-    from bddn.data.fsaverage import HEMISPHERES
-    from bddn.maps.meshes import fetch_mesh
-    from bddn.maps.surfaces import surface
+    from bddn.cortex.fsaverage import HEMISPHERES
+    from bddn.cortex.meshes import fetch_mesh
+    from bddn.cortex.surfaces import surface
 
     if fetch:
         fetch_mesh(mesh)
@@ -138,7 +138,7 @@ def _find_mesh(mesh: MeshName, fetch: bool) -> None:
 
 
 def _formats(text: str) -> list[str]:
-    from bddn.maps.figures import FORMATS
+    from bddn.figures.single import FORMATS
 
     found = text.split(",")
     if not set(found) <= set(FORMATS):

@@ -48,7 +48,7 @@ def fit_many(
     """
     from bddn.many import fit_many as run
     from bddn.many import numbers, summary
-    from bddn.many.table import in_words
+    from bddn.many.run_table import in_words
 
     use_cluster = on_cluster(workers, scheduler)
     fit_spec = read_fit_spec(spec, {} if epochs is None else {"epochs": epochs}, "options of 'bddn fit-many'")
@@ -58,7 +58,7 @@ def fit_many(
         work: Work | None = None
         where: str = device
         if use_cluster:
-            from bddn.many.cluster import joined_workers, local_workers
+            from bddn.many.workers import joined_workers, local_workers
 
             opened = joined_workers(scheduler, device) if scheduler is not None else local_workers(workers, device)
             cluster = stack.enter_context(opened)

@@ -22,9 +22,9 @@ def film(
     ] = "hue",
 ) -> None:
     """Show how the layer map came about, from the first step of the fit to the last, as GIF or mp4."""
-    from bddn.maps.film import write_film
-    from bddn.maps.moving import check_kind
-    from bddn.output import check_file
+    from bddn.files.output import check_file
+    from bddn.film.film import write_film
+    from bddn.film.moving import check_kind
     from bddn.run import read_learning, read_run
 
     found = read_run(run)

@@ -46,7 +46,7 @@ def predict(
 
     It needs the network that the run was fitted through, and refuses any other.
     """
-    from bddn.output import check_folder, is_vacant
+    from bddn.files.output import check_folder, is_vacant
     from bddn.predict import predict_pictures, prediction_identity, read_pictures
     from bddn.run import read_run
 
@@ -125,10 +125,10 @@ def write(
     """
     import numpy as np
 
-    from bddn.atomic import replace_file, write_json, write_text
-    from bddn.data.fsaverage import HEMISPHERES
-    from bddn.maps.gifti import write_gifti
-    from bddn.output import new_folder
+    from bddn.cortex.fsaverage import HEMISPHERES
+    from bddn.cortex.gifti import write_gifti
+    from bddn.files.atomic import replace_file, write_json, write_text
+    from bddn.files.output import new_folder
 
     with new_folder(folder, ABOUT) as aside:
         replace_file(aside / RESPONSES, lambda path: np.save(path, responses, allow_pickle=False))
@@ -146,8 +146,8 @@ def draw(folder: Path, run: "Run", pictures: "Pictures") -> None:
     """Draw a sheet of the first pictures with their maps, from the responses in the folder."""
     import numpy as np
 
-    from bddn.maps.grid import draw_grid
-    from bddn.maps.predicted import predicted
+    from bddn.figures.grid import draw_grid
+    from bddn.figures.predicted import predicted
 
     responses = np.load(folder / RESPONSES, mmap_mode="r", allow_pickle=False)[:DRAWN]
     shown = pictures.part(0, DRAWN)
@@ -163,8 +163,8 @@ def _is_drawn(folder: Path) -> bool:
 
 def _is_done(folder: Path, wanted: "Identity") -> bool:
     """Whether the folder holds these very predictions; anything else in it is an error."""
+    from bddn.files.output import is_vacant
     from bddn.identity import Identity, only_made_with
-    from bddn.output import is_vacant
 
     if is_vacant(folder, ABOUT):
         return False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from bddn.errors import BddnError, LowMemoryError, SpecError
-from bddn.paths import expand_home, expanded
+from bddn.files.paths import expand_home, expanded
 
 if TYPE_CHECKING:
     from bddn.spec import CacheSpec, FitSpec
@@ -45,7 +45,7 @@ WORKERS = typer.Option(min=0, max=512, help="Processes on this machine, one per 
 MEMORY = typer.Option(
     min=0.5, max=2**20, callback=finite, help="GiB that a process may take; by default what is free, or its share."
 )
-DATASET = typer.Option("--data", help="algonauts:PATH/subj01 or planted:PATH.", show_default=False)
+DATASET = typer.Option("--data", help="KIND:PATH, e.g. algonauts:PATH/subj01; see 'bddn datasets'.", show_default=False)
 
 
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,7 +66,7 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
             )
             message = str(failed)
         except (MemoryError, RuntimeError) as error:
-            from bddn.parallel import is_out_of_memory, words_of
+            from bddn.machine.parallel import is_out_of_memory, words_of
 
             if not is_out_of_memory(error):
                 raise

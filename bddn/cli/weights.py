@@ -5,7 +5,7 @@ from typing import Literal
 
 from bddn.backbones.convert import FORMATS
 from bddn.errors import SpecError
-from bddn.paths import expand_home
+from bddn.files.paths import expand_home
 from bddn.spec import CacheSpec, ModuleSpec, WeightsSpec
 
 

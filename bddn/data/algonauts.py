@@ -18,18 +18,18 @@ import re
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.data.base import Stimuli
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES, positions_mm
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, positions_mm
+from bddn.data.dataset import About, Stimuli
 from bddn.data.label_map import read_label_map
 from bddn.data.listing import is_hidden, visible_images
 from bddn.errors import DataError
-from bddn.filekind import MISSING, NPY, explain, is_listed
+from bddn.files.filekind import MISSING, NPY, explain, is_listed
 
 IMAGES = Path("training_split/training_images")
 RESPONSES = Path("training_split/training_fmri")
@@ -45,6 +45,22 @@ REDOWNLOAD = "Compare the folder with the challenge's download, and restore what
 
 class Algonauts:
     """One subject folder; implements `bddn.data.Dataset`. Files are read when they are asked for."""
+
+    about: ClassVar[About] = About(
+        name="algonauts",
+        usage="algonauts:PATH/subj01",
+        responses="Responses are those of the Algonauts 2023 challenge (Gifford et al., 2023), made from the Natural "
+        "Scenes Dataset (Allen et al., 2022), averaged over repetitions.",
+        references=(
+            "Gifford AT et al. (2023). The Algonauts Project 2023 challenge: how the human brain makes sense of "
+            "natural scenes. arXiv:2301.03198.",
+            "Allen EJ et al. (2022). A massive 7T fMRI dataset to bridge cognitive neuroscience and artificial "
+            "intelligence. Nature Neuroscience 25: 116-126.",
+        ),
+        terms="Data terms: the Natural Scenes Dataset and the Algonauts 2023 data are given out under their own terms "
+        "of use, to which every user agrees; responses must not be passed on. Check these terms before sharing "
+        "encoders or maps of single subjects.",
+    )
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from bddn.data.base import Stimuli
+from bddn.data.dataset import Stimuli
 from bddn.data.decoding import Remark
 from bddn.errors import DataError
-from bddn.parallel import ahead, n_threads
+from bddn.machine.parallel import ahead, n_threads
 from bddn.progress import progress
 
 SHOWN = 8  # bad files in a message

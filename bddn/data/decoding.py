@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bddn.data.formats import PNG_DEPTH, PNG_START, bits_per_channel, jpeg_end
-from bddn.filekind import HEAD_BYTES, IMAGE, explain_bytes
+from bddn.files.filekind import HEAD_BYTES, IMAGE, explain_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bddn.errors import DataError
-from bddn.filekind import NPY, NPY_OBJECTS, explain
+from bddn.files.filekind import NPY, NPY_OBJECTS, explain
 
 MAX_BYTES = 1 << 20
 

@@ -11,13 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bddn.atomic import replace_file
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.grids import LayerShape
 from bddn.errors import RunError
-from bddn.filekind import SAFETENSORS, explain
-from bddn.paths import printable
-from bddn.settings import own_settings
+from bddn.files.atomic import replace_file
+from bddn.files.filekind import SAFETENSORS, explain
+from bddn.files.paths import printable
+from bddn.machine.settings import own_settings
 from bddn.spec import FitSpec
 
 KEY = "bddn"  # one key only: the order of several is not kept, and equal fits shall give equal bytes

@@ -16,7 +16,7 @@ from bddn.encoder.grids import Grids, LayerShape
 from bddn.encoder.selection import Selection
 from bddn.encoder.selectors import Factorized, Selectors
 from bddn.encoder.whitening import Whitening
-from bddn.parallel import each_on
+from bddn.machine.parallel import each_on
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 

@@ -25,13 +25,13 @@ from bddn.encoder.selection import Selection
 from bddn.encoder.targets import Targets
 from bddn.encoder.whitening import Whitening
 from bddn.errors import FitError
-from bddn.parallel import single_threaded_kernels
+from bddn.machine.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import FitSpec
 from bddn.stats.scores import R2
 from bddn.stream.features import Features
 from bddn.stream.loader import Source, batches
-from bddn.stream.plan import Rows, epoch_pools, n_batches, pools_in_order
+from bddn.stream.order import Rows, epoch_pools, n_batches, pools_in_order
 
 PREDICT_IMAGES = 32  # images predicted at a time
 CHECKPOINT_S = 60.0

@@ -30,9 +30,9 @@ from torch import Tensor
 from bddn.encoder import checkpoint
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.errors import RunError
-from bddn.parallel import each_on
+from bddn.machine.parallel import each_on
 from bddn.stats.hierarchy import confidence
-from bddn.stream.plan import Rows
+from bddn.stream.order import Rows
 
 FORMAT = 1
 MOST_FRAMES, FEWEST_FRAMES = 120, 60

@@ -22,10 +22,10 @@ from torch import Tensor
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.readout import Reading, group
 from bddn.encoder.targets import Targets
-from bddn.parallel import each_on
+from bddn.machine.parallel import each_on
 from bddn.progress import Advance
 from bddn.stream.loader import Source, batches
-from bddn.stream.plan import Rows
+from bddn.stream.order import Rows
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
 PASS_BYTES = 1 << 30

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bddn.parallel import single_threaded_kernels
+from bddn.machine.parallel import single_threaded_kernels
 
 
 class PositionCode(nn.Module):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bddn.parallel import ahead, each, n_threads
+from bddn.machine.parallel import ahead, each, n_threads
 
 CHUNK_FLOATS = 1 << 20  # of a chunk's P: small enough for the processor's cache, and worth a call
 MIN_CHUNK = 256

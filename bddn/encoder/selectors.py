@@ -15,7 +15,7 @@ from bddn.encoder.grids import Grids
 from bddn.encoder.position import PositionCode
 from bddn.encoder.readout import Weighed
 from bddn.encoder.selection import Selection
-from bddn.parallel import each_on
+from bddn.machine.parallel import each_on
 from bddn.spec import FitSpec
 
 PART_VOXELS = 4096  # voxels whose intermediate values are alive at a time, in each thread

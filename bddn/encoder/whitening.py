@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bddn.parallel import each
+from bddn.machine.parallel import each
 from bddn.stream.features import Features
 from bddn.stream.loader import Source
-from bddn.stream.plan import Rows
+from bddn.stream.order import Rows
 
 SHRINKAGE = 0.1  # of the mean variance, added to all
 LOCAL_IMAGES, GLOBAL_IMAGES = 512, 2048  # images whose tokens are looked at

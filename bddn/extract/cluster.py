@@ -22,7 +22,7 @@ from bddn.errors import BddnError, ClusterError
 from bddn.extract.job import Compute, Job, Owner, Owners
 from bddn.extract.on_worker import SharedJob, compute, itself
 from bddn.extract.scheduler import ANSWER_S, OPTION, find_scheduler
-from bddn.parallel import choose_device, n_threads
+from bddn.machine.parallel import choose_device, n_threads
 from bddn.progress import Advance
 
 DEVICE = "GPU"  # the resource by which dask workers say that they have a device

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bddn.backbones.base import Backbone
+from bddn.backbones.backbone import Backbone
 from bddn.backbones.layers import matched
 from bddn.backbones.probe import check_order
 from bddn.backbones.registry import open_backbone
@@ -18,9 +18,9 @@ from bddn.errors import DataError, SpecError
 from bddn.extract.job import Compute, Job, Work, in_this_process
 from bddn.extract.preflight import check_disk, check_place, refuse_other_work
 from bddn.extract.source import TokenSource, look_at_layout, network_identity
-from bddn.parallel import choose_device, n_threads
+from bddn.machine.parallel import choose_device, n_threads
+from bddn.machine.settings import own_settings
 from bddn.progress import Advance, progress, say
-from bddn.settings import own_settings
 from bddn.spec import CacheSpec
 from bddn.store.hashes import Hashes
 from bddn.store.lease import Watch

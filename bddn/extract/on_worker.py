@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from distributed import get_worker
 
-from bddn.backbones.base import Backbone
+from bddn.backbones.backbone import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Stimuli
 from bddn.errors import BddnError, ClusterError, MismatchError

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from bddn.errors import StoreError
+from bddn.files.output import check_folder, is_vacant
 from bddn.identity import Identity, only_made_with
-from bddn.output import check_folder, is_vacant
 from bddn.store.files import FIRST, Files, LocalFiles
 from bddn.store.manifest import is_sealed, read_header
 from bddn.store.remote import open_files

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from bddn import __version__
-from bddn.backbones.base import Backbone
+from bddn.backbones.backbone import Backbone
 from bddn.data import Stimuli
 from bddn.data.decoding import DECODING
 from bddn.errors import BackboneError, BddnError, DataError
 from bddn.extract.device import Arrays, OnDevice, on_cpu
 from bddn.identity import Identity
-from bddn.parallel import ahead, is_out_of_memory, n_threads, words_of
+from bddn.machine.parallel import ahead, is_out_of_memory, n_threads, words_of
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layout
 from bddn.store.precision import Rows

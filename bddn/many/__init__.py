@@ -2,6 +2,6 @@
 
 from bddn.many.campaign import Many, fit_many
 from bddn.many.plan import numbers
-from bddn.many.table import summary
+from bddn.many.run_table import summary
 
 __all__ = ["Many", "fit_many", "numbers", "summary"]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from bddn import atomic
 from bddn.errors import BddnError
+from bddn.files import atomic
+from bddn.files.output import check_folder
+from bddn.machine.parallel import choose_device
 from bddn.many.holder import Holder
 from bddn.many.plan import Task, finished, make_plan
-from bddn.many.table import Row, row_of, table_of, write
-from bddn.output import check_folder
-from bddn.parallel import choose_device
+from bddn.many.run_table import Row, row_of, table_of, write
 from bddn.spec import FitSpec
 
 Done = tuple[Task, Row | BddnError]

@@ -16,9 +16,9 @@ import torch
 from bddn.data import open_dataset
 from bddn.errors import BddnError, MismatchError, RunError
 from bddn.identity import Identity
+from bddn.machine.memory import free_bytes
 from bddn.many.plan import Group, Task
-from bddn.many.table import Row, row_of
-from bddn.memory import free_bytes
+from bddn.many.run_table import Row, row_of
 from bddn.run import Run, Subject, fit_run, read_run
 from bddn.store.reader import Cache
 from bddn.stream.loader import Resident, Streamed

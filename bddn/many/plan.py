@@ -12,8 +12,8 @@ import numpy as np
 from bddn.data import Dataset, open_dataset
 from bddn.data.splits import split_by_id
 from bddn.errors import MismatchError, RunError, SpecError
+from bddn.files.paths import expand_home
 from bddn.identity import Identity, digest
-from bddn.paths import expand_home
 from bddn.run import Run, read_run
 from bddn.spec import FitSpec
 from bddn.store.reader import Cache

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import Floats, Ints
+from bddn.cortex.fsaverage import Floats, Ints
 from bddn.maps.style import colour_map
 
 Palette = Literal["hue", "safe"]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import Floats
+from bddn.cortex.fsaverage import Floats
 from bddn.errors import DataError
 from bddn.maps import colors, ramps
 from bddn.maps.colors import Palette
 from bddn.maps.legends import Bar, Classes, LayerField, Wheel
 from bddn.maps.ramps import Ramp
-from bddn.maps.table import check_voxels, layer_index
+from bddn.maps.voxel_table import check_voxels, layer_index
 
 if TYPE_CHECKING:
     import pandas as pd

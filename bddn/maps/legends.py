@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from bddn.data.fsaverage import Floats
+from bddn.cortex.fsaverage import Floats
 from bddn.maps.colors import Palette, layer_rgb, place_rgb
 from bddn.maps.ramps import Ramp
 from bddn.maps.style import colour_map

@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bddn.backbones.base import Backbone
+from bddn.backbones.backbone import Backbone
 from bddn.backbones.fetch import is_here, is_remote
 from bddn.backbones.registry import load_specs, open_backbone
 from bddn.backbones.weights import not_downloaded
 from bddn.errors import BddnError, MismatchError, RunError
 from bddn.extract.source import network_identity
 from bddn.identity import Identity
-from bddn.parallel import choose_device
+from bddn.machine.parallel import choose_device
+from bddn.machine.settings import own_settings
 from bddn.run import Run
-from bddn.settings import own_settings
 from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, ModuleSpec
 
 AS_EXTRACTED = "Give --spec and --weights as they were given to 'bddn extract'."

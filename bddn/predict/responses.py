@@ -18,13 +18,13 @@ from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.errors import MismatchError, RunError
 from bddn.extract.source import TokenSource
 from bddn.identity import Identity, digest
-from bddn.parallel import choose_device, n_threads, single_threaded_kernels
+from bddn.machine.parallel import choose_device, n_threads, single_threaded_kernels
+from bddn.machine.settings import own_settings
 from bddn.predict.network import Network, cache_of
 from bddn.predict.pictures import Pictures
 from bddn.progress import progress
 from bddn.run import Run
 from bddn.run.inputs import environment
-from bddn.settings import own_settings
 from bddn.store.layout import Layout
 from bddn.store.precision import Rows
 from bddn.stream.features import Features

@@ -3,7 +3,7 @@
 import re
 from importlib.metadata import version
 
-from bddn.data.fsaverage import nilearn_folder
+from bddn.cortex.fsaverage import nilearn_folder
 from bddn.errors import BddnError
 
 _FILE = ("_assets", "js", "niivue.umd.js")

@@ -13,13 +13,13 @@ from pathlib import Path
 from string import Template
 
 from bddn import __version__
-from bddn.atomic import replace_file
-from bddn.output import check_file
+from bddn.files.atomic import replace_file
+from bddn.files.output import check_file
 from bddn.report import tables, words
 from bddn.report.charts import charts
-from bddn.report.contents import contents
 from bddn.report.library import niivue_script, niivue_version
 from bddn.report.markup import joined
+from bddn.report.payload import contents
 from bddn.report.provenance import links, provenance
 from bddn.report.shown import Shown, read_shown
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.errors import RunError
-from bddn.filekind import explain
-from bddn.maps.table import check_voxels
+from bddn.files.filekind import explain
+from bddn.maps.voxel_table import check_voxels
 from bddn.run import Run, labels, read_run
 from bddn.run.folder import LEARNING
 

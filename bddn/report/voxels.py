@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5
-from bddn.maps.table import layer_index
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5
+from bddn.maps.voxel_table import layer_index
 from bddn.report.packing import packed
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bddn.errors import RunError
-from bddn.maps.methods import methods as methods_of
+from bddn.figures.methods import methods as methods_of
 from bddn.report.markup import Html, element, joined
 from bddn.report.prose import prose
 from bddn.report.shown import Shown

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bddn import atomic
+from bddn.cortex.fsaverage import N_VERTICES_FSAVERAGE5
 from bddn.data import Dataset
-from bddn.data.fsaverage import N_VERTICES_FSAVERAGE5
+from bddn.data.dataset import about
 from bddn.data.splits import split_by_id
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
@@ -24,20 +24,21 @@ from bddn.encoder.grids import LayerShape
 from bddn.encoder.polish import polish_bytes
 from bddn.encoder.targets import Targets
 from bddn.errors import FitError, LowMemoryError, SpecError
+from bddn.files import atomic
+from bddn.files.output import hidden_folder, new_folder
+from bddn.files.paths import printable
 from bddn.identity import Identity
-from bddn.memory import free_bytes
-from bddn.output import hidden_folder, new_folder
-from bddn.parallel import choose_device, is_out_of_memory, n_threads, words_of
-from bddn.paths import printable
+from bddn.machine.memory import free_bytes
+from bddn.machine.parallel import choose_device, is_out_of_memory, n_threads, words_of
+from bddn.machine.settings import own_settings
 from bddn.run.checks import check_leakage, check_responses, check_voxels
 from bddn.run.folder import ABOUT, LEARNING, Run, check_out, is_done, read_run, summary, voxel_table, without_nan
 from bddn.run.inputs import Subject, fit_identity
-from bddn.settings import own_settings
 from bddn.spec import FitSpec
 from bddn.stats.truth import compare_with_truth
 from bddn.store.reader import Cache
 from bddn.stream.loader import READERS, Resident, Streamed, rows_of
-from bddn.stream.plan import Residency
+from bddn.stream.order import Residency
 
 BASE_BYTES = 1100 << 20  # libraries, and what is alive within a step
 BATCH_COPIES = 6  # of the stored tokens of a batch: float32 numbers of it and of its aligned tokens
@@ -123,6 +124,7 @@ def fit_run(
         table = voxel_table(voxels, fitted, tuple(shapes))
         metrics = {
             "title": printable(f"{dataset.name} through {store.name}"),
+            "dataset": about(dataset).to_dict(),
             **summary(table, fitted),
             "seed": spec.seed,
             "bootstrap": spec.bootstrap,

@@ -21,10 +21,10 @@ import pandas as pd
 from bddn.encoder import learning
 from bddn.encoder.fit import Fitted
 from bddn.errors import RunError
-from bddn.filekind import explain_folder, is_listed
+from bddn.files.filekind import explain_folder, is_listed
+from bddn.files.output import check_folder, is_vacant
+from bddn.files.paths import printable
 from bddn.identity import Identity
-from bddn.output import check_folder, is_vacant
-from bddn.paths import printable
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import roi_scores
 

@@ -16,7 +16,7 @@ from bddn import __version__
 from bddn.data import Dataset
 from bddn.errors import MismatchError
 from bddn.identity import Identity, digest
-from bddn.parallel import n_threads
+from bddn.machine.parallel import n_threads
 from bddn.progress import progress
 from bddn.run.folder import FORMAT
 from bddn.spec import FitSpec

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from bddn.paths import expand_home
+from bddn.files.paths import expand_home
 from bddn.spec.base import Positive, Seed, Spec, each_once
 
 PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from bddn.errors import SpecError
-from bddn.filekind import EMPTY, HEAD_BYTES, kind_of_bytes
+from bddn.files.filekind import EMPTY, HEAD_BYTES, kind_of_bytes
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000  # after aliases have been followed, each of which may stand for many values

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeVar
 
-from bddn.parallel import ahead
+from bddn.machine.parallel import ahead
 from bddn.progress import progress
 from bddn.store.files import Files
 

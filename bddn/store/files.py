@@ -14,9 +14,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from bddn import atomic
 from bddn.errors import StoreError
-from bddn.parallel import n_threads
+from bddn.files import atomic
+from bddn.machine.parallel import n_threads
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ Links in a store are never followed: a cache must not lead out of itself.
 
 from pathlib import Path
 
-from bddn.filekind import EMPTY, FOLDER, HEAD_BYTES, MISSING, ZEROS, FileKind, kind_of, kind_of_bytes, link_kind
+from bddn.files.filekind import EMPTY, FOLDER, HEAD_BYTES, MISSING, ZEROS, FileKind, kind_of, kind_of_bytes, link_kind
 from bddn.store.files import Files
 
 

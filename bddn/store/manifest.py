@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bddn.errors import CorruptStoreError, IncompleteStoreError, SpecError, StoreError
-from bddn.filekind import HEAD_BYTES, explain_bytes
+from bddn.files.filekind import HEAD_BYTES, explain_bytes
 from bddn.store.canonical import decode_json, digest_of, digest_of_parts, encode_json
 from bddn.store.files import FIRST, Files
 from bddn.store.instead import instead, kind_in_store, kind_of_place

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bddn.errors import StoreError
-from bddn.paths import expand_home
+from bddn.files.paths import expand_home
 from bddn.store.files import BLOCK_BYTES, Files, LocalFiles
 
 LIMIT_S = 60.0  # for one request to an object store, with all its repetitions

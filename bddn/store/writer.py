@@ -8,7 +8,7 @@ from typing import Any
 
 from bddn.errors import CorruptStoreError, MismatchError, SpecError, StoreError
 from bddn.identity import Identity, digest, only_made_with
-from bddn.parallel import ahead, n_threads
+from bddn.machine.parallel import ahead, n_threads
 from bddn.store import manifest
 from bddn.store.at_once import at_once
 from bddn.store.canonical import digest_of_texts, encode_json

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from bddn.errors import MismatchError
-from bddn.parallel import ahead
+from bddn.machine.parallel import ahead
 from bddn.progress import progress
 from bddn.store.layout import Layer
 from bddn.store.reader import Cache
 from bddn.stream.features import Features
-from bddn.stream.plan import POOL_CHUNKS, RUN_CHUNKS, Rows, pools_in_order
+from bddn.stream.order import POOL_CHUNKS, RUN_CHUNKS, Rows, pools_in_order
 
 CHUNK_IMAGES = 16  # of tokens that come from no cache
 READERS = 2

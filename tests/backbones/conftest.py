@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bddn.parallel import single_threaded_kernels
+from bddn.machine.parallel import single_threaded_kernels
 
 
 @pytest.fixture(scope="module", autouse=True)

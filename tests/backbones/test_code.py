@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from bddn.backbones import code, from_module
 from bddn.backbones.registry import open_backbone
-from bddn.data.planted import Planted
 from bddn.errors import BackboneError, MismatchError
 from bddn.extract import extract
 from bddn.identity import Identity
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.manifest import read_header
 from bddn.store.remote import open_files

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from backbones.contract import DEPTH, Small, difference, global_of, rows, shrink
-from bddn.backbones.base import Backbone
+from bddn.backbones.backbone import Backbone
 from bddn.backbones.outline import outline
 from bddn.backbones.pretrained import FAMILIES, untrained
 from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
-from bddn.data.scenes import draw_scene
 from bddn.errors import BackboneError, SpecError
+from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
 from bddn.store.layout import Layer, Layout
 from bddn.store.precision import precision

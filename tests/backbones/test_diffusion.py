@@ -21,10 +21,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from backbones.contract import difference, rows
 from backbones.small_diffusion import ARCHITECTURE, SCHEDULER, UNET, edit_weights, write_json, write_small_diffusion
-from bddn.backbones.base import Backbone
+from bddn.backbones.backbone import Backbone
 from bddn.backbones.diffusion import StableDiffusion, blocks_of, layer_channels
-from bddn.data.scenes import draw_scene
 from bddn.errors import BackboneError, BddnError, SpecError
+from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, DiffusionSpec
 from bddn.tokens import Tokens
 

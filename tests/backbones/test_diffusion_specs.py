@@ -11,10 +11,10 @@ import transformers
 from torch import Tensor
 
 from backbones.small_diffusion import ARCHITECTURE, write_small_diffusion
-from bddn.backbones.base import Backbone
+from bddn.backbones.backbone import Backbone
 from bddn.backbones.outline import outline
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
-from bddn.data.scenes import draw_scene
+from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, DiffusionSpec
 from bddn.tokens import Tokens
 

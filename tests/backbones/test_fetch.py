@@ -402,7 +402,7 @@ def test_a_download_that_fails_is_one_clear_error_and_leaves_nothing(
 
 def test_a_full_disk_is_one_clear_error(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = _from_url(hub, "vit.pth")
-    monkeypatch.setattr("bddn.atomic.fsync_path", _no_space)
+    monkeypatch.setattr("bddn.files.atomic.fsync_path", _no_space)
     with pytest.raises(BackboneError, match=r"No space left on device.*TORCH_HOME"):
         fetch(spec)
     assert not is_here(spec)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from bddn.backbones.base import weights_sha256
+from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
 from bddn.errors import SpecError
 from bddn.spec import CacheSpec

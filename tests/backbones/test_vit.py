@@ -18,8 +18,8 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisio
 
 from backbones.contract import difference, global_of
 from bddn.backbones.vit import VisionTransformer
-from bddn.data.scenes import draw_scene
 from bddn.errors import BackboneError, SpecError
+from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
 
 SIZE, PATCH, SIDE, WIDTH = 112, 14, 8, 24

@@ -19,15 +19,16 @@ import pytest
 import torch
 
 from bddn.backbones.registry import load_spec
-from bddn.data.fsaverage import positions_mm
-from bddn.data.planted import BACKBONE, Planted, true_maps, true_responses
+from bddn.cortex.fsaverage import positions_mm
 from bddn.data.splits import split_by_id
 from bddn.encoder import fit as fitting
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit, score
 from bddn.encoder.grids import LayerShape
 from bddn.extract import extract
-from bddn.plant import plant
+from bddn.planted.brain import true_maps, true_responses
+from bddn.planted.plant import plant
+from bddn.planted.subject import BACKBONE, Planted
 from bddn.spec import FitSpec, PlantSpec, WeightsSpec
 from bddn.stats.hierarchy import depth
 from bddn.stats.truth import compare_with_truth

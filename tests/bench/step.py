@@ -23,7 +23,7 @@ from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.grids import LayerShape
 from bddn.encoder.selectors import Selectors
-from bddn.parallel import single_threaded_kernels
+from bddn.machine.parallel import single_threaded_kernels
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 

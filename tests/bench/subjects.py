@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
 from bddn.data.algonauts import RESPONSES, Algonauts
-from bddn.data.fsaverage import HEMISPHERES, N_VERTICES
-from bddn.data.planted import image_path, write_subject
+from bddn.planted.brain import image_path, write_subject
 from bench.caches import layout, tokens, write
 from bench.command import measured
 

@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from bddn.backbones.registry import open_backbone
-from bddn.data.base import Stimuli
-from bddn.data.fsaverage import N_VERTICES
-from bddn.data.planted import image_path, write_subject
-from bddn.data.scenes import draw_scene
+from bddn.cortex.fsaverage import N_VERTICES
+from bddn.data.dataset import Stimuli
 from bddn.extract import extract
 from bddn.extract.job import Compute, Job, Owners, compute_all
-from bddn.parallel import choose_device, n_threads
+from bddn.machine.parallel import choose_device, n_threads
+from bddn.planted.brain import image_path, write_subject
+from bddn.planted.scenes import draw_scene
 from bddn.progress import Advance
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
 from bddn.store.reader import Cache

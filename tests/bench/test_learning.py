@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bddn.data.fsaverage import N_VERTICES, N_VERTICES_FSAVERAGE5
+from bddn.cortex.fsaverage import N_VERTICES, N_VERTICES_FSAVERAGE5
 from bddn.encoder import fit as fitting
 from bddn.encoder import learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder

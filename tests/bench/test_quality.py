@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bddn.parallel import THREADS, n_threads
+from bddn.machine.parallel import THREADS, n_threads
 from bddn.spec import FitSpec
 from bench.quality import CEILINGS, Brain, compare, follow
 from bench.report import keep

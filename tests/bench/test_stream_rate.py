@@ -10,7 +10,7 @@ import torch
 
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed, batches
-from bddn.stream.plan import epoch_pools
+from bddn.stream.order import epoch_pools
 from bench.caches import layout, tokens, write
 from bench.report import keep
 

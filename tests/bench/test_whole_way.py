@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bddn.data.fsaverage import N_VERTICES
-from bddn.data.planted import image_path, write_subject
-from bddn.data.scenes import draw_scene
+from bddn.cortex.fsaverage import N_VERTICES
+from bddn.planted.brain import image_path, write_subject
+from bddn.planted.scenes import draw_scene
 from bench.command import measured
 from bench.report import keep
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bddn.cortex.fsaverage import N_VERTICES, sphere
 from bddn.data.algonauts import ATLASES, Algonauts
-from bddn.data.fsaverage import N_VERTICES, sphere
 from bddn.errors import DataError
 
 VERTICES = {"lh": np.array([3, 40, 500, 9_000, 120_000]), "rh": np.array([7, 40, 163_841])}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
-from bddn.data.base import Stimuli
+from bddn.data.dataset import Stimuli
 from bddn.data.decoding import Remark, decode
-from bddn.data.planted import Planted
 from bddn.errors import DataError
 from bddn.extract import extract
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache
 from data.pictures import chunk, png, saved, scene, tiff

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import oracle
-from bddn import parallel
 from bddn.encoder import checkpoint, learning
 from bddn.encoder import fit as fitting
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
@@ -19,6 +18,7 @@ from bddn.encoder.grids import LayerShape
 from bddn.encoder.health import saturated
 from bddn.encoder.selection import Selection
 from bddn.errors import FitError, RunError
+from bddn.machine import parallel
 from bddn.spec import RECIPES, FitSpec
 from bddn.stats.scores import R2
 from bddn.stream.features import Features

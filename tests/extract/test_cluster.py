@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster
 
-from bddn.data.planted import Planted
 from bddn.errors import BackboneError, ClusterError
 from bddn.extract import extract
 from bddn.extract.cluster import Cluster, joined_cluster, local_cluster
 from bddn.extract.extraction import prepare
 from bddn.many import fit_many
-from bddn.many.cluster import Workers
+from bddn.many.workers import Workers
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, FamilySpec, FitSpec, ModuleSpec
 from bddn.store.files import LocalFiles
 from bddn.store.reader import Cache

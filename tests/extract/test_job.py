@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from bddn.data.planted import Planted
 from bddn.errors import StoreError
 from bddn.extract import extract
 from bddn.extract.device import Arrays, as_stored, flattened, split
 from bddn.extract.extraction import prepare
 from bddn.extract.job import Job, compute_all
 from bddn.extract.source import CPU_BATCH, TokenSource
-from bddn.parallel import ahead
+from bddn.machine.parallel import ahead
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.lease import ANOTHER
 from bddn.store.writer import Writer

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bddn.data.planted import Planted
 from bddn.extract import extract, extraction
 from bddn.extract.job import Compute, Job
+from bddn.planted.subject import Planted
 from bddn.progress import Advance
 from bddn.spec import CacheSpec
 from bddn.store import lease as leasing

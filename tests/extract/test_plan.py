@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.planted import Planted
 from bddn.errors import StoreError
 from bddn.extract import extract
-from bddn.extract.plan import advice, plan, shard_bytes_in_memory, together
+from bddn.extract.estimate import advice, plan, shard_bytes_in_memory, together
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layer, Layout
 from bddn.store.precision import precision

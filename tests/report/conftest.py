@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from bddn.data.planted import Planted
+from bddn.planted.subject import Planted
 from bddn.report import write_report
 from bddn.run import fit_run
 from bddn.spec import FitSpec

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bddn.maps.surfaces import surface
-from bddn.report.cortex import cortex
+from bddn.cortex.surfaces import surface
+from bddn.report.anatomy import cortex
 from bddn.report.packing import unpacked
 
 

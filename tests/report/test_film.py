@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bddn.encoder.learning import Learning
-from bddn.report.film import film
+from bddn.report.learning_film import film
 from bddn.report.packing import unpacked
 from bddn.run import read_learning, read_run
 

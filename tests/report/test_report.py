@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from bddn.errors import BddnError, DataError, RunError
 from bddn.report import library, write_report
-from bddn.report.contents import MAX_BYTES
 from bddn.report.library import LibraryError, niivue_script, niivue_version
 from bddn.report.packing import unpacked
+from bddn.report.payload import MAX_BYTES
 from bddn.report.shown import read_shown
 from bddn.report.tables import hierarchy, regions, sortable
 from bddn.run import labels
@@ -112,8 +112,8 @@ def test_voxels_without_a_place_on_fsaverage5_are_counted_not_drawn(run_copy: Pa
 
 def test_all_of_fsaverage5_with_many_layers_keeps_within_its_size() -> None:
     from bddn.encoder.learning import Learning
-    from bddn.report.contents import contents
     from bddn.report.page import _own_script
+    from bddn.report.payload import contents
     from bddn.report.shown import Shown
     from bddn.run import Run
 

@@ -27,11 +27,11 @@ from typer.testing import CliRunner
 
 from bddn.backbones.registry import open_backbone
 from bddn.cli import app
-from bddn.data.base import Stimuli
-from bddn.data.planted import Planted
+from bddn.data.dataset import Stimuli
 from bddn.data.splits import split_by_id
 from bddn.errors import BackboneError, BddnError, CorruptStoreError, DataError, IncompleteStoreError
 from bddn.extract import extract
+from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec, WeightsSpec
 from bddn.store.check import verify

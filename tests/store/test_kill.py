@@ -27,8 +27,8 @@ from typing import Any
 import pytest
 import torch
 
-from bddn import atomic
 from bddn.extract import extract, extraction
+from bddn.files import atomic
 from bddn.spec import CacheSpec
 from bddn.store.files import ASIDE, FIRST, LocalFiles
 from bddn.store.reader import Cache
@@ -49,7 +49,7 @@ def serve() -> None:
     from transformers import CLIPVisionModel  # noqa: F401 # so that no child has to import it
 
     from bddn.backbones import vit  # noqa: F401
-    from bddn.data.planted import Planted  # noqa: F401
+    from bddn.planted.subject import Planted  # noqa: F401
 
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -83,7 +83,7 @@ def _fork(order: dict[str, Any], gate: int, go: int) -> tuple[int, int]:
 
 
 def _extract(order: dict[str, Any], tell: int) -> None:
-    from bddn.data.planted import Planted
+    from bddn.planted.subject import Planted
 
     faulthandler.dump_traceback_later(LIMIT_S / 2)
     torch.set_num_threads(1)

@@ -20,11 +20,11 @@ import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from bddn.data.planted import Planted
 from bddn.errors import CorruptStoreError, IncompleteStoreError, StoreError
 from bddn.extract import extract
 from bddn.extract.extraction import prepare
 from bddn.extract.job import compute_all
+from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store import remote

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bddn.data.planted import Planted
 from bddn.extract import extract
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache
 

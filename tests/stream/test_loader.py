@@ -13,7 +13,7 @@ from bddn.store.reader import Cache
 from bddn.stream import loader
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident, Source, Streamed, batches
-from bddn.stream.plan import epoch_pools, pools_in_order
+from bddn.stream.order import epoch_pools, pools_in_order
 
 Batch = tuple[list[int], list[torch.Tensor]]
 
@@ -21,7 +21,7 @@ Batch = tuple[list[int], list[torch.Tensor]]
 @pytest.fixture(autouse=True)
 def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     """48 images in chunks of 4 are 12 chunks: 6 pools."""
-    monkeypatch.setattr("bddn.stream.plan.POOL_CHUNKS", 2)
+    monkeypatch.setattr("bddn.stream.order.POOL_CHUNKS", 2)
 
 
 def _streamed(sealed: Path, readers: int = 2) -> Streamed:

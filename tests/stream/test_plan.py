@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bddn.stream.plan import POOL_CHUNKS, RUN_CHUNKS, Residency, epoch_pools, n_batches, pools_in_order
+from bddn.stream.order import POOL_CHUNKS, RUN_CHUNKS, Residency, epoch_pools, n_batches, pools_in_order
 
 CHUNK_OF = np.arange(1000) // 10
 ROWS = np.random.default_rng(0).permutation(1000)[:800]

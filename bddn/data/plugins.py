@@ -1,0 +1,116 @@
+"""From the name of a dataset to the dataset: kinds of datasets are plug-ins, those that come with bddn too.
+
+A package adds a kind by an entry point of the group `bddn.datasets`. Its name is the word before the colon, its value
+the import path of a class that is a `DatasetKind`:
+
+    [project.entry-points."bddn.datasets"]
+    mylab = "mylab.bddn:MyLab"
+
+Then `--data mylab:PATH` works in every command.
+"""
+
+import difflib
+import inspect
+import re
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from bddn.data.dataset import Dataset, DatasetKind
+from bddn.errors import DataError
+from bddn.files.paths import expand_home
+
+ENTRY_POINTS = "bddn.datasets"
+OPTION = re.compile(r",([a-z_]+)=([^,]*)$")
+
+
+def dataset_kinds() -> dict[str, EntryPoint]:
+    """Entry points of all installed kinds, by name; none is imported.
+
+    Raises
+    ------
+    DataError
+        Where two packages register one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        if point.name in found and found[point.name].value != point.value:
+            raise DataError(
+                f"dataset kind '{point.name}'",
+                expected="one package that registers it",
+                got=f"two: {found[point.name].value} and {point.value}",
+                fix="Remove one of the two packages.",
+            )
+        found[point.name] = point
+    return found
+
+
+def load_kind(name: str, wanted: str = "") -> type[DatasetKind]:
+    """Import the class of a kind; `wanted` is the dataset that it is for, for messages.
+
+    Raises
+    ------
+    DataError
+        Where no installed package registers it, or it cannot be imported.
+    """
+    kinds = dataset_kinds()
+    if name not in kinds:
+        near = difflib.get_close_matches(name, kinds, n=1)
+        raise DataError(
+            f"dataset '{wanted or name}'",
+            expected=f"KIND:PATH with KIND one of {', '.join(kinds)}",
+            got=f"KIND '{name}'",
+            fix=f"Did you mean {near[0]}?" if near else "See 'bddn datasets', or install the package that brings it.",
+        )
+    try:
+        found: type[DatasetKind] = kinds[name].load()
+    except Exception as error:  # whatever a foreign package raises when it is imported
+        raise DataError(
+            f"dataset kind '{name}'",
+            expected=f"a class at {kinds[name].value}",
+            got=f"{type(error).__name__}: {error}",
+            fix="Repair or update the package that brings it.",
+        ) from error
+    return found
+
+
+def open_dataset(name: str) -> Dataset:
+    """Open a dataset by its name, `KIND:PATH` or `KIND:PATH,option=value`.
+
+    Parameters
+    ----------
+    name : str
+        For example `algonauts:PATH/subj01`, a subject folder of the Algonauts 2023 Challenge, or `planted:PATH`, a
+        folder that `bddn plant` wrote. `bddn datasets` lists the installed kinds with their options.
+
+    Raises
+    ------
+    DataError
+        Where the kind or an option is unknown, or the folder is not such a dataset.
+    """
+    kind, colon, path = name.partition(":")
+    if not colon or not path:
+        raise DataError(
+            f"dataset '{name}'",
+            expected=f"KIND:PATH with KIND one of {', '.join(dataset_kinds())}",
+            got=f"'{name}'",
+            fix="For example --data algonauts:algonauts_2023/subj01.",
+        )
+    found = load_kind(kind, name)
+    path, options = _options(found, path)
+    return found(Path(expand_home(path)), **options)
+
+
+def _options(kind: type[DatasetKind], path: str) -> tuple[str, dict[str, str]]:
+    """A path and the options behind it. Of a kind without options, every character belongs to the path."""
+    known = list(inspect.signature(kind).parameters)[1:]
+    options: dict[str, str] = {}
+    while known and (match := OPTION.search(path)):
+        if match[1] not in known or match[1] in options:
+            raise DataError(
+                f"dataset '{kind.about.name}:{path}'",
+                expected=f"each of the options {', '.join(known)} at most once",
+                got=f"{match[1]}={match[2]}",
+                fix=f"Write {kind.about.usage}.",
+            )
+        options[match[1]], path = match[2], path[: match.start()]
+    return path, options

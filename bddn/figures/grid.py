@@ -1,0 +1,245 @@
+"""Several maps and pictures on one sheet: rows of panels, each legend once below."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.cortex.meshes import Mesh
+from bddn.cortex.surfaces import surface
+from bddn.figures.numbers import write_numbers
+from bddn.figures.painting import OnCortex
+from bddn.figures.panels import INK, WIDTH_IN, axes_at, outline_rois, show_picture, write_at
+from bddn.figures.placement import Crop, flat_crop
+from bddn.figures.raster import Box, Raster, flat_raster
+from bddn.figures.single import DPI, save, shown_vertices
+from bddn.files.atomic import write_text
+from bddn.maps.kinds import Legend, Map
+from bddn.maps.legends import Classes, LayerField
+from bddn.maps.style import own_style
+from bddn.maps.voxel_table import roi_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SIDE_IN, _GAP_IN, _BETWEEN_IN = 0.25, 0.18, 0.05
+_HEAD_IN, _TITLE_IN, _FOOT_IN = 0.62, 0.24, 0.12
+_ABOVE_LEGEND_IN, _BELOW_LEGEND_IN = 0.22, 0.42
+_NAMED_FROM_IN = 1.9  # width of a hemisphere from which ROI names can be read
+_LARGEST_IN = 4.6  # of a panel, so that a lone one is not blown up
+_FULL_IN = 3.2  # width of a hemisphere whose lines and letters have their full size
+_TICKS_IN = 0.2
+_PLACES = 0.72  # of its panel that a scatter fills
+
+
+class Panel(Protocol):
+    """One cell of a grid, with a `title` above it."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def legend(self) -> Legend | None: ...
+
+    def height(self, width: float, crop: Crop) -> float:
+        """In inches, of a panel of this width."""
+
+    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
+        """Draw it at left, bottom, width, height, in inches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cortex:
+    """A map on the two flat maps."""
+
+    title: str
+    kind: Map
+    table: "pd.DataFrame"
+
+    @property
+    def legend(self) -> Legend:
+        return self.kind.legend
+
+    def height(self, width: float, crop: Crop) -> float:
+        return max(_hemisphere_width(width) / _shape(crop.boxes[hemi]) for hemi in HEMISPHERES)
+
+    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
+        left, bottom, width, height = place
+        cortex, wide = OnCortex.of(self.kind, self.table, crop.mesh), _hemisphere_width(width)
+        for k, hemi in enumerate(HEMISPHERES):
+            raster = _raster(hemi, crop.mesh, crop.boxes[hemi], round(wide * dpi))
+            tall = wide / _shape(crop.boxes[hemi])
+            ax = axes_at(figure, left + k * (wide + _BETWEEN_IN), bottom + height - tall, wide, tall)
+            show_picture(ax, cortex.picture(hemi, raster), raster.box)
+            names = roi_names(self.table, hemi, crop.mesh).tolist()
+            size = min(1.0, max(0.55, wide / _FULL_IN))
+            outline_rois(ax, surface(hemi, crop.mesh), names, raster.box, size, wide >= _NAMED_FROM_IN)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image (H, W, 3), 0 to 1 or uint8, in the middle of its panel: as wide as a `share` of it."""
+
+    title: str
+    image: npt.NDArray[np.generic]
+    legend: Legend | None = None
+    share: float = 1.0
+
+    def height(self, width: float, crop: Crop) -> float:
+        rows, columns, _ = self.image.shape
+        return float(self.share * width * rows / columns)
+
+    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
+        left, bottom, width, height = place
+        ax = axes_at(figure, left + (1 - self.share) / 2 * width, bottom, self.share * width, height)
+        ax.imshow(self.image, interpolation="bicubic", aspect="auto")
+        ax.set_axis_off()
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Voxels on the image plane, where they look, coloured as in a layer map."""
+
+    title: str
+    kind: Map
+    table: "pd.DataFrame"
+
+    @property
+    def legend(self) -> Legend:
+        return self.kind.legend
+
+    def height(self, width: float, crop: Crop) -> float:
+        return width * _PLACES
+
+    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
+        left, bottom, width, _ = place
+        side = _PLACES * width - _TICKS_IN
+        ax = axes_at(figure, left + (width - side) / 2, bottom + _TICKS_IN, side, side)
+        rgb = self.kind.rgb(self.kind.values)
+        seen = np.flatnonzero(~np.isnan(rgb).any(axis=1))
+        order = np.random.default_rng(0).permutation(seen)  # else the voxels of the last rows would hide the others
+        x, y = (self.table[name].to_numpy(dtype=np.float64)[order] for name in "xy")
+        ax.scatter(x, y, s=5.0 if len(order) < 5000 else 2.0, c=rgb[order], linewidths=0, rasterized=True)
+        ax.axhline(0, color="#bbbbbb", linewidth=0.5, zorder=0)
+        ax.axvline(0, color="#bbbbbb", linewidth=0.5, zorder=0)
+        ax.set(xlim=(-1, 1), ylim=(1, -1), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+        ax.set_xticklabels(["left", "0", "right"])
+        ax.set_yticklabels(["top", "0", "bottom"])
+        ax.tick_params(labelsize=7, length=2, width=0.5, colors=INK)
+        for spine in ax.spines.values():
+            spine.set_linewidth(0.5)
+
+
+@own_style()
+def draw_grid(
+    rows: Sequence[Sequence[Panel]],
+    stem: Path,
+    title: str,
+    heading: str,
+    *,
+    dpi: int = DPI,
+    formats: Sequence[str] = ("png",),
+    mesh: Mesh = "fsaverage5",
+    numbers: bool = True,
+) -> list[Path]:
+    """Draw panels in rows, and write the numbers of every map.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of Panel
+        Panels of a row are as wide as each other. All maps show the same part of cortex, at one scale.
+    stem : Path
+        Where to, without an ending; replaced if there. Numbers are STEM.1.csv and so on, by panel.
+    title, heading : str
+        The first two lines.
+    dpi : int
+    formats : sequence of str
+    mesh : str
+    numbers : bool
+        False where they are written otherwise.
+
+    Returns
+    -------
+    list of Path
+    """
+    panels = [panel for row in rows for panel in row]
+    maps = [panel for panel in panels if isinstance(panel, Cortex)]
+    tables = [panel.table for panel in maps]
+    crop = flat_crop(_all_shown(tables, mesh), mesh) if maps else Crop(mesh, {})
+    legends = _distinct([panel.legend for panel in panels])
+    most = max(len(row) for row in rows)
+    width = min((WIDTH_IN - 2 * _SIDE_IN - (most - 1) * _GAP_IN) / most, _LARGEST_IN)
+    heights = [max(panel.height(width, crop) for panel in row) for row in rows]
+    tall = _HEAD_IN + sum(heights) + len(rows) * (_TITLE_IN + _GAP_IN) + _FOOT_IN
+    tall += sum(_ABOVE_LEGEND_IN + legend.height_in + _BELOW_LEGEND_IN for legend in legends)
+    figure = Figure(figsize=(WIDTH_IN, round(tall * dpi) / dpi), dpi=dpi, facecolor="white")
+    FigureCanvasAgg(figure)
+    write_at(figure, WIDTH_IN / 2, -0.08, title, fontsize=13, fontweight="bold")
+    write_at(figure, WIDTH_IN / 2, -0.34, heading, fontsize=8.5, color="#333333")
+    y = tall - _HEAD_IN
+    for row, height in zip(rows, heights, strict=True):
+        y -= _TITLE_IN + height
+        x = (WIDTH_IN - len(row) * width - (len(row) - 1) * _GAP_IN) / 2
+        for panel in row:
+            write_at(figure, x + width / 2, y + height + 0.04, panel.title, va="bottom", fontsize=8.5)
+            own = panel.height(width, crop)
+            panel.draw(figure, (x, y + height - own, width, own), crop, dpi)
+            x += width + _GAP_IN
+        y -= _GAP_IN
+    for legend in legends:
+        y -= _ABOVE_LEGEND_IN + legend.height_in
+        legend.draw(axes_at(figure, (WIDTH_IN - legend.width_in) / 2, y, legend.width_in, legend.height_in))
+        y -= _BELOW_LEGEND_IN
+    caption = f"{title}. {heading}. " + " ".join(f"({i}) {panel.title}." for i, panel in enumerate(panels, 1))
+    written = save(figure, stem, formats, dpi)
+    for i, panel in enumerate(panels, 1):
+        if numbers and isinstance(panel, Cortex):
+            words = f"{title}, panel {i}: {panel.title}. {panel.kind.heading}."
+            written += write_numbers(panel.kind, panel.table, words, stem.with_name(f"{stem.name}.{i}"))
+    return [*written, _write_caption(caption, stem)]
+
+
+def _write_caption(caption: str, stem: Path) -> Path:
+    path = stem.with_name(f"{stem.name}.txt")
+    write_text(path, caption + "\n")
+    return path
+
+
+def _hemisphere_width(width: float) -> float:
+    return (width - _BETWEEN_IN) / 2
+
+
+def _shape(box: Box) -> float:
+    """Width over height."""
+    return (box[1] - box[0]) / (box[3] - box[2])
+
+
+@lru_cache(maxsize=4)
+def _raster(hemi: str, mesh: Mesh, box: Box, columns: int) -> Raster:
+    """The pixels of a view, which all panels of a size share."""
+    return flat_raster(surface(hemi, mesh), box, columns)
+
+
+def _all_shown(tables: "Sequence[pd.DataFrame]", mesh: Mesh) -> dict[str, npt.NDArray[np.bool_]]:
+    """By hemisphere, the vertices that hold a voxel in any of some tables."""
+    shown = [shown_vertices(table, mesh) for table in tables]
+    return {hemi: np.any([each[hemi] for each in shown], axis=0) for hemi in HEMISPHERES}
+
+
+def _distinct(legends: "Sequence[Legend | None]") -> list[Legend]:
+    """Each legend once; one that stands for several maps does not count the voxels of any."""
+    found: dict[object, Legend] = {}
+    for legend in legends:
+        if legend is not None:
+            known = found.get(legend.key, legend)
+            if isinstance(known, LayerField | Classes) and known.counts != getattr(legend, "counts", None):
+                known = replace(known, counts=())
+            found[legend.key] = known
+    return list(found.values())

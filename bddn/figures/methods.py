@@ -1,0 +1,90 @@
+"""The paragraph for a paper's Methods section: what a run did, in words, with versions, citations and data terms."""
+
+from typing import Any
+
+from bddn.cortex.fsaverage import N_VERTICES
+from bddn.cortex.meshes import MESHES, Mesh
+from bddn.data.dataset import OWN
+from bddn.data.plugins import dataset_kinds, load_kind
+from bddn.run import Run
+
+_LIBRARIES = ("torch", "transformers", "diffusers")
+_RECIPE = {
+    "root": "the readout was scaled by the square root of the number of channels",
+    "mean": "the readout was the mean over channels",
+}
+_SELECTION = {
+    "topological": "by small networks of the voxel's position on the fsaverage sphere, and so smoothly over cortex",
+    "free": "freely for each voxel, without the topological constraint",
+    "unfactorized": "with one free weight for every token of every layer (not factorized)",
+}
+_PREPROCESS = {
+    "paper": "squashed to this size and normalised by the mean and deviation of ImageNet",
+    "native": "preprocessed as the backbone's own processor does",
+}
+_REFERENCES = (
+    "Yang H, Gee J, Shi J (2024). Brain Decodes Deep Nets. CVPR.",
+    "Fischl B, Sereno MI, Tootell RBH, Dale AM (1999). High-resolution intersubject averaging and a "
+    "coordinate system for the cortical surface. Human Brain Mapping 8: 272-284.",
+)
+
+
+def methods(run: Run, mesh: Mesh = "fsaverage5") -> str:
+    """The paragraph, its references and the data's terms, as Markdown.
+
+    Parameters
+    ----------
+    run : Run
+    mesh : str
+        That the maps are drawn on.
+
+    Returns
+    -------
+    str
+        Every number in it is read from the run folder.
+    """
+    fit, cache, versions = run.about["fit"], run.about["cache"], run.about["environment"]
+    spec, made_with, data = cache["spec"], cache["made_with"], run.about["data"]
+    about_data = _about_data(run)
+    size, grid, weights = spec["image_size"], spec["grid"], cache["backbone"].get("weights_sha256") or "none"
+    network = cache["backbone"].get("class", "a network of the user")
+    preprocess = _PREPROCESS.get(spec["preprocess"], "preprocessed as the cache says")
+    readout = _RECIPE.get(fit["readout"], "the readout followed the spec")
+    whitened = ", on channels decorrelated within each layer" if fit["features"] == "whitened" else ""
+    polished = (
+        ", and the channel weights were then solved for in closed form, the penalty chosen on the validation images"
+        if fit["polish"]
+        else ""
+    )
+    nested = ", whose vertices are the first of fsaverage7" if MESHES[mesh] < N_VERTICES else ""
+    libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
+    text = f"""
+{about_data["responses"]} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels on fsaverage (Fischl et al.,
+1999) were used; images were split by their identity {":".join(map(str, fit["split"]))} into training, validation and test
+sets. Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]} pixels,
+{preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
+{grid[0]}×{grid[1]} and stored with a global token ({spec["global_token"]}) in {spec["precision"]}.
+A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
+a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]}, and reads {fit["channels"]} aligned
+channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
+{fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {fit["epochs"]} epochs, seed
+{fit["seed"]}) on a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of {fit["regularizer"]:g}
+that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. The epoch with the best validation score
+({run.metrics["best_epoch"] + 1} of {fit["epochs"]}) was kept; the test images were used once.
+Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
+weights. Maps are drawn on {mesh}{nested}.
+Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
+features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data["responses_sha256"][:16]}.
+"""
+    references = [f"- {words}" for words in (*_REFERENCES, *about_data["references"])]
+    paragraph, terms = " ".join(text.split()), about_data["terms"]
+    return "\n".join(["# Methods", "", paragraph, "", "## References", "", *references, "", terms, ""])
+
+
+def _about_data(run: Run) -> dict[str, Any]:
+    """What the dataset says of itself, as the fit wrote it down; of a run by an earlier version, as its kind says."""
+    if "dataset" in run.metrics:
+        found: dict[str, Any] = run.metrics["dataset"]
+        return found
+    kind = run.metrics["title"].partition(":")[0]
+    return (load_kind(kind).about if kind in dataset_kinds() else OWN).to_dict()

@@ -1,0 +1,147 @@
+"""A map as a figure of its own: flat maps, inflated brains, legend and small print, with its numbers beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
+from bddn.cortex.meshes import MESHES, Mesh
+from bddn.cortex.surfaces import surface, to_mesh
+from bddn.figures.numbers import write_numbers
+from bddn.figures.painting import OnCortex, of_hemisphere
+from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, show_picture, write_at
+from bddn.figures.placement import BOTH, Pixels, View, flat_axes, inflated_axes, make_pixels, new_figure
+from bddn.files.atomic import replace_file
+from bddn.maps.kinds import Map
+from bddn.maps.style import own_style
+from bddn.maps.voxel_table import roi_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DPI = 220
+LEGEND_TOP_IN = 1.40
+FORMATS = ("png", "svg", "pdf")
+
+
+@own_style()
+def draw(
+    voxels: "pd.DataFrame",
+    kinds: Sequence[Map],
+    out_dir: Path,
+    title: str,
+    *,
+    dpi: int = DPI,
+    views: Sequence[View] = BOTH,
+    formats: Sequence[str] = ("png",),
+    mesh: Mesh = "fsaverage5",
+) -> list[Path]:
+    """Draw maps of the same voxels, and write the numbers of each beside it.
+
+    Parameters
+    ----------
+    voxels : DataFrame, one row per voxel
+        Columns hemi ('lh' or 'rh'), vertex (fsaverage7 index) and roi ('' for none).
+    kinds : sequence of Map
+        Of these voxels, in the same order of rows. What has no number is drawn as bare cortex.
+    out_dir : Path
+        Folder for the files, made if it does not exist; files of the same names are replaced.
+    title : str
+        First line of each figure.
+    dpi : int
+        Pixels per inch of a figure of 10 inches width.
+    views : sequence of str
+        'flat', 'inflated' or both.
+    formats : sequence of str
+        Among 'png', 'svg' and 'pdf'.
+    mesh : str
+        What to draw on: 'fsaverage5', or 'fsaverage6' or 'fsaverage7' where they are found.
+
+    Returns
+    -------
+    list of Path
+        For each map NAME its pictures, NAME.csv, NAME.lh.func.gii, NAME.rh.func.gii and NAME.txt, the caption.
+    """
+    table = voxels.reset_index(drop=True)
+    pixels = make_pixels(shown_vertices(table, mesh), dpi, views, mesh)
+    written: list[Path] = []
+    for kind in kinds:
+        figure, caption = _figure(kind, table, pixels, title, dpi)
+        written += save(figure, out_dir / kind.name, formats, dpi)
+        written += write_numbers(kind, table, caption, out_dir / kind.name)
+    return written
+
+
+def shown_vertices(table: "pd.DataFrame", mesh: Mesh) -> dict[str, np.ndarray]:
+    """By hemisphere, the vertices (V,) of a mesh that hold a voxel."""
+    ones = np.ones((len(table), 1))
+    return {hemi: np.isfinite(to_mesh(*of_hemisphere(table, hemi, ones), mesh)[:, 0]) for hemi in HEMISPHERES}
+
+
+def save(figure: Figure, stem: Path, formats: Sequence[str], dpi: int) -> list[Path]:
+    """Write a figure in some formats, STEM.png and so on; within `own_style` equal figures give equal bytes."""
+    written = []
+    for kind in formats:
+        path = stem.with_name(f"{stem.name}.{kind}")
+        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+        replace_file(
+            path,
+            lambda aside, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
+                aside, dpi=dpi, format=kind, metadata=metadata
+            ),
+        )
+        written.append(path)
+    return written
+
+
+def _figure(kind: Map, table: "pd.DataFrame", pixels: Pixels, title: str, dpi: int) -> tuple[Figure, str]:
+    """The picture of one map, and its caption."""
+    figure = new_figure(pixels, dpi)
+    write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
+    write_at(figure, WIDTH_IN / 2, -0.38, kind.heading, fontsize=8.5, color="#333333")
+    cortex = OnCortex.of(kind, table, pixels.mesh)
+    for hemi in HEMISPHERES:
+        if pixels.flat:
+            raster = pixels.flat[hemi]
+            ax = flat_axes(figure, pixels, hemi, "" if (table["hemi"] == hemi).any() else " (no voxels)")
+            show_picture(ax, cortex.picture(hemi, raster), raster.box)
+            names = roi_names(table, hemi, pixels.mesh).tolist()
+            outline_rois(ax, surface(hemi, pixels.mesh), names, raster.box)
+    for (hemi, view), pane in inflated_axes(figure, pixels).items():
+        raster = pixels.inflated[hemi, view]
+        show_picture(pane, cortex.picture(hemi, raster), raster.box)
+    legend = kind.legend
+    left = (WIDTH_IN - legend.width_in) / 2
+    legend.draw(axes_at(figure, left, LEGEND_TOP_IN - legend.height_in, legend.width_in, legend.height_in))
+    notes = _notes(kind, cortex, table, bool(pixels.flat))
+    for i, line in enumerate(notes):
+        write_at(figure, 0.25, 0.20 - 0.13 * i, line, ha="left", va="bottom", fontsize=6, color="#555555")
+    return figure, f"{title}. {kind.heading}. {' '.join(notes)}"
+
+
+def _notes(kind: Map, cortex: OnCortex, table: "pd.DataFrame", flat: bool) -> list[str]:
+    """Which voxels are drawn, in two lines."""
+    drawn = {hemi: cortex.drawn(hemi) for hemi in HEMISPHERES}
+    n = {hemi: int(drawn[hemi].sum()) for hemi in HEMISPHERES}
+    of = {hemi: int((table["hemi"] == hemi).sum()) for hemi in HEMISPHERES}
+    cut = sum(
+        n[hemi] - int(drawn[hemi][np.unique(surface(hemi, cortex.mesh).flat_faces)].sum()) for hemi in HEMISPHERES
+    )
+    missing = int(np.isnan(kind.values).any(axis=1).sum())
+    sides = ", ".join(f"{hemi} {n[hemi]:,} of {of[hemi]:,}" for hemi in HEMISPHERES)
+    where = f"Drawn at {cortex.mesh}'s {N_VERTICES:,} vertices per hemisphere"
+    if MESHES[cortex.mesh] < N_VERTICES:
+        where = (
+            f"Data at fsaverage7's {N_VERTICES:,} vertices per hemisphere are drawn at {cortex.mesh}'s "
+            f"{MESHES[cortex.mesh]:,} by nesting (the vertices with the lowest numbers)"
+        )
+    return [
+        f"{where}: {sum(n.values()):,} of {len(table):,} voxels ({sides}).",
+        (f"{cut:,} of these lie on a cut of the flat maps. " if cut and flat else "")
+        + (f"{missing:,} voxels have no value and show as grey cortex. " if missing else "")
+        + f"All voxels: {kind.name}.csv, {kind.name}.lh.func.gii, {kind.name}.rh.func.gii. "
+        "Grey: cortex, darker in sulci.",
+    ]

@@ -1,0 +1,211 @@
+"""The learning film: the layer map from before the first step of a fit to after the last one.
+
+What does not change is drawn once: cortex, ROI outlines, words, legend. From frame to frame only the pixels near voxels
+take other colours, and what moves in the strips below.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, overload
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5
+from bddn.cortex.surfaces import surface
+from bddn.errors import RunError
+from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, paint, write_at
+from bddn.figures.placement import FLAT_WIDTH_IN, flat_crop
+from bddn.figures.raster import Raster, flat_raster
+from bddn.film.moving import MOST_COLOURS, Picture, check_kind, write_moving
+from bddn.film.repaint import LayerColours, Sheet, as_bytes, draw_over
+from bddn.film.strips import LayerStrip, LossStrip, Strip
+from bddn.maps import colors
+from bddn.maps.colors import Palette
+from bddn.maps.ramps import confidence_top
+from bddn.maps.style import own_style
+from bddn.maps.voxel_table import roi_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bddn.encoder.learning import Learning
+
+DPI = 100
+FPS = 10.0
+HOLD_S = 2.0
+
+_WORD_GREYS, _CORTEX_GREYS = 16, (186, 226, 17)  # of a GIF
+_LEFT_IN = {"lh": 0.24, "rh": 5.10}
+_MAPS_BOTTOM_IN, _ABOVE_MAPS_IN = 2.16, 0.76
+_GREY = "#555555"
+_WAYS = {
+    "lh": "← anterior      dorsal ↑      posterior →",
+    "rh": "← posterior      dorsal ↑      anterior →",
+}
+_HEADING = {
+    "hue": "The layer map as the encoder learns: hue is the layer with the highest weight, brightness its confidence",
+    "safe": "The layer map as the encoder learns: colour is the layer with the highest weight, strength its confidence",
+}
+_SMALL = (
+    "{n:,} of {total:,} voxels, those at vertices of fsaverage5. Bars: share of voxels, each counted by its "
+    "confidence; at first it has none. The run keeps the epoch that validated best."
+)
+
+
+def write_film(
+    learning: "Learning",
+    voxels: "pd.DataFrame",
+    layers: Sequence[str],
+    out: Path,
+    title: str,
+    *,
+    fps: float = FPS,
+    dpi: int = DPI,
+    palette: Palette = "hue",
+) -> None:
+    """Write the learning film of a run. As a GIF, the same input gives the same bytes.
+
+    Parameters
+    ----------
+    learning : Learning
+        The run's frames.
+    voxels : DataFrame, one row per voxel
+        The run's table, with columns hemi, vertex, roi and confidence.
+    layers : sequence of str, (L,)
+        Names of the layers, early to late.
+    out : Path
+        A .gif or .mp4 file; one that is there is replaced.
+    title : str
+        First line of the picture.
+    fps : float
+        Frames per second; the last frame stands 2 s longer.
+    dpi : int
+        Pixels per inch of a picture 10 inches wide.
+    palette : str
+        'hue', or 'safe' for readers who see few hues.
+
+    Raises
+    ------
+    SpecError
+        Where `out` is of another kind, or mp4 is asked for and there is no ffmpeg.
+    RunError
+        Where the run has no voxel that pictures show.
+    BddnError
+        Where ffmpeg fails.
+    """
+    check_kind(out)
+    if not len(learning.voxel):
+        raise RunError(
+            f"film {out}",
+            expected=f"a run with voxels at vertices of fsaverage5, which are those below {N_VERTICES_FSAVERAGE5:,}",
+            got=f"{len(voxels):,} voxels at others",
+            fix="Pictures need some; fit on all voxels of the subject.",
+        )
+    frames = Frames(learning, voxels, layers, title, dpi, palette)
+    write_moving(frames, frames.colours, out, fps, HOLD_S)
+
+
+class Frames(Sequence[Picture]):
+    """The pictures of the film, each drawn when it is asked for. Parameters as of `write_film`."""
+
+    @own_style()
+    def __init__(
+        self,
+        learning: "Learning",
+        voxels: "pd.DataFrame",
+        layers: Sequence[str],
+        title: str,
+        dpi: int,
+        palette: Palette,
+    ) -> None:
+        self._learning = learning
+        self._layer_colours = LayerColours.of(len(layers), confidence_top(voxels["confidence"].to_numpy()), palette)
+        shown = voxels.iloc[learning.voxel]
+        rasters = _rasters(shown, dpi)
+        tall = rasters["lh"].shape[0] / 2 / dpi
+        height = 2 * round((_MAPS_BOTTOM_IN + tall + _ABOVE_MAPS_IN) * dpi / 2)  # mp4 has even ones only
+        figure = Figure(figsize=(WIDTH_IN, height / dpi), dpi=dpi, facecolor="none")
+        self._canvas = cast(Any, FigureCanvasAgg(figure))  # its methods have no types
+        axes = {hemi: _map_axes(figure, hemi, rasters[hemi], voxels, tall) for hemi in HEMISPHERES}
+        write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
+        write_at(figure, WIDTH_IN / 2, -0.36, _HEADING[palette], fontsize=8.5, color="#333333")
+        small = _SMALL.format(n=len(shown), total=len(voxels))
+        write_at(figure, 0.25, 0.06, small, ha="left", va="bottom", fontsize=6, color=_GREY)
+        self._strips: tuple[Strip, ...] = (
+            LossStrip(figure, learning),
+            LayerStrip(figure, learning, layers, self._layer_colours.top, palette),
+        )
+        for artist in (artist for strip in self._strips for artist in strip.moving):
+            artist.set_animated(True)  # left out when the rest is drawn
+        self._canvas.draw()
+        self._still = self._canvas.copy_from_bbox(figure.bbox)
+        self._strip_row = height - round(axes["lh"].bbox.y0)
+        paper = np.full((height, round(WIDTH_IN * dpi), 3), 255.0, np.float32)
+        corners = {hemi: (height - round(ax.bbox.y1), round(ax.bbox.x0)) for hemi, ax in axes.items()}
+        for hemi, (row, column) in corners.items():
+            grey, nowhere = colors.cortex_grey(surface(hemi).sulc), np.zeros(N_VERTICES_FSAVERAGE5, bool)
+            bare = paint(rasters[hemi], grey, nowhere, lambda _: np.empty((0, 3)))
+            part = paper[row : row + bare.shape[0], column : column + bare.shape[1]]
+            part += (255 * bare[..., :3] - part) * bare[..., 3:]
+        ink = np.array(self._canvas.buffer_rgba())
+        self._picture = draw_over(paper, ink)
+        self._sheets = [Sheet.of(hemi, rasters[hemi], shown, ink, corners[hemi]) for hemi in HEMISPHERES]
+
+    @property
+    def colours(self) -> Picture:
+        """Colours (n, 3), at most 255, that are near all others: greys of words and cortex, layers by confidence."""
+        greys = np.concatenate([np.linspace(0, 255, _WORD_GREYS), np.linspace(*_CORTEX_GREYS)])
+        layers = self._layer_colours.fewer(MOST_COLOURS - len(greys))
+        return np.concatenate([as_bytes(np.repeat(greys[:, None], 3, axis=1)), layers])
+
+    def __len__(self) -> int:
+        return len(self._learning.step)
+
+    @overload
+    def __getitem__(self, index: int) -> Picture: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Picture]: ...
+    def __getitem__(self, index: int | slice) -> Picture | list[Picture]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        return self._drawn(range(len(self))[index])
+
+    @own_style()
+    def _drawn(self, k: int) -> Picture:
+        self._canvas.restore_region(self._still)
+        for strip in self._strips:
+            strip.show(k)
+            for artist in strip.moving:
+                artist.draw(self._canvas.get_renderer())
+        picture = self._picture.copy()
+        ink = np.asarray(self._canvas.buffer_rgba())[self._strip_row :]
+        picture[self._strip_row :] = draw_over(np.full((*ink.shape[:2], 3), 255.0, np.float32), ink)
+        for sheet in self._sheets:
+            sheet.paint_on(picture, self._learning.layer[k], self._learning.confidence[k] / 255.0, self._layer_colours)
+        return picture
+
+
+def _rasters(shown: "pd.DataFrame", dpi: int) -> dict[str, Raster]:
+    """The flat maps of both hemispheres, cropped to some voxels."""
+    held = {}
+    for hemi in HEMISPHERES:
+        vertex = shown.loc[shown["hemi"] == hemi, "vertex"].to_numpy()
+        held[hemi] = np.isin(np.arange(N_VERTICES_FSAVERAGE5), vertex)
+    boxes = flat_crop(held).boxes
+    return {hemi: flat_raster(surface(hemi), boxes[hemi], round(FLAT_WIDTH_IN * dpi)) for hemi in HEMISPHERES}
+
+
+def _map_axes(figure: Figure, hemi: str, raster: Raster, voxels: "pd.DataFrame", tall: float) -> Axes:
+    """The place of a flat map, with its outlines and words."""
+    ax = axes_at(figure, _LEFT_IN[hemi], _MAPS_BOTTOM_IN, FLAT_WIDTH_IN, tall)
+    ax.set_axis_off()
+    outline_rois(ax, surface(hemi), roi_names(voxels, hemi).tolist(), raster.box)
+    middle = _LEFT_IN[hemi] + FLAT_WIDTH_IN / 2
+    name = {"lh": "Left hemisphere", "rh": "Right hemisphere"}[hemi]
+    named = name if (voxels["hemi"] == hemi).any() else f"{name} (no voxels)"
+    write_at(figure, middle, _MAPS_BOTTOM_IN + tall + 0.04, named, va="bottom", fontsize=9.5)
+    write_at(figure, middle, _MAPS_BOTTOM_IN - 0.06, _WAYS[hemi], fontsize=6.5, color=_GREY)
+    return ax

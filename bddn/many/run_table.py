@@ -1,0 +1,99 @@
+"""The table of all runs, one row per run, and what it says in short."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bddn.files import atomic
+from bddn.run import Run
+from bddn.stats.scores import ROIS
+
+Row = dict[str, Any]
+
+NAME = "results"
+FIRST = ("cache", "subject", "seed", "bootstrap", "r2_test", "r2_val", "slope", "b0", "b1", "n_voxels")
+LAST = ("n_voxels_without_score", "best_epoch", "saturated", "cache_digest", "seconds", "folder")
+SUMMED = {"r2_test": "R²", "slope": "slope"}
+
+
+def row_of(folder: str, run: Run) -> Row:
+    """What a run says of itself, in one row: numbers and short words, None where it does not tell.
+
+    Parameters
+    ----------
+    folder : str
+        Of the run, below that of all runs: CACHE/SUBJECT/RUN.
+    run : Run
+    """
+    cache, subject, _ = folder.split("/")
+    metrics = run.metrics
+    hierarchy = metrics["hierarchy"] or {}
+    return {
+        "cache": cache,
+        "subject": subject,
+        **{name: metrics[name] for name in ("seed", "bootstrap", "r2_test", "r2_val")},
+        **{name: hierarchy.get(name) for name in ("slope", "b0", "b1")},
+        **{f"r2_test_{roi}": metrics["roi_r2_test"].get(roi, {}).get("mean") for roi in ROIS},
+        **{f"truth_{name}": value for name, value in (run.truth or {}).items()},
+        **{name: metrics[name] for name in ("n_voxels", "n_voxels_without_score", "best_epoch")},
+        "saturated": ", ".join(metrics["saturated_selectors"]),
+        **{name: metrics[name] for name in ("cache_digest", "seconds")},
+        "folder": folder,
+    }
+
+
+def table_of(rows: Iterable[Row]) -> pd.DataFrame:
+    """Rows sorted by cache, subject, seed and bootstrap; regions and truths that no run has are no columns."""
+    table = pd.DataFrame(list(rows))
+    if table.empty:
+        return pd.DataFrame(columns=[*FIRST, *LAST])
+    between = [name for name in table if name not in (*FIRST, *LAST) and table[name].notna().any()]
+    table = table[[*FIRST, *between, *LAST]]
+    numbers = table.columns.difference(["cache", "subject", "saturated", "cache_digest", "folder"])
+    counts = {"seed", "bootstrap", "n_voxels", "n_voxels_without_score", "best_epoch", "truth_n_voxels", "truth_n_near"}
+    kinds = {name: "Int64" if name in counts else "float64" for name in numbers}
+    order = ["cache", "subject", "seed", "bootstrap"]
+    return table.astype(kinds).sort_values(order, na_position="first", ignore_index=True)
+
+
+def write(table: pd.DataFrame, out: Path) -> None:
+    """Replace results.parquet and results.csv in `out`."""
+    atomic.write_table(out / f"{NAME}.parquet", table, index=False)
+    atomic.replace_file(out / f"{NAME}.csv", lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Per cache and subject the number of runs `n`, and mean and standard deviation (n - 1) of brain score and slope.
+
+    Returns
+    -------
+    table
+        With `cache`, `subject`, `n`, `r2_test`, `r2_test_sd`, `slope`, `slope_sd`; NaN where the runs do not tell.
+    """
+    by = table.groupby(["cache", "subject"], sort=True)
+    columns: dict[str, Any] = {"n": by.size()}
+    for name in SUMMED:
+        columns |= {name: by[name].mean(), f"{name}_sd": by[name].std()}
+    return pd.DataFrame(columns).reset_index()
+
+
+def in_words(found: pd.DataFrame) -> list[dict[str, str]]:
+    """A summary as rows of text: 'R² 0.131 ± 0.002'."""
+
+    def words(mean: float, spread: float, digits: int) -> str:
+        if pd.isna(mean):
+            return "-"
+        return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
+
+    return [
+        {
+            "cache": str(row["cache"]),
+            "subject": str(row["subject"]),
+            "R²": words(row["r2_test"], row["r2_test_sd"], 3),
+            "slope": words(row["slope"], row["slope_sd"], 2),
+            "n": str(row["n"]),
+        }
+        for row in found.to_dict("records")
+    ]

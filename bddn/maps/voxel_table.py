@@ -1,0 +1,105 @@
+"""The table of voxels that the maps are drawn from: its checks, and its columns on a mesh."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.cortex.meshes import MESHES, Mesh
+from bddn.cortex.surfaces import check_vertices
+from bddn.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUIRED = ("hemi", "vertex", "roi", "r2_val", "r2_test", "layer_argmax", "depth", "confidence", "x", "y", "scale")
+"""Columns that the maps need, besides `weight_<layer>` for each layer; others are ignored."""
+
+
+def check_voxels(voxels: "pd.DataFrame", layers: Sequence[str]) -> None:
+    """Refuse a table that the maps cannot be drawn from.
+
+    Parameters
+    ----------
+    voxels : DataFrame, one row per voxel
+        Columns as in `REQUIRED` and `weight_<layer>`. `layer_argmax` may be missing (NaN, None or '') in a row.
+    layers : sequence of str, (L,)
+        Names of the layers, early to late.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, there is no row, a hemisphere, layer or vertex is impossible, or a voxel comes twice.
+    """
+    place = "table of voxels"
+    if not len(layers) or len(set(layers)) != len(layers):
+        raise DataError("layers", expected="different names", got=f"{list(layers)}", fix="Name each layer once.")
+    missing = [name for name in (*REQUIRED, *(f"weight_{layer}" for layer in layers)) if name not in voxels.columns]
+    if missing:
+        raise DataError(
+            place,
+            expected=f"columns {', '.join(missing)}",
+            got=f"columns {', '.join(map(str, voxels.columns))}",
+            fix="Write the table from the same run as the list of layers.",
+        )
+    if not len(voxels):
+        raise DataError(place, expected="at least one voxel", got="none", fix="Check which voxels the run selected.")
+    strange = sorted(set(voxels["hemi"].astype(str)) - set(HEMISPHERES))
+    if strange:
+        raise DataError(f"{place}, column hemi", expected="'lh' or 'rh'", got=f"{strange[:3]}", fix="Rename them.")
+    chosen = voxels["layer_argmax"].fillna("").astype(str)
+    unknown = sorted(set(chosen) - set(layers) - {""})
+    if unknown:
+        raise DataError(
+            f"{place}, column layer_argmax",
+            expected=f"one of {', '.join(layers)}",
+            got=f"{unknown[:3]}",
+            fix="Pass the layers of the run that made the table.",
+        )
+    for hemi in HEMISPHERES:
+        check_vertices(f"{place}, column vertex, {hemi}", voxels.loc[voxels["hemi"] == hemi, "vertex"].to_numpy())
+
+
+def layer_index(voxels: "pd.DataFrame", layers: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The index of each voxel's selected layer.
+
+    Parameters
+    ----------
+    voxels : DataFrame, one row per voxel
+        With the column `layer_argmax`.
+    layers : sequence of str, (L,)
+        Names of the layers, early to late.
+
+    Returns
+    -------
+    array of int64, (N,)
+        0 to L - 1; -1 where no layer is named.
+    """
+    number = {name: i for i, name in enumerate(layers)}
+    return np.array([number.get(str(name), -1) for name in voxels["layer_argmax"]], dtype=np.int64)
+
+
+def roi_names(voxels: "pd.DataFrame", hemi: str, mesh: Mesh = "fsaverage5") -> npt.NDArray[np.str_]:
+    """The ROI of each vertex of a mesh.
+
+    Parameters
+    ----------
+    voxels : DataFrame, one row per voxel
+        With the columns `hemi`, `vertex` and `roi`.
+    hemi : str
+        'lh' or 'rh'.
+    mesh : str
+        'fsaverage5', 'fsaverage6' or 'fsaverage7', of V vertices.
+
+    Returns
+    -------
+    array of str, (V,)
+        '' where there is no voxel or no ROI.
+    """
+    here = voxels[(voxels["hemi"] == hemi) & (voxels["vertex"] < MESHES[mesh])]
+    names = [str(name) for name in here["roi"].fillna("")]
+    out = np.full(MESHES[mesh], "", dtype=f"<U{max([len(name) for name in names], default=1) or 1}")
+    out[here["vertex"].to_numpy(dtype=np.int64)] = names
+    return out

@@ -1,0 +1,207 @@
+"""The brain that is planted: true maps of depth, place and scale, and the responses of voxels that have them.
+
+Responses are made from the network's tokens by Gaussian receptive fields, without any part of the encoder, so that
+recovering the truth tests the encoder rather than itself.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, fsaverage5, sphere
+from bddn.data.algonauts import ATLASES, CEILING, IMAGES, MASKS, RESPONSES
+from bddn.spec import PlantSpec
+
+RESPONSE_STD = 0.7  # of the challenge's averaged z-scores
+
+Floats = npt.NDArray[np.floating]
+
+# Landmarks on the right pial surface: calcarine sulcus, occipital pole, lateral (EBA) and dorsal (OPA) cortex.
+V1_MM, POLE_MM, LATERAL_MM, DORSAL_MM = (10, -86, 2), (13, -104, 0), (46, -72, 2), (33, -82, 20)
+DEPTH_MARGIN_RAD = 0.1  # the first and the last layer each get a band of this width
+
+LABELS: dict[str, tuple[str, ...]] = {
+    "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
+    "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
+    "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
+    "floc-places": ("OPA", "PPA", "RSC"),
+    "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
+    "streams": ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
+}
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A posterior patch of one hemisphere: vertices (n,), and where they lie seen from the calcarine sulcus, in rad."""
+
+    vertex: npt.NDArray[np.intp]
+    angle: Floats
+    forward: Floats
+    """Towards lateral cortex."""
+    upward: Floats
+
+
+def posterior_patch(hemi: str, radius_rad: float) -> Patch:
+    """The fsaverage5 vertices within an angle of the occipital pole; by nesting they are fsaverage7 vertices too."""
+    pial_mm, _ = fsaverage5("pial", hemi)
+    direction = sphere()[0][:N_VERTICES_FSAVERAGE5] / np.linalg.norm(sphere()[0][0])
+
+    def landmark(at_mm: tuple[int, int, int]) -> Floats:
+        side = np.array([-1 if hemi == "lh" else 1, 1, 1])
+        return np.asarray(direction[np.square(pial_mm - side * at_mm).sum(1).argmin()])
+
+    v1, pole = landmark(V1_MM), landmark(POLE_MM)
+    forward = _perpendicular(landmark(LATERAL_MM), v1)
+    upward = _perpendicular(landmark(DORSAL_MM), v1, forward)
+    vertex = np.flatnonzero(direction @ pole > np.cos(radius_rad))
+    at = direction[vertex]
+    angle = np.arccos(np.clip(at @ v1, -1, 1))
+    bearing = np.arctan2(at @ upward, at @ forward)
+    return Patch(vertex, angle, angle * np.cos(bearing), angle * np.sin(bearing))
+
+
+def true_maps(spec: PlantSpec) -> pd.DataFrame:
+    """The planted answer, one row per voxel: smooth maps of `depth`, `x`, `y` and `scale`, with `sigma` and `ceiling`.
+
+    Depth grows with the distance from the calcarine sulcus; each hemisphere sees mostly the other side of the image.
+    `sigma` is the receptive field's standard deviation in image coordinates (-1 to 1).
+    """
+    rng = np.random.default_rng([spec.seed, 2])
+    tables = []
+    for hemi in HEMISPHERES:
+        patch = posterior_patch(hemi, spec.radius_rad)
+        p, q = patch.forward, patch.upward
+        reach = patch.angle.max() - 2 * DEPTH_MARGIN_RAD
+        depth = np.clip((patch.angle - DEPTH_MARGIN_RAD) / reach, 0, 1)
+        contralateral = 1 if hemi == "lh" else -1
+        wave = spec.mean_ceiling + 0.12 * np.sin(5 * p) * np.cos(4 * q)
+        table = {
+            "hemi": hemi,
+            "vertex": patch.vertex,
+            "depth": depth,
+            "x": contralateral * (0.45 + 0.38 * np.sin(4 * p + 1) * np.cos(3 * q)),
+            "y": 0.8 * np.sin(3.2 * q + 0.6 * p),
+            "scale": 1 / (1 + np.exp(-(4 * (depth - 0.6) + 1.2 * np.sin(4 * q)))),
+            "sigma": 0.3 + 0.12 * depth,
+            "ceiling": np.clip(wave + rng.normal(0, 0.08, len(p)), 0.03, 0.75),
+            "upward": q,
+        }
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True)
+
+
+def true_responses(local: Floats, global_: Floats, truth: pd.DataFrame, spec: PlantSpec) -> npt.NDArray[np.float32]:
+    """Responses of the planted voxels to images, with noise up to each voxel's ceiling.
+
+    Parameters
+    ----------
+    local : array, (L, n_images, H, W, C)
+    global_ : array, (L, n_images, C)
+        Tokens of the network.
+    truth : table
+        From `true_maps`.
+
+    Returns
+    -------
+    array of float32, (n_images, n_voxels)
+    """
+    rng = np.random.default_rng([spec.seed, 3])
+    n_layers, n_images, h, w, width = local.shape
+    n_voxels = len(truth)
+    depth, scale = (truth[name].to_numpy()[:, None] for name in ("depth", "scale"))
+    tuning = np.exp(-np.square(np.arange(n_layers) - depth * (n_layers - 1)) / (2 * spec.layer_spread**2))
+    tuning /= tuning.sum(1, keepdims=True)
+    mixture = rng.normal(size=(n_voxels, spec.n_features))
+    fields = _receptive_fields(truth, h, w)
+    read = (fields[:, :, None] * mixture[:, None, :]).reshape(n_voxels, -1).astype(np.float32)
+    signal = np.zeros((n_voxels, n_images), np.float32)
+    for layer in range(n_layers):
+        channels = np.linalg.qr(rng.normal(size=(width, spec.n_features)))[0]
+        near = (_standardized(local[layer], (0, 1, 2)) @ channels).reshape(n_images, -1).astype(np.float32)
+        far = (_standardized(global_[layer], (0,)) @ channels).astype(np.float32)
+        both = (1 - scale) * (read @ near.T) + scale * (mixture.astype(np.float32) @ far.T)
+        signal += (tuning[:, layer, None] * both).astype(np.float32)
+    signal = _standardized(signal.T, (0,))
+    ceiling = truth["ceiling"].to_numpy()
+    noise = rng.normal(size=signal.shape)
+    responses = RESPONSE_STD * (np.sqrt(ceiling) * signal + np.sqrt(1 - ceiling) * noise)
+    return np.asarray(responses, dtype=np.float32)
+
+
+def write_subject(folder: Path, responses: npt.NDArray[np.float32], truth: pd.DataFrame) -> None:
+    """Write responses, masks, label maps and ceilings in the Algonauts layout; the images are there already."""
+    for part in (RESPONSES, CEILING, MASKS):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for atlas, names in LABELS.items():
+        mapping = np.array(dict(enumerate(("Unknown", *names))), dtype=object)
+        np.save(folder / MASKS / f"mapping_{atlas}.npy", mapping)  # a pickle, as in the challenge
+    for hemi in HEMISPHERES:
+        mine = (truth["hemi"] == hemi).to_numpy()
+        vertex = truth.loc[mine, "vertex"].to_numpy()
+        order = np.argsort(vertex)
+        np.save(folder / RESPONSES / f"{hemi}_training_fmri.npy", responses[:, mine][:, order])
+        np.save(folder / CEILING / f"{hemi}_noise_ceiling.npy", truth.loc[mine, "ceiling"].to_numpy()[order])
+        every = np.zeros(N_VERTICES, np.int64)
+        every[vertex] = 1
+        np.save(folder / MASKS / f"{hemi}.all-vertices_fsaverage_space.npy", every)
+        for atlas in ATLASES:
+            labels = np.zeros(N_VERTICES, np.int64)
+            labels[vertex] = _labels(atlas, truth[mine])
+            np.save(folder / MASKS / f"{hemi}.{atlas}_fsaverage_space.npy", labels)
+            np.save(folder / MASKS / f"{hemi}.{atlas}_challenge_space.npy", labels[vertex[order]])
+
+
+def image_path(subject: Path, i: int) -> Path:
+    """Where image `i` (from 0) of a planted subject lies; its NSD number is made up, ascending like the challenge's."""
+    return subject / IMAGES / f"train-{i + 1:04d}_nsd-{7 * i + 13:05d}.png"
+
+
+def _perpendicular(direction: Floats, *axes: Floats) -> Floats:
+    """The unit vector of what a direction adds to orthonormal axes."""
+    rest = direction - sum(axis * (direction @ axis) for axis in axes)
+    return np.asarray(rest / np.linalg.norm(rest))
+
+
+def _labels(atlas: str, truth: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Regions along the patch, where a textbook would put them: bands of depth, split into ventral and dorsal."""
+    depth, up = truth["depth"].to_numpy(), truth["upward"].to_numpy()
+    dorsal = up > 0
+    regions = {
+        "V1v": (depth < 0.2) & ~dorsal,
+        "V1d": (depth < 0.2) & dorsal,
+        "V2v": (depth >= 0.2) & (depth < 0.32) & ~dorsal,
+        "V2d": (depth >= 0.2) & (depth < 0.32) & dorsal,
+        "V3v": (depth >= 0.32) & (depth < 0.42) & ~dorsal,
+        "V3d": (depth >= 0.32) & (depth < 0.42) & dorsal,
+        "hV4": (depth >= 0.42) & (depth < 0.58) & (up < -0.02),
+        "OPA": (depth >= 0.58) & (depth < 0.78) & (up > 0.25),
+        "PPA": (depth >= 0.58) & (up < -0.12),
+        "FFA-1": (depth >= 0.58) & (up < 0.05) & (up >= -0.12),
+        "EBA": (depth >= 0.8) & (up >= 0.05),
+        "early": depth < 0.42,
+        "ventral": (depth >= 0.42) & (up < -0.1),
+        "lateral": (depth >= 0.42) & (np.abs(up) <= 0.1),
+        "parietal": (depth >= 0.42) & (up > 0.1),
+    }
+    labels = np.zeros(len(truth), np.int64)
+    for number, name in enumerate(LABELS[atlas], 1):
+        if name in regions:
+            labels[regions[name]] = number
+    return labels
+
+
+def _receptive_fields(truth: pd.DataFrame, h: int, w: int) -> Floats:
+    """Gaussian weights (n_voxels, H·W) over the token grid, each voxel's summing to 1."""
+    rows, columns = ((np.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
+    x, y, sigma = (truth[name].to_numpy()[:, None] for name in ("x", "y", "sigma"))
+    across = np.exp(-np.square(columns - x) / (2 * sigma**2))
+    down = np.exp(-np.square(rows - y) / (2 * sigma**2))
+    fields = (down[:, :, None] * across[:, None, :]).reshape(len(truth), -1)
+    return np.asarray(fields / fields.sum(1, keepdims=True))
+
+
+def _standardized(values: Floats, axes: tuple[int, ...]) -> Floats:
+    return np.asarray((values - values.mean(axes, keepdims=True)) / values.std(axes, keepdims=True))

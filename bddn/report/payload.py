@@ -1,0 +1,58 @@
+"""All that the page's script reads: surfaces, maps with their colours, and the voxels of every run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bddn.maps.legends import split_names
+from bddn.report.anatomy import cortex
+from bddn.report.choices import choices
+from bddn.report.learning_film import film
+from bddn.report.packing import script_json
+from bddn.report.shown import Shown
+from bddn.report.voxels import drawn_rows, similar_arrays, voxel_arrays
+
+MAX_BYTES = 8_000_000
+"""Size of a page of one run that films are cut for."""
+_FILM_BYTES = 1_600_000
+_REST_BYTES = 200_000  # style, script, tables and words
+_BASE64 = 4 / 3
+
+
+def contents(runs: Sequence[Shown], n_library: int) -> str:
+    """The data of a page, as JSON for a script element.
+
+    Parameters
+    ----------
+    runs : sequence of Shown
+    n_library : int
+        Letters of the drawing library, which leave the less room to films.
+    """
+    made = [_run(shown) for shown in runs]
+    page = {
+        "cortex": cortex(),
+        "maps": choices([shown.run.voxels for shown in runs], [shown.run.layers for shown in runs]),
+        "runs": made,
+    }
+    rest = n_library + _REST_BYTES + len(script_json(page))
+    room = min((MAX_BYTES - rest) / _BASE64, _FILM_BYTES) if len(runs) == 1 else _FILM_BYTES / len(runs)
+    for shown, run in zip(runs, made, strict=True):
+        if shown.learning is not None:
+            run["film"] = film(shown.learning, drawn_rows(shown.run.voxels), max(int(room), 0))
+    return script_json(page)
+
+
+def _run(shown: Shown) -> dict[str, Any]:
+    rows = drawn_rows(shown.run.voxels)
+    layers = shown.run.layers
+    shared, own = split_names(layers)
+    return {
+        "title": shown.title,
+        "label": shown.label,
+        "layers": list(layers),
+        "own": own,
+        "shared": shared,
+        "total": len(shown.run.voxels),
+        "voxels": voxel_arrays(shown.run.voxels.iloc[rows], layers),
+        "similar": similar_arrays(shown.channels[rows]),
+        "film": None,
+    }

@@ -1,0 +1,173 @@
+"""What a lossy precision costs: fit a sample of a cache again with its numbers rounded, and compare score and maps."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bddn.data import Dataset
+from bddn.data.splits import split_by_id
+from bddn.encoder.factor_topy import new_encoder
+from bddn.encoder.fit import Fitted, Parts, fit
+from bddn.encoder.grids import LayerShape
+from bddn.errors import SpecError
+from bddn.machine.settings import own_settings
+from bddn.spec import FitSpec
+from bddn.stats.hierarchy import depth
+from bddn.store.precision import precision
+from bddn.store.reader import Cache
+from bddn.stream.features import Features
+from bddn.stream.loader import Resident, Streamed
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one choice costs against the numbers as they are stored, over the sampled voxels.
+
+    Attributes
+    ----------
+    precision : str
+        The choice; 'another seed' is the stored numbers fitted once more, for scale.
+    image_bytes : int
+        Bytes of one image.
+    r2 : float
+        Mean brain score on the test images.
+    r2_change : float
+        Mean change of the score; `r2_change_sd` is its spread over voxels.
+    depth_change : float
+        Mean absolute change of the selected depth (0 first layer, 1 last).
+    layer_changed : float
+        Share of voxels whose strongest layer is another one.
+    place_change : float
+        Mean distance that the selected place moved (the image is 2 wide).
+    """
+
+    precision: str
+    image_bytes: int
+    r2: float
+    r2_change: float
+    r2_change_sd: float
+    depth_change: float
+    layer_changed: float
+    place_change: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_words(self) -> dict[str, str]:
+        """A row of a table for people."""
+        return {
+            "precision": self.precision,
+            "kB/image": f"{self.image_bytes / 1e3:.1f}",
+            "R²": f"{self.r2:.4f}",
+            "R² change": f"{self.r2_change:+.5f} ± {self.r2_change_sd:.5f}",
+            "depth change": f"{self.depth_change:.4f}",
+            "other layer": f"{100 * self.layer_changed:.1f} %",
+            "place change": f"{self.place_change:.4f}",
+        }
+
+
+@own_settings()
+def receipt(
+    cache: Cache, dataset: Dataset, choices: Sequence[str], spec: FitSpec, n_images: int, n_voxels: int
+) -> list[Receipt]:
+    """Fit a sample with the stored numbers, with them and another seed, and with each choice of precision.
+
+    Parameters
+    ----------
+    cache : Cache
+        A sealed cache; its own precision is what the choices are compared with.
+    dataset : Dataset
+    choices : sequence of str
+        Precisions as in a cache spec.
+    spec : FitSpec
+    n_images, n_voxels : int
+        Size of the sample, taken at even steps.
+
+    Raises
+    ------
+    BddnError
+        Where a choice is unknown or cannot hold the numbers, or cache and dataset do not fit.
+    """
+    for choice in choices:
+        _check(choice)
+    rows = _evenly(len(dataset.stimuli), n_images)
+    ids = [dataset.stimuli.ids[i] for i in rows]
+    voxels = _evenly(len(dataset.voxels()), n_voxels)
+    responses = torch.from_numpy(dataset.responses(rows)[:, voxels])
+    coords_mm = torch.from_numpy(dataset.coords_mm()[voxels])
+    layers = cache.select_layers(spec.layers)
+    shapes = {layer.name: LayerShape(layer.channels, cache.grid) for layer in layers}
+    split = split_by_id(ids, spec.split, spec.seed)
+    parts = Parts.of(split, ids)
+    source = Streamed(cache, layers, ids).load()
+    stored = source.features
+
+    def fitted(features: Features, seed: int) -> Fitted:
+        changed = spec.model_copy(update={"seed": seed})
+        tokens = Resident(features, source.chunk_of)
+        return fit(new_encoder(coords_mm, shapes, changed), tokens, responses.__getitem__, parts, changed)
+
+    reference, size = fitted(stored, spec.seed), cache.layout.image_bytes()
+    own = cache.layout.precision.name
+    receipts = [_compare(own, size, reference, reference)]
+    receipts.append(_compare(f"{own}, another seed", size, fitted(stored, spec.seed + 1), reference))
+    for choice in choices:
+        rounded, n_bytes = _rounded(stored, choice, ids, cache.layout.shard_images)
+        receipts.append(_compare(choice, round(n_bytes / len(ids)), fitted(rounded, spec.seed), reference))
+    return receipts
+
+
+def _check(choice: str) -> None:
+    try:
+        precision(choice)
+    except ValueError:
+        raise SpecError(
+            "--precision",
+            expected="float16, bfloat16, float32, bitround:1 to bitround:9 or int8, with commas between them",
+            got=repr(choice),
+            fix="Correct the name.",
+        ) from None
+
+
+def _evenly(n: int, wanted: int) -> npt.NDArray[np.intp]:
+    return np.unique(np.linspace(0, n - 1, min(n, wanted)).astype(np.intp))
+
+
+def _rounded(features: Features, choice: str, ids: Sequence[str], shard_images: int) -> tuple[Features, int]:
+    """The features as they would come back from a cache of another precision, and the bytes they would take."""
+    kept, n_bytes = precision(choice), 0
+
+    def again(values: Tensor, name: str) -> Tensor:
+        nonlocal n_bytes
+        parts = []
+        for at in range(0, len(values), shard_images):
+            filled = kept.fill(values[at : at + shard_images].float().numpy(), name, ids[at : at + shard_images])
+            rows, scale = kept.finish(filled)
+            n_bytes += kept.stored_bytes(rows)
+            parts.append(kept.decode(rows, scale))
+        return torch.cat(parts)
+
+    local = [again(v, "local") for v in features.local]
+    global_ = [None if v is None else again(v, "global") for v in features.global_]
+    return Features(local, global_), n_bytes
+
+
+def _compare(name: str, image_bytes: int, found: Fitted, reference: Fitted) -> Receipt:
+    change = found.r2_test - reference.r2_test
+    weights = [fitted.selection.layer.numpy() for fitted in (found, reference)]
+    places = [fitted.selection.place.numpy() for fitted in (found, reference)]
+    return Receipt(
+        precision=name,
+        image_bytes=image_bytes,
+        r2=float(np.nanmean(found.r2_test)),
+        r2_change=float(np.nanmean(change)),
+        r2_change_sd=float(np.nanstd(change)),
+        depth_change=float(np.abs(depth(weights[0]) - depth(weights[1])).mean()),
+        layer_changed=float((weights[0].argmax(1) != weights[1].argmax(1)).mean()),
+        place_change=float(np.linalg.norm(places[0] - places[1], axis=1).mean()),
+    )
