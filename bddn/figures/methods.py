@@ -60,9 +60,9 @@ def methods(run: Run, mesh: Mesh = "fsaverage5") -> str:
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
     text = f"""
 {about_data["responses"]} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels on fsaverage (Fischl et al.,
-1999) were used; images were split by their identity {":".join(map(str, fit["split"]))} into training, validation and test
-sets. Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]} pixels,
-{preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
+1999) were used; images were split by their identity {":".join(map(str, fit["split"]))} into training, validation and
+test sets. Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]}
+pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
 {grid[0]}×{grid[1]} and stored with a global token ({spec["global_token"]}) in {spec["precision"]}.
 A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
 a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]}, and reads {fit["channels"]} aligned
