@@ -37,6 +37,7 @@ KNOWN_BY = {
     "dask": {"extract", "many"},
     "distributed": {"extract", "many"},
     "fsspec": {"store"},
+    "sklearn": {"stats"},
     "typer": {"cli"},
 }
 
@@ -141,7 +142,14 @@ def test_help_loads_nothing_heavy() -> None:
     loaded = _loaded_by(
         "from typer.testing import CliRunner\nimport bddn.cli\nCliRunner().invoke(bddn.cli.app, ['--help'])"
     )
-    assert not loaded & {"torch", "numpy", "pandas", "pydantic", "transformers", "zarr", "matplotlib", "nilearn"}
+    heavy = {"torch", "numpy", "pandas", "pydantic", "transformers", "zarr", "matplotlib", "nilearn", "sklearn"}
+    assert not loaded & heavy
+
+
+def test_figures_load_scikit_learn_only_where_they_cluster() -> None:
+    loaded = _loaded_by("import bddn.figures.paper")
+    assert "bddn.stats.channels" in loaded
+    assert not loaded & {"sklearn", "nilearn"}
 
 
 def test_nothing_of_ours_can_run_what_it_reads() -> None:

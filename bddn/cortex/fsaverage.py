@@ -5,12 +5,15 @@ are those of fsaverage5 (A. Winkler, "Downsampling (decimating) a brain surface"
 """
 
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from bddn.errors import DataError
 
 N_VERTICES = 163_842
 """Vertices of one hemisphere of fsaverage7."""
@@ -58,11 +61,24 @@ def fsaverage5(kind: str, hemi: str) -> Any:
     Returns
     -------
     (vertices (10242, 3) in mm, faces (m, 3)), or for 'sulc' one number per vertex.
+
+    Raises
+    ------
+    DataError
+        Where the installed nilearn does not carry the file.
     """
     import nibabel
 
     side = "left" if hemi == "lh" else "right"
-    image: Any = nibabel.load(nilearn_folder() / "datasets" / "data" / "fsaverage5" / f"{kind}_{side}.gii.gz")
+    file = nilearn_folder() / "datasets" / "data" / "fsaverage5" / f"{kind}_{side}.gii.gz"
+    if not file.is_file():
+        raise DataError(
+            file,
+            expected="a surface of fsaverage5, which nilearn 0.14 carries",
+            got=f"nilearn {version('nilearn')} without it",
+            fix="Run 'pip install \"nilearn>=0.14,<0.15\"'.",
+        )
+    image: Any = nibabel.load(file)
     return image.agg_data()
 
 

@@ -20,15 +20,15 @@ def niivue_script() -> str:
     Raises
     ------
     LibraryError
-        Where nilearn does not carry it, as releases before 0.14 do not, or where it could not stand in a page.
+        Where the installed nilearn does not carry it, or where it could not stand in a page.
     """
     file = nilearn_folder().joinpath(*_FILE)
     if not file.is_file():
         raise LibraryError(
             file,
-            expected="NiiVue, which nilearn carries since 0.14",
+            expected="NiiVue, which nilearn 0.14 carries",
             got=f"nilearn {version('nilearn')} without it",
-            fix="Run 'pip install --upgrade nilearn'.",
+            fix="Run 'pip install \"nilearn>=0.14,<0.15\"'.",
         )
     script = file.read_text(encoding="utf-8")
     found = _UNSAFE.search(script)

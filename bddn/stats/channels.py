@@ -122,17 +122,17 @@ def channel_clusters(
 
 
 def _k_means(vectors: Floats, n_centres: int, seed: int) -> tuple[Floats, npt.NDArray[np.intp]]:
-    """Centres that have voxels, and the centre (V,) of every voxel."""
-    from scipy.cluster.vq import kmeans2
+    """Centres (at most n_centres, D) that have voxels, and the centre (V,) of every voxel, by scikit-learn."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
-    # Starting at voxels drawn evenly: the choice `++` measures all distances again for every centre, and takes minutes.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
-        centres, nearest = kmeans2(
-            vectors, n_centres, iter=K_MEANS_STEPS, minit="points", rng=np.random.default_rng(seed)
-        )
-    filled, centre_of = np.unique(nearest, return_inverse=True)
-    return centres[filled], centre_of
+    # One thread, since the last bits of a centre, and so the clusters, depend on how many there are.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different voxels than centres
+        found = KMeans(n_centres, init="k-means++", n_init=1, max_iter=K_MEANS_STEPS, random_state=seed).fit(vectors)
+    filled, centre_of = np.unique(found.labels_, return_inverse=True)
+    return found.cluster_centers_[filled], centre_of
 
 
 def _each(vectors: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:

@@ -206,7 +206,7 @@ def test_niivue_is_read_from_the_installed_package(monkeypatch: pytest.MonkeyPat
     assert re.fullmatch(r"0\.\d+\.\d+", niivue_version(script))
     assert niivue_version("") == ""
     monkeypatch.setattr(library, "_FILE", ("no", "such.js"))
-    with pytest.raises(LibraryError, match="pip install --upgrade nilearn"):
+    with pytest.raises(LibraryError, match=r'pip install "nilearn>=0\.14,<0\.15"'):
         niivue_script()
     assert issubclass(LibraryError, BddnError)
 

@@ -3,9 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from threadpoolctl import threadpool_limits
 
 from bddn.errors import DataError
-from bddn.stats.channels import channel_clusters, channel_images
+from bddn.stats.channels import _k_means, channel_clusters, channel_images
 
 L, N, H, W, D = 3, 4, 6, 5, 12
 Floats = npt.NDArray[np.float32]
@@ -116,6 +117,15 @@ def test_the_same_seed_gives_the_same_clusters_and_sign_decides_the_numbers() ->
     assert (channel_clusters(channels, 7, 50, seed=4) != found).any()
     places = [channels[found == k].mean(0) @ np.linalg.svd(channels - channels.mean(0))[2][0] for k in range(7)]
     assert places in (sorted(places), sorted(places, reverse=True))
+
+
+def test_the_number_of_threads_changes_no_bit_of_a_centre() -> None:
+    vectors = np.random.default_rng(0).normal(size=(3000, D))
+    found = []
+    for n in (1, 2, 3):
+        with threadpool_limits(n):
+            found.append(_k_means(vectors, 50, seed=0)[0].tobytes())
+    assert len(set(found)) == 1
 
 
 def test_the_order_of_voxels_changes_no_cluster_where_all_are_linked() -> None:
