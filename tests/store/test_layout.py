@@ -86,6 +86,11 @@ def test_bfloat16_is_the_upper_half_of_float32(tmp_path: Path) -> None:
     assert np.allclose(decoded, values["local/early"], rtol=2**-8, atol=0)
 
 
+def test_zarr_lists_every_array_of_a_store_without_a_warning(kept: Path) -> None:
+    found = [path for path, _ in zarr.open_group(kept, mode="r").members(max_depth=None)]  # warnings are errors here
+    assert sorted(found) == sorted([*LAYOUT.arrays(), "global", "image_sha256", "local", "stimulus"])
+
+
 def test_the_groups_attributes_say_what_the_store_is_of(kept: Path) -> None:
     attributes: Any = zarr.open_group(kept, mode="r").attrs["bddn"]
     assert attributes == json.loads((kept / manifest.HEADER).read_text())

@@ -309,6 +309,15 @@ def test_metadata_that_does_not_describe_what_the_header_does_is_refused_at_once
     refused_at_open(store, "local/early/zarr.json")
 
 
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_consolidated_metadata_that_does_not_describe_what_the_header_does_is_refused_at_once(
+    store: Path, change: Callable[[Any], object]
+) -> None:
+    edit(store / "zarr.json", lambda m: change(m["consolidated_metadata"]["metadata"]["local/early"]))
+    seal_again(store)
+    refused_at_open(store, "zarr.json")
+
+
 @pytest.mark.parametrize("text", ["[]", "7", "null", "{", "\xff", "[" * 100_000])
 @pytest.mark.parametrize("name", ["zarr.json", "local/zarr.json", "stimulus/zarr.json", "global/early/zarr.json"])
 def test_metadata_that_is_no_json_object_is_refused_at_once(store: Path, name: str, text: str) -> None:

@@ -38,7 +38,6 @@ def keep(name, array):
 
 with warnings.catch_warnings():
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", "Object at manifest is not recognized")  # nor should it be
     {code}
 np.savez(out, **arrays)
 print(json.dumps(found))
@@ -52,7 +51,7 @@ BY_GROUP = """
 """
 
 AS_TREE = """
-    with xarray.open_datatree(store, engine="zarr", consolidated=False) as tree:
+    with xarray.open_datatree(store, engine="zarr") as tree:
         found["bddn"] = tree.attrs["bddn"]["spec"]["precision"]
         for node in tree.subtree:
             for name, array in node.to_dataset(inherit=False).variables.items():
