@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bddn"
 ORDER = (
-    {"errors", "files", "machine", "progress", "identity"},
+    {"errors", "files", "machine", "progress", "identity", "entry_points"},
     {"spec", "tokens", "cortex"},
     {"data", "backbones", "store"},
     {"planted", "extract", "stream"},

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
+from bddn.backbones.diffusion_kind import blocks_of, names_of
 from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
 from bddn.backbones.loading import refuse_cls
@@ -46,14 +47,6 @@ from bddn.tokens import LayerTokens, Tokens
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STABLE_DIFFUSION_1: dict[str, Any] = {  # what diffusers takes for fields that a configuration does not have
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-}
-HAS_ATTENTION = {"CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossAttnUpBlock2D": True, "UpBlock2D": False}
 TEXT_FIELDS = (
     "hidden_act",
     "hidden_size",
@@ -89,19 +82,19 @@ class StableDiffusion:
     """
 
     def __init__(self, spec: CacheSpec, device: str = "cpu") -> None:
-        assert isinstance(spec.backbone, DiffusionSpec)
+        about = spec.section(DiffusionSpec)
         assert spec.weights is not None
         _check(spec)
         parts = load(spec)
         self._spec, self._device = spec, device
         self._unet, self._vae = parts.unet, parts.vae
         _check_size(spec, parts)
-        n_steps, place = spec.backbone.n_steps, spec.weights.place
+        n_steps, place = about.n_steps, spec.weights.place
         self._scheduler = parts.scheduler
         set_steps(self._scheduler, n_steps)
         self._timesteps: list[int] = self._scheduler.timesteps.tolist()
         blocks = _modules(self._unet, blocks_of(self._unet.config))
-        self.layers = select(spec.backbone.layers, _names(blocks, n_steps), place)
+        self.layers = select(about.layers, names_of(blocks, n_steps), place)
         self._at = _by_step(self.layers)
         configs = _configs(parts)
         self.identity: dict[str, Any] = {
@@ -176,50 +169,6 @@ class StableDiffusion:
         return {"step": k + 1, "timestep": self._timesteps[k], "alpha_bar": round(float(alpha), 6)}
 
 
-def blocks_of(architecture: Mapping[str, Any]) -> dict[str, int]:
-    """Channels of the blocks of a U-Net by name, in the order in which they run.
-
-    Parameters
-    ----------
-    architecture : mapping
-        Configuration of the U-Net; fields that it does not have are those of Stable Diffusion 1.x.
-    """
-    fields = {name: architecture.get(name, default) for name, default in STABLE_DIFFUSION_1.items()}
-    widths, down, up = (fields[name] for name in ("block_out_channels", "down_block_types", "up_block_types"))
-    depths = fields["layers_per_block"]
-    depths = [depths] * len(widths) if isinstance(depths, int) else list(depths)
-    kinds = [*down, *up]
-    middle = {"UNetMidBlock2DCrossAttn": True, None: False}
-    if not (set(kinds) <= HAS_ATTENTION.keys() and fields["mid_block_type"] in middle):
-        raise _wrong_unet(f"blocks of {', '.join(HAS_ATTENTION)}", f"{kinds}, {fields['mid_block_type']}")
-    if not len(widths) == len(depths) == len(down) == len(up):
-        raise _wrong_unet("one type, depth and width for each level", f"{kinds}, {depths}, {list(widths)}")
-    blocks: dict[str, int] = {}
-    for i, (kind, depth, width) in enumerate(zip(down, depths, widths, strict=True)):
-        blocks |= _level_blocks(f"down_{i}", depth, HAS_ATTENTION[kind], width)
-    if middle[fields["mid_block_type"]]:
-        blocks |= {f"mid.{name}": widths[-1] for name in ("resnet_0", "attention_0", "resnet_1")}
-    for i, (kind, depth, width) in enumerate(zip(up, depths[::-1], widths[::-1], strict=True)):
-        blocks |= _level_blocks(f"up_{i}", depth + 1, HAS_ATTENTION[kind], width)
-    return blocks
-
-
-def layer_channels(backbone: DiffusionSpec) -> dict[str, int]:
-    """Channels of the layers that a spec chooses, from its architecture alone."""
-    blocks = blocks_of(backbone.architecture.get("unet", {}))
-    layers = select(backbone.layers, _names(blocks, backbone.n_steps), "stable_diffusion")
-    return {layer: blocks[layer.partition("@")[0]] for layer in layers}
-
-
-def _level_blocks(name: str, depth: int, attention: bool, width: int) -> dict[str, int]:
-    kinds = ("resnet", "attention") if attention else ("resnet",)
-    return {f"{name}.{kind}_{j}": width for j in range(depth) for kind in kinds}
-
-
-def _names(blocks: Mapping[str, object], n_steps: int) -> tuple[str, ...]:
-    return tuple(f"{block}@t{k}" for k in range(1, n_steps + 1) for block in blocks)
-
-
 def _by_step(layers: Sequence[str]) -> list[list[str]]:
     """Blocks that are wanted at each step, up to the last at which any is."""
     pairs = [(block, int(k)) for block, _, k in (layer.partition("@t") for layer in layers)]
@@ -283,7 +232,3 @@ def _check_size(spec: CacheSpec, parts: Parts) -> None:
             got=f"{height} × {width}",
             fix="Correct image_size in the spec.",
         )
-
-
-def _wrong_unet(expected: str, got: str) -> SpecError:
-    return SpecError("the U-Net", expected=expected, got=got, fix="Use a U-Net of Stable Diffusion 1 or 2.")

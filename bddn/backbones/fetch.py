@@ -1,62 +1,29 @@
 """Downloading weights: what `bddn fetch` does, and nothing else in bddn."""
 
-import hashlib
 import http.client
 import logging
 import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from bddn.backbones.kind import kind_of
 from bddn.backbones.loading import first_line
-from bddn.backbones.weights import (
-    OPEN_CLIP_FILES,
-    TRANSFORMERS_FILES,
-    download_path,
-    file_of,
-    folder_of,
-    snapshot_of,
-)
+from bddn.backbones.weights import download_path, file_of, folder_of, snapshot_of
 from bddn.errors import BackboneError, BddnError
 from bddn.files.atomic import replace_file
+from bddn.files.checksum import file_sha256
 from bddn.progress import progress
-from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, WeightsSpec
+from bddn.spec import CacheSpec, WeightsSpec
 
-CONFIG, PROCESSOR, PIPELINE = "config.json", "preprocessor_config.json", "model_index.json"
-DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-OPEN_CLIP_CONFIG = "open_clip_config.json"
-PARTS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS_FILES}
 SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")  # as torchvision names its files: the first digits
 MOST_LISTED = 16
 TIMEOUT_S = 60
 READ_BYTES = 1 << 20
-
-
-def needed(files: Sequence[str], family: str, place: str = "weights") -> list[str]:
-    """Of all files of a repository or folder, those that a family needs; safetensors where there are any.
-
-    Parameters
-    ----------
-    files : sequence of str
-        Paths with slashes, from the root.
-    family : str
-        As in the spec.
-    place : str
-        The repository, for the error.
-
-    Raises
-    ------
-    BackboneError
-        Where some that it needs are not among them.
-    """
-    found, lacks = _choose(set(files), family)
-    if lacks:
-        raise _lacking(place, lacks, files)
-    return found
 
 
 def is_here(spec: CacheSpec) -> bool:
@@ -66,7 +33,7 @@ def is_here(spec: CacheSpec) -> bool:
         return True
     if weights.hub is not None:
         folder = snapshot_of(weights)
-        return folder is not None and not _wanted(spec, _listing(folder))[1]
+        return folder is not None and not kind_of(spec).files(spec, _listing(folder))[1]
     if weights.folder is not None:
         return Path(weights.folder).is_dir()
     return (Path(weights.file) if weights.file is not None else download_path(weights)).is_file()
@@ -112,61 +79,6 @@ def fetch(spec: CacheSpec) -> None:
         _ = file_of(weights) if weights.file is not None else folder_of(weights)
 
 
-def _wanted(spec: CacheSpec, files: Sequence[str]) -> tuple[list[str], str]:
-    """As `_choose`, with what the spec needs besides."""
-    about = spec.backbone
-    assert isinstance(about, FamilySpec | DiffusionSpec)
-    found, lacks = _choose(set(files), about.family)
-    if not lacks and about.family != "stable_diffusion" and spec.preprocess == "native" and PROCESSOR not in files:
-        lacks = f"{PROCESSOR}, for preprocess: native"
-    return found, lacks
-
-
-def _choose(files: set[str], family: str) -> tuple[list[str], str]:
-    """The files that a family needs, and which are lacking, in words ('' where none are)."""
-    if family == "stable_diffusion":
-        return _choose_pipeline(files)
-    processor = [PROCESSOR] if PROCESSOR in files else []
-    weights = _weights(files, TRANSFORMERS_FILES)
-    if CONFIG in files and weights:
-        return [CONFIG, *processor, *weights], ""
-    foreign = [name for name in OPEN_CLIP_FILES if name in files] if family == "clip" else []
-    if foreign:  # without a config.json, which some have: by it, weights of transformers are told from these
-        return [*([OPEN_CLIP_CONFIG] if OPEN_CLIP_CONFIG in files else []), *processor, foreign[0]], ""
-    or_foreign = f", or {OPEN_CLIP_FILES[0]}" if family == "clip" else ""
-    return [], f"{CONFIG} and {TRANSFORMERS_FILES[0]} (or all of its shards, or {TRANSFORMERS_FILES[1]}){or_foreign}"
-
-
-def _choose_pipeline(files: set[str]) -> tuple[list[str], str]:
-    found = [PIPELINE] if PIPELINE in files else []
-    lacks = []
-    for folder, ends in (("scheduler", (".json",)), ("tokenizer", (".json", ".txt"))):
-        some = sorted(name for name in files if name.rpartition("/")[0] == folder and name.endswith(ends))
-        found += some
-        lacks += [] if some else [f"{folder}/*.json"]
-    for folder, names in PARTS.items():
-        weights = _weights(files, [f"{folder}/{name}" for name in names])
-        config = f"{folder}/{CONFIG}"
-        found += [config, *weights]
-        lacks += [name for name, there in ((config, config in files), (f"{folder}/{names[0]}", weights)) if not there]
-    return found, ", ".join(lacks)
-
-
-def _weights(files: Collection[str], names: Sequence[str]) -> list[str]:
-    """The first of some files that is there, whole, or as an index and all shards."""
-    for name in names:
-        if name in files:
-            return [name]
-        stem, _, end = name.rpartition(".")
-        shard = re.compile(rf"{re.escape(stem)}-(\d{{5}})-of-(\d{{5}})\.{end}")
-        shards = {file: match for file in sorted(files) if (match := shard.fullmatch(file))}
-        numbers, totals = [int(match[1]) for match in shards.values()], {int(match[2]) for match in shards.values()}
-        index = f"{name}.index.json"
-        if index in files and len(totals) == 1 and numbers == list(range(1, totals.pop() + 1)):
-            return [index, *shards]
-    return []
-
-
 def _listing(folder: Path) -> list[str]:
     """Files of a folder; links to what is gone are none."""
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
@@ -184,33 +96,25 @@ def _lacking(place: str, lacks: str, files: Sequence[str]) -> BackboneError:
 
 
 def _fetch_hub(spec: CacheSpec, weights: WeightsSpec) -> None:
-    from huggingface_hub import HfApi, hf_hub_download
+    """Download the files that the network needs, all of one commit."""
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     assert weights.hub is not None
-    revision, place = weights.revision or "main", _hub_place(weights)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is an error here
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        listed = HfApi().model_info(weights.hub, revision=revision).siblings or []
-        names = [one.rfilename for one in listed]
-        files, lacks = _wanted(spec, names)
+        revision = HfApi().resolve_revision(weights.hub, revision=weights.revision or "main")
+        names = HfApi().list_repo_files(weights.hub, revision=revision.resolved)
+        files, lacks = kind_of(spec).files(spec, names)
         if lacks:
-            raise _lacking(place, lacks, names)
-        for name in files:
-            hf_hub_download(weights.hub, name, revision=revision)
+            raise _lacking(_hub_place(weights), lacks, names)
+        snapshot_download(weights.hub, revision=revision, allow_patterns=files)
     except BddnError:
         raise
     except Exception as error:  # of the hub's client, of its HTTP library, or of the disk
         raise _hub_error(weights, error) from error
-    if not is_here(spec):
-        raise BackboneError(
-            place,
-            expected="one state of the repository",
-            got="another one while it was downloaded",
-            fix="Run 'bddn fetch' again.",
-        )
 
 
 def _hub_place(weights: WeightsSpec) -> str:
@@ -221,7 +125,8 @@ def _hub_error(weights: WeightsSpec, error: Exception) -> BackboneError:
     from huggingface_hub import constants, errors
 
     place, page, hub = _hub_place(weights), f"{constants.ENDPOINT}/{weights.hub}", f"the hub at {constants.ENDPOINT}"
-    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+    wrapped = isinstance(error, errors.LocalEntryNotFoundError | errors.RevisionResolutionError)
+    cause = error.__cause__ if wrapped and error.__cause__ else error
     status = cause.response.status_code if isinstance(cause, errors.HfHubHTTPError) else None
     again = "then run 'bddn fetch' again; files that are whole are kept."
     if isinstance(cause, errors.GatedRepoError) or status == 403:
@@ -254,8 +159,9 @@ def _fetch_url(weights: WeightsSpec) -> None:
             url, expected="an address, https://…", got="another one", fix="Correct weights.url, or use weights.file."
         )
     begins = SHA256_IN_NAME.search(path.name)
+    sha256 = weights.sha256 or (begins[1] if begins else "")
     try:
-        replace_file(path, lambda aside: _download(url, aside, begins[1] if begins else ""))
+        replace_file(path, lambda aside: _download(url, aside, sha256))
     except urllib.error.HTTPError as error:
         error.close()
         raise BackboneError(
@@ -281,7 +187,7 @@ def _download(url: str, aside: Path, sha256: str) -> None:
     `torch.hub.download_url_to_file` would take a file for whole whose connection was cut.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "bddn"})  # noqa: S310 (its scheme was checked)
-    seen, n = hashlib.sha256(), 0
+    n = 0
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer, aside.open("wb") as file:  # noqa: S310
         length = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
         shown: Any = nullcontext(lambda n=1, note="": None)
@@ -290,18 +196,17 @@ def _download(url: str, aside: Path, sha256: str) -> None:
         with shown as advance:
             while some := answer.read(READ_BYTES):
                 file.write(some)
-                seen.update(some)
                 n += len(some)
                 advance()
     if length is not None and n != length:
         raise BackboneError(
             url, expected=f"{length} bytes", got=f"{n}, then the end", fix="Run 'bddn fetch' again: nothing was kept."
         )
-    if not seen.hexdigest().startswith(sha256):
+    if not (found := file_sha256(aside)).startswith(sha256):
         raise BackboneError(
             url,
-            expected=f"a file whose SHA-256 begins with {sha256}, as its name says",
-            got=seen.hexdigest(),
+            expected=f"a file whose SHA-256 begins with {sha256}, as its name or weights.sha256 says",
+            got=found,
             fix="Run 'bddn fetch' again; if that fails too, do not use this address. Nothing was kept.",
         )
 

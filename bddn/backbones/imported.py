@@ -4,13 +4,13 @@ A process that lives long, such as a dask worker or a notebook, keeps a module a
 edited, the source that Python shows is the new one and the code that runs is the old one.
 """
 
-import hashlib
 import sys
 import sysconfig
 from pathlib import Path
 from types import ModuleType
 
 from bddn.errors import BackboneError
+from bddn.files.checksum import file_sha256
 
 _LIBRARIES = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -34,7 +34,7 @@ def check_as_imported(package: str) -> None:
         path = _own_file(module, package.partition(".")[0])
         if path is None:
             continue
-        now = hashlib.sha256(path.read_bytes()).hexdigest()
+        now = file_sha256(path)
         by, before = _seen.get(name, (None, ""))
         if by is not module.__spec__:  # imported or reloaded since it was seen
             _seen[name] = module.__spec__, now

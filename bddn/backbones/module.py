@@ -202,8 +202,7 @@ def open_module(spec: CacheSpec, device: str = "cpu") -> HookedModule:
     BackboneError
         Where it cannot be imported, or does not give a module.
     """
-    about = spec.backbone
-    assert isinstance(about, ModuleSpec)
+    about = spec.section(ModuleSpec)
     made = _made(about.module)
     module, preprocess = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):

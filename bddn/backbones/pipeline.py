@@ -54,9 +54,8 @@ def load(spec: CacheSpec) -> Parts:
     BackboneError, SpecError
         Where parts or weights are missing, do not fit together, or are those of another architecture.
     """
-    assert isinstance(spec.backbone, DiffusionSpec)
     assert spec.weights is not None
-    weights, architecture = spec.weights, spec.backbone.architecture
+    weights, architecture = spec.weights, spec.section(DiffusionSpec).architecture
     unknown = sorted(architecture.keys() - {*CLASSES, "scheduler"})
     if unknown:
         raise SpecError(

@@ -2,53 +2,19 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bddn.backbones import convert
+from bddn.backbones.family_kind import FAMILIES, Family
 from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.files.filekind import explain_folder
 from bddn.spec import CacheSpec, FamilySpec
 
-
-@dataclass(frozen=True)
-class Family:
-    """What there is to know of a class of transformers.
-
-    Attributes
-    ----------
-    model : str
-        The class.
-    kinds : tuple of str
-        Values of `model_type` in the config.json of checkpoints that hold its weights.
-    cls : bool
-        Whether its sequences begin with a CLS token; if not, its blocks give maps (B, H, W, C).
-    options : mapping
-        Of its constructor.
-    interpolates : bool
-        Whether its forward must be told to fit the position codes to another image size.
-    """
-
-    model: str
-    kinds: tuple[str, ...]
-    cls: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
-    interpolates: bool = False
-
-
-FAMILIES = {
-    "clip": Family("CLIPVisionModel", ("clip", "clip_vision_model"), interpolates=True),
-    # MAE's encoder is this class too: its own class shuffles the patches of every image.
-    "vit": Family("ViTModel", ("vit", "vit_mae"), options={"add_pooling_layer": False}, interpolates=True),
-    "dinov2": Family("Dinov2Model", ("dinov2",)),
-    "dinov2_registers": Family("Dinov2WithRegistersModel", ("dinov2_with_registers",)),
-    "sam": Family("SamVisionModel", ("sam", "sam_vision_model"), cls=False),
-}
 INITIAL_STD = 0.02  # of random weights, the default of all classes but SAM's, whose 1e-10 gives next to nothing
 
 
@@ -60,10 +26,10 @@ def load(spec: CacheSpec) -> Any:
     BackboneError, SpecError
         Where weights are missing, do not fit, or are those of another architecture.
     """
-    assert isinstance(spec.backbone, FamilySpec)
     assert spec.weights is not None
     keep_transformers_quiet()
-    weights, family, architecture = spec.weights, FAMILIES[spec.backbone.family], spec.backbone.architecture
+    weights, about = spec.weights, spec.section(FamilySpec)
+    family, architecture = FAMILIES[about.family], about.architecture
     if weights.random is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(weights.random)
@@ -73,7 +39,7 @@ def load(spec: CacheSpec) -> Any:
     folder = folder_of(weights)
     open_clip = [folder / name for name in OPEN_CLIP_FILES if (folder / name).is_file()]
     if (
-        spec.backbone.family == "clip"
+        about.family == "clip"
         and open_clip
         and not any(path.name.startswith(TRANSFORMERS_FILES) for path in folder.iterdir())
     ):

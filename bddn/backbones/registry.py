@@ -8,10 +8,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bddn.backbones.backbone import Backbone
+from bddn.backbones.kind import kind_of
 from bddn.errors import SpecError
 from bddn.files.paths import expand_home
 from bddn.machine.settings import own_settings
-from bddn.spec import CacheSpec, DiffusionSpec, ModuleSpec
+from bddn.spec import CacheSpec
 
 ENTRY_POINTS = "bddn.specs"  # each names a package in which spec files lie
 
@@ -97,21 +98,4 @@ def open_backbone(spec: CacheSpec, device: str = "cpu") -> Backbone:
     BddnError
         Where the spec names none, or its weights are not there or do not fit.
     """
-    if spec.backbone is None:
-        raise SpecError(
-            f"spec '{spec.title}'",
-            expected="the key 'backbone'",
-            got="none",
-            fix="Add a family or a module, or hand over a backbone in Python.",
-        )
-    if isinstance(spec.backbone, ModuleSpec):
-        from bddn.backbones.module import open_module
-
-        return open_module(spec, device)
-    if isinstance(spec.backbone, DiffusionSpec):
-        from bddn.backbones.diffusion import StableDiffusion
-
-        return StableDiffusion(spec, device)
-    from bddn.backbones.vit import VisionTransformer
-
-    return VisionTransformer(spec, device)
+    return kind_of(spec).open(spec, device)

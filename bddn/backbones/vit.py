@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
+from bddn.backbones.family_kind import FAMILIES, Family
 from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
 from bddn.backbones.loading import first_line, refuse_cls
 from bddn.backbones.preprocess import squash
-from bddn.backbones.pretrained import FAMILIES, Family, load
+from bddn.backbones.pretrained import load
 from bddn.backbones.weights import folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec
@@ -63,10 +64,10 @@ class VisionTransformer:
     """
 
     def __init__(self, spec: CacheSpec, device: str = "cpu") -> None:
-        assert isinstance(spec.backbone, FamilySpec)
+        about = spec.section(FamilySpec)
         assert spec.weights is not None
         self._spec, self._device = spec, device
-        self._family = FAMILIES[spec.backbone.family]
+        self._family = FAMILIES[about.family]
         self._model = load(spec).eval().requires_grad_(False)
         config, place = self._model.config, spec.weights.place
         self._places = _places(spec, self._family, config)
@@ -78,7 +79,7 @@ class VisionTransformer:
         )
         self._native = _processor(spec) if spec.preprocess == "native" else None
         blocks = {f"block_{i}": block for i, block in enumerate(_blocks(self._model))}
-        self.layers = select(spec.backbone.layers, tuple(blocks), place)
+        self.layers = select(about.layers, tuple(blocks), place)
         self.identity: dict[str, Any] = {
             "class": type(self._model).__name__,
             "weights_sha256": weights_sha256(self._model.state_dict()),

@@ -1,8 +1,11 @@
 """Where weights lie on this machine. Nothing here asks the network: only `bddn fetch` downloads."""
 
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from bddn.errors import BackboneError
+from bddn.files.checksum import file_sha256
 from bddn.files.filekind import MISSING, explain
 from bddn.spec import WeightsSpec
 
@@ -58,13 +61,21 @@ def file_of(weights: WeightsSpec) -> Path:
     Raises
     ------
     BackboneError
-        Where it is not on this machine.
+        Where it is not on this machine, or its SHA-256 is not that of the spec.
     """
     if weights.file is not None:
-        return _there(Path(weights.file), Path(weights.file).is_file(), "file", "a file of weights")
-    path = download_path(weights)
-    if not path.is_file():
-        raise not_downloaded(weights)
+        path = _there(Path(weights.file), Path(weights.file).is_file(), "file", "a file of weights")
+    else:
+        path = download_path(weights)
+        if not path.is_file():
+            raise not_downloaded(weights)
+    if weights.sha256 is not None and (found := file_sha256(path)) != weights.sha256:
+        raise BackboneError(
+            path,
+            expected=f"the file whose SHA-256 is {weights.sha256}, as the spec says",
+            got=found,
+            fix="Delete it and run 'bddn fetch' again, or correct weights.sha256 in the spec.",
+        )
     return path
 
 
@@ -74,6 +85,21 @@ def download_path(weights: WeightsSpec) -> Path:
 
     assert weights.url is not None
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+
+
+def whole_or_shards(files: Collection[str], names: Sequence[str]) -> list[str]:
+    """The first of some names that is among `files`, whole, or as an index and all shards; none where there is none."""
+    for name in names:
+        if name in files:
+            return [name]
+        stem, _, end = name.rpartition(".")
+        shard = re.compile(rf"{re.escape(stem)}-(\d{{5}})-of-(\d{{5}})\.{end}")
+        shards = {file: match for file in sorted(files) if (match := shard.fullmatch(file))}
+        numbers, totals = [int(match[1]) for match in shards.values()], {int(match[2]) for match in shards.values()}
+        index = f"{name}.index.json"
+        if index in files and len(totals) == 1 and numbers == list(range(1, totals.pop() + 1)):
+            return [index, *shards]
+    return []
 
 
 def not_downloaded(weights: WeightsSpec, name: str | None = None) -> BackboneError:

@@ -4,18 +4,17 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bddn.cli.card import card_of, from_to, height_width, layers_told, layout_of, places_range, source_of, weights_here
+from bddn.cli.card import card_of, from_to, height_width, layout_of, places_range, source_of, weights_here
 from bddn.cli.shared import SPEC, as_table, clear_errors
 from bddn.errors import BackboneError, BddnError
 
 if TYPE_CHECKING:
     from bddn.spec import CacheSpec
 
-SHORT = {"dinov2_registers": "dinov2+reg", "stable_diffusion": "SD U-Net"}
 LONGEST_LICENCE = 12
 WIDTH = 100  # columns, where the terminal does not tell
 CAN_GO = ("groups", "grid", "family", "licence")  # where the table is too wide, in this order
@@ -105,23 +104,19 @@ def show(spec: Annotated[str, SPEC]) -> None:
 
 
 def _row(name: str, spec: "CacheSpec", short: dict[str, str]) -> dict[str, str]:
-    from bddn.spec import FamilySpec, ModuleSpec
+    from bddn.backbones.kind import Description, kind_of
 
-    about = spec.backbone
-    architecture: dict[str, Any] = about.architecture if isinstance(about, FamilySpec) else {}
-    depth, width, patch = (str(architecture.get(f, "?")) for f in ("num_hidden_layers", "hidden_size", "patch_size"))
+    said = Description("none", "none") if spec.backbone is None else kind_of(spec).describe(spec)
     side = str(spec.image_hw[0]) if len(set(spec.image_hw)) == 1 else height_width(spec.image_hw)
-    own = about is None or isinstance(about, ModuleSpec)
-    channels, places = ({}, {}) if own else layers_told(spec)
-    family = "own module" if about is None or isinstance(about, ModuleSpec) else about.family
+    n = len(said.outline)
     return {
         "name": name,
-        "family": SHORT.get(family, family),
-        "blocks": f"{depth}×{width}" if isinstance(about, FamilySpec) else "-",
-        "image": f"{side}/{patch}" if isinstance(about, FamilySpec) else side,
-        "grid": places_range(places) if places else "-",
-        "layers": str(len(channels)) if channels else "?",
-        "MB": f"{layout_of(spec, channels, 1).image_bytes() / 1e6:.2f}" if channels else "?",
+        "family": said.family,
+        "blocks": said.blocks,
+        "image": f"{side}/{said.patch}" if said.patch else side,
+        "grid": places_range(said) if n else "-",
+        "layers": str(n or "?"),
+        "MB": f"{layout_of(spec, said, 1).image_bytes() / 1e6:.2f}" if n else "?",
         "here": weights_here(spec),
         "licence": _cut(spec.licence or "-", LONGEST_LICENCE),
         "groups": ",".join(short[group] for group in spec.groups) or "-",

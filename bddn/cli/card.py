@@ -1,11 +1,12 @@
 """What a spec says of its backbone, in words: the card of `bddn backbones show`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bddn.errors import BddnError, SpecError
+from bddn.errors import BddnError
 
 if TYPE_CHECKING:
-    from bddn.backbones.module import HookedModule
+    from bddn.backbones.backbone import Backbone
+    from bddn.backbones.kind import Description
     from bddn.spec import CacheSpec
     from bddn.store.layout import Layout
 
@@ -13,44 +14,37 @@ N_IMAGES = 9841  # of a subject of the Algonauts 2023 data
 
 
 def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
-    """Labels and texts; a label is empty where a text goes on. A module of the user's own is opened and run once."""
+    """Labels and texts; a label is empty where a text goes on. A network that brings its weights is opened and run."""
     from bddn.backbones.fetch import where
+    from bddn.backbones.kind import kind_of
     from bddn.backbones.layers import matched
-    from bddn.backbones.module import open_module
-    from bddn.spec import ModuleSpec
+    from bddn.backbones.registry import open_backbone
 
-    about = spec.backbone
-    if about is None:
-        raise SpecError(
-            f"spec '{spec.title}'", expected="the key 'backbone'", got="none", fix="Add a family or a module."
-        )
-    module = open_module(spec) if isinstance(about, ModuleSpec) else None
-    if module is not None:
-        channels = {name: form.channels for name, form in module.forms.items()}
-        places = {name: form.places for name, form in module.forms.items()}
-    else:
-        channels, places = layers_told(spec)
+    kind, about = kind_of(spec), spec.backbone
+    assert about is not None
+    network = open_backbone(spec) if about.brings_weights else None
+    said = kind.describe(spec, network)
     here, place = weights_here(spec), where(spec)
     lines = [
         ("title", spec.title),
-        ("class", _class(spec, module)),
+        ("class", said.network),
         ("weights", source_of(spec) + {"yes": ", on this machine", "no": ", not on this machine"}.get(here, "")),
         *([("", str(place))] if place is not None and here == "yes" else []),
         ("licence", spec.licence or "not told"),
         *([("groups", ", ".join(spec.groups))] if spec.groups else []),
-        *(("" if i else "architecture", line) for i, line in enumerate(_architecture(spec))),
-        ("image", _preprocessing(spec)),
+        *(("" if i else "architecture", line) for i, line in enumerate(said.architecture)),
+        ("image", _preprocessing(spec, said)),
     ]
-    if not channels:
+    if not said.outline:
         return [*lines, ("layers", "told by the weights; with backbone.architecture in the spec they are listed here")]
-    layout = layout_of(spec, channels, N_IMAGES)
-    sizes = ", ".join(dict.fromkeys(height_width(hw) for hw in places.values()))
+    layout = layout_of(spec, said, N_IMAGES)
+    sizes = ", ".join(dict.fromkeys(height_width(layer.places) for layer in said.outline.values()))
     lines += [
         ("places", f"{sizes} → {height_width(spec.grid)} in the cache"),
-        *(("" if i else "layers", line) for i, line in enumerate(_layers(channels, module))),
-        *(("", line) for line in matched(about.layers, list(channels))),
-        *(("" if i else "order", line) for i, line in enumerate(_order(spec, module, here))),
-        *(("" if i else "cached", line) for i, line in enumerate(_cached(spec, places, module))),
+        *(("" if i else "layers", line) for i, line in enumerate(said.layers or _layers(said))),
+        *(("", line) for line in matched(about.layers, list(said.outline))),
+        *(("" if i else "order", line) for i, line in enumerate(_order(spec, network, here))),
+        *(("" if i else "cached", line) for i, line in enumerate(_cached(spec, said, sizes))),
         ("precision", spec.precision + (f", forward pass in {spec.autocast}" if spec.autocast else "")),
         ("image takes", f"{layout.image_bytes() / 1e6:.3f} MB"),
         (f"{N_IMAGES:,} take", f"{layout.disk_bytes() / 1e9:.1f} GB"),
@@ -58,18 +52,11 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
     return lines
 
 
-def layers_told(spec: "CacheSpec") -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-    """Channels and places of the layers, as far as the spec tells them."""
-    from bddn.backbones.outline import is_told, outline, places
-
-    return (outline(spec), places(spec)) if is_told(spec) else ({}, {})
-
-
-def layout_of(spec: "CacheSpec", channels: dict[str, int], n_images: int) -> "Layout":
+def layout_of(spec: "CacheSpec", said: "Description", n_images: int) -> "Layout":
     """The layout of a cache of so many images."""
     from bddn.store.layout import Layout
 
-    return Layout.of_spec(spec, channels, n_images)
+    return Layout.of_spec(spec, {name: layer.channels for name, layer in said.outline.items()}, n_images)
 
 
 def weights_here(spec: "CacheSpec") -> str:
@@ -80,18 +67,22 @@ def weights_here(spec: "CacheSpec") -> str:
 
 
 def source_of(spec: "CacheSpec") -> str:
-    """Where the weights come from."""
-    from bddn.spec import ModuleSpec
+    """Where the weights come from; of those of the hub that are on this machine, with their commit."""
+    from bddn.backbones.kind import kind_of
+    from bddn.backbones.weights import snapshot_of
 
     weights = spec.weights
     if weights is None:
-        return f"the module {spec.backbone.module} brings them" if isinstance(spec.backbone, ModuleSpec) else "none"
+        return "none" if spec.backbone is None else kind_of(spec).describe(spec).weights
     if weights.hub is not None:
-        return f"hub {weights.hub}, revision {weights.revision or 'main'}"
+        commit = getattr(snapshot_of(weights), "name", weights.revision)
+        at = f", commit {commit}" if commit != weights.revision else ""
+        return f"hub {weights.hub}, revision {weights.revision or 'main'}{at}"
     if weights.random is not None:
         return weights.place
     kind = "folder " if weights.folder is not None else "file " if weights.file is not None else ""
-    return f"{kind}{weights.place}" + (f", format {weights.format}" if weights.format else "")
+    words = {"format": weights.format, "SHA-256": weights.sha256}
+    return ", ".join([f"{kind}{weights.place}", *(f"{name} {word}" for name, word in words.items() if word)])
 
 
 def from_to(spec: "CacheSpec") -> str:
@@ -101,52 +92,22 @@ def from_to(spec: "CacheSpec") -> str:
     return f"{source_of(spec)} → {where(spec)}" if is_remote(spec) else source_of(spec)
 
 
-def _class(spec: "CacheSpec", module: "HookedModule | None") -> str:
-    from bddn.spec import FamilySpec
-
-    if module is not None:
-        return f"{module.identity['class']}, own module"
-    if isinstance(spec.backbone, FamilySpec):
-        from bddn.backbones.pretrained import FAMILIES
-
-        return f"{FAMILIES[spec.backbone.family].model} of transformers, family {spec.backbone.family}"
-    return "UNet2DConditionModel of diffusers, family stable_diffusion"
-
-
-def _architecture(spec: "CacheSpec") -> list[str]:
-    from bddn.spec import DiffusionSpec, FamilySpec
-
-    def words(fields: Any) -> str:
-        return ", ".join(f"{name} {_plain(value)}" for name, value in fields.items())
-
-    about = spec.backbone
-    if isinstance(about, DiffusionSpec):
-        return [f"{part}: {words(fields)}" for part, fields in about.architecture.items()] or ["not told"]
-    return [words(about.architecture) or "not told"] if isinstance(about, FamilySpec) else ["the module's own"]
-
-
-def _preprocessing(spec: "CacheSpec") -> str:
-    from bddn.spec import DiffusionSpec
-
+def _preprocessing(spec: "CacheSpec", said: "Description") -> str:
     size = f"{height_width(spec.image_hw)} pixels"
-    if isinstance(spec.backbone, DiffusionSpec):
-        return f"squashed to {size} (bilinear, aspect not kept), scaled to [-1, 1]"
-    if spec.preprocess == "paper":
-        return f"squashed to {size} (bilinear, aspect not kept), ImageNet mean and deviation"
-    return f"{size}, by the preprocessing that comes with the network"
+    if spec.preprocess == "native" and not said.pixels:
+        return f"{size}, by the preprocessing that comes with the network"
+    return f"squashed to {size} (bilinear, aspect not kept), {said.pixels or 'ImageNet mean and deviation'}"
 
 
-def _layers(channels: dict[str, int], module: "HookedModule | None") -> list[str]:
-    if module is not None:
-        return [f"{name} → {form}" for name, form in module.forms.items()]
+def _layers(said: "Description") -> list[str]:
     groups: dict[int, list[str]] = {}
-    for name, n in channels.items():
-        groups.setdefault(n, []).append(name)
+    for name, layer in said.outline.items():
+        groups.setdefault(layer.channels, []).append(name)
     lines = [f"{n} channels: {', '.join(names)}" for n, names in groups.items()]
-    return [f"{len(channels)}, early to late", *lines]
+    return [f"{len(said.outline)}, early to late", *lines]
 
 
-def _order(spec: "CacheSpec", module: "HookedModule | None", here: str) -> list[str]:
+def _order(spec: "CacheSpec", network: "Backbone | None", here: str) -> list[str]:
     """In which order the places of the layers are, measured on the network if it can be opened."""
     if here == "no":
         return ["not measured, since the weights are not on this machine"]
@@ -155,52 +116,28 @@ def _order(spec: "CacheSpec", module: "HookedModule | None", here: str) -> list[
     from bddn.machine.parallel import choose_device
 
     try:
-        backbone = module or open_backbone(spec, choose_device("auto"))
+        backbone = network or open_backbone(spec, choose_device("auto"))
         return summary(measure_orders(backbone, spec))
     except BddnError as error:
         return [f"not measured: {error}"]
 
 
-def _cached(spec: "CacheSpec", places: dict[str, tuple[int, int]], module: "HookedModule | None") -> list[str]:
-    from bddn.spec import DiffusionSpec, FamilySpec
-
-    about, grid = spec.backbone, height_width(spec.grid)
-    sizes = ", ".join(dict.fromkeys(height_width(hw) for hw in places.values()))
-    resized = f"resized bilinearly from {sizes} to {grid}"
-    mean = f"global: the mean of the full {sizes} map" + ("s" if ", " in sizes else "")
-    if isinstance(about, DiffusionSpec):
-        return [
-            f"outputs of U-Net blocks in a DDIM inversion of {about.n_steps} steps, empty prompt, no guidance; "
-            f"BLOCK@tK is the block at step K, counted from the clean image (t1) to noise (t{about.n_steps});",
-            f"local: maps, {resized}; {mean}",
-        ]
-    if isinstance(about, FamilySpec):
-        from bddn.backbones.pretrained import FAMILIES
-
-        cls, registers = FAMILIES[about.family].cls, bool(about.architecture.get("num_register_tokens"))
-        what = "output of each transformer block (residual stream, before the final norm);"
-        patches = "patch tokens"
-    else:
-        forms = list(module.forms.values()) if module is not None else []
-        cls, registers = any(form.n_leading for form in forms), any(form.n_leading > 1 for form in forms)
-        what, patches = "output of each submodule;", "tokens of places"
-    global_ = "global: the CLS token" if spec.global_token == "cls" else mean
-    left = ["CLS token"] if cls and spec.global_token == "mean" else []
-    left += ["register tokens"] if registers else []
-    out = f"; {' and '.join(left)} {'are' if registers else 'is'} left out" if left else ""
-    return [what, f"local: {patches}, {resized}; {global_}{out}"]
+def _cached(spec: "CacheSpec", said: "Description", sizes: str) -> list[str]:
+    mean = f"the mean of the full {sizes} map" + ("s" if ", " in sizes else "")
+    global_ = "the CLS token" if spec.global_token == "cls" else mean
+    left = ["CLS token"] if said.cls and spec.global_token == "mean" else []
+    left += ["register tokens"] if said.registers else []
+    out = f"; {' and '.join(left)} {'are' if said.registers else 'is'} left out" if left else ""
+    resized = f"resized bilinearly from {sizes} to {height_width(spec.grid)}"
+    return [said.stored, f"local: {said.local}, {resized}; global: {global_}{out}"]
 
 
-def places_range(places: dict[str, tuple[int, int]]) -> str:
+def places_range(said: "Description") -> str:
     """Rows and columns of all layers; rows of the smallest and largest where they differ."""
-    sizes = sorted(set(places.values()))
+    sizes = sorted({layer.places for layer in said.outline.values()})
     return height_width(sizes[0]) if len(sizes) == 1 else f"{sizes[0][0]}…{sizes[-1][0]}"
 
 
 def height_width(size: tuple[int, int]) -> str:
     """Two sizes, with a cross."""
     return f"{size[0]}×{size[1]}"
-
-
-def _plain(value: object) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)

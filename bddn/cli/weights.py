@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 from bddn.backbones.convert import FORMATS
+from bddn.backbones.kind import kind_of
 from bddn.errors import SpecError
 from bddn.files.paths import expand_home
-from bddn.spec import CacheSpec, ModuleSpec, WeightsSpec
+from bddn.spec import CacheSpec, WeightsSpec
 
 
 def with_weights(spec: CacheSpec, text: str) -> CacheSpec:
@@ -17,11 +18,11 @@ def with_weights(spec: CacheSpec, text: str) -> CacheSpec:
     SpecError
         Where the option cannot be read, or the spec's network brings its weights.
     """
-    if isinstance(spec.backbone, ModuleSpec):
+    if spec.backbone is not None and spec.backbone.brings_weights:
         raise SpecError(
             "--weights",
-            expected="a backbone of a family",
-            got=f"the module {spec.backbone.module}, which brings its weights",
+            expected="a backbone whose weights the spec names",
+            got=f"one of which {kind_of(spec).describe(spec).weights}",
             fix="Leave it out.",
         )
     path = Path(expand_home(text))

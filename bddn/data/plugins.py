@@ -12,10 +12,11 @@ Then `--data mylab:PATH` works in every command.
 import difflib
 import inspect
 import re
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from bddn.data.dataset import Dataset, DatasetKind
+from bddn.entry_points import installed, load
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
 
@@ -24,24 +25,8 @@ OPTION = re.compile(r",([a-z_]+)=([^,]*)$")
 
 
 def dataset_kinds() -> dict[str, EntryPoint]:
-    """Entry points of all installed kinds, by name; none is imported.
-
-    Raises
-    ------
-    DataError
-        Where two packages register one name.
-    """
-    found: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-        if point.name in found and found[point.name].value != point.value:
-            raise DataError(
-                f"dataset kind '{point.name}'",
-                expected="one package that registers it",
-                got=f"two: {found[point.name].value} and {point.value}",
-                fix="Remove one of the two packages.",
-            )
-        found[point.name] = point
-    return found
+    """Entry points of all installed kinds, by name; none is imported. Errors as of `installed`."""
+    return installed(ENTRY_POINTS, DataError)
 
 
 def load_kind(name: str, wanted: str = "") -> type[DatasetKind]:
@@ -61,15 +46,7 @@ def load_kind(name: str, wanted: str = "") -> type[DatasetKind]:
             got=f"KIND '{name}'",
             fix=f"Did you mean {near[0]}?" if near else "See 'bddn datasets', or install the package that brings it.",
         )
-    try:
-        found: type[DatasetKind] = kinds[name].load()
-    except Exception as error:  # whatever a foreign package raises when it is imported
-        raise DataError(
-            f"dataset kind '{name}'",
-            expected=f"a class at {kinds[name].value}",
-            got=f"{type(error).__name__}: {error}",
-            fix="Repair or update the package that brings it.",
-        ) from error
+    found: type[DatasetKind] = load(kinds[name], DataError)
     return found
 
 

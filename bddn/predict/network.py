@@ -6,6 +6,7 @@ from typing import Any
 
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.fetch import is_here, is_remote
+from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_specs, open_backbone
 from bddn.backbones.weights import not_downloaded
 from bddn.errors import BddnError, MismatchError, RunError
@@ -14,7 +15,7 @@ from bddn.identity import Identity
 from bddn.machine.parallel import choose_device
 from bddn.machine.settings import own_settings
 from bddn.run import Run
-from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, ModuleSpec
+from bddn.spec import CacheSpec
 
 AS_EXTRACTED = "Give --spec and --weights as they were given to 'bddn extract'."
 
@@ -38,7 +39,9 @@ def specs_of(run: Run) -> dict[str, CacheSpec]:
     return {
         name: spec
         for name, spec in load_specs().items()
-        if spec.identity() == about["spec"] and _may_be(spec, run.layers, about["backbone"])
+        if spec.backbone is not None
+        and spec.identity() == about["spec"]
+        and kind_of(spec).may_be(spec, run.layers, about["backbone"])
     }
 
 
@@ -138,22 +141,8 @@ def _refuse(run: Run, name: str, words: Sequence[str]) -> None:
         )
 
 
-def _may_be(spec: CacheSpec, layers: Sequence[str], backbone: Mapping[str, Any]) -> bool:
-    from bddn.backbones.diffusion import layer_channels
-    from bddn.backbones.pretrained import FAMILIES
-
-    about = spec.backbone
-    if isinstance(about, FamilySpec):
-        config = backbone.get("config", {})
-        alike = all(config.get(name, value) == value for name, value in about.architecture.items())
-        return alike and FAMILIES[about.family].model == backbone["class"]
-    if isinstance(about, DiffusionSpec):
-        return backbone.get("n_steps") == about.n_steps and set(layers) <= layer_channels(about).keys()
-    return isinstance(about, ModuleSpec)
-
-
 def _only(spec: CacheSpec, layers: tuple[str, ...]) -> CacheSpec:
-    """The spec with the layers of a run, where these do not make another network: the forward ends with the last."""
-    if not isinstance(spec.backbone, FamilySpec):
+    """The spec with the layers of a run, where these do not make another network."""
+    if spec.backbone is None or not kind_of(spec).narrows:
         return spec
     return spec.model_copy(update={"backbone": spec.backbone.model_copy(update={"layers": layers})})

@@ -5,7 +5,6 @@ Pictures go through the network as in an extraction, to the rounding of what is 
 Shape letters: n pictures, N voxels, L layers, H rows, W columns, D shared channels.
 """
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +16,7 @@ from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.errors import MismatchError, RunError
 from bddn.extract.source import TokenSource
+from bddn.files.checksum import file_sha256
 from bddn.identity import Identity, digest
 from bddn.machine.parallel import choose_device, n_threads, single_threaded_kernels
 from bddn.machine.settings import own_settings
@@ -76,7 +76,7 @@ def prediction_identity(run: Run, pictures: Pictures, device: str) -> Identity:
     """
     names = [[stimulus, sha256] for stimulus, sha256 in zip(pictures.stimuli.ids, pictures.sha256, strict=True)]
     try:
-        files = {name: hashlib.sha256((run.folder / name).read_bytes()).hexdigest() for name in (ENCODER, VOXELS)}
+        files = {name: file_sha256(run.folder / name) for name in (ENCODER, VOXELS)}
     except OSError as error:
         raise RunError(
             run.folder, expected=f"{ENCODER} and {VOXELS}", got=str(error), fix="Copy run folders as a whole."

@@ -1,13 +1,15 @@
 """What a user asks for: frozen specs, checked when they are made, without any input or output."""
 
+from bddn.spec.backbone import BackboneSpec, DiffusionSpec, FamilySpec, ModuleSpec
 from bddn.spec.base import Spec
-from bddn.spec.cache import PRECISION, CacheSpec, DiffusionSpec, FamilySpec, ModuleSpec, WeightsSpec
+from bddn.spec.cache import PRECISION, CacheSpec, WeightsSpec
 from bddn.spec.fit import RECIPES, FitSpec
 from bddn.spec.plant import PlantSpec
 
 __all__ = [
     "PRECISION",
     "RECIPES",
+    "BackboneSpec",
     "CacheSpec",
     "DiffusionSpec",
     "FamilySpec",

@@ -63,7 +63,7 @@ class Spec(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise _spec_error(cls, error, place, lines or {}) from None
+            raise _spec_error(cls, value, error, place, lines or {}) from None
 
     @classmethod
     def from_yaml(cls, text: bytes, place: str) -> Self:
@@ -76,6 +76,13 @@ class Spec(BaseModel):
         """
         document = read_yaml(text, place)
         return cls.parse(document.value, place, document.lines)
+
+    @classmethod
+    def class_of(cls, field: str, value: object) -> type[BaseModel] | None:
+        """The class of a field that has fields itself, where it was given `value`; None for any other field."""
+        annotation = cls.model_fields[field].annotation
+        kinds = (annotation, *get_args(annotation))  # the second where it may be None
+        return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types."""
@@ -94,15 +101,16 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _spec_error(cls: type[Spec], error: ValidationError, place: str, lines: Mapping[Path, int]) -> SpecError:
+def _spec_error(
+    cls: type[Spec], value: object, error: ValidationError, place: str, lines: Mapping[Path, int]
+) -> SpecError:
     expected, got, fixes = [], [], []
-    kinds = {kind.__name__ for kind in Spec.__subclasses__()}  # by which pydantic tells the members of a union
     for item in error.errors():
-        path = tuple(part for part in item["loc"] if part not in kinds)
+        path = item["loc"]
         where = ".".join(map(str, path)) or "the whole"
         line = f" in line {lines[path]}" if path and path in lines else ""
         if item["type"] == "extra_forbidden":
-            known = _keys_at(cls, item["loc"][:-1])
+            known = _keys_at(cls, path[:-1], value)
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             expected.append(f"one of the keys {', '.join(known)}")
             got.append(f"unknown key '{where}'{line}")
@@ -113,6 +121,7 @@ def _spec_error(cls: type[Spec], error: ValidationError, place: str, lines: Mapp
             fixes.append(f"Add '{where}'.")
         else:
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            message = message.replace("String should match", "a text that matches")
             expected.append(f"'{where}' to be {message}")
             got.append(f"{_shown(item['input'])}{line}")
             fixes.append(f"Correct '{where}'.")
@@ -128,13 +137,10 @@ def _shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
-def _keys_at(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    kinds = {kind.__name__: kind for kind in Spec.__subclasses__()}
+def _keys_at(cls: type[BaseModel], path: Path, value: Any) -> list[str]:
     for part in path:
-        annotation = cls.model_fields[str(part)].annotation if str(part) not in kinds else kinds[str(part)]
-        for kind in (annotation, *get_args(annotation)):  # the second where it may be None
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                cls = kind
+        value = value[part]
+        cls = (cls.class_of(str(part), value) if issubclass(cls, Spec) else None) or cls
     return list(cls.model_fields)
 
 

@@ -1,33 +1,15 @@
 """Stage one: backbones and feature caches."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    JsonValue,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from bddn.files.paths import expand_home
-from bddn.spec.base import Positive, Seed, Spec, each_once
+from bddn.spec.backbone import BackboneSpec, find_kind, section_of_kind
+from bddn.spec.base import Positive, Seed, Spec
 
 PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"
-
-
-def _path(value: object) -> object:
-    """A number or a text; another number would be cut to a whole one."""
-    if value is None or isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    raise ValueError("a whole number, a key, or a path in quotes such as 'hidden_states/3'")
-
-
-OutputPath = Annotated[int | str | None, BeforeValidator(_path)]
-Layers = Annotated[tuple[str | int, ...] | None, AfterValidator(each_once)]
+Section = TypeVar("Section", bound=BackboneSpec)
 
 
 class WeightsSpec(Spec):
@@ -48,6 +30,10 @@ class WeightsSpec(Spec):
     """A foreign checkpoint on this machine, relative to the working directory, or from ~."""
     format: Literal["open_clip", "torchvision", "timm", "moco"] | None = None
     """Whose format the foreign checkpoint has; `timm` is also that of the MAE releases."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        default=None, exclude_if=lambda x: x is None
+    )
+    """SHA-256 of the foreign checkpoint in hexadecimal; any other file is refused."""
     random: Seed | None = None
     """Seed of random weights: the untrained twin of the spec's architecture."""
 
@@ -71,6 +57,8 @@ class WeightsSpec(Spec):
         foreign = self.url is not None or self.file is not None
         if foreign != (self.format is not None):
             raise ValueError("with 'format' where it is a 'url' or a 'file', and only there")
+        if self.sha256 is not None and not foreign:
+            raise ValueError("without 'sha256' where it is no 'url' or 'file'")
         return self
 
     @property
@@ -79,71 +67,12 @@ class WeightsSpec(Spec):
         return self.hub or self.folder or self.url or self.file or f"random weights of seed {self.random}"
 
 
-class FamilySpec(Spec):
-    """A network of a family that bddn knows: a vision transformer."""
-
-    family: Literal["clip", "vit", "dinov2", "dinov2_registers", "sam"]
-    """Which class of transformers reads the weights. MAE, MoCo v3 and ImageNet networks are `vit`."""
-    architecture: dict[str, JsonValue] = Field(default_factory=dict)
-    """Fields of the class's configuration. Weights must agree with them; random and foreign weights need them."""
-    layers: Layers = Field(default=None, min_length=1)
-    """Blocks to store, in any order: names or globs (block_3, block_1*), numbers from the first or last (0, -1), or
-    relative depth (0%, 50%, 100%); none means all. They are stored early to late, under their names."""
-
-
-class DiffusionSpec(Spec):
-    """A U-Net of Stable Diffusion, seen while an image is inverted."""
-
-    family: Literal["stable_diffusion"]
-    """Latents of an autoencoder, denoised by a U-Net; a pipeline folder of diffusers."""
-    architecture: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
-    """Fields of the configurations of `unet`, `vae`, `text_encoder` and `scheduler`."""
-    n_steps: Positive = 50
-    """Steps of the DDIM inversion, from the image to noise."""
-    layers: Layers = Field(default=None, min_length=1)
-    """Blocks at steps to store, e.g. up_2.resnet_0@t40, or globs: up_*.resnet_*@t25 (layers), up_2.resnet_0@t* (time
-    steps). None means all."""
-
-
-class ModuleSpec(Spec):
-    """A network of the user's own."""
-
-    module: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    """Import path of a function without arguments, `package.module:function`, that returns the torch module, or a pair
-    of it and a function from a picture to pixels (for `preprocess: native`)."""
-    layers: Layers = Field(default=None, min_length=1)
-    """Submodules whose outputs are stored: names or globs as `named_modules` gives them (blocks.3, blocks.*); `*` is
-    one level of a name, `**` any number of levels."""
-    output: OutputPath = None
-    """Which tensor of a submodule's output is stored, where it returns several: its number in a tuple (0, 1, …), its
-    key in a dict or dataclass, or a path of both ("hidden_states/3")."""
-    leading_tokens: Annotated[int, Field(ge=0)] | None = None
-    """Tokens before those of places, the first of them global, where shapes alone do not tell."""
-    channels: Literal["first", "last"] | None = None
-    """Where the channels of maps are, where shapes alone do not tell."""
-
-
-def _which_backbone(value: Any) -> str:
-    def has(name: str) -> Any:
-        return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
-
-    return "ModuleSpec" if has("module") else "DiffusionSpec" if has("family") == "stable_diffusion" else "FamilySpec"
-
-
-BackboneSpec = Annotated[
-    Annotated[FamilySpec, Tag("FamilySpec")]
-    | Annotated[DiffusionSpec, Tag("DiffusionSpec")]
-    | Annotated[ModuleSpec, Tag("ModuleSpec")],
-    Discriminator(_which_backbone),
-]
-
-
 class CacheSpec(Spec):
     """Stage one: which backbone, which image size, which layers and tokens, and how they are stored."""
 
     title: str
     """One line for people."""
-    backbone: BackboneSpec | None = None
+    backbone: Annotated[SerializeAsAny[BackboneSpec] | None, BeforeValidator(section_of_kind)] = None
     """Which network, and which of its layers; none where it is handed over in Python."""
     weights: WeightsSpec | None = None
     """Where the weights come from; none for a module of the user's own, which brings them."""
@@ -177,10 +106,22 @@ class CacheSpec(Spec):
     def _fields_fit_together(self) -> Self:
         if self.shard_images % self.chunk_images:
             raise ValueError(f"such that shard_images is a multiple of chunk_images ({self.chunk_images})")
-        known = isinstance(self.backbone, FamilySpec | DiffusionSpec)
-        if known != (self.weights is not None):
-            raise ValueError("with 'weights' where the backbone is of a family, and only there")
+        needs_weights = self.backbone is not None and not self.backbone.brings_weights
+        if needs_weights != (self.weights is not None):
+            raise ValueError("with 'weights' where the backbone does not bring them, and only there")
         return self
+
+    @classmethod
+    def class_of(cls, field: str, value: object) -> type[BaseModel] | None:
+        if field == "backbone" and isinstance(value, dict) and (kind := find_kind(value)) is not None:
+            found: type[BackboneSpec] = kind.spec
+            return found
+        return super().class_of(field, value)
+
+    def section(self, kind: type[Section]) -> Section:
+        """The section `backbone`, which is of this class."""
+        assert isinstance(self.backbone, kind)
+        return self.backbone
 
     @property
     def image_hw(self) -> tuple[int, int]:

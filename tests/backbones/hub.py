@@ -78,6 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path in hub.files:
             content = hub.files[path]
             self._send(200, content[: len(content) // 2] if path in hub.cut else content, {}, send, len(content))
+        elif path.startswith("/api/models/") and "/tree/" in path:
+            name, _, revision = path.removeprefix("/api/models/").partition("?")[0].partition("/tree/")
+            self._repository(name, revision, None, send, tree=True)
         elif path.startswith("/api/models/"):
             name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
             self._repository(name, revision, None, send)
@@ -86,14 +89,15 @@ class _Handler(BaseHTTPRequestHandler):
             revision, _, file = rest.partition("/")
             self._repository(name, revision, file, send)
 
-    def _repository(self, name: str, revision: str, file: str | None, send: bool) -> None:
+    def _repository(self, name: str, revision: str, file: str | None, send: bool, tree: bool = False) -> None:
         one = self.hub.repositories.get(name)
         if one is None:
             self._refuse(401, "RepoNotFound")
         elif revision not in one.revisions:
             self._refuse(404, "RevisionNotFound")
         elif file is None:
-            about = {"id": name, "sha": one.sha, "siblings": [{"rfilename": name} for name in one.files]}
+            listed = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in one.files.items()]
+            about = listed if tree else {"id": name, "sha": one.sha}
             self._send(200, json.dumps(about).encode(), {"Content-Type": "application/json"}, send)
         elif file in one.gated:
             self._refuse(403, "GatedRepo")

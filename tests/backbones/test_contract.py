@@ -16,8 +16,9 @@ from torch import Tensor
 
 from backbones.contract import DEPTH, Small, difference, global_of, rows, shrink
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.outline import outline
-from bddn.backbones.pretrained import FAMILIES, untrained
+from bddn.backbones.family_kind import FAMILIES
+from bddn.backbones.kind import kind_of
+from bddn.backbones.pretrained import untrained
 from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
 from bddn.errors import BackboneError, SpecError
 from bddn.planted.scenes import draw_scene
@@ -220,7 +221,7 @@ def test_an_image_has_the_bytes_that_its_shapes_tell(name: str) -> None:
     spec = load_spec(name)
     assert isinstance(spec.backbone, FamilySpec)
     about = spec.backbone.architecture
-    layers = tuple(Layer(layer, channels) for layer, channels in outline(spec).items())
+    layers = tuple(Layer(layer, channels) for layer, (channels, _) in kind_of(spec).outline(spec).items())
     layout = Layout(1, layers, spec.grid, precision(spec.precision), spec.chunk_images, spec.shard_images)
     tokens = int(str(about["num_hidden_layers"])) * 65 * int(str(about["hidden_size"]))
     assert layout.image_bytes() == pytest.approx(tokens * 2, rel=1e-3)

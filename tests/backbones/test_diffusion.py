@@ -22,10 +22,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from backbones.contract import difference, rows
 from backbones.small_diffusion import ARCHITECTURE, SCHEDULER, UNET, edit_weights, write_json, write_small_diffusion
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.diffusion import StableDiffusion, blocks_of, layer_channels
+from bddn.backbones.diffusion import StableDiffusion
+from bddn.backbones.diffusion_kind import blocks_of
+from bddn.backbones.kind import kind_of
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.planted.scenes import draw_scene
-from bddn.spec import CacheSpec, DiffusionSpec
+from bddn.spec import CacheSpec, DiffusionSpec, WeightsSpec
 from bddn.tokens import Tokens
 
 SIZE = 64
@@ -727,6 +729,7 @@ def test_channels_and_maps_of_the_true_networks_at_512_pixels(config: dict[str, 
 
 def test_channels_of_the_layers_that_a_spec_chooses() -> None:
     backbone = DiffusionSpec(family="stable_diffusion", layers=("up_*.resnet_0@t25", "mid.resnet_0@t5"))
+    spec = CacheSpec(title="t", backbone=backbone, weights=WeightsSpec(random=0))
     expected = {
         "mid.resnet_0@t5": 1280,
         "up_0.resnet_0@t25": 1280,
@@ -734,15 +737,16 @@ def test_channels_of_the_layers_that_a_spec_chooses() -> None:
         "up_2.resnet_0@t25": 640,
         "up_3.resnet_0@t25": 320,
     }
-    assert list(layer_channels(backbone).items()) == list(expected.items())
+    told = kind_of(spec).outline(spec)
+    assert [(name, layer.channels) for name, layer in told.items()] == list(expected.items())
 
 
 def test_channels_are_those_of_the_tokens(folder: Path, pixels: Tensor) -> None:
     architecture = {"unet": {"block_out_channels": [8, 16, 24, 32]}}
     spec = spec_of(folder, 2, ["*.attention_0@t*"], architecture=architecture)
-    assert isinstance(spec.backbone, DiffusionSpec)
     tokens = StableDiffusion(spec)(pixels[:1])
-    assert layer_channels(spec.backbone) == {name: layer.local_.shape[1] for name, layer in tokens.items()}
+    told = {name: layer.channels for name, layer in kind_of(spec).outline(spec).items()}
+    assert told == {name: layer.local_.shape[1] for name, layer in tokens.items()}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from backbones.small_diffusion import ARCHITECTURE, write_small_diffusion
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.outline import outline
+from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, DiffusionSpec
@@ -61,10 +61,10 @@ def stacked(tokens: Tokens) -> Tensor:
 
 
 def test_layers_are_those_that_the_spec_tells_of(name: str, network: Backbone, tokens: Tokens) -> None:
-    told = list(outline(load_spec(name)))
-    assert list(network.layers) == list(tokens) == told
+    told = kind_of(load_spec(name)).outline(load_spec(name))
+    assert list(network.layers) == list(tokens) == list(told)
     widths = dict(zip([320, 640, 1280], [8, 16, 24], strict=True))
-    for layer, channels in outline(load_spec(name)).items():
+    for layer, (channels, _) in told.items():
         small = tokens[layer].local_.shape[1]
         assert small == widths[channels] or (channels, small) == (1280, 32)
         assert tokens[layer].local_.shape == (3, small, 8, 8)
@@ -121,6 +121,6 @@ def test_the_full_architecture_is_stable_diffusion_1_5() -> None:
 )
 def test_every_row_and_panel_is_there(name: str, n_layers: int, channels: set[int]) -> None:
     assert name in NAMES
-    found = outline(load_spec(name))
+    found = kind_of(load_spec(name)).outline(load_spec(name))
     assert len(found) == n_layers
-    assert set(found.values()) == channels
+    assert {layer.channels for layer in found.values()} == channels

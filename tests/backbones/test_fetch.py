@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from backbones.hub import Hub, Repository, serve
-from bddn.backbones.fetch import fetch, is_here, needed
+from bddn.backbones.fetch import fetch, is_here
+from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import open_backbone
 from bddn.errors import BackboneError
 from bddn.spec import CacheSpec
@@ -107,25 +108,29 @@ CASES: dict[str, tuple[str, list[str], list[str]]] = {  # name: (family, needed,
 @pytest.mark.parametrize("case", CASES)
 def test_a_family_needs_its_files_and_no_others(case: str) -> None:
     family, wanted, others = CASES[case]
-    assert sorted(needed([*others, *wanted], family)) == sorted(wanted)
+    spec = _of_family(family)
+    files, lacks = kind_of(spec).files(spec, [*others, *wanted])
+    assert (sorted(files), lacks) == (sorted(wanted), "")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_without_any_one_of_its_files_a_repository_does_not_do(case: str) -> None:
+def test_without_any_one_of_its_files_a_repository_does_not_do(case: str, home: Path, hub: Hub) -> None:
     family, wanted, _ = CASES[case]
     may_lack = {"model_index.json", "preprocessor_config.json", "open_clip_config.json", "tokenizer/merges.txt"}
     for gone in set(wanted) - may_lack:
         left = [name for name in wanted if name not in (gone, "tokenizer/merges.txt")]
+        hub.repositories["a/b"] = Repository(dict.fromkeys(left, b""))
         with pytest.raises(BackboneError) as caught:
-            needed(left, family, "a/b")
+            fetch(_of_family(family))
         assert str(caught.value).startswith("a/b: expected ")
         assert left[0] in str(caught.value), "it does not list what there is"
 
 
 @pytest.mark.parametrize("family", ["vit", "dinov2", "sam"])
-def test_weights_of_open_clip_are_for_clip_alone(family: str) -> None:
+def test_weights_of_open_clip_are_for_clip_alone(family: str, home: Path, hub: Hub) -> None:
+    hub.repositories["a/b"] = Repository(dict.fromkeys(["open_clip_config.json", "open_clip_model.safetensors"], b""))
     with pytest.raises(BackboneError, match=r"expected config\.json and model\.safetensors"):
-        needed(["open_clip_config.json", "open_clip_model.safetensors"], family)
+        fetch(_of_family(family))
 
 
 @pytest.fixture
@@ -152,6 +157,10 @@ def clip(spec: CacheSpec, brain: Path, hub: Hub) -> CacheSpec:
     files = {path.name: path.read_bytes() for path in (brain / "backbone").iterdir()}
     hub.repositories[REPO] = Repository(files | dict.fromkeys([*FOREIGN, "pytorch_model.bin"], b"not needed"))
     return _with(spec, hub=REPO)
+
+
+def _of_family(family: str) -> CacheSpec:
+    return CacheSpec.parse({"title": "t", "backbone": {"family": family}, "weights": {"hub": "a/b"}}, "test")
 
 
 def _with(spec: CacheSpec, **weights: Any) -> CacheSpec:
@@ -239,7 +248,8 @@ def test_native_preprocessing_needs_its_file(clip: CacheSpec, home: Path, hub: H
     assert not is_here(native)
     with pytest.raises(BackboneError, match=r"preprocessor_config\.json, for preprocess: native"):
         fetch(native)
-    hub.repositories[REPO].files["preprocessor_config.json"] = b"{}"
+    files, sha = hub.repositories[REPO].files | {"preprocessor_config.json": b"{}"}, "4" * 40
+    hub.repositories[REPO] = Repository(files, sha=sha, revisions=("main", sha))
     fetch(native)
     assert is_here(native)
 
@@ -250,7 +260,7 @@ def test_a_snapshot_of_some_files_that_another_tool_left_is_used(clip: CacheSpec
     snapshot = next((home / "hub").glob("models--*/snapshots/*"))
     every = {name: {"size": 1, "blob_id": "0" * 40} for name in hub.repositories[REPO].files}
     listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
-    listing.parent.mkdir()
+    listing.parent.mkdir(exist_ok=True)
     listing.write_text(json.dumps({"format_version": 1, "files": every}))
     with pytest.raises(huggingface_hub.errors.LocalEntryNotFoundError):
         huggingface_hub.snapshot_download(REPO, local_files_only=True)
@@ -295,7 +305,7 @@ def test_what_the_hub_refuses_is_one_clear_error(
     if spoil is _offline:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     if spoil is _full:
-        monkeypatch.setattr("huggingface_hub.hf_hub_download", _no_space)
+        monkeypatch.setattr("huggingface_hub._snapshot_download.hf_hub_download", _no_space)
     with pytest.raises(BackboneError) as caught:
         fetch(clip)
     for word in [REPO, "expected", "got", *words]:

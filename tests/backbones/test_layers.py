@@ -2,8 +2,8 @@
 
 import pytest
 
+from bddn.backbones.kind import kind_of
 from bddn.backbones.layers import matched, matching, select
-from bddn.backbones.outline import outline
 from bddn.backbones.registry import load_spec, spec_names
 from bddn.errors import SpecError
 
@@ -84,7 +84,7 @@ SELECTED = {  # layers of the specs that name some
 
 @pytest.mark.parametrize("name", [name for name in spec_names() if name != "demo"])
 def test_the_specs_select_what_they_say(name: str) -> None:
-    layers = list(outline(load_spec(name)))
+    layers = list(kind_of(load_spec(name)).outline(load_spec(name)))
     if name in SELECTED:
         assert (len(layers), layers[0], layers[-1]) == SELECTED[name]
     else:

@@ -1,0 +1,141 @@
+"""The kind `family`: vision transformers of the `transformers` library."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bddn.backbones.kind import Description, Kind, Outline
+from bddn.backbones.layers import select
+from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, whole_or_shards
+from bddn.errors import SpecError
+from bddn.spec import CacheSpec, FamilySpec
+
+if TYPE_CHECKING:
+    from bddn.backbones.backbone import Backbone
+
+CONFIG, PROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
+TELL = ("num_hidden_layers", "hidden_size", "patch_size")
+"""Fields of an architecture that tell the layers."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What there is to know of a class of transformers.
+
+    Attributes
+    ----------
+    model : str
+        The class.
+    kinds : tuple of str
+        Values of `model_type` in the config.json of checkpoints that hold its weights.
+    cls : bool
+        Whether its sequences begin with a CLS token; if not, its blocks give maps (B, H, W, C).
+    options : mapping
+        Of its constructor.
+    interpolates : bool
+        Whether its forward must be told to fit the position codes to another image size.
+    short : str
+        Its name in a narrow column, where it has a shorter one.
+    """
+
+    model: str
+    kinds: tuple[str, ...]
+    cls: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    interpolates: bool = False
+    short: str = ""
+
+
+FAMILIES = {
+    "clip": Family("CLIPVisionModel", ("clip", "clip_vision_model"), interpolates=True),
+    # MAE's encoder is this class too: its own class shuffles the patches of every image.
+    "vit": Family("ViTModel", ("vit", "vit_mae"), options={"add_pooling_layer": False}, interpolates=True),
+    "dinov2": Family("Dinov2Model", ("dinov2",)),
+    "dinov2_registers": Family("Dinov2WithRegistersModel", ("dinov2_with_registers",), short="dinov2+reg"),
+    "sam": Family("SamVisionModel", ("sam", "sam_vision_model"), cls=False),
+}
+
+
+class FamilyKind(Kind):
+    """Vision transformers."""
+
+    spec = FamilySpec
+    narrows = True  # the forward pass ends with the last layer
+
+    def open(self, spec: CacheSpec, device: str) -> "Backbone":
+        """See `Kind.open`."""
+        from bddn.backbones.vit import VisionTransformer
+
+        return VisionTransformer(spec, device)
+
+    def outline(self, spec: CacheSpec) -> dict[str, Outline]:
+        """See `Kind.outline`: told by an architecture with the fields `TELL`."""
+        about = spec.section(FamilySpec)
+        if not about.architecture.keys() >= set(TELL):
+            return {}
+        depth, width, patch = (_positive(spec, name, about.architecture[name]) for name in TELL)
+        height, width_px = spec.image_hw
+        chosen = select(about.layers, tuple(f"block_{i}" for i in range(depth)), f"spec '{spec.title}'")
+        return dict.fromkeys(chosen, Outline(width, (height // patch, width_px // patch)))
+
+    def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
+        """See `Kind.files`; safetensors where there are any, for CLIP those of open_clip where there are no others."""
+        family = spec.section(FamilySpec).family
+        processor = [PROCESSOR] if PROCESSOR in names else []
+        without = f"{PROCESSOR}, for preprocess: native" if spec.preprocess == "native" and not processor else ""
+        weights = whole_or_shards(names, TRANSFORMERS_FILES)
+        if CONFIG in names and weights:
+            return [CONFIG, *processor, *weights], without
+        foreign = [name for name in OPEN_CLIP_FILES if name in names] if family == "clip" else []
+        if foreign:  # without a config.json, which some have: by it, weights of transformers are told from these
+            return [*([OPEN_CLIP_CONFIG] if OPEN_CLIP_CONFIG in names else []), *processor, foreign[0]], without
+        or_foreign = f", or {OPEN_CLIP_FILES[0]}" if family == "clip" else ""
+        first, second = TRANSFORMERS_FILES
+        return [], f"{CONFIG} and {first} (or all of its shards, or {second}){or_foreign}"
+
+    def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
+        """See `Kind.describe`."""
+        about = spec.section(FamilySpec)
+        family, sizes = FAMILIES[about.family], about.architecture
+        depth, width, patch = (str(sizes.get(name, "?")) for name in TELL)
+        return Description(
+            family=family.short or about.family,
+            network=f"{family.model} of transformers, family {about.family}",
+            outline=self.outline(spec),
+            architecture=(in_words(sizes) or "not told",),
+            stored="output of each transformer block (residual stream, before the final norm);",
+            local="patch tokens",
+            cls=family.cls,
+            registers=bool(sizes.get("num_register_tokens")),
+            blocks=f"{depth}×{width}",
+            patch=patch,
+        )
+
+    def may_be(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
+        """See `Kind.may_be`: the class and all fields of the architecture are the same."""
+        about, config = spec.section(FamilySpec), identity.get("config", {})
+        alike = all(config.get(name, value) == value for name, value in about.architecture.items())
+        return alike and FAMILIES[about.family].model == identity["class"]
+
+
+KIND = FamilyKind()
+
+
+def in_words(fields: Mapping[str, object]) -> str:
+    """Names and values of an architecture."""
+    return ", ".join(f"{name} {_plain(value)}" for name, value in fields.items())
+
+
+def _plain(value: object) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
+def _positive(spec: CacheSpec, name: str, value: object) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected=f"{name} in backbone.architecture to be a whole number from 1",
+            got=repr(value),
+            fix="Correct it, after the specs in cache_specs/.",
+        )
+    return value

@@ -1,0 +1,39 @@
+"""The kind `module`: a torch module of the user's own."""
+
+from typing import TYPE_CHECKING
+
+from bddn.backbones.kind import Description, Kind, Outline
+from bddn.spec import CacheSpec, ModuleSpec
+
+if TYPE_CHECKING:
+    from bddn.backbones.backbone import Backbone
+
+
+class ModuleKind(Kind):
+    """Modules of the user's own; only the network itself tells its layers."""
+
+    spec = ModuleSpec
+
+    def open(self, spec: CacheSpec, device: str) -> "Backbone":
+        """See `Kind.open`."""
+        from bddn.backbones.module import open_module
+
+        return open_module(spec, device)
+
+    def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
+        """See `Kind.describe`."""
+        forms = getattr(network, "forms", {})
+        return Description(
+            family="own module",
+            network="own module" if network is None else f"{network.identity['class']}, own module",
+            outline={name: Outline(form.channels, form.places) for name, form in forms.items()},
+            layers=tuple(f"{name} → {form}" for name, form in forms.items()),
+            architecture=("the module's own",),
+            stored="output of each submodule;",
+            cls=any(form.n_leading for form in forms.values()),
+            registers=any(form.n_leading > 1 for form in forms.values()),
+            weights=f"the module {spec.section(ModuleSpec).module} brings them",
+        )
+
+
+KIND = ModuleKind()

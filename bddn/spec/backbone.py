@@ -1,0 +1,123 @@
+"""The section `backbone` of a spec: which network, and which of its layers. Each kind of backbone has its own fields.
+
+A package adds a kind by an entry point of the group `bddn.backbones`, whose value is the import path of a
+`bddn.backbones.kind.Kind`. Its name is a key that the section of this kind has and no other, or KEY.VALUE where the key
+must have that value:
+
+    [project.entry-points."bddn.backbones"]
+    mylab = "mylab.bddn:MYLAB"
+
+Then a spec with `backbone: {mylab: …}` works in every command.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+
+from bddn.entry_points import installed, load
+from bddn.errors import SpecError
+from bddn.spec.base import Positive, Spec, each_once
+
+ENTRY_POINTS = "bddn.backbones"
+
+
+def _path(value: object) -> object:
+    """A number or a text; another number would be cut to a whole one."""
+    if value is None or isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise ValueError("a whole number, a key, or a path in quotes such as 'hidden_states/3'")
+
+
+OutputPath = Annotated[int | str | None, BeforeValidator(_path)]
+Layers = Annotated[tuple[str | int, ...] | None, AfterValidator(each_once)]
+
+
+class BackboneSpec(Spec):
+    """Fields of the section of some kind of backbone."""
+
+    brings_weights: ClassVar[bool] = False
+    """Whether the network brings its weights; if not, `weights` in the spec says where they are."""
+
+    layers: Layers = Field(default=None, min_length=1)
+    """Layers to store; none means all."""
+
+
+class FamilySpec(BackboneSpec):
+    """A network of a family that bddn knows: a vision transformer."""
+
+    family: Literal["clip", "vit", "dinov2", "dinov2_registers", "sam"]
+    """Which class of transformers reads the weights. MAE, MoCo v3 and ImageNet networks are `vit`."""
+    architecture: dict[str, JsonValue] = Field(default_factory=dict)
+    """Fields of the class's configuration. Weights must agree with them; random and foreign weights need them."""
+    layers: Layers = Field(default=None, min_length=1)
+    """Blocks to store, in any order: names or globs (block_3, block_1*), numbers from the first or last (0, -1), or
+    relative depth (0%, 50%, 100%); none means all. They are stored early to late, under their names."""
+
+
+class DiffusionSpec(BackboneSpec):
+    """A U-Net of Stable Diffusion, seen while an image is inverted."""
+
+    family: Literal["stable_diffusion"]
+    """Latents of an autoencoder, denoised by a U-Net; a pipeline folder of diffusers."""
+    architecture: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    """Fields of the configurations of `unet`, `vae`, `text_encoder` and `scheduler`."""
+    n_steps: Positive = 50
+    """Steps of the DDIM inversion, from the image to noise."""
+    layers: Layers = Field(default=None, min_length=1)
+    """Blocks at steps to store, e.g. up_2.resnet_0@t40, or globs: up_*.resnet_*@t25 (layers), up_2.resnet_0@t* (time
+    steps). None means all."""
+
+
+class ModuleSpec(BackboneSpec):
+    """A network of the user's own."""
+
+    brings_weights: ClassVar[bool] = True
+
+    module: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """Import path of a function without arguments, `package.module:function`, that returns the torch module, or a pair
+    of it and a function from a picture to pixels (for `preprocess: native`)."""
+    layers: Layers = Field(default=None, min_length=1)
+    """Submodules whose outputs are stored: names or globs as `named_modules` gives them (blocks.3, blocks.*); `*` is
+    one level of a name, `**` any number of levels."""
+    output: OutputPath = None
+    """Which tensor of a submodule's output is stored, where it returns several: its number in a tuple (0, 1, …), its
+    key in a dict or dataclass, or a path of both ("hidden_states/3")."""
+    leading_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Tokens before those of places, the first of them global, where shapes alone do not tell."""
+    channels: Literal["first", "last"] | None = None
+    """Where the channels of maps are, where shapes alone do not tell."""
+
+
+def find_kind(section: "Mapping[str, Any] | BackboneSpec") -> Any:
+    """The kind of backbone whose key a section has (a `bddn.backbones.kind.Kind`); None where no kind claims it.
+
+    Raises
+    ------
+    SpecError
+        Where the package of the kind cannot be imported, or two packages claim one key.
+    """
+    kinds = installed(ENTRY_POINTS, SpecError)
+    for key, value in dict(section).items():
+        for name in (f"{key}.{value}", str(key)):
+            if value is not None and name in kinds:
+                return load(kinds[name], SpecError)
+    return None
+
+
+def section_of_kind(value: object) -> object:
+    """Check a section by the fields of its kind.
+
+    Raises
+    ------
+    ValueError
+        Where no kind claims it, or fields are wrong.
+    """
+    if value is None or isinstance(value, BackboneSpec):
+        return value
+    kind = find_kind(value) if isinstance(value, dict) else None
+    if kind is None:
+        keys = dict.fromkeys(name.partition(".")[0] for name in installed(ENTRY_POINTS, SpecError))
+        raise ValueError(f"a mapping with one of the keys {', '.join(keys)}")
+    found: BackboneSpec = kind.spec.model_validate(value)
+    return found
