@@ -159,6 +159,15 @@ def test_a_card_names_the_layers_that_are_chosen(here: Path) -> None:
     assert card["precision"] == "float16, forward pass in bfloat16"
 
 
+def test_a_card_shows_the_sha256_of_a_foreign_file(here: Path) -> None:
+    text = f"title: t\nbackbone: {{family: vit, architecture: {ARCHITECTURE}}}\n"
+    (here / "own.yaml").write_text(
+        f"{text}weights: {{file: w.pth, format: timm, sha256: {'ab' * 32}}}\nimage_size: 32\n"
+    )
+    weights = f"file w.pth, format timm, SHA-256 {'ab' * 32}, not on this machine"
+    assert _card(run("backbones", "show", "own.yaml")[1])["weights"] == weights
+
+
 def test_a_card_of_a_spec_without_architecture_says_who_tells_the_layers(here: Path) -> None:
     (here / "own.yaml").write_text("title: t\nbackbone: {family: clip}\nweights: {hub: a/b}\n")
     code, output = run("backbones", "show", "own.yaml")
@@ -280,7 +289,7 @@ def test_what_lies_under_the_path_decides(here: Path) -> None:
 
 def test_a_module_of_ones_own_takes_no_weights() -> None:
     spec = CacheSpec.parse({"title": "t", "backbone": {"module": "a:b"}}, "test")
-    with pytest.raises(SpecError, match="the module a:b, which brings its weights"):
+    with pytest.raises(SpecError, match="the module a:b brings them"):
         with_weights(spec, "random")
 
 

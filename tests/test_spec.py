@@ -83,7 +83,7 @@ BASE: dict[type[Spec], dict[str, Any]] = {
 def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec]) -> None:
     base = cls.parse(BASE[cls], "test")
     tested = set(OTHER[cls])
-    other_sources = {"folder", "url", "file", "format", "random"} if cls is WeightsSpec else set()
+    other_sources = {"folder", "url", "file", "format", "sha256", "random"} if cls is WeightsSpec else set()
     only_one = {"family"} if cls is DiffusionSpec else set()
     assert tested | other_sources | only_one >= cls.model_fields.keys()
     digests = {base.digest()}
@@ -109,6 +109,7 @@ def test_what_decides_a_cache_leaves_out_words_and_speed() -> None:
         {"url": "https://a/b.pth", "format": "moco"},
         {"file": "b.pth", "format": "timm"},
         {"file": "b.pth", "format": "torchvision"},
+        {"file": "b.pth", "format": "torchvision", "sha256": "0" * 64},
         {"random": 0},
         {"random": 1},
     ],
@@ -166,6 +167,17 @@ def test_a_spec_is_frozen() -> None:
         (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {url: a}", ["with 'format'"]),
         (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {hub: a/b, format: moco}", ["with 'format'"]),
         (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {folder: a, revision: b}", ["without 'revision'"]),
+        (
+            CacheSpec,
+            f"title: t\nbackbone: {{family: clip}}\nweights: {{hub: a/b, sha256: {'a' * 64}}}",
+            ["without 'sha256'"],
+        ),
+        (
+            CacheSpec,
+            "title: t\nbackbone: {famly: clip}\nweights: random",
+            ["with one of the keys family, module", "famly"],
+        ),
+        (CacheSpec, "title: t\nbackbone: clip\nweights: random", ["with one of the keys family, module", "'clip'"]),
     ],
 )
 def test_a_wrong_spec_says_where_and_what(cls: type[Spec], text: str, words: list[str]) -> None:

@@ -18,8 +18,9 @@ from backbones.hub import Hub, Repository, serve
 from bddn.backbones.fetch import fetch, is_here
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import open_backbone
+from bddn.backbones.weights import file_of
 from bddn.errors import BackboneError
-from bddn.spec import CacheSpec
+from bddn.spec import CacheSpec, WeightsSpec
 from bddn.store.reader import Cache
 
 REPO = "someone/tiny-clip"
@@ -204,7 +205,7 @@ def test_what_was_fetched_is_extracted_from_without_a_network(
 
         done = _command("fetch", "tiny.yaml", at=tmp_path, hub=hub)
         assert (done.returncode, done.stderr) == (0, "")
-        assert f"tiny.yaml: fetched, hub {REPO}" in done.stdout
+        assert f"tiny.yaml: fetched, hub {REPO}, revision main, commit {'3' * 40} → {tmp_path}" in done.stdout
         assert hub.reads() == ["config.json", "model.safetensors", "preprocessor_config.json"]
 
         n = len(hub.asked)
@@ -371,6 +372,10 @@ def _cut_short(hub: Hub) -> CacheSpec:
     return _from_url(hub, "vit.pth")
 
 
+def _with_another_hash_than_the_specs(hub: Hub) -> CacheSpec:
+    return _with(_from_url(hub, "vit.pth"), url=f"{hub.address}/models/vit.pth", format="timm", sha256="0" * 64)
+
+
 def _not_there(hub: Hub) -> CacheSpec:
     spec = _from_url(hub, "vit.pth")
     hub.files.clear()
@@ -392,6 +397,7 @@ def _to_nowhere(hub: Hub) -> CacheSpec:
     ("make", "words"),
     [
         (_with_wrong_hash, ["vit-deadbeef.pth", "begins with deadbeef", SHA]),
+        (_with_another_hash_than_the_specs, ["vit.pth", "begins with 0000", "weights.sha256", SHA]),
         (_cut_short, ["expected 7000 bytes", "got 3500"]),
         (_not_there, ["HTTP 40"]),
         (_of_this_machine, ["https://"]),
@@ -408,6 +414,19 @@ def test_a_download_that_fails_is_one_clear_error_and_leaves_nothing(
         assert word in str(caught.value)
     assert not is_here(spec)
     assert not _files(home / "torch")
+
+
+def test_a_file_with_a_sha256_is_that_file_or_refused(hub: Hub, home: Path) -> None:
+    spec = _from_url(hub, "vit.pth")
+    pinned = _with(spec, url=str(spec.weights and spec.weights.url), format="timm", sha256=SHA)
+    fetch(pinned)
+    assert pinned.weights is not None
+    path = file_of(pinned.weights)
+    path.write_bytes(CONTENT[:-1] + b"x")
+    for weights in (pinned.weights, WeightsSpec(file=str(path), format="timm", sha256=SHA)):
+        with pytest.raises(BackboneError, match=f"expected the file whose SHA-256 is {SHA}.*weights.sha256"):
+            open_backbone(pinned.model_copy(update={"weights": weights}))
+    assert is_here(pinned)
 
 
 def test_a_full_disk_is_one_clear_error(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
