@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,14 @@ for command in json.load(sys.stdin):
     said.append([result.exit_code, result.output])
 json.dump(said, sys.stdout)
 """
+LOAD_SPEC = """
+from bddn.backbones.registry import load_spec
+from bddn.errors import SpecError
+try:
+    load_spec("wrong.yaml")
+except SpecError as error:
+    print(error)
+"""
 
 
 @pytest.fixture
@@ -189,16 +198,35 @@ def test_kinds_from_outside_work_by_the_command_line(outside: Path, brain: Path)
     assert "2 pictures × 124 voxels, network stripes" in predicted
 
 
-def test_a_section_of_a_kind_from_outside_is_checked_by_its_fields(outside: Path, brain: Path) -> None:
+def _said(at: Path, code: str) -> str:
+    """What Python code prints, with the package of the folder `site` installed."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(at / "site"), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=at, env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_section_of_a_kind_from_outside_is_checked_by_its_fields(outside: Path) -> None:
     (outside / "wrong.yaml").write_text(SPEC.replace("{stripes: 5}", "{stripes: many, layer: near}"))
-    code = (
-        "from bddn.backbones.registry import load_spec\nfrom bddn.errors import SpecError\n"
-        "try: load_spec('wrong.yaml')\nexcept SpecError as error: print(error)"
-    )
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(outside / "site"), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=outside, env=env, capture_output=True, text=True, check=True
-    )
-    assert "'backbone.stripes' to be a valid integer" in done.stdout
-    assert "unknown key 'backbone.layer' in line 3. " in done.stdout
-    assert "Did you mean 'layers'?" in done.stdout
+    said = _said(outside, LOAD_SPEC)
+    assert "'backbone.stripes' to be a valid integer" in said
+    assert "unknown key 'backbone.layer' in line 3. " in said
+    assert "Did you mean 'layers'?" in said
+
+
+def test_a_kind_that_cannot_be_imported_is_one_clear_error_and_harms_no_other(outside: Path) -> None:
+    (outside / "site/outside/backbone.py").write_text("import of_no_package")
+    (outside / "wrong.yaml").write_text(SPEC)
+    said = _said(outside, f"{LOAD_SPEC}\nprint(load_spec('sam_b').title)")
+    assert "'stripes' of bddn.backbones: expected an object at outside.backbone:KIND; got ModuleNotFoundError" in said
+    assert "SAM" in said
+
+
+def test_two_packages_of_one_name_are_refused(outside: Path) -> None:
+    shutil.copytree(outside / "site/outside-1.0.dist-info", outside / "site/other-1.0.dist-info")
+    (outside / "site/other-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (outside / "site/other-1.0.dist-info/entry_points.txt").write_text("[bddn.backbones]\nstripes = other:KIND\n")
+    (outside / "wrong.yaml").write_text(SPEC)
+    said = _said(outside, LOAD_SPEC)
+    assert "one package that registers it; got two: " in said
+    assert "outside.backbone:KIND" in said
+    assert "other:KIND" in said
