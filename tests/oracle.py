@@ -37,14 +37,12 @@ def predict(model: FactorTopy, features: Features) -> Tensor:
 def _factorized(model: FactorTopy, selection: Selection, features: Features) -> Tensor:
     at = selection.place.expand(len(features), 1, -1, -1)
     v = torch.zeros(())
-    for k, shape in enumerate(model.shapes.values()):
+    for k in range(len(model.layers)):
         aligned = features.local[k] @ model.align_local[k]
-        grid = aligned.transpose(1, 2).unflatten(2, shape.grid)
+        grid = aligned.transpose(1, 2).unflatten(2, model.grid.grid)
         read = F.grid_sample(grid, at, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(2)
-        global_ = features.global_[k]
-        if global_ is not None:
-            far = (global_ @ model.align_global[k])[:, :, None]
-            read = (1 - selection.scale) * read + selection.scale * far
+        far = (features.global_[k] @ model.align_global[k])[:, :, None]
+        read = (1 - selection.scale) * read + selection.scale * far
         v = v + selection.layer[:, k] * read  # (B, D, N)
     return (v * model.channels.T).sum(1) / model.divisor + model.bias
 
@@ -54,9 +52,7 @@ def _unfactorized(model: FactorTopy, selectors: Unfactorized, features: Features
     tokens = []
     for k in range(len(model.layers)):
         tokens.append(features.local[k] @ model.align_local[k])
-        global_ = features.global_[k]
-        if global_ is not None:
-            tokens.append((global_ @ model.align_global[k])[:, None])
+        tokens.append((features.global_[k] @ model.align_global[k])[:, None])
     v = torch.einsum("nk,bkd->bnd", selectors.weights, torch.cat(tokens, dim=1))
     return (v * model.channels).sum(-1) / model.divisor + model.bias
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 import typer
 import yaml
 from PIL import Image
@@ -22,9 +21,7 @@ from bddn.cli.predict import find_network
 from bddn.cli.predict import predict as command
 from bddn.cortex.gifti import read_gifti
 from bddn.encoder import checkpoint
-from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import PREDICT_IMAGES
-from bddn.encoder.grids import LayerShape
 from bddn.errors import BddnError, DataError, MismatchError, RunError
 from bddn.extract import extract
 from bddn.planted.subject import Planted
@@ -156,19 +153,6 @@ def test_aligned_features_are_tokens_through_the_channel_align(run: Run, network
         expected = tokens.local[k].float() @ matrix.detach() + model.offset_local[k]
         np.testing.assert_allclose(found[k].reshape(len(pictures), h * w, -1), expected, rtol=1e-4, atol=1e-4)
     assert channel_vectors(run).shape == (len(run.voxels), SMALL["channels"])
-
-
-def test_layers_of_coarser_grids_are_resized_to_the_finest(tmp_path: Path, run: Run) -> None:
-    fit = FIT.model_copy(update={"selection": "free"})
-    shapes = {"early": LayerShape(5, (4, 6)), "late": LayerShape(7, (2, 3))}
-    model = new_encoder(torch.zeros(10, 3), shapes, fit)
-    checkpoint.save(model, fit, tmp_path / "encoder.safetensors")
-    tokens = Features([torch.randn(2, 24, 5), torch.randn(2, 6, 7)], [torch.randn(2, 5), torch.randn(2, 7)])
-    found = aligned_local(replace(run, folder=tmp_path, layers=tuple(shapes)), tokens)
-    early, late = (tokens.local[k] @ model.align_local[k].detach() for k in range(2))
-    np.testing.assert_allclose(found[0], early.reshape(2, 4, 6, -1), rtol=1e-5, atol=1e-6)
-    finer = F.interpolate(late.reshape(2, 2, 3, -1).permute(0, 3, 1, 2), scale_factor=2, mode="bilinear")
-    np.testing.assert_allclose(found[1], finer.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
 def _twin(planted_spec: PlantSpec, seed: int) -> CacheSpec:

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bddn.encoder.grids import Grids
 from bddn.encoder.readout import Weighed
 from bddn.encoder.selection import Selection
 from bddn.encoder.selectors import Factorized, weighed
+from bddn.encoder.token_grid import TokenGrid
 
 
 class FreeSelectors(Factorized):
     """Without the topological constraint: place, layer and scale of every voxel are free numbers of its own."""
 
-    def __init__(self, n_voxels: int, grids: Grids) -> None:
-        super().__init__(grids)
+    def __init__(self, n_voxels: int, grid: TokenGrid) -> None:
+        super().__init__(grid)
         self.space = nn.Parameter(torch.zeros(n_voxels, 2))
-        self.layer = nn.Parameter(torch.zeros(n_voxels, len(grids.shapes)))
+        self.layer = nn.Parameter(torch.zeros(n_voxels, grid.n_layers))
         self.scale = nn.Parameter(torch.zeros(n_voxels))
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
@@ -34,7 +34,7 @@ class FreeSelectors(Factorized):
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
         """See `Factorized.weigh`; the way back leads to the rows of these voxels."""
         rows = [parameter.detach()[voxels].requires_grad_() for parameter in self.parameters()]
-        return weighed(self.grids, Selection.of(*rows), cells, rows, softness / len(self.scale))
+        return weighed(self.grid, Selection.of(*rows), cells, rows, softness / len(self.scale))
 
     def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Set the rows of some voxels."""
@@ -49,19 +49,15 @@ class FreeSelectors(Factorized):
 class Unfactorized(nn.Module):
     """A free weight of every voxel for every token of every layer, as in models before FactorTopy."""
 
-    def __init__(self, n_voxels: int, grids: Grids) -> None:
+    def __init__(self, n_voxels: int, grid: TokenGrid) -> None:
         super().__init__()
-        layer, place = [], []
-        for k, shape in enumerate(grids.shapes):
-            h, w = shape.grid
-            rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
-            at = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1).flatten(0, 1)
-            place.append(torch.cat([at, torch.full((int(shape.has_global), 2), torch.nan)]))
-            layer.append(torch.full((len(place[-1]),), k))
-        globals_ = [torch.tensor([g] * s.has_global) for s, g in zip(grids.shapes, grids.global_, strict=True)]
-        parts = [part for pair in zip(grids.inner, globals_, strict=True) for part in pair]
-        self._read = torch.cat(parts).long()
-        self._layer, self._place, self._n_layers = torch.cat(layer), torch.cat(place), len(grids.shapes)
+        rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in grid.grid)
+        at = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1).flatten(0, 1)
+        of_layer = torch.cat([at, torch.full((1, 2), torch.nan)])  # the global token has no place
+        token = torch.arange(grid.n_tokens)
+        self._read = torch.cat([grid.local(token).flatten(1), grid.global_(token)[:, None]], dim=1).flatten()
+        self._layer = torch.arange(grid.n_layers).repeat_interleave(len(of_layer))
+        self._place, self._n_layers = of_layer.repeat(grid.n_layers, 1), grid.n_layers
         self.weights = nn.Parameter(torch.full((n_voxels, len(self._read)), 1 / len(self._read)))
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
@@ -77,7 +73,7 @@ class Unfactorized(nn.Module):
 
     def cells(self) -> Tensor:
         """One cell for all voxels, in which all tokens are read."""
-        return torch.zeros(len(self.weights), 1, dtype=torch.int64)
+        return torch.zeros(len(self.weights), dtype=torch.int64)
 
     def look(self) -> tuple[Tensor, Tensor]:
         """The cell of all voxels, and the weights (N, K)."""

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.grids import LayerShape
 from bddn.errors import RunError
 from bddn.files.atomic import replace_file
 from bddn.files.filekind import SAFETENSORS, explain
@@ -25,9 +23,9 @@ KEY = "bddn"  # one key only: the order of several is not kept, and equal fits s
 
 def save(model: FactorTopy, spec: FitSpec, path: Path) -> None:
     """Write weights, buffers and whatever is needed to build the model again."""
-    _write(
-        model.state_dict(), {"layers": [[k, asdict(v)] for k, v in model.shapes.items()], "spec": spec.to_dict()}, path
-    )
+    same = {"grid": model.grid.grid, "has_global": True}  # of all layers, and yet said of each in the file
+    layers = [[name, {"channels": width, **same}] for name, width in model.widths.items()]
+    _write(model.state_dict(), {"layers": layers, "spec": spec.to_dict()}, path)
 
 
 @own_settings()
@@ -40,8 +38,8 @@ def load(path: Path) -> FactorTopy:
         Where the file is missing, damaged or not an encoder.
     """
     state, about = _read(path, "an encoder that 'bddn fit' wrote", "Fit again.")
-    shapes = {name: LayerShape(**shape | {"grid": tuple(shape["grid"])}) for name, shape in about["layers"]}
-    model = FactorTopy(state["coords_mm"], shapes, FitSpec(**about["spec"]))
+    widths, (h, w) = {name: layer["channels"] for name, layer in about["layers"]}, about["layers"][0][1]["grid"]
+    model = FactorTopy(state["coords_mm"], widths, (h, w), FitSpec(**about["spec"]))
     model.load_state_dict(state)
     return model
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from bddn.encoder import readout
 from bddn.encoder.ablations import FreeSelectors, Unfactorized
-from bddn.encoder.grids import Grids, LayerShape
 from bddn.encoder.selection import Selection
 from bddn.encoder.selectors import Factorized, Selectors
+from bddn.encoder.token_grid import TokenGrid
 from bddn.encoder.whitening import Whitening
 from bddn.machine.parallel import each_on
 from bddn.spec import FitSpec
@@ -33,8 +33,10 @@ class FactorTopy(nn.Module):
     ----------
     coords_mm : Tensor, (N, 3)
         Voxel positions; saved with the model.
-    shapes : mapping of str to LayerShape
-        The layers, early to late.
+    widths : mapping of str to int
+        Channels of the layers, early to late.
+    grid : (H, W)
+        Rows and columns of every layer's local tokens.
     spec : FitSpec
         Sizes.
     """
@@ -43,16 +45,15 @@ class FactorTopy(nn.Module):
     offset_local: Tensor
     offset_global: Tensor
 
-    def __init__(self, coords_mm: Tensor, shapes: Mapping[str, LayerShape], spec: FitSpec) -> None:
+    def __init__(self, coords_mm: Tensor, widths: Mapping[str, int], grid: tuple[int, int], spec: FitSpec) -> None:
         super().__init__()
-        self.shapes = dict(shapes)
-        self.grids = Grids(shapes)
+        self.widths = dict(widths)
+        self.grid = TokenGrid(len(widths), grid)
         self.register_buffer("coords_mm", coords_mm)
         n_voxels, d = len(coords_mm), spec.channels
-        self.selectors = _selectors(coords_mm, self.grids, spec)
-        widths = [shape.channels for shape in shapes.values()]
-        self.align_local = nn.ParameterList([_uniform(c, d, fan_in=c) for c in widths])
-        self.align_global = nn.ParameterList([_uniform(c, d, fan_in=c) for c in widths])
+        self.selectors = _selectors(coords_mm, self.grid, spec)
+        self.align_local = nn.ParameterList([_uniform(c, d, fan_in=c) for c in widths.values()])
+        self.align_global = nn.ParameterList([_uniform(c, d, fan_in=c) for c in widths.values()])
         self.channels = _uniform(n_voxels, d, fan_in=d)
         self.bias = nn.Parameter(torch.zeros(n_voxels))
         self.register_buffer("offset_local", torch.zeros(len(widths), d))
@@ -64,7 +65,7 @@ class FactorTopy(nn.Module):
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers, early to late."""
-        return tuple(self.shapes)
+        return tuple(self.widths)
 
     def select(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What voxels select now: all of them, or those of some rows (n,) int64."""
@@ -87,7 +88,7 @@ class FactorTopy(nn.Module):
             return readout.predict(tokens, reading, c, b, self.divisor)
         from bddn.encoder import readout_triton
 
-        return readout_triton.predict(tokens, reading, c, b, self.divisor, self.grids, self.arithmetic)
+        return readout_triton.predict(tokens, reading, c, b, self.divisor, self.grid, self.arithmetic)
 
     def backward(self, features: Features, target: Tensor, beta: float, softness: float | Tensor) -> Tensor:
         """Set the gradient of every parameter for one batch.
@@ -118,19 +119,17 @@ class FactorTopy(nn.Module):
     def align(self, features: Features) -> Tensor:
         """Channel align: the tokens of all layers in the shared channels, (T, B, D)."""
         n_images, d = len(features), self.channels.shape[1]
-        tokens = features.local[0].new_zeros(self.grids.n_tokens, n_images, d)
+        tokens = features.local[0].new_zeros(self.grid.n_tokens, n_images, d)
+        local, global_ = self.grid.local(tokens), self.grid.global_(tokens)
 
         def align(layer: int) -> None:
             weight, offset = self._seen_through("local", layer)
-            local = torch.addmm(offset, features.local[layer].flatten(0, 1), weight)
-            h, w = self.grids.shapes[layer].grid
-            self._inner(tokens, layer).copy_(local.view(n_images, h, w, d).permute(1, 2, 0, 3))
-            global_ = features.global_[layer]
-            if global_ is not None:
-                weight, offset = self._seen_through("global", layer)
-                torch.addmm(offset, global_, weight, out=tokens[self.grids.global_[layer]])
+            found = torch.addmm(offset, features.local[layer].flatten(0, 1), weight)
+            local[layer].copy_(found.view(n_images, *self.grid.grid, d).permute(1, 2, 0, 3))
+            weight, offset = self._seen_through("global", layer)
+            torch.addmm(offset, features.global_[layer], weight, out=global_[layer])
 
-        each_on(self.channels.device, align, range(len(self.shapes)))
+        each_on(self.channels.device, align, range(len(self.widths)))
         return tokens
 
     def _backward(self, features: Features, target: Tensor, beta: float, softness: float | Tensor) -> readout.Gradients:
@@ -154,22 +153,21 @@ class FactorTopy(nn.Module):
         tokens, c, b = self.align(features), self.channels.detach(), self.bias.detach()
         reading = readout_triton.Reading(*self.selectors.look())
         found, weights = readout_triton.smooth_l1(
-            tokens, reading, c, b, self.divisor, target, beta, self.grids, self.arithmetic
+            tokens, reading, c, b, self.divisor, target, beta, self.grid, self.arithmetic
         )
         self.selectors.backward(reading.cells, weights, softness)
         return found
 
     def _backward_align(self, features: Features, gradient: Tensor) -> None:
         """The gradient of the channel align, from that of the tokens (T, B, D)."""
+        local, global_ = self.grid.local(gradient), self.grid.global_(gradient)
 
         def align(layer: int) -> None:
-            flat = self._inner(gradient, layer).permute(2, 0, 1, 3).reshape(-1, gradient.shape[-1])
+            flat = local[layer].permute(2, 0, 1, 3).reshape(-1, gradient.shape[-1])
             self._set_align(("local", layer), features.local[layer].flatten(0, 1), flat)
-            global_ = features.global_[layer]
-            if global_ is not None:
-                self._set_align(("global", layer), global_, gradient[self.grids.global_[layer]])
+            self._set_align(("global", layer), features.global_[layer], global_[layer])
 
-        each_on(self.channels.device, align, range(len(self.shapes)))
+        each_on(self.channels.device, align, range(len(self.widths)))
 
     def _align(self, kind: str) -> nn.ParameterList:
         return self.align_local if kind == "local" else self.align_global
@@ -197,24 +195,18 @@ class FactorTopy(nn.Module):
             found = root.T @ found.addr_(mean, gradient.sum(0), alpha=-1)
         parameter.grad = found
 
-    def _inner(self, tokens: Tensor, layer: int) -> Tensor:
-        """A view (H, W, B, D) of a layer's local tokens among those of all layers."""
-        h, w = self.grids.shapes[layer].grid
-        bordered = tokens[self.grids.start[layer] : self.grids.global_[layer]]
-        return bordered.view(h + 2, w + 2, *tokens.shape[1:])[1:-1, 1:-1]
 
-
-def new_encoder(coords_mm: Tensor, shapes: Mapping[str, LayerShape], spec: FitSpec) -> FactorTopy:
+def new_encoder(coords_mm: Tensor, widths: Mapping[str, int], grid: tuple[int, int], spec: FitSpec) -> FactorTopy:
     """An encoder with the initial weights that `spec.seed` gives; the global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        return FactorTopy(coords_mm, shapes, spec)
+        return FactorTopy(coords_mm, widths, grid, spec)
 
 
-def _selectors(coords_mm: Tensor, grids: Grids, spec: FitSpec) -> Selectors | FreeSelectors | Unfactorized:
+def _selectors(coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> Selectors | FreeSelectors | Unfactorized:
     if spec.selection == "topological":
-        return Selectors(coords_mm, grids, spec)
-    return FreeSelectors(len(coords_mm), grids) if spec.selection == "free" else Unfactorized(len(coords_mm), grids)
+        return Selectors(coords_mm, grid, spec)
+    return FreeSelectors(len(coords_mm), grid) if spec.selection == "free" else Unfactorized(len(coords_mm), grid)
 
 
 def _uniform(rows: int, columns: int, fan_in: int) -> nn.Parameter:

@@ -65,18 +65,15 @@ def group(cells: Tensor, read_at: Callable[[Tensor], Tensor], n_images: int) -> 
 
     Parameters
     ----------
-    cells : Tensor, (N, G) int64
+    cells : Tensor, (N,) int64
         Where voxels look; those with equal numbers read the same tokens.
     read_at : callable
-        Which of the T tokens cells (n, G) read: (n, ...) int64 with K numbers each.
+        Which of the T tokens cells (n,) read: (n, ...) int64 with K numbers each.
     n_images : int
         B, by which chunks are sized.
     """
-    joint = cells[:, 0]
-    for column in cells.unbind(1)[1:]:
-        joint = joint * (int(column.max()) + 1) + column
-    order = torch.argsort(joint, stable=True)
-    counts = torch.unique_consecutive(joint[order], return_counts=True)[1]
+    order = torch.argsort(cells, stable=True)
+    counts = torch.unique_consecutive(cells[order], return_counts=True)[1]
     n_parts = 4 * -(-len(order) // (4 * SPLIT_VOXELS)) if len(order) > SPLIT_VOXELS else 2  # threads end together
     borders = torch.arange(n_parts, device=order.device) * len(order) // n_parts
     starts = torch.unique(torch.cat([counts.cumsum(0) - counts, borders]))  # a cell may hold most of the voxels

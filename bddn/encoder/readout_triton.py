@@ -2,8 +2,8 @@
 # ruff: noqa: N803
 """The readout on a CUDA device, as kernels that keep P on chip.
 
-The maths is that of `readout`. Voxels are sorted by cell, one grid at a time since a layer belongs to one grid, and
-cut into tiles that never straddle a cell: a tile reads the same tokens throughout, so P is a matrix product.
+The maths is that of `readout`. Voxels are sorted by cell, and cut into tiles that never straddle a cell: a tile reads
+the same tokens throughout, so P is a matrix product.
 
     forward     a tile's y = sum over k of A_k · (C Z_kᵀ)
     backward    a tile's dA_k = sum over d of C ∘ (dy Z_k), and its dC = sum over k of A_k · (dy Z_k): P is not needed
@@ -14,11 +14,9 @@ Every number is written by one program, which sums in an order that sizes and ce
 bit. Shapes of launches follow from sizes alone and nothing waits for the device, so a step can be captured in a CUDA
 graph, after one run which compiles the kernels and puts their small tables on the device.
 
-Shape letters: B images, N voxels, D channels, L layers, T tokens of all layers, K tokens that one voxel reads in one
-grid (5 of each of the grid's layers).
+Shape letters: B images, N voxels, D channels, L layers, T tokens of all layers, K = 5·L tokens that one voxel reads.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,8 +26,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from bddn.encoder.grids import N_READ, Grids
 from bddn.encoder.readout import Gradients
+from bddn.encoder.token_grid import TokenGrid
 
 TILE = 64  # voxels of a tile: what a warp group multiplies at once
 SEGMENT = 512  # voxels of a segment: fewer parts to sum than with tiles, and yet enough programs if all are in one cell
@@ -49,8 +47,8 @@ PRECISION = {"float32": "ieee", "tf32": "tf32", "bfloat16": "widened" if INTERPR
 
 @dataclass(frozen=True)
 class Reading:
-    """What all voxels read: the `cells` (N, G) int64 they look at, and the `weights` (N, 5·L) float32 of the tokens
-    there, as `Grids` gives them."""
+    """What all voxels read: the `cells` (N,) int64 they look at, and the `weights` (N, K) float32 of the tokens there,
+    as `TokenGrid` gives them."""
 
     cells: Tensor
     weights: Tensor
@@ -62,7 +60,7 @@ def predict(
     channels: Tensor,
     bias: Tensor,
     divisor: float,
-    grids: Grids,
+    grid: TokenGrid,
     arithmetic: str,
 ) -> Tensor:
     """Predicted responses (B, N).
@@ -70,16 +68,16 @@ def predict(
     Parameters
     ----------
     tokens : Tensor, (T, B, D) float32
-        As `grids` lays them out.
+        As `grid` lays them out.
     reading : Reading
     channels : Tensor, (N, D) float32
     bias : Tensor, (N,) float32
     divisor : float
-    grids : Grids
+    grid : TokenGrid
     arithmetic : {'float32', 'tf32', 'bfloat16'}
         To what the factors of matrix products are rounded; sums are in float32.
     """
-    return _Readout(tokens, reading, channels, grids, arithmetic).forward().T.div_(divisor).add_(bias)
+    return _Readout(tokens, reading, channels, grid, arithmetic).forward().T.div_(divisor).add_(bias)
 
 
 def smooth_l1(
@@ -90,7 +88,7 @@ def smooth_l1(
     divisor: float,
     target: Tensor,
     beta: float,
-    grids: Grids,
+    grid: TokenGrid,
     arithmetic: str,
 ) -> tuple[Gradients, Tensor]:
     """Mean smooth-L1 loss of the prediction against `target` (B, N), with its gradients, and that of the weights.
@@ -98,7 +96,7 @@ def smooth_l1(
     Shapes as in `predict`; `beta` is where the loss turns from square to linear.
     """
     share = 1.0 / target.numel()
-    readout = _Readout(tokens, reading, channels, grids, arithmetic)
+    readout = _Readout(tokens, reading, channels, grid, arithmetic)
     residual = readout.forward().div_(divisor).add_(bias[:, None]).sub_(target.T)
     slope = (residual / beta).clamp_(-1, 1)
     # r²/(2 beta) inside and |r| - beta/2 outside are both slope · (r - beta · slope / 2)
@@ -106,53 +104,6 @@ def smooth_l1(
     grad_bias = slope.sum(1).mul_(share)
     grad_tokens, grad_weights, grad_channels = readout.backward(slope.mul_(share / divisor))
     return Gradients(loss, grad_tokens, grad_channels, grad_bias), grad_weights
-
-
-@dataclass(frozen=True)
-class _Look:
-    """How voxels look at one grid.
-
-    Attributes
-    ----------
-    layers : list of int
-        Those on this grid.
-    grid : (H, W)
-    order : Tensor, (N,) int64
-        Voxels sorted by cell.
-    tiles, segments : Tensor, (n, 3) int32
-        Cuts of `order`: first, one after the last, and the cell's top left corner in the bordered grid. Their number
-        is the most that may be needed; those not needed are empty.
-    begins : Tensor, (n_cells + 1,) int32
-        The number of each cell's first segment, and of all.
-    offsets : Tensor, (K,) int32
-        The tokens read, without the corner for the 4·L that are not global.
-    columns : Tensor, (K,) int32
-        Where their weights are among the 5·L of all grids.
-    """
-
-    layers: list[int]
-    grid: tuple[int, int]
-    order: Tensor
-    tiles: Tensor
-    segments: Tensor
-    begins: Tensor
-    offsets: Tensor
-    columns: Tensor
-
-
-def _looks(cells: Tensor, grids: Grids) -> Iterator[_Look]:
-    for number, (h, w) in enumerate(grids.distinct):
-        layers = [layer for layer, grid in enumerate(grids.of_layer) if grid == number]
-        by_cell, order = torch.sort(cells[:, number].int(), stable=True)
-        edges = torch.arange((h + 1) * (w + 1) + 1, dtype=torch.int32, device=cells.device)
-        starts = torch.searchsorted(by_cell, edges, out_int32=True)
-        tiles, _ = _cut(starts, TILE, len(cells), w)
-        segments, begins = _cut(starts, SEGMENT, len(cells), w)
-        corners = [grids.start[layer] + corner for corner in (0, 1, w + 2, w + 3) for layer in layers]
-        offsets = (*corners, *(grids.global_[layer] for layer in layers))
-        columns = tuple(token * len(grids.shapes) + layer for token in range(N_READ) for layer in layers)
-        tables = (_on_device(table, cells.device) for table in (offsets, columns))
-        yield _Look(layers, (h, w), order, tiles, segments, begins, *tables)
 
 
 def _cut(starts: Tensor, size: int, n_voxels: int, n_columns: int) -> tuple[Tensor, Tensor]:
@@ -175,22 +126,42 @@ def _on_device(table: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 class _Readout:
-    """One batch's readout; parameters as in `predict`."""
+    """One batch's readout; parameters as in `predict`.
 
-    def __init__(self, tokens: Tensor, reading: Reading, channels: Tensor, grids: Grids, arithmetic: str) -> None:
+    Attributes
+    ----------
+    order : Tensor, (N,) int64
+        Voxels sorted by cell.
+    tiles, segments : Tensor, (n, 3) int32
+        Cuts of `order`: first, one after the last, and the cell's top left corner in the bordered grid. Their number
+        is the most that may be needed; those not needed are empty.
+    begins : Tensor, (n_cells + 1,) int32
+        The number of each cell's first segment, and of all.
+    offsets : Tensor, (K,) int32
+        The tokens read, without the corner for the 4·L that are not global.
+    """
+
+    def __init__(self, tokens: Tensor, reading: Reading, channels: Tensor, grid: TokenGrid, arithmetic: str) -> None:
         kind = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
         self.tokens = tokens.to(kind).contiguous()
         self.channels = channels.to(kind).contiguous()
         self.weights = reading.weights.contiguous()
-        self.looks = list(_looks(reading.cells, grids))
         self.n_voxels, self.n_images = len(channels), tokens.shape[1]
+        self.grid, (h, w) = grid, grid.grid
+        by_cell, self.order = torch.sort(reading.cells.int(), stable=True)
+        edges = torch.arange((h + 1) * (w + 1) + 1, dtype=torch.int32, device=by_cell.device)
+        starts = torch.searchsorted(by_cell, edges, out_int32=True)
+        self.tiles, _ = _cut(starts, TILE, self.n_voxels, w)
+        self.segments, self.begins = _cut(starts, SEGMENT, self.n_voxels, w)
+        read = (*grid.corners, grid.n_of_layer - 1)
+        offsets = tuple(layer * grid.n_of_layer + at for at in read for layer in range(grid.n_layers))
+        self.n_reads, self.offsets = len(offsets), _on_device(offsets, by_cell.device)
         n_channels = channels.shape[1]
         self.block_b = min(max(triton.next_power_of_2(self.n_images), SMALLEST), BLOCK_IMAGES)
         self.block_d = min(max(triton.next_power_of_2(n_channels), SMALLEST), BLOCK_CHANNELS)
         self.image_blocks = triton.cdiv(self.n_images, self.block_b)
         self.channel_blocks = triton.cdiv(n_channels, self.block_d)
         self.sizes = {
-            "n_weights": reading.weights.shape[1],
             "B": self.n_images,
             "D": n_channels,
             "BLOCK_N": TILE,
@@ -203,42 +174,39 @@ class _Readout:
     def forward(self) -> Tensor:
         """A · P, (N, B)."""
         y = self.channels.new_empty(self.n_voxels, self.n_images, dtype=torch.float32)
-        for number, look in enumerate(self.looks):
-            _forward[len(look.tiles), self.image_blocks](
-                self.tokens, self.channels, self.weights, look.order, look.tiles, look.offsets, look.columns, y,
-                len(look.offsets), ADD=number > 0, num_warps=4, num_stages=3, **self.sizes,
-            )  # fmt: skip
+        _forward[len(self.tiles), self.image_blocks](
+            self.tokens, self.channels, self.weights, self.order, self.tiles, self.offsets, y,
+            self.n_reads, num_warps=4, num_stages=3, **self.sizes,
+        )  # fmt: skip
         return y
 
     def backward(self, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of tokens, weights and channels from that of A · P, (N, B)."""
         grad_weights = dy.new_empty(self.channel_blocks, *self.weights.shape)
         grad_channels = dy.new_empty(self.channels.shape)
-        grad_tokens = dy.new_empty(self.tokens.shape)
-        for number, look in enumerate(self.looks):
-            _backward[len(look.tiles), self.channel_blocks](
-                self.tokens, self.channels, self.weights, dy, look.order, look.tiles, look.offsets, look.columns,
-                grad_weights, grad_channels,
-                len(look.offsets), self.n_voxels,
-                ADD=number > 0, num_warps=8, num_stages=3, maxnreg=REGISTERS, **self.sizes,
-            )  # fmt: skip
-            self._backward_tokens(look, dy, grad_tokens)
+        _backward[len(self.tiles), self.channel_blocks](
+            self.tokens, self.channels, self.weights, dy, self.order, self.tiles, self.offsets,
+            grad_weights, grad_channels,
+            self.n_reads, self.n_voxels, num_warps=8, num_stages=3, maxnreg=REGISTERS, **self.sizes,
+        )  # fmt: skip
+        grad_tokens = self._backward_tokens(dy)
         return grad_tokens, grad_weights.sum(0) if len(grad_weights) > 1 else grad_weights[0], grad_channels
 
-    def _backward_tokens(self, look: _Look, dy: Tensor, grad_tokens: Tensor) -> None:
-        """Write the gradients of the tokens of the layers on one grid."""
-        n_reads, at_once = len(look.offsets), BLOCK_ROWS // self.block_b
-        parts = dy.new_empty(len(look.segments), n_reads, *self.tokens.shape[1:])
+    def _backward_tokens(self, dy: Tensor) -> Tensor:
+        grad_tokens = dy.new_empty(self.tokens.shape)
+        at_once = BLOCK_ROWS // self.block_b
+        parts = dy.new_empty(len(self.segments), self.n_reads, *self.tokens.shape[1:])
         blocks = self.image_blocks * self.channel_blocks
-        _partial[triton.cdiv(n_reads, at_once), len(look.segments), blocks](
-            self.channels, self.weights, dy, look.order, look.segments, look.columns, parts,
-            n_reads, BLOCK_K=at_once, num_warps=8, num_stages=3, **{**self.sizes, "BLOCK_N": CHUNK},
+        _partial[triton.cdiv(self.n_reads, at_once), len(self.segments), blocks](
+            self.channels, self.weights, dy, self.order, self.segments, parts,
+            self.n_reads, BLOCK_K=at_once, num_warps=8, num_stages=3, **{**self.sizes, "BLOCK_N": CHUNK},
         )  # fmt: skip
-        (h, w), n_numbers = look.grid, parts[0, 0].numel()
-        _collect[(h + 2) * (w + 2) + 1, len(look.layers), triton.cdiv(n_numbers, COLLECTED)](
-            parts, look.begins, look.offsets, grad_tokens,
-            n_numbers, h, w, BLOCK=COLLECTED, SPAN=SPAN, num_warps=4,
+        n_numbers = parts[0, 0].numel()
+        _collect[self.grid.n_of_layer, self.grid.n_layers, triton.cdiv(n_numbers, COLLECTED)](
+            parts, self.begins, self.offsets, grad_tokens,
+            n_numbers, *self.grid.grid, BLOCK=COLLECTED, SPAN=SPAN, num_warps=4,
         )  # fmt: skip
+        return grad_tokens
 
 
 @triton.jit
@@ -266,11 +234,11 @@ def _token(tokens, offsets, k, n_reads, corner, size):
 
 @triton.jit
 def _forward(
-    tokens, channels, weights, order, tiles, offsets, columns, y,
-    n_reads, n_weights, B: tl.constexpr, D: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
+    tokens, channels, weights, order, tiles, offsets, y,
+    n_reads, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """y (N, B), one tile and block of images per program; added to what is there with `ADD`."""
+    """y (N, B), one tile and block of images per program."""
     tile = tiles + tl.program_id(0) * 3
     first, stop, corner = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
     if first >= stop:
@@ -289,23 +257,19 @@ def _forward(
             c = _block(channels + voxel * D, live, d, D, BLOCK_D)
         rows = _token(tokens, offsets, k, n_reads, corner, B * D) + image * D
         p = _product(c, tl.trans(_block(rows, here, d, D, BLOCK_D)), PRECISION)
-        a = tl.load(weights + voxel * n_weights + tl.load(columns + k), mask=live, other=0.0)
+        a = tl.load(weights + voxel * n_reads + k, mask=live, other=0.0)
         total += a[:, None] * p
     out = y + voxel[:, None] * B + image[None, :]
-    mask = live[:, None] & here[None, :]
-    if ADD:
-        total += tl.load(out, mask=mask, other=0.0)
-    tl.store(out, total, mask=mask)
+    tl.store(out, total, mask=live[:, None] & here[None, :])
 
 
 @triton.jit
 def _backward(
-    tokens, channels, weights, dy, order, tiles, offsets, columns, grad_weights, grad_channels,
-    n_reads, n_voxels, n_weights, B: tl.constexpr, D: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
+    tokens, channels, weights, dy, order, tiles, offsets, grad_weights, grad_channels,
+    n_reads, n_voxels, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of weights, (blocks of channels, N, 5·L), and of channels, one tile and block of channels per program;
-    those of channels are added to what is there with `ADD`."""
+    """Gradients of weights, (blocks of channels, N, K), and of channels, one tile and block of channels per program."""
     tile = tiles + tl.program_id(0) * 3
     first, stop, corner = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
     if first >= stop:
@@ -318,7 +282,7 @@ def _backward(
     slope = _block(dy + voxel * B, live, 0, B, BLOCK_B)
     grad_c = tl.full((BLOCK_N, BLOCK_D), 0.0, tl.float32)
     grad_a = tl.full((BLOCK_N,), 0.0, tl.float32)
-    out_a = grad_weights + (tl.program_id(1) * n_voxels + voxel) * n_weights
+    out_a = grad_weights + (tl.program_id(1) * n_voxels + voxel) * n_reads
     n_blocks: tl.constexpr = (B + BLOCK_B - 1) // BLOCK_B
     for step in range(n_reads * n_blocks):
         k, b = step // n_blocks, step % n_blocks * BLOCK_B
@@ -327,23 +291,19 @@ def _backward(
         image = b + tl.arange(0, BLOCK_B)
         rows = _token(tokens, offsets, k, n_reads, corner, B * D) + image * D
         q = _product(slope, _block(rows, image < B, d, D, BLOCK_D), PRECISION)
-        column = tl.load(columns + k)
-        a = tl.load(weights + voxel * n_weights + column, mask=live, other=0.0)
+        a = tl.load(weights + voxel * n_reads + k, mask=live, other=0.0)
         grad_c += a[:, None] * q
         grad_a = tl.sum(c * q, axis=1) + tl.where(b > 0, grad_a, 0.0)
-        tl.store(out_a + column, grad_a, mask=live)  # whole after the last block of images
+        tl.store(out_a + k, grad_a, mask=live)  # whole after the last block of images
     channel = d + tl.arange(0, BLOCK_D)
     out = grad_channels + voxel[:, None] * D + channel[None, :]
-    mask = live[:, None] & (channel < D)[None, :]
-    if ADD:
-        grad_c += tl.load(out, mask=mask, other=0.0)
-    tl.store(out, grad_c, mask=mask)
+    tl.store(out, grad_c, mask=live[:, None] & (channel < D)[None, :])
 
 
 @triton.jit
 def _partial(
-    channels, weights, dy, order, segments, columns, parts,
-    n_reads, n_weights, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    channels, weights, dy, order, segments, parts,
+    n_reads, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """The part (segments, K, B, D) that each segment has in the gradient of each token that it reads; some tokens, one
@@ -355,13 +315,14 @@ def _partial(
     n_blocks: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
     b, d = tl.program_id(2) // n_blocks * BLOCK_B, tl.program_id(2) % n_blocks * BLOCK_D
     k = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
-    column = tl.load(columns + k, mask=k < n_reads, other=0)
+    wanted = k < n_reads
     total = tl.full((BLOCK_K * BLOCK_B, BLOCK_D), 0.0, tl.float32)
     for start in range(first, stop, BLOCK_N):
         at = start + tl.arange(0, BLOCK_N)
         live = at < stop
         voxel = tl.load(order + at, mask=live, other=0)
-        a = tl.load(weights + voxel[:, None] * n_weights + column[None, :], mask=live[:, None], other=0.0)
+        mask = live[:, None] & wanted[None, :]
+        a = tl.load(weights + voxel[:, None] * n_reads + k[None, :], mask=mask, other=0.0)
         slope = _block(dy + voxel * B, live, b, B, BLOCK_B)
         of_reads = tl.reshape(a[:, :, None] * slope[:, None, :], (BLOCK_N, BLOCK_K * BLOCK_B))
         total += _product(tl.trans(of_reads), _block(channels + voxel * D, live, d, D, BLOCK_D), PRECISION)

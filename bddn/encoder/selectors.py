@@ -1,6 +1,6 @@
 """Where each voxel looks: place, layer and scale, each a small network of the voxel's position code.
 
-Shape letters: N voxels, L layers, G grids, K tokens that one voxel reads.
+Shape letters: N voxels, L layers, K tokens that one voxel reads.
 """
 
 import math
@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bddn.encoder.grids import Grids
 from bddn.encoder.position import PositionCode
 from bddn.encoder.readout import Weighed
 from bddn.encoder.selection import Selection
+from bddn.encoder.token_grid import TokenGrid
 from bddn.machine.parallel import each_on
 from bddn.spec import FitSpec
 
@@ -27,12 +27,12 @@ class Factorized(nn.Module):
 
     Parameters
     ----------
-    grids : Grids
+    grid : TokenGrid
     """
 
-    def __init__(self, grids: Grids) -> None:
+    def __init__(self, grid: TokenGrid) -> None:
         super().__init__()
-        self.grids = grids
+        self.grid = grid
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """What some voxels select."""
@@ -43,7 +43,7 @@ class Factorized(nn.Module):
         raise NotImplementedError
 
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
-        """The weights (n, K) of what some voxels read in their `cells` (n, G), with the way back from them.
+        """The weights (n, K) of what some voxels read in their `cells` (n,), with the way back from them.
 
         On the way back the regularizer of these voxels is added, times `softness`. It is the negative entropy of the
         layer weights as a fraction of its largest value and the squared distance of the scale from 1/2, both averaged
@@ -65,29 +65,29 @@ class Factorized(nn.Module):
         return next(self.parameters()).device
 
     def cells(self) -> Tensor:
-        """The cells (N, G) that voxels look at; see `Grids.cells`."""
+        """The cells (N,) that voxels look at; see `TokenGrid.cells`."""
 
         def part(voxels: slice) -> Tensor:
             with torch.no_grad():
-                return self.grids.cells(self.place(voxels))
+                return self.grid.cells(self.place(voxels))
 
         return torch.cat(each_on(self._device, part, self._parts))
 
     def look(self) -> tuple[Tensor, Tensor]:
-        """The cells (N, G) that voxels look at, and their weights (N, K), without gradient."""
+        """The cells (N,) that voxels look at, and their weights (N, K), without gradient."""
 
         def part(voxels: slice) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
                 selection = self(voxels)
-                cells = self.grids.cells(selection.place)
-                return cells, self.grids.weights(selection, cells).flatten(1)
+                cells = self.grid.cells(selection.place)
+                return cells, self.grid.weights(selection, cells).flatten(1)
 
         cells, weights = zip(*each_on(self._device, part, self._parts), strict=True)
         return torch.cat(cells), torch.cat(weights)
 
     def read_at(self, cells: Tensor) -> Tensor:
-        """Which tokens are read in some cells; see `Grids.read_at`."""
-        return self.grids.read_at(cells)
+        """Which tokens are read in some cells; see `TokenGrid.read_at`."""
+        return self.grid.read_at(cells)
 
     def backward(self, cells: Tensor, gradient: Tensor, softness: float | Tensor) -> None:
         """Set the gradient of the parameters from that of all weights (N, K).
@@ -104,21 +104,21 @@ class Selectors(Factorized):
     Parameters
     ----------
     coords_mm : Tensor, (N, 3)
-    grids : Grids
+    grid : TokenGrid
     spec : FitSpec
     """
 
     code: Tensor
     basis: Tensor
 
-    def __init__(self, coords_mm: Tensor, grids: Grids, spec: FitSpec) -> None:
-        super().__init__(grids)
+    def __init__(self, coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> None:
+        super().__init__(grid)
         self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
         code, basis = self.position.compact(coords_mm)  # constant, so computed once
         self.register_buffer("code", code, persistent=False)
         self.register_buffer("basis", basis, persistent=False)
         self.space = _mlp(self.position.width, spec.selector_width, 2)
-        self.layer = _mlp(self.position.width, spec.selector_width, len(grids.shapes))
+        self.layer = _mlp(self.position.width, spec.selector_width, grid.n_layers)
         self.scale = _mlp(self.position.width, spec.selector_width, 1)
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
@@ -133,7 +133,7 @@ class Selectors(Factorized):
 
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
         """See `Factorized.weigh`."""
-        return weighed(self.grids, self(voxels), cells, list(self.parameters()), softness / len(self.code))
+        return weighed(self.grid, self(voxels), cells, list(self.parameters()), softness / len(self.code))
 
     def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Add to the gradient of the networks, which all voxels share."""
@@ -158,11 +158,11 @@ class Selectors(Factorized):
 
 
 def weighed(
-    grids: Grids, selection: Selection, cells: Tensor, behind: Sequence[Tensor], softness: float | Tensor
+    grid: TokenGrid, selection: Selection, cells: Tensor, behind: Sequence[Tensor], softness: float | Tensor
 ) -> Weighed:
-    """The weights of a selection in its `cells` (n, G), with the way back to the tensors behind it; `softness` counts
+    """The weights of a selection in its `cells` (n,), with the way back to the tensors behind it; `softness` counts
     for each voxel."""
-    weights = grids.weights(selection, cells).flatten(1)
+    weights = grid.weights(selection, cells).flatten(1)
     penalty = regularizer(selection) * softness
 
     def backward(gradient: Tensor) -> Sequence[Tensor]:

@@ -27,22 +27,23 @@ class Whitening:
     """By layer, `mean` (C,) and `matrix` M (C, C) of its local and of its global tokens."""
 
     local: Sequence[tuple[Tensor, Tensor]]
-    global_: Sequence[tuple[Tensor, Tensor] | None]
+    global_: Sequence[tuple[Tensor, Tensor]]
 
     @classmethod
     def of(cls, source: Source, pools: Sequence[Rows]) -> "Whitening":
         """From the tokens of the first images in some pools."""
-        n_seen, local, global_ = 0, list[Moments](), list[Moments | None]()
+        n_seen, local, global_ = 0, list[Moments](), list[Moments]()
         for tokens, places in source.pools(pools):
             images = places[: max(0, GLOBAL_IMAGES - n_seen)]
             if not len(images):
                 break
             if not n_seen:
-                local = [Moments(v.shape[-1], v.device) for v in tokens.local]
-                global_ = [None if v is None else Moments(v.shape[-1], v.device) for v in tokens.global_]
+                local, global_ = (
+                    [Moments(v.shape[-1], v.device) for v in kind] for kind in (tokens.local, tokens.global_)
+                )
             _add(local, global_, tokens, images, max(0, LOCAL_IMAGES - n_seen))
             n_seen += len(images)
-        return cls([m.whitening() for m in local], [None if m is None else m.whitening() for m in global_])
+        return cls([m.whitening() for m in local], [m.whitening() for m in global_])
 
 
 class Moments:
@@ -78,16 +79,12 @@ class Moments:
         return (self._shift + mean).float(), inverse.T.float().contiguous()
 
 
-def _add(
-    local: Sequence[Moments], global_: Sequence[Moments | None], tokens: Features, images: Tensor, n_local: int
-) -> None:
+def _add(local: Sequence[Moments], global_: Sequence[Moments], tokens: Features, images: Tensor, n_local: int) -> None:
     """Take the global tokens of some images, and the local ones of the first of them."""
 
     def add(layer: int) -> None:
         if n_local:
             local[layer].add(tokens.local[layer][images[:n_local]].flatten(0, 1))
-        far, values = global_[layer], tokens.global_[layer]
-        if far is not None and values is not None:
-            far.add(values[images])
+        global_[layer].add(tokens.global_[layer][images])
 
     each(add, range(len(local)))

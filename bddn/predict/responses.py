@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import torch.nn.functional as F
 
 from bddn.encoder import checkpoint
 from bddn.encoder.factor_topy import FactorTopy
@@ -44,8 +43,7 @@ def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
     BddnError
         Where a picture has changed since it was read, or its tokens are not finite in the stored precision.
     """
-    channels = {name: shape.channels for name, shape in _encoder(run).shapes.items()}
-    layout = Layout.of_spec(network.spec, channels, len(pictures))
+    layout = Layout.of_spec(network.spec, _encoder(run).widths, len(pictures))
     source = TokenSource(
         network.spec, network.backbone, pictures.stimuli, pictures.sha256, layout, network.device, n_threads()
     )
@@ -142,8 +140,7 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
     Returns
     -------
     array of float32, (L, n, H, W, D)
-        On the grid of the cache. Layers of an encoder with several grids are resized to that with the most places:
-        bilinear, from pixel centres.
+        On the grid of the cache.
 
     Raises
     ------
@@ -152,17 +149,12 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
     """
     model = _encoder(run)
     _check_shapes(model, features)
-    grids, d = model.grids, model.channels.shape[1]
-    h, w = max(grids.distinct, key=lambda grid: grid[0] * grid[1])
-    found = np.empty((len(grids.shapes), len(features), h, w, d), np.float32)
+    n_layers, n_channels = len(model.layers), model.channels.shape[1]
+    found = np.empty((n_layers, len(features), *model.grid.grid, n_channels), np.float32)
     with single_threaded_kernels():
         for batch in _batches(len(features)):
             tokens = model.align(features.at(batch).float())
-            for layer, (shape, inner) in enumerate(zip(grids.shapes, grids.inner, strict=True)):
-                local = tokens[inner].unflatten(0, shape.grid).permute(2, 3, 0, 1)
-                if shape.grid != (h, w):
-                    local = F.interpolate(local, size=(h, w), mode="bilinear", align_corners=False)
-                found[layer, batch] = local.permute(0, 2, 3, 1).numpy()
+            found[:, batch] = model.grid.local(tokens).permute(0, 3, 1, 2, 4).numpy()
     return found
 
 
@@ -184,7 +176,8 @@ def _encoder(run: Run) -> FactorTopy:
 
 
 def _check_shapes(model: FactorTopy, features: Features) -> None:
-    expected = [(shape.grid[0] * shape.grid[1], shape.channels) for shape in model.shapes.values()]
+    h, w = model.grid.grid
+    expected = [(h * w, channels) for channels in model.widths.values()]
     got = [tuple(values.shape[1:]) for values in features.local]
     if expected != got:
         raise MismatchError(

@@ -20,7 +20,6 @@ from bddn.data.splits import split_by_id
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, Parts, fit
-from bddn.encoder.grids import LayerShape
 from bddn.encoder.polish import polish_bytes
 from bddn.encoder.targets import Targets
 from bddn.errors import FitError, LowMemoryError, SpecError
@@ -111,8 +110,8 @@ def fit_run(
         return read_run(out), False
     truth = dataset.truth()
     with _state_file(out, identity) as state, _enough_memory(device):
-        shapes = {layer.name: LayerShape(layer.channels, store.grid) for layer in layers}
-        model = new_encoder(torch.from_numpy(coords_mm), shapes, spec).to(device)
+        widths = {layer.name: layer.channels for layer in layers}
+        model = new_encoder(torch.from_numpy(coords_mm), widths, store.grid, spec).to(device)
         streamed = Streamed(store, layers, ids, readers, device)
         plan = _residency(streamed, 0 if resident else streamed.n_bytes, len(ids), model, spec, memory_gib)
         print(plan, file=sys.stderr)  # noqa: T201
@@ -121,7 +120,7 @@ def fit_run(
         parts = Parts.of(split, ids)
         shown = np.flatnonzero(voxels["vertex"] < N_VERTICES_FSAVERAGE5)  # as pictures do
         fitted = fit(model, source, targets, parts, spec, state, keep_every_s, shown)
-        table = voxel_table(voxels, fitted, tuple(shapes))
+        table = voxel_table(voxels, fitted, tuple(widths))
         metrics = {
             "title": printable(f"{dataset.name} through {store.name}"),
             "dataset": about(dataset).to_dict(),
@@ -143,7 +142,7 @@ def fit_run(
             "encoder.safetensors": lambda path: atomic.replace_file(
                 path, lambda aside: checkpoint.save(fitted.model, spec, aside)
             ),
-            LEARNING: lambda path: learning.save(fitted.learning, tuple(shapes), path),
+            LEARNING: lambda path: learning.save(fitted.learning, tuple(widths), path),
         }
         if truth is not None:
             files["truth.json"] = lambda path: atomic.write_json(path, without_nan(compare_with_truth(table, truth)))

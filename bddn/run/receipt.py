@@ -13,7 +13,6 @@ from bddn.data import Dataset
 from bddn.data.splits import split_by_id
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit
-from bddn.encoder.grids import LayerShape
 from bddn.errors import SpecError
 from bddn.machine.settings import own_settings
 from bddn.spec import FitSpec
@@ -101,7 +100,7 @@ def receipt(
     responses = torch.from_numpy(dataset.responses(rows)[:, voxels])
     coords_mm = torch.from_numpy(dataset.coords_mm()[voxels])
     layers = cache.select_layers(spec.layers)
-    shapes = {layer.name: LayerShape(layer.channels, cache.grid) for layer in layers}
+    widths = {layer.name: layer.channels for layer in layers}
     split = split_by_id(ids, spec.split, spec.seed)
     parts = Parts.of(split, ids)
     source = Streamed(cache, layers, ids).load()
@@ -110,7 +109,7 @@ def receipt(
     def fitted(features: Features, seed: int) -> Fitted:
         changed = spec.model_copy(update={"seed": seed})
         tokens = Resident(features, source.chunk_of)
-        return fit(new_encoder(coords_mm, shapes, changed), tokens, responses.__getitem__, parts, changed)
+        return fit(new_encoder(coords_mm, widths, cache.grid, changed), tokens, responses.__getitem__, parts, changed)
 
     reference, size = fitted(stored, spec.seed), cache.layout.image_bytes()
     own = cache.layout.precision.name
@@ -153,7 +152,7 @@ def _rounded(features: Features, choice: str, ids: Sequence[str], shard_images: 
         return torch.cat(parts)
 
     local = [again(v, "local") for v in features.local]
-    global_ = [None if v is None else again(v, "global") for v in features.global_]
+    global_ = [again(v, "global") for v in features.global_]
     return Features(local, global_), n_bytes
 
 

@@ -12,11 +12,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """Tokens of n images, early layer to late: `local` L × (n, H·W, C_l), and `global_` L × (n, C_l), None for a layer
-    without a global token."""
+    """Tokens of n images, early layer to late: `local` L × (n, H·W, C_l), and `global_` L × (n, C_l)."""
 
     local: Sequence[Tensor]
-    global_: Sequence[Tensor | None]
+    global_: Sequence[Tensor]
 
     def __len__(self) -> int:
         """n."""
@@ -41,20 +40,17 @@ class Features:
     def fill(self, other: "Features", images: Tensor | slice = slice(None)) -> None:
         """Take the tokens of as many images into the memory of some."""
         for mine, theirs in zip((*self.local, *self.global_), (*other.local, *other.global_), strict=True):
-            if mine is not None and theirs is not None:
-                mine[images] = theirs
+            mine[images] = theirs
 
     @classmethod
     def cat(cls, parts: Sequence["Features"]) -> "Features":
         """The images of several, one after the other."""
         if len(parts) == 1:
             return parts[0]
-        local = [torch.cat(same) for same in zip(*(part.local for part in parts), strict=True)]
-        global_ = [
-            None if same[0] is None else torch.cat([v for v in same if v is not None])
-            for same in zip(*(part.global_ for part in parts), strict=True)
-        ]
-        return cls(local, global_)
+        return cls(
+            [torch.cat(same) for same in zip(*(part.local for part in parts), strict=True)],
+            [torch.cat(same) for same in zip(*(part.global_ for part in parts), strict=True)],
+        )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Features":
-        return Features([change(v) for v in self.local], [None if v is None else change(v) for v in self.global_])
+        return Features([change(v) for v in self.local], [change(v) for v in self.global_])

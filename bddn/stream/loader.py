@@ -162,7 +162,6 @@ class Streamed:
             (kind, layer.name, _as_numpy(tokens))
             for kind, values in (("local", into.local), ("global", into.global_))
             for layer, tokens in zip(self._layers, values, strict=True)
-            if tokens is not None
         ]
 
         def read(between: tuple[int, int]) -> None:

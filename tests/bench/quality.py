@@ -24,7 +24,6 @@ from bddn.data.splits import split_by_id
 from bddn.encoder import fit as fitting
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit, score
-from bddn.encoder.grids import LayerShape
 from bddn.extract import extract
 from bddn.planted.brain import true_maps, true_responses
 from bddn.planted.plant import plant
@@ -50,11 +49,11 @@ class Brain:
         cache = Cache(folder / "cache.zarr")
         ids = data.stimuli.ids
         self.source: Resident = Streamed(cache, cache.layers, ids).load()
-        self.shapes = {layer.name: LayerShape(layer.channels, cache.grid) for layer in cache.layers}
+        self.widths, self.grid = {layer.name: layer.channels for layer in cache.layers}, cache.grid
         self.parts = Parts.of(split_by_id(ids, FitSpec().split, seed), ids)
         h, w = cache.grid
         self._local = np.stack([v.float().unflatten(1, (h, w)).numpy() for v in self.source.features.local])
-        self._global = np.stack([v.float().numpy() for v in self.source.features.global_ if v is not None])
+        self._global = np.stack([v.float().numpy() for v in self.source.features.global_])
 
     def at(self, ceiling: float) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
         """Truth and responses."""
@@ -96,7 +95,7 @@ def follow(brain: Brain, ceiling: float, spec: FitSpec) -> tuple[Fitted, list[di
     start = time.perf_counter()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting._Training, "_end_epoch", epoch)
-        model = new_encoder(coords, brain.shapes, spec)
+        model = new_encoder(coords, brain.widths, brain.grid, spec)
         fitted = fit(model, brain.source, targets, brain.parts, spec)
     look(fitted.selection, fitted.r2_test, spec.epochs * len(brain.parts.train))
     return fitted, points

@@ -21,7 +21,6 @@ import oracle
 from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
-from bddn.encoder.grids import LayerShape
 from bddn.encoder.selectors import Selectors
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.spec import FitSpec
@@ -43,8 +42,8 @@ def measure(
     """Time `n_steps` optimizer steps after some to warm up, with voxels looking all over the image."""
     spec = FitSpec.parse({"arithmetic": arithmetic}, "benchmark")
     g = torch.Generator().manual_seed(0)
-    layers = {f"block_{k}": LayerShape(width, GRID) for k in range(n_layers)}
-    model = new_encoder(torch.rand(n_voxels, 3, generator=g) * 100, layers, spec)
+    layers = {f"block_{k}": width for k in range(n_layers)}
+    model = new_encoder(torch.rand(n_voxels, 3, generator=g) * 100, layers, GRID, spec)
     assert isinstance(model.selectors, Selectors)
     for selector in (model.selectors.space, model.selectors.layer, model.selectors.scale):
         torch.nn.init.normal_(list(selector.parameters())[-1], std=0.5, generator=g)

@@ -14,7 +14,6 @@ from bddn.encoder import fit as fitting
 from bddn.encoder import learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Parts, fit
-from bddn.encoder.grids import LayerShape
 from bddn.encoder.learning import Learning, Log, frame_steps
 from bddn.spec import RECIPES, FitSpec
 from bddn.stream.features import Features
@@ -52,22 +51,22 @@ class Clock:
 
 def _fit(
     spec: FitSpec, n_train: int, n_shown: int, n_voxels: int, n_layers: int, width: int
-) -> tuple[Learning, dict[str, LayerShape], float]:
+) -> tuple[Learning, dict[str, int], float]:
     """A fit on noise, since only sizes matter: its log, its layers and its seconds."""
     g = torch.Generator().manual_seed(0)
     n_val = max(n_train // 8, 2)
     n = n_train + 2 * n_val
-    shapes = {f"block_{k}": LayerShape(width, GRID) for k in range(n_layers)}
+    widths = {f"block_{k}": width for k in range(n_layers)}
     features = Features(
-        [torch.randn(n, GRID[0] * GRID[1], width, generator=g).half() for _ in shapes],
-        [torch.randn(n, width, generator=g).half() for _ in shapes],
+        [torch.randn(n, GRID[0] * GRID[1], width, generator=g).half() for _ in widths],
+        [torch.randn(n, width, generator=g).half() for _ in widths],
     )
     responses = torch.randn(n, n_voxels, generator=g)
-    model = new_encoder(torch.rand(n_voxels, 3, generator=g) * 100, shapes, spec)
+    model = new_encoder(torch.rand(n_voxels, 3, generator=g) * 100, widths, GRID, spec)
     parts = Parts(np.arange(n_train), np.arange(n_train, n - n_val), np.arange(n - n_val, n))
     start = time.perf_counter()
     fitted = fit(model, Resident.of(features), responses.__getitem__, parts, spec, shown=np.arange(n_shown))
-    return fitted.learning, shapes, time.perf_counter() - start
+    return fitted.learning, widths, time.perf_counter() - start
 
 
 def test_long_fits(true_size: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,11 +82,11 @@ def test_long_fits(true_size: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         recipe = FitSpec.recipe(name)
         spec = recipe.model_copy(update={"epochs": 1, "polish": False})
         clock.frames, clock.steps = [], []
-        log, shapes, _ = _fit(spec, n_steps * spec.batch_size, n_shown, **sizes)
+        log, widths, _ = _fit(spec, n_steps * spec.batch_size, n_shown, **sizes)
         assert len(clock.frames) == len(log.step) == n_steps + 1
         steps = recipe.epochs * -(-n_images // recipe.batch_size)
         frame_s, step_s = float(np.median(clock.frames)), float(np.median(clock.steps))
-        learning.save(log, tuple(shapes), tmp_path / "learning.safetensors")
+        learning.save(log, tuple(widths), tmp_path / "learning.safetensors")
         shares[name] = {
             "frame_s": frame_s,
             "step_s": step_s,

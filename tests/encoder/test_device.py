@@ -11,14 +11,13 @@ from bddn.encoder import checkpoint, learning
 from bddn.encoder.device_step import GraphedStep
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit
-from bddn.encoder.grids import LayerShape
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
-SHAPES = {"early": LayerShape(24, (4, 4)), "late": LayerShape(20, (4, 4))}
+WIDTHS, GRID = {"early": 24, "late": 20}, (4, 4)
 FAST = FitSpec.parse(
     {**FitSpec.recipe("fast").to_dict(), "channels": 32, "selector_width": 16, "epochs": 3, "batch_size": 6}, "test"
 )
@@ -27,13 +26,11 @@ FAST = FitSpec.parse(
 def _fit(spec: FitSpec, device: str, keep: Path | None = None) -> Fitted:
     g = torch.Generator().manual_seed(1)
     features = Features(
-        [torch.randn(80, 16, s.channels, generator=g).half() for s in SHAPES.values()],
-        [torch.randn(80, s.channels, generator=g).half() for s in SHAPES.values()],
+        [torch.randn(80, 16, channels, generator=g).half() for channels in WIDTHS.values()],
+        [torch.randn(80, channels, generator=g).half() for channels in WIDTHS.values()],
     )
-    far = features.global_[0]
-    assert far is not None
-    responses = (far.float() @ torch.randn(24, 300, generator=g) * 0.3).to(device)
-    model = new_encoder(torch.rand(300, 3, generator=g) * 100, SHAPES, spec).to(device)
+    responses = (features.global_[0].float() @ torch.randn(24, 300, generator=g) * 0.3).to(device)
+    model = new_encoder(torch.rand(300, 3, generator=g) * 100, WIDTHS, GRID, spec).to(device)
     parts = Parts(np.arange(60), np.arange(60, 70), np.arange(70, 80))
     source = Resident.of(features.to(torch.device(device)))
     return fit(model, source, lambda rows: responses[rows.to(device)], parts, spec, keep, 0, np.arange(0, 300, 7))
@@ -75,13 +72,13 @@ def test_device_and_processor_agree(tmp_path: Path) -> None:
 
 def test_every_gradient_is_that_of_the_textbook_form() -> None:
     torch.manual_seed(0)
-    model = new_encoder(torch.rand(500, 3) * 100, SHAPES, FAST).to("cuda")
+    model = new_encoder(torch.rand(500, 3) * 100, WIDTHS, GRID, FAST).to("cuda")
     for name, parameter in model.selectors.named_parameters():
         if name.endswith("4.weight"):
             torch.nn.init.normal_(parameter)
     features = Features(
-        [torch.randn(6, 16, s.channels, device="cuda") for s in SHAPES.values()],
-        [torch.randn(6, s.channels, device="cuda") for s in SHAPES.values()],
+        [torch.randn(6, 16, channels, device="cuda") for channels in WIDTHS.values()],
+        [torch.randn(6, channels, device="cuda") for channels in WIDTHS.values()],
     )
     target = torch.randn(6, 500, device="cuda")
     oracle.objective(model, features, target, beta=0.1, softness=0.05).backward()

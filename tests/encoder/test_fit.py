@@ -14,7 +14,6 @@ from bddn.encoder import checkpoint, learning
 from bddn.encoder import fit as fitting
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit, score
-from bddn.encoder.grids import LayerShape
 from bddn.encoder.health import saturated
 from bddn.encoder.selection import Selection
 from bddn.errors import FitError, RunError
@@ -25,7 +24,7 @@ from bddn.stream.features import Features
 from bddn.stream.loader import Resident
 
 SHOWN = np.array([3, 4, 9, 20, 29])
-SHAPES = {"early": LayerShape(6, (4, 4)), "late": LayerShape(5, (4, 4))}
+WIDTHS, GRID = {"early": 6, "late": 5}, (4, 4)
 SPEC = FitSpec(channels=8, selector_width=16, epochs=3, batch_size=4, learning_rate=3e-3)
 FAST = FitSpec.parse(
     SPEC.to_dict() | {"features": "whitened", "readout": "root", "schedule": "one_cycle", "polish": True}, "test"
@@ -36,18 +35,16 @@ def _data(n: int = 60, n_voxels: int = 30) -> tuple[torch.Tensor, Features, torc
     g = torch.Generator().manual_seed(1)
     coords = torch.rand(n_voxels, 3, generator=g) * 100
     features = Features(
-        [torch.randn(n, 16, s.channels, generator=g).half() for s in SHAPES.values()],
-        [torch.randn(n, s.channels, generator=g).half() for s in SHAPES.values()],
+        [torch.randn(n, 16, channels, generator=g).half() for channels in WIDTHS.values()],
+        [torch.randn(n, channels, generator=g).half() for channels in WIDTHS.values()],
     )
-    far = features.global_[0]
-    assert far is not None
-    responses = far.float() @ torch.randn(6, n_voxels, generator=g) * 0.3
+    responses = features.global_[0].float() @ torch.randn(6, n_voxels, generator=g) * 0.3
     return coords, features, responses, Parts(np.arange(40), np.arange(40, 50), np.arange(50, 60))
 
 
 def _fit(spec: FitSpec = SPEC, shown: np.ndarray | None = SHOWN, **options: Any) -> Fitted:
     coords, features, responses, parts = _data()
-    model = new_encoder(coords, SHAPES, spec)
+    model = new_encoder(coords, WIDTHS, GRID, spec)
     return fit(model, Resident.of(features), responses.__getitem__, parts, spec, shown=shown, **options)
 
 
@@ -177,7 +174,7 @@ def test_fit_learns_and_keeps_the_best_epoch() -> None:
 
 def test_score_is_the_brain_score_of_the_predictions() -> None:
     coords, features, responses, parts = _data()
-    model = new_encoder(coords, SHAPES, SPEC)
+    model = new_encoder(coords, WIDTHS, GRID, SPEC)
     predicted = oracle.predict(model, features.at(torch.from_numpy(parts.test)).float()).detach().numpy()
     expected = R2()
     expected.add(responses[parts.test].numpy(), predicted)
@@ -188,7 +185,7 @@ def test_score_is_the_brain_score_of_the_predictions() -> None:
 def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     coords, features, responses, parts = _data()
     responses[parts.train[7], 3] = float("nan")
-    model = new_encoder(coords, SHAPES, SPEC)
+    model = new_encoder(coords, WIDTHS, GRID, SPEC)
     seen: list[dict[str, torch.Tensor]] = []
     original = FactorTopy.backward
 
@@ -212,7 +209,7 @@ def test_an_encoder_survives_saving(spec: FitSpec, tmp_path: Path) -> None:
     _, features, _, parts = _data()
     batch = features.at(torch.from_numpy(parts.test)).float()
     torch.testing.assert_close(loaded.predict(batch), fitted.model.predict(batch), rtol=0, atol=0)
-    assert loaded.shapes == SHAPES
+    assert (loaded.widths, loaded.grid.grid) == (WIDTHS, GRID)
 
 
 def test_a_file_that_is_no_encoder_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import torch
 from bddn.encoder import learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit
-from bddn.encoder.grids import LayerShape
 from bddn.encoder.learning import Learning, Log, frame_steps
 from bddn.errors import RunError
 from bddn.spec import FitSpec
@@ -18,7 +17,7 @@ from bddn.stats.hierarchy import confidence
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
 
-SHAPES = {f"block_{k}": LayerShape(6, (3, 3)) for k in range(4)}
+WIDTHS, GRID = {f"block_{k}": 6 for k in range(4)}, (3, 3)
 SPEC = FitSpec(channels=8, selector_width=16, epochs=4, batch_size=4, learning_rate=2e-2, regularizer=0.0)
 SHOWN = np.array([1, 2, 5, 17, 18, 39])
 
@@ -28,10 +27,10 @@ def _fit(epochs: int = 4, n_train: int = 160) -> Fitted:
     g = torch.Generator().manual_seed(1)
     n = n_train + 20
     features = Features(
-        [torch.randn(n, 9, 6, generator=g).half() for _ in SHAPES],
-        [torch.randn(n, 6, generator=g).half() for _ in SHAPES],
+        [torch.randn(n, 9, 6, generator=g).half() for _ in WIDTHS],
+        [torch.randn(n, 6, generator=g).half() for _ in WIDTHS],
     )
-    model = new_encoder(torch.rand(40, 3, generator=g) * 100, SHAPES, spec)
+    model = new_encoder(torch.rand(40, 3, generator=g) * 100, WIDTHS, GRID, spec)
     responses = torch.randn(n, 40, generator=g)
     parts = Parts(np.arange(n_train), np.arange(n_train, n - 10), np.arange(n - 10, n))
     return fit(model, Resident.of(features), responses.__getitem__, parts, spec, shown=SHOWN)
@@ -59,10 +58,10 @@ def test_early_steps_get_more_frames(n: int) -> None:
 def test_a_frame_is_what_the_voxels_select(selection: str) -> None:
     spec = FitSpec.parse(SPEC.to_dict() | {"selection": selection}, "test")
     torch.manual_seed(0)
-    model = new_encoder(torch.rand(40, 3) * 100, SHAPES, spec)
+    model = new_encoder(torch.rand(40, 3) * 100, WIDTHS, GRID, spec)
     for parameter in model.selectors.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
-    log = Log(SHOWN, 10, len(SHAPES), torch.device("cpu"))
+    log = Log(SHOWN, 10, len(WIDTHS), torch.device("cpu"))
     log.losses = [1.0, 2.0]
     log.look(model, 3)
     with torch.no_grad():
@@ -88,8 +87,8 @@ def test_only_the_shown_voxels_are_looked_at(monkeypatch: pytest.MonkeyPatch) ->
         asked.extend(voxels.tolist())
         return select(self, voxels)
 
-    model = new_encoder(torch.rand(40, 3) * 100, SHAPES, SPEC)
-    log = Log(SHOWN, 10, len(SHAPES), torch.device("cpu"))
+    model = new_encoder(torch.rand(40, 3) * 100, WIDTHS, GRID, SPEC)
+    log = Log(SHOWN, 10, len(WIDTHS), torch.device("cpu"))
     monkeypatch.setattr(FactorTopy, "select", watch)
     log.look(model, 0)
     assert asked == SHOWN.tolist()
@@ -126,7 +125,7 @@ def test_a_short_fit_is_logged_at_every_step() -> None:
 
 def test_no_voxel_to_look_at_is_no_trouble() -> None:
     log = Log(np.array([], np.intp), 10, 4, torch.device("cpu"))
-    log.look(new_encoder(torch.rand(4, 3), SHAPES, SPEC), 0)
+    log.look(new_encoder(torch.rand(4, 3), WIDTHS, GRID, SPEC), 0)
     assert log.learning.place.shape == (11, 0, 2)
 
 
@@ -149,7 +148,7 @@ def test_a_file_gives_back_what_was_written(n_layers: int, kind: type, tmp_path:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "learning.safetensors"
-    learning.save(_learning(4), list(SHAPES), path)
+    learning.save(_learning(4), list(WIDTHS), path)
     good = path.read_bytes()
     flipped = good[:-3] + bytes([good[-3] ^ 1]) + good[-2:]
     for bad in (good[:-20], flipped, b"", b"not safetensors"):

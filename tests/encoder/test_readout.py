@@ -7,29 +7,28 @@ import oracle
 from bddn.encoder import readout, selectors
 from bddn.encoder.ablations import FreeSelectors
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.grids import Grids, LayerShape
 from bddn.encoder.selection import Selection
+from bddn.encoder.token_grid import TokenGrid
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 
 N_IMAGES = 4
-SHAPES = {
-    "one grid, several widths": {"a": (6, (3, 5), True), "b": (4, (3, 5), True), "c": (6, (3, 5), True)},
-    "several grids": {"a": (6, (5, 3), True), "b": (4, (2, 4), True), "c": (6, (5, 3), True), "d": (3, (1, 1), True)},
-    "some without global token": {"a": (6, (3, 5), False), "b": (4, (2, 2), True), "c": (6, (3, 5), True)},
-    "none with global token": {"a": (6, (3, 5), False), "b": (4, (3, 5), False)},
-}
+WIDTHS = {"a": 6, "b": 4, "c": 6}
+GRIDS = [(3, 5), (5, 3), (1, 1)]
 
 
 def _model(
-    shapes: str, n_voxels: int, spread: float, selection: str = "topological", dtype: torch.dtype = torch.float64
+    grid: tuple[int, int],
+    n_voxels: int,
+    spread: float,
+    selection: str = "topological",
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[FactorTopy, Features, torch.Tensor]:
     """A model whose voxels look at many places, up to far outside the outermost token centres."""
     torch.manual_seed(0)
-    made = {name: LayerShape(*shape) for name, shape in SHAPES[shapes].items()}
     coords = torch.rand(n_voxels, 3, dtype=dtype) * 100
     spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection}, "test")
-    model = FactorTopy(coords, made, spec).to(dtype)
+    model = FactorTopy(coords, WIDTHS, grid, spec).to(dtype)
     last = {
         "topological": lambda s: [list(net.parameters())[-1] for net in (s.space, s.layer, s.scale)],
         "free": lambda s: [s.space, s.layer, s.scale],
@@ -38,8 +37,8 @@ def _model(
     for parameter in (*last, model.bias):
         torch.nn.init.normal_(parameter, std=spread)
     features = Features(
-        [torch.randn(N_IMAGES, s.grid[0] * s.grid[1], s.channels, dtype=dtype) for s in made.values()],
-        [torch.randn(N_IMAGES, s.channels, dtype=dtype) if s.has_global else None for s in made.values()],
+        [torch.randn(N_IMAGES, grid[0] * grid[1], channels, dtype=dtype) for channels in WIDTHS.values()],
+        [torch.randn(N_IMAGES, channels, dtype=dtype) for channels in WIDTHS.values()],
     )
     return model, features, torch.randn(N_IMAGES, n_voxels, dtype=dtype) * 0.3
 
@@ -59,16 +58,16 @@ def _compare(model: FactorTopy, features: Features, target: torch.Tensor, tolera
         assert (found[name] - value).abs().max() <= tolerance * value.abs().max(), name
 
 
-@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])
 @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
-def test_readout_agrees_with_the_textbook_form(shapes: str, selection: str, spread: float) -> None:
-    _compare(*_model(shapes, 233, spread, selection), tolerance=1e-9)
+def test_readout_agrees_with_the_textbook_form(grid: tuple[int, int], selection: str, spread: float) -> None:
+    _compare(*_model(grid, 233, spread, selection), tolerance=1e-9)
 
 
 @pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])
 def test_readout_agrees_in_float32(selection: str) -> None:
-    _compare(*_model("several grids", 233, 1.0, selection, torch.float32), tolerance=1e-5)
+    _compare(*_model((5, 3), 233, 1.0, selection, torch.float32), tolerance=1e-5)
 
 
 def test_small_chunks_parts_and_cells_with_many_voxels_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,13 +76,13 @@ def test_small_chunks_parts_and_cells_with_many_voxels_agree_too(monkeypatch: py
     monkeypatch.setattr(readout, "SPLIT_VOXELS", 20)
     monkeypatch.setattr(selectors, "PART_VOXELS", 30)
     for spread in (0.0, 1.0):
-        _compare(*_model("several grids", 233, spread), tolerance=1e-9)
+        _compare(*_model((5, 3), 233, spread), tolerance=1e-9)
 
 
 def test_a_cell_with_most_voxels_is_shared_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readout, "SPLIT_VOXELS", 20)
-    cells = torch.tensor([[0]] * 190 + [[1]] * 3 + [[2]] * 7)
-    parts = readout.group(cells, lambda of: of.expand(-1, 4), n_images=2)
+    cells = torch.tensor([0] * 190 + [1] * 3 + [2] * 7)
+    parts = readout.group(cells, lambda of: of[:, None].expand(-1, 4), n_images=2)
     sizes = [len(part.voxels) for part in parts]
     assert sizes == [sum(c.voxels.stop - c.voxels.start for sweep in part.sweeps for c in sweep) for part in parts]
     assert len(sizes) == 12
@@ -96,7 +95,7 @@ def test_a_cell_with_most_voxels_is_shared_among_threads(monkeypatch: pytest.Mon
 
 
 def test_voxels_at_the_very_edge_are_inside_the_border() -> None:
-    model, features, target = _model("several grids", 9, 0.0, "free")
+    model, features, target = _model((5, 3), 9, 0.0, "free")
     assert isinstance(model.selectors, FreeSelectors)
     corners = [[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0)]
     model.selectors.space.data.copy_(torch.tensor(corners) * 20)
@@ -106,17 +105,17 @@ def test_voxels_at_the_very_edge_are_inside_the_border() -> None:
 
 def test_a_place_on_the_edge_of_a_cell_reads_the_same_from_either_side() -> None:
     """Cells are found before a step's weights are, and the last bits of a place may differ between the two."""
-    grids = Grids({"a": LayerShape(3, (4, 5)), "b": LayerShape(3, (2, 5))})
+    grid = TokenGrid(2, (4, 5))
     edge = torch.tensor([[(2 * 2 + 1) / 5 - 1, 0.1]], dtype=torch.float64)  # above a token's centre
     layer = torch.tensor([[0.3, 0.7]], dtype=torch.float64)
-    tokens = torch.randn(grids.n_tokens, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    tokens = torch.randn(grid.n_tokens, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = []
     for aside in (-1e-12, 1e-12):
-        cells = grids.cells(edge + torch.tensor([aside, 0.0]))
+        cells = grid.cells(edge + torch.tensor([aside, 0.0]))
         for place in (edge - 1e-9, edge, edge + 1e-9):
             selection = Selection(place, layer, layer.log(), torch.tensor([0.2], dtype=torch.float64))
             found.append(
-                (cells.tolist(), grids.weights(selection, cells).flatten() @ tokens[grids.read_at(cells)[0].flatten()])
+                (cells.tolist(), grid.weights(selection, cells).flatten() @ tokens[grid.read_at(cells)[0].flatten()])
             )
     assert found[0][0] != found[3][0]
     for _, read in found:
@@ -124,7 +123,7 @@ def test_a_place_on_the_edge_of_a_cell_reads_the_same_from_either_side() -> None
 
 
 def test_loss_is_smooth_l1() -> None:
-    model, features, target = _model("several grids", 50, 1.0)
+    model, features, target = _model((5, 3), 50, 1.0)
     loss = model.backward(features, target, beta=0.1, softness=0.3)
     expected = torch.nn.functional.smooth_l1_loss(oracle.predict(model, features), target, beta=0.1)
     torch.testing.assert_close(loss, expected.detach())

@@ -13,20 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bddn.encoder import readout
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.grids import Grids, LayerShape
 from bddn.encoder.selection import Selection
+from bddn.encoder.token_grid import TokenGrid
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 on_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="needs a CUDA device")
 BETA, DIVISOR = 0.1, 3.0
-SHAPES = {
-    "one grid": {"a": ((2, 3), True), "b": ((2, 3), True)},
-    "several grids": {"a": ((3, 2), True), "b": ((1, 4), True), "c": ((3, 2), True), "d": ((1, 1), True)},
-    "some without global token": {"a": ((2, 3), False), "b": ((2, 1), True), "c": ((2, 3), True)},
-    "none with global token": {"a": ((3, 5), False), "b": ((3, 5), False)},
-}
 # of the largest number. Factors of products are cut off, each by 2⁻¹⁰ at most in tf32 (which the interpreter does not
 # imitate) and 2⁻⁷ in bfloat16 (rounded on a device, so by 2⁻⁸ there); seen in the interpreter: 7e-7, and 7e-3
 TOLERANCE = {"float32": 1e-5, "tf32": 4e-3, "bfloat16": 2e-2}
@@ -48,7 +42,7 @@ def kernels() -> Iterator[ModuleType]:
 class Batch:
     """What the readout is given."""
 
-    grids: Grids
+    grid: TokenGrid
     tokens: Tensor
     cells: Tensor
     weights: Tensor
@@ -58,38 +52,43 @@ class Batch:
 
     def on_device(self) -> "Batch":
         """On the device of the tests."""
-        return Batch(self.grids, *(v.to(DEVICE) for v in vars(self).values() if isinstance(v, Tensor)))
+        return Batch(self.grid, *(v.to(DEVICE) for v in vars(self).values() if isinstance(v, Tensor)))
 
     def double(self) -> "Batch":
         """In double precision."""
         tensors = [v for v in vars(self).values() if isinstance(v, Tensor)]
-        return Batch(self.grids, *(v.double() if v.is_floating_point() else v for v in tensors))
+        return Batch(self.grid, *(v.double() if v.is_floating_point() else v for v in tensors))
 
 
-def _batch(shapes: str, n_voxels: int, n_images: int, n_channels: int, spread: float = 1.5) -> Batch:
+def _batch(
+    n_voxels: int,
+    n_images: int,
+    n_channels: int,
+    spread: float = 1.5,
+    n_layers: int = 2,
+    grid: tuple[int, int] = (2, 3),
+) -> Batch:
     """Voxels look at many places, up to outside the outermost token centres; all at the centre with no `spread`."""
     random = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=random)
 
-    grids = Grids({name: LayerShape(1, grid, has_global) for name, (grid, has_global) in SHAPES[shapes].items()})
-    log_layer = normal(n_voxels, len(grids.shapes)).log_softmax(1)
+    token_grid = TokenGrid(n_layers, grid)
+    log_layer = normal(n_voxels, n_layers).log_softmax(1)
     place = torch.tanh(normal(n_voxels, 2) * spread)
     selection = Selection(place, log_layer.exp(), log_layer, torch.sigmoid(normal(n_voxels)))
-    tokens = torch.zeros(grids.n_tokens, n_images, n_channels)
-    for shape, inner, global_ in zip(grids.shapes, grids.inner, grids.global_, strict=True):
-        tokens[inner] = normal(len(inner), n_images, n_channels)
-        if shape.has_global:
-            tokens[global_] = normal(n_images, n_channels)
+    tokens = torch.zeros(token_grid.n_tokens, n_images, n_channels)
+    for part in (token_grid.local(tokens), token_grid.global_(tokens)):
+        part.copy_(normal(*part.shape))
     channels, bias, target = normal(n_voxels, n_channels), normal(n_voxels) * 0.1, normal(n_images, n_voxels) * 0.3
-    cells = grids.cells(place)
-    return Batch(grids, tokens, cells, grids.weights(selection, cells), channels, bias, target)
+    cells = token_grid.cells(place)
+    return Batch(token_grid, tokens, cells, token_grid.weights(selection, cells), channels, bias, target)
 
 
 def _predict(kernels: ModuleType, b: Batch, arithmetic: str) -> Tensor:
     found: Tensor = kernels.predict(
-        b.tokens, kernels.Reading(b.cells, b.weights.flatten(1)), b.channels, b.bias, DIVISOR, b.grids, arithmetic
+        b.tokens, kernels.Reading(b.cells, b.weights.flatten(1)), b.channels, b.bias, DIVISOR, b.grid, arithmetic
     )
     return found
 
@@ -103,7 +102,7 @@ def _smooth_l1(kernels: ModuleType, b: Batch, arithmetic: str) -> list[Tensor]:
         DIVISOR,
         b.target,
         BETA,
-        b.grids,
+        b.grid,
         arithmetic,
     )
     return [*astuple(found), of_weights]
@@ -124,7 +123,7 @@ def _compare(kernels: ModuleType, batch: Batch, arithmetic: str) -> None:
     def take(voxels: Tensor, gradients: Sequence[Tensor]) -> None:
         of_weights[voxels] = gradients[0]
 
-    parts = readout.group(b.cells, b.grids.read_at, len(b.target))
+    parts = readout.group(b.cells, b.grid.read_at, len(b.target))
     expected = readout.smooth_l1(b.tokens, parts, weigh, take, b.channels, b.bias, DIVISOR, b.target, BETA)
     predicted = readout.predict(b.tokens, readout.Reading(weights, parts), b.channels, b.bias, DIVISOR)
     values = [predicted, *astuple(expected), of_weights]
@@ -136,30 +135,26 @@ def _compare(kernels: ModuleType, batch: Batch, arithmetic: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shapes", "n_voxels", "n_images", "n_channels"),
-    [
-        ("one grid", 150, 4, 32),
-        ("several grids", 70, 20, 7),
-        ("some without global token", 40, 1, 128),
-        ("none with global token", 1, 4, 7),
-    ],
+    ("n_layers", "grid", "n_voxels", "n_images", "n_channels"),
+    [(2, (2, 3), 150, 4, 32), (4, (3, 2), 70, 20, 7), (3, (1, 1), 40, 1, 128), (2, (3, 5), 1, 4, 7)],
 )
 def test_kernels_agree_with_the_cpu(
-    kernels: ModuleType, shapes: str, n_voxels: int, n_images: int, n_channels: int
+    kernels: ModuleType, n_layers: int, grid: tuple[int, int], n_voxels: int, n_images: int, n_channels: int
 ) -> None:
-    _compare(kernels, _batch(shapes, n_voxels, n_images, n_channels), "float32")
+    _compare(kernels, _batch(n_voxels, n_images, n_channels, n_layers=n_layers, grid=grid), "float32")
 
 
 @pytest.mark.parametrize("selection", ["topological", "free"])
 def test_a_step_with_the_kernels_has_the_gradients_of_the_cpu(kernels: ModuleType, selection: str) -> None:
-    shapes = {"a": LayerShape(6, (3, 2)), "b": LayerShape(4, (1, 4), has_global=False)}
+    widths = {"a": 6, "b": 4}
     spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection}, "test")
     g = torch.Generator().manual_seed(0)
-    model = new_encoder(torch.rand(70, 3, generator=g) * 100, shapes, spec)
+    model = new_encoder(torch.rand(70, 3, generator=g) * 100, widths, (3, 2), spec)
     for parameter in model.selectors.parameters():
         torch.nn.init.normal_(parameter, std=0.5, generator=g)
     features = Features(
-        [torch.randn(4, 6, 6, generator=g), torch.randn(4, 4, 4, generator=g)], [torch.randn(4, 6, generator=g), None]
+        [torch.randn(4, 6, channels, generator=g) for channels in widths.values()],
+        [torch.randn(4, channels, generator=g) for channels in widths.values()],
     )
     target = torch.randn(4, 70, generator=g)
     loss = model.backward(features, target, BETA, 0.05)
@@ -176,7 +171,7 @@ def test_a_step_with_the_kernels_has_the_gradients_of_the_cpu(kernels: ModuleTyp
 
 @pytest.mark.parametrize("arithmetic", ["tf32", "bfloat16"])
 def test_kernels_agree_within_what_their_arithmetic_rounds(kernels: ModuleType, arithmetic: str) -> None:
-    _compare(kernels, _batch("some without global token", 30, 4, 32), arithmetic)
+    _compare(kernels, _batch(30, 4, 32), arithmetic)
 
 
 @pytest.mark.parametrize(("n_images", "n_channels"), [(40, 7), (4, 40)])
@@ -185,7 +180,7 @@ def test_images_and_channels_in_blocks_agree(
 ) -> None:
     monkeypatch.setattr(kernels, "BLOCK_IMAGES", 16)
     monkeypatch.setattr(kernels, "BLOCK_CHANNELS", 16)
-    _compare(kernels, _batch("one grid", 12, n_images, n_channels), "float32")
+    _compare(kernels, _batch(12, n_images, n_channels), "float32")
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.2])
@@ -196,11 +191,11 @@ def test_cells_of_many_tiles_and_segments_agree(
     monkeypatch.setattr(kernels, "TILE", 16)
     monkeypatch.setattr(kernels, "CHUNK", 16)
     monkeypatch.setattr(kernels, "SEGMENT", 32)
-    _compare(kernels, _batch("one grid", 160, 4, 7, spread), "float32")
+    _compare(kernels, _batch(160, 4, 7, spread), "float32")
 
 
 def test_results_repeat_to_the_last_bit(kernels: ModuleType) -> None:
-    batch = _batch("one grid", 20, 4, 7, spread=0.3).on_device()
+    batch = _batch(20, 4, 7, spread=0.3).on_device()
     for first, second in zip(_all(kernels, batch, "tf32"), _all(kernels, batch, "tf32"), strict=True):
         assert torch.equal(first, second)
 
@@ -222,9 +217,9 @@ class Operations(TorchDispatchMode):
 def test_what_is_done_follows_from_sizes_alone(kernels: ModuleType) -> None:
     """And none of it waits for the device, or adds in an order of its own."""
     done = []
-    _smooth_l1(kernels, _batch("one grid", 1, 4, 7).on_device(), "float32")  # small tables are put on the device
+    _smooth_l1(kernels, _batch(1, 4, 7).on_device(), "float32")  # small tables are put on the device
     for spread in (0.0, 1.5):
-        batch = _batch("one grid", 5, 4, 7, spread).on_device()
+        batch = _batch(5, 4, 7, spread).on_device()
         with Operations() as operations:
             _smooth_l1(kernels, batch, "float32")
         done.append(operations.seen)
@@ -236,7 +231,7 @@ def test_what_is_done_follows_from_sizes_alone(kernels: ModuleType) -> None:
 
 @on_cuda
 def test_the_host_never_waits(kernels: ModuleType) -> None:
-    batch = _batch("several grids", 300, 4, 32).on_device()
+    batch = _batch(300, 4, 32).on_device()
     _all(kernels, batch, "tf32")  # compiles
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -247,7 +242,7 @@ def test_the_host_never_waits(kernels: ModuleType) -> None:
 
 @on_cuda
 def test_a_step_can_be_captured(kernels: ModuleType) -> None:
-    first, second = (_batch("several grids", 300, 4, 32, spread).on_device() for spread in (1.5, 0.1))
+    first, second = (_batch(300, 4, 32, spread).on_device() for spread in (1.5, 0.1))
     expected = _smooth_l1(kernels, second, "tf32")
     _smooth_l1(kernels, first, "tf32")
     graph = torch.cuda.CUDAGraph()
@@ -264,4 +259,4 @@ def test_a_step_can_be_captured(kernels: ModuleType) -> None:
 @on_cuda
 @pytest.mark.parametrize("arithmetic", list(TOLERANCE))
 def test_large_batches_agree(kernels: ModuleType, arithmetic: str) -> None:
-    _compare(kernels, _batch("several grids", 3000, 70, 150), arithmetic)
+    _compare(kernels, _batch(3000, 70, 150), arithmetic)

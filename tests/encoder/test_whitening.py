@@ -7,13 +7,12 @@ import torch
 import oracle
 from bddn.encoder import whitening
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.grids import LayerShape
 from bddn.encoder.whitening import SHRINKAGE, Whitening
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
 
-SHAPES = {"a": LayerShape(6, (3, 3)), "b": LayerShape(4, (3, 3), has_global=False), "c": LayerShape(6, (3, 3))}
+WIDTHS, GRID = {"a": 6, "b": 4, "c": 6}, (3, 3)
 POOLS = [np.arange(30), np.arange(30, 60)]
 
 
@@ -26,18 +25,17 @@ def _features() -> Features:
         return torch.randn(shape, generator=g) @ mix + 50
 
     return Features(
-        [drawn(60, 9, s.channels) for s in SHAPES.values()],
-        [drawn(60, s.channels) if s.has_global else None for s in SHAPES.values()],
+        [drawn(60, 9, channels) for channels in WIDTHS.values()],
+        [drawn(60, channels) for channels in WIDTHS.values()],
     )
 
 
 def test_whitened_channels_are_uncorrelated_and_of_one_size() -> None:
     features = _features()
     found = Whitening.of(Resident.of(features), POOLS)
-    assert found.global_[1] is None
-    for k, values in enumerate(features.local):
-        mean, matrix = found.local[k]
-        tokens = values.flatten(0, 1).double()
+    tokens_of = [values.flatten(0, 1) for values in features.local] + list(features.global_)
+    for values, (mean, matrix) in zip(tokens_of, [*found.local, *found.global_], strict=True):
+        tokens = values.double()
         torch.testing.assert_close(mean.double(), tokens.mean(0), rtol=1e-5, atol=1e-4)
         shrunk = torch.cov(tokens.T, correction=0)
         shrunk += SHRINKAGE * shrunk.diagonal().mean() * torch.eye(len(shrunk))
@@ -50,11 +48,8 @@ def test_only_the_first_images_are_looked_at(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(whitening, "GLOBAL_IMAGES", 45)
     features = _features()
     found = Whitening.of(Resident.of(features), POOLS)
-    far = features.global_[0]
-    assert far is not None
-    assert found.global_[0] is not None
     torch.testing.assert_close(found.local[0][0], features.local[0][:35].mean((0, 1)), rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(found.global_[0][0], far[:45].mean(0), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found.global_[0][0], features.global_[0][:45].mean(0), rtol=1e-4, atol=1e-3)
 
 
 def test_a_layer_that_does_not_vary_is_no_problem() -> None:
@@ -67,23 +62,24 @@ def test_a_layer_that_does_not_vary_is_no_problem() -> None:
 def _model() -> tuple[FactorTopy, Features]:
     torch.manual_seed(0)
     features = _features()
-    model = FactorTopy(torch.rand(40, 3, dtype=torch.float64) * 100, SHAPES, FitSpec(channels=7)).double()
+    model = FactorTopy(torch.rand(40, 3, dtype=torch.float64) * 100, WIDTHS, GRID, FitSpec(channels=7)).double()
     found = Whitening.of(Resident.of(features), POOLS)
     model.whitening = Whitening(
-        [(m.double(), w.double()) for m, w in found.local],
-        [None if g is None else (g[0].double(), g[1].double()) for g in found.global_],
+        [(m.double(), w.double()) for m, w in found.local], [(m.double(), w.double()) for m, w in found.global_]
     )
     for selector in (model.selectors.space, model.selectors.layer, model.selectors.scale):
         torch.nn.init.normal_(list(selector.parameters())[-1])  # type: ignore[union-attr]
     some = features.at(slice(0, 8))
-    return model, Features([v.double() for v in some.local], [None if v is None else v.double() for v in some.global_])
+    return model, Features([v.double() for v in some.local], [v.double() for v in some.global_])
 
 
 def _seen(features: Features, found: Whitening) -> Features:
     """What the textbook form would be given."""
-    local = [(v - mean) @ matrix for v, (mean, matrix) in zip(features.local, found.local, strict=True)]
-    far = zip(features.global_, found.global_, strict=True)
-    return Features(local, [None if v is None or w is None else (v - w[0]) @ w[1] for v, w in far])
+    local, far = (
+        [(v - mean) @ matrix for v, (mean, matrix) in zip(values, whitens, strict=True)]
+        for values, whitens in ((features.local, found.local), (features.global_, found.global_))
+    )
+    return Features(local, far)
 
 
 def test_gradients_are_those_of_whitened_tokens() -> None:
