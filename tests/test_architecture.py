@@ -37,6 +37,7 @@ KNOWN_BY = {
     "dask": {"extract", "many"},
     "distributed": {"extract", "many"},
     "fsspec": {"store"},
+    "jinja2": {"report"},
     "sklearn": {"stats"},
     "typer": {"cli"},
 }

@@ -30,7 +30,6 @@ from bddn.predict import (
     Pictures,
     aligned_local,
     cache_of,
-    channel_vectors,
     check_network,
     open_network,
     predict,
@@ -39,7 +38,7 @@ from bddn.predict import (
     specs_of,
     tokens_of,
 )
-from bddn.run import Run, fit_run, read_run
+from bddn.run import Run, fit_run, read_channels, read_run
 from bddn.spec import CacheSpec, FamilySpec, FitSpec, ModuleSpec, PlantSpec, WeightsSpec
 from bddn.stats.scores import R2
 from bddn.store.reader import Cache
@@ -152,7 +151,7 @@ def test_aligned_features_are_tokens_through_the_channel_align(run: Run, network
     for k, matrix in enumerate(model.align_local):
         expected = tokens.local[k].float() @ matrix.detach() + model.offset_local[k]
         np.testing.assert_allclose(found[k].reshape(len(pictures), h * w, -1), expected, rtol=1e-4, atol=1e-4)
-    assert channel_vectors(run).shape == (len(run.voxels), SMALL["channels"])
+    assert np.array_equal(read_channels(run), model.channels.detach().numpy())
 
 
 def _twin(planted_spec: PlantSpec, seed: int) -> CacheSpec:

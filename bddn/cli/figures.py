@@ -60,8 +60,7 @@ def maps(
         for path in draw(found.voxels, kinds, out, title, dpi=dpi, views=shown, formats=formats, mesh=mesh):
             if path.suffix[1:] in formats:
                 typer.echo(f"map: {path}")
-        text = methods(found, mesh)
-        write_text(out / "methods.md", text)
+        write_text(out / "methods.md", methods(found, mesh).markdown())
         typer.echo(f"numbers, captions and methods: {out}")
         _say_numbers(found)
 
@@ -118,11 +117,12 @@ def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None,
     """Pictures through the network of a run."""
     from bddn.cli.predict import find_network
     from bddn.figures.paper import Seen
-    from bddn.predict import aligned_local, channel_vectors, read_pictures, tokens_of
+    from bddn.predict import aligned_local, read_pictures, tokens_of
+    from bddn.run import read_channels
 
     pictures = read_pictures(images)
     network = find_network(run, spec, weights, device)
-    return Seen(run, channel_vectors(run), pictures.thumbnails(), aligned_local(run, tokens_of(run, network, pictures)))
+    return Seen(run, read_channels(run), pictures.thumbnails(), aligned_local(run, tokens_of(run, network, pictures)))
 
 
 def _find_mesh(mesh: MeshName, fetch: bool) -> None:

@@ -18,7 +18,8 @@ from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.health import saturated
-from bddn.encoder.learning import Learning, Log
+from bddn.encoder.learning import Learning
+from bddn.encoder.learning_log import Log
 from bddn.encoder.polish import n_visits, polish
 from bddn.encoder.schedule import learning_rate, softness
 from bddn.encoder.selection import Selection

@@ -1,5 +1,6 @@
 """The paragraph for a paper's Methods section: what a run did, in words, with versions, citations and data terms."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from bddn.cortex.fsaverage import N_VERTICES
@@ -29,8 +30,22 @@ _REFERENCES = (
 )
 
 
-def methods(run: Run, mesh: Mesh = "fsaverage5") -> str:
-    """The paragraph, its references and the data's terms, as Markdown.
+@dataclass(frozen=True)
+class Methods:
+    """What a run did: a paragraph, the references that it cites, and the terms of the data."""
+
+    paragraph: str
+    references: tuple[str, ...]
+    terms: str
+
+    def markdown(self) -> str:
+        """All of it as the file that lies beside maps."""
+        listed = "\n".join(f"- {words}" for words in self.references)
+        return f"# Methods\n\n{self.paragraph}\n\n## References\n\n{listed}\n\n{self.terms}\n"
+
+
+def methods(run: Run, mesh: Mesh = "fsaverage5") -> Methods:
+    """Describe a run for a paper's Methods section.
 
     Parameters
     ----------
@@ -40,7 +55,7 @@ def methods(run: Run, mesh: Mesh = "fsaverage5") -> str:
 
     Returns
     -------
-    str
+    Methods
         Every number in it is read from the run folder.
     """
     fit, cache, versions = run.about["fit"], run.about["cache"], run.about["environment"]
@@ -76,9 +91,7 @@ weights. Maps are drawn on {mesh}{nested}.
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
 features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data["responses_sha256"][:16]}.
 """
-    references = [f"- {words}" for words in (*_REFERENCES, *about_data["references"])]
-    paragraph, terms = " ".join(text.split()), about_data["terms"]
-    return "\n".join(["# Methods", "", paragraph, "", "## References", "", *references, "", terms, ""])
+    return Methods(" ".join(text.split()), (*_REFERENCES, *about_data["references"]), about_data["terms"])
 
 
 def _about_data(run: Run) -> dict[str, Any]:

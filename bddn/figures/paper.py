@@ -16,7 +16,7 @@ from bddn.maps import ramps
 from bddn.maps.average import average
 from bddn.maps.colors import Palette
 from bddn.maps.kinds import cluster_map, difference_map, layer_map, relative_map, score_map, weight_maps
-from bddn.run import Run, labels
+from bddn.run import Run, labels, read_channels
 from bddn.stats.channels import channel_clusters, channel_images
 from bddn.stats.scores import ROIS, in_roi
 
@@ -137,9 +137,7 @@ def change(runs: Sequence[Run], palette: Palette) -> Sheet:
 
 def clusters(runs: Sequence[Run], palette: Palette) -> Sheet:
     """Figure 8: voxels clustered by their channels."""
-    from bddn.predict import channel_vectors
-
-    found = [channel_clusters(channel_vectors(run), CLUSTERS) for run in runs]
+    found = [channel_clusters(read_channels(run), CLUSTERS) for run in runs]
     panels: list[Panel] = [
         Cortex(name, cluster_map(label, "k-means, then Ward linkage"), run.voxels)
         for run, name, label in zip(runs, short_labels(runs), found, strict=True)

@@ -7,7 +7,6 @@ from bddn.predict.network import Network, cache_of, check_network, open_network,
 from bddn.predict.pictures import Pictures, read_pictures
 from bddn.predict.responses import (
     aligned_local,
-    channel_vectors,
     predict,
     predict_pictures,
     prediction_identity,
@@ -19,7 +18,6 @@ __all__ = [
     "Pictures",
     "aligned_local",
     "cache_of",
-    "channel_vectors",
     "check_network",
     "open_network",
     "predict",

@@ -23,12 +23,13 @@ from bddn.predict.network import Network, cache_of
 from bddn.predict.pictures import Pictures
 from bddn.progress import progress
 from bddn.run import Run
+from bddn.run.folder import ENCODER
 from bddn.run.inputs import environment
 from bddn.store.layout import Layout
 from bddn.store.precision import Rows
 from bddn.stream.features import Features
 
-ENCODER, VOXELS = "encoder.safetensors", "voxels.parquet"  # of a run folder
+VOXELS = "voxels.parquet"  # of a run folder
 
 
 @own_settings()
@@ -156,12 +157,6 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
             tokens = model.align(features.at(batch).float())
             found[:, batch] = model.grid.local(tokens).permute(0, 3, 1, 2, 4).numpy()
     return found
-
-
-@own_settings()
-def channel_vectors(run: Run) -> npt.NDArray[np.float32]:
-    """The channel vector of every voxel, (N, D) in the order of `run.voxels`."""
-    return np.asarray(_encoder(run).channels.detach().numpy())
 
 
 def _decoded(filled: Mapping[str, Rows], layout: Layout) -> Features:

@@ -6,27 +6,29 @@ hashes the policy names may run, the page's own and NiiVue, which is read from t
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from string import Template
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bddn import __version__
 from bddn.files.atomic import replace_file
 from bddn.files.output import check_file
 from bddn.report import tables, words
-from bddn.report.charts import charts
+from bddn.report.charts import hierarchy_chart
 from bddn.report.library import niivue_script, niivue_version
-from bddn.report.markup import joined
 from bddn.report.payload import contents
-from bddn.report.provenance import links, provenance
+from bddn.report.provenance import files as files_of
+from bddn.report.provenance import provenance
 from bddn.report.shown import Shown, read_shown
 
 _SCRIPTS = (
     "dom.js",
     "data.js",
     "state.js",
+    "best.js",
     "colours.js",
     "shape.js",
     "view.js",
@@ -78,13 +80,28 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
     default = folders[0] / "report.html" if len(runs) == 1 else folders[0].resolve().parent / "comparison.html"
     path = default if out is None else out
     file = check_file(path)
-    page = render(runs, path).encode("utf-8", "backslashreplace")
-    replace_file(file, lambda aside: aside.write_bytes(page))
-    return Page(path, len(page))
+    pieces = render(runs, path)
+    replace_file(file, lambda aside: _write(pieces, aside))
+    return Page(path, file.stat().st_size)
 
 
-def render(runs: Sequence[Shown], path: Path) -> str:
-    """The page of some runs.
+def templates() -> Environment:
+    """The templates of `web/`: what comes from a run is text, and only what they say themselves is markup."""
+    made = Environment(
+        loader=PackageLoader("bddn.report", "web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"words": tables.words, "exact": repr}
+    made.tests["known"] = tables.is_known
+    return made
+
+
+def render(runs: Sequence[Shown], path: Path) -> Iterator[str]:
+    """The page of some runs, in pieces.
 
     Parameters
     ----------
@@ -98,31 +115,45 @@ def render(runs: Sequence[Shown], path: Path) -> str:
         f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    first = runs[0]
     one = len(runs) == 1
-    return Template(_read("page.html")).substitute(
-        policy=policy,
-        style=style,
-        title=joined([first.title if one else f"{len(runs)} brain-to-network maps compared"]),
-        kind="Brain-to-network map" if one else "Brain-to-network maps, side by side",
-        layout="one" if one else "several" if len(runs) <= _FEW else "several many",
-        facts=words.facts(runs),
-        tiles=joined(words.tile(k, shown, one) for k, shown in enumerate(runs)),
-        cards=joined(words.card(k, shown, one) for k, shown in enumerate(runs)),
-        drawn=words.drawn(runs),
-        regions=tables.regions(runs),
-        hierarchy=tables.hierarchy(runs),
-        charts=charts(runs),
-        depths=tables.depths(runs),
-        truth=tables.truth(runs),
-        methods=words.methods(runs),
-        provenance=provenance(runs),
-        links=links(runs, path),
-        versions=joined([f"Written by bddn {__version__}; drawn by NiiVue {niivue_version(library)} (BSD 2-Clause)."]),
-        data=data,
-        library=library,
-        script=script,
+    return (
+        templates()
+        .get_template("page.html")
+        .generate(
+            policy=policy,
+            style=style,
+            title=runs[0].title if one else f"{len(runs)} brain-to-network maps compared",
+            one=one,
+            few=len(runs) <= _FEW,
+            runs=[
+                {
+                    "label": shown.label,
+                    "title": shown.title,
+                    "facts": words.facts(shown),
+                    "chart": hierarchy_chart(shown),
+                    "methods": words.methods(shown),
+                    "files": files_of(shown, path),
+                }
+                for shown in runs
+            ],
+            drawn=words.drawn(runs),
+            regions=tables.regions(runs),
+            hierarchy=tables.hierarchy(runs),
+            depths=tables.depths(runs),
+            truth=tables.truth(runs),
+            provenance=provenance(runs),
+            bddn=__version__,
+            niivue=niivue_version(library),
+            data=data,
+            library=library,
+            script=script,
+        )
     )
+
+
+def _write(pieces: Iterator[str], path: Path) -> None:
+    with path.open("wb") as file:
+        file.writelines(piece.encode("utf-8", "backslashreplace") for piece in pieces)
 
 
 def _own_script() -> str:

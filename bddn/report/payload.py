@@ -53,6 +53,6 @@ def _run(shown: Shown) -> dict[str, Any]:
         "shared": shared,
         "total": len(shown.run.voxels),
         "voxels": voxel_arrays(shown.run.voxels.iloc[rows], layers),
-        "similar": similar_arrays(shown.channels[rows]),
+        "similar": similar_arrays(shown.channels),
         "film": None,
     }

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bddn.report.markup import Html, element, joined
 from bddn.report.shown import Shown
 
 _PARTS = {
@@ -27,12 +27,33 @@ _FILES = {
 _MAPS = {".png", ".svg", ".pdf", ".csv", ".gii", ".txt", ".md", ".gif", ".mp4"}
 
 
-def provenance(runs: Sequence[Shown]) -> Html:
-    """What was fitted on what, a column for each run; where runs differ, it is marked."""
-    return joined(
-        _part(title, {shown.label: dict(_flat(_facts(shown)[key])) for shown in runs}, is_open=key == "data")
-        for key, title in _PARTS.items()
-    )
+@dataclass(frozen=True)
+class Part:
+    """A table of facts: names, each with its value in every run ('–' where it has none)."""
+
+    title: str
+    is_open: bool
+    labels: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Links to the files of a run: `described` as name, link and words; `maps` as name and link."""
+
+    described: list[tuple[str, str, str]]
+    maps: list[tuple[str, str]]
+
+
+def provenance(runs: Sequence[Shown]) -> list[Part]:
+    """What was fitted on what, a column for each run."""
+    parts = []
+    for key, title in _PARTS.items():
+        found = [dict(_flat(_facts(shown)[key])) for shown in runs]
+        names = dict.fromkeys(name for facts in found for name in facts)
+        rows = [(name, [facts.get(name, "–") for facts in found]) for name in names]
+        parts.append(Part(title, key == "data", [shown.label for shown in runs], rows))
+    return parts
 
 
 def _facts(shown: Shown) -> dict[str, Any]:
@@ -67,53 +88,16 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, "none" if value is None else str(value)
 
 
-def _part(title: str, facts: Mapping[str, Mapping[str, str]], is_open: bool) -> Html:
-    names = list(dict.fromkeys(name for found in facts.values() for name in found))
-    rows = []
-    for name in names:
-        values = [found.get(name, "–") for found in facts.values()]
-        differ = len(set(values)) > 1
-        mark = [element("span", {"class": "differs"}, " differs")] if differ else []
-        rows.append(
-            element(
-                "tr",
-                {"class": "differ" if differ else None},
-                element("th", {"scope": "row"}, name, *mark),
-                *(element("td", None, value) for value in values),
-            )
-        )
-    several = len(facts) > 1
-    heads = [element("th", {"scope": "col"}, "Field"), *(element("th", {"scope": "col"}, label) for label in facts)]
-    table = element(
-        "table",
-        {"class": "facts"},
-        element("caption", {"class": "hidden"}, title),
-        *([element("thead", None, element("tr", None, *heads))] if several else []),
-        element("tbody", None, *rows),
-    )
-    scroll = element("div", {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": title}, table)
-    return element("details", {"open": is_open}, element("summary", None, title), scroll)
-
-
-def links(runs: Sequence[Shown], page: Path) -> Html:
-    """Links to the files of the runs, relative to the page."""
-    return joined(_links(shown, page, len(runs) > 1) for shown in runs)
-
-
-def _links(shown: Shown, page: Path, named: bool) -> Html:
+def files(shown: Shown, page: Path) -> Files:
+    """The files of a run that are there, with links relative to the page."""
     folder = shown.run.folder
-    files = [(folder / name, words) for name, words in _FILES.items() if (folder / name).is_file()]
+    described = [
+        (name, _link(folder / name, page), words) for name, words in _FILES.items() if (folder / name).is_file()
+    ]
     maps = folder / "maps"
     drawn = sorted(p for p in maps.iterdir() if p.suffix in _MAPS and p.is_file()) if maps.is_dir() else []
-    items = [element("li", None, _link(path, page, path.name), f" – {words}") for path, words in files]
-    if drawn:
-        inner = [element("li", None, _link(path, page, path.name)) for path in drawn]
-        summary = element("summary", None, f"maps/, {len(drawn)} files: pictures, tables and GIFTI")
-        items.append(element("li", None, element("details", None, summary, element("ul", None, *inner))))
-    head = [element("h3", None, shown.label)] if named else []
-    return joined([*head, element("ul", {"class": "files"}, *items)])
+    return Files(described, [(path.name, _link(path, page)) for path in drawn])
 
 
-def _link(path: Path, page: Path, text: str) -> Html:
-    way = Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
-    return element("a", {"href": quote(os.fsencode(way))}, text)
+def _link(path: Path, page: Path) -> str:
+    return quote(os.fsencode(Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()))

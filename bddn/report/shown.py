@@ -4,19 +4,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bddn.encoder.learning import Learning
 from bddn.errors import RunError
 from bddn.files.filekind import explain
 from bddn.maps.voxel_table import check_voxels
-from bddn.run import Run, labels, read_run
+from bddn.report.voxels import drawn_rows
+from bddn.run import Run, labels, read_channels, read_learning, read_run
 from bddn.run.folder import LEARNING
-
-if TYPE_CHECKING:
-    from bddn.encoder.learning import Learning
 
 MAX_RUNS = 12
 """How many brains stand side by side at most."""
@@ -32,8 +31,8 @@ class Shown:
     run : Run
     label : str
         What tells it from the page's other runs.
-    channels : array of float32, (N, D)
-        Channel weights of all voxels.
+    channels : array of float32, (V, D)
+        Channel weights of the voxels that are drawn.
     split : dict of str to int
         How many stimuli trained, validated and tested.
     learning : Learning or None
@@ -44,7 +43,7 @@ class Shown:
     label: str
     channels: npt.NDArray[np.float32]
     split: dict[str, int]
-    learning: "Learning | None"
+    learning: Learning | None
 
     @property
     def title(self) -> str:
@@ -74,20 +73,10 @@ def read_shown(folders: Sequence[Path]) -> list[Shown]:
 
 
 def _read(folder: Path, label: str) -> Shown:
-    from bddn.encoder import checkpoint
-    from bddn.run import read_learning
-
     run = read_run(folder)
     check_voxels(run.voxels, run.layers)
     _check_metrics(run)
-    channels = checkpoint.load(folder / "encoder.safetensors").channels.detach().numpy()
-    if len(channels) != len(run.voxels):
-        raise RunError(
-            folder / "encoder.safetensors",
-            expected=f"channels of the {len(run.voxels)} voxels of voxels.parquet",
-            got=f"{len(channels)}",
-            fix="Copy run folders as a whole.",
-        )
+    channels = read_channels(run)[drawn_rows(run.voxels)]
     learning = read_learning(run) if (folder / LEARNING).is_file() else None
     return Shown(run, label, channels, _split_sizes(folder / "split.json"), learning)
 

@@ -1,10 +1,9 @@
 """The tables of a page: scores by region, hierarchy, and how close a planted truth was met. The page's script sorts."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from bddn.report.markup import Html, element, joined
 from bddn.report.shown import Shown
 from bddn.stats.hierarchy import IDEAL_DEPTH
 from bddn.stats.scores import ROIS, in_roi
@@ -26,25 +25,37 @@ _TRUTH = {
 _OF_REGION = ("depth", "confidence", "scale")
 
 
-def regions(runs: Sequence[Shown]) -> Html:
+@dataclass(frozen=True)
+class Table:
+    """A table whose columns can be sorted: `heads`, and `rows` of as many cells each, the first one naming the row."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns have numbers."""
+        return [any(isinstance(row[k], int | float) for row in self.rows) for k in range(len(self.heads))]
+
+
+def regions(runs: Sequence[Shown]) -> Table:
     """Mean scores by region; of a single run also its mean depth, confidence and scale."""
     if len(runs) > 1:
         names = [roi for roi in ROIS if any(roi in shown.run.metrics["roi_r2_test"] for shown in runs)]
         scores = [[shown.run.metrics["roi_r2_test"].get(roi, {}).get("mean") for shown in runs] for roi in names]
         rows = [[roi, *found] for roi, found in zip(names, scores, strict=True)]
-        return sortable(
-            "Mean brain score R² by region, test images", ["Region", *(shown.label for shown in runs)], rows
-        )
+        return Table("Mean brain score R² by region, test images", ["Region", *(shown.label for shown in runs)], rows)
     run = runs[0].run
     rows = []
     for roi, found in run.metrics["roi_r2_test"].items():
         here = run.voxels.loc[in_roi(run.voxels, roi)]
         rows.append([roi, found["n_voxels"], found["mean"], *(float(here[name].mean()) for name in _OF_REGION)])
     heads = ["Region", "Voxels", "Score R²", "Depth", "Confidence", "Scale"]
-    return sortable("Means by region; scores are those of the test images", heads, rows)
+    return Table("Means by region; scores are those of the test images", heads, rows)
 
 
-def hierarchy(runs: Sequence[Shown]) -> Html:
+def hierarchy(runs: Sequence[Shown]) -> Table:
     """Slope, b0 and b1 of each run, and its mean score."""
     rows: list[list[Cell]] = []
     for shown in runs:
@@ -52,10 +63,10 @@ def hierarchy(runs: Sequence[Shown]) -> Html:
         first = [shown.label] if len(runs) > 1 else ["all voxels of these regions"]
         rows.append([*first, *(found.get(name) for name in ("slope", "b0", "b1", "n_voxels"))])
     caption = f"Depth of the layers against the ideal of {', '.join(IDEAL_DEPTH)}"
-    return sortable(caption, ["Run" if len(runs) > 1 else "Over", "Slope", "b0", "b1", "Voxels"], rows)
+    return Table(caption, ["Run" if len(runs) > 1 else "Over", "Slope", "b0", "b1", "Voxels"], rows)
 
 
-def depths(runs: Sequence[Shown]) -> Html:
+def depths(runs: Sequence[Shown]) -> Table:
     """Mean depth of the regions that the hierarchy is fitted to, beside their ideal."""
     rows: list[list[Cell]] = []
     for roi, ideal in IDEAL_DEPTH.items():
@@ -63,62 +74,23 @@ def depths(runs: Sequence[Shown]) -> Html:
         if any(len(values) for values in found):
             rows.append([roi, ideal, *(float(values.mean()) if len(values) else None for values in found)])
     heads = ["Region", "Ideal", *(shown.label if len(runs) > 1 else "Found" for shown in runs)]
-    return sortable("Mean depth by region", heads, rows)
+    return Table("Mean depth by region", heads, rows)
 
 
-def truth(runs: Sequence[Shown]) -> Html:
-    """How close planted answers were met; nothing where no run has any."""
+def truth(runs: Sequence[Shown]) -> Table | None:
+    """How close planted answers were met; None where no run has any."""
     if not any(shown.run.truth for shown in runs):
-        return Html("")
+        return None
     rows: list[list[Cell]] = [
         [words, *((shown.run.truth or {}).get(name) for shown in runs)] for name, words in _TRUTH.items()
     ]
     heads = ["Measure", *(shown.label if len(runs) > 1 else "Value" for shown in runs)]
-    return sortable("Recovered against planted, voxel by voxel", heads, rows)
+    return Table("Recovered against planted, voxel by voxel", heads, rows)
 
 
-def sortable(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Html:
-    """A table whose columns can be sorted, the first one naming the rows.
-
-    Parameters
-    ----------
-    caption : str
-    heads : sequence of str, (n,)
-    rows : sequence of sequence, each (n,)
-        Words, numbers, or None.
-    """
-    kinds = [_is_number([row[k] for row in rows]) for k in range(len(heads))]
-    head = joined(
-        element(
-            "th",
-            {"scope": "col", "class": "number" if number else None},
-            element("button", {"type": "button", "class": "sort"}, text),
-        )
-        for text, number in zip(heads, kinds, strict=True)
-    )
-    body = joined(element("tr", None, *_cells(row, kinds)) for row in rows)
-    return element(
-        "div",
-        {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": caption},
-        element(
-            "table",
-            {"class": "sortable"},
-            element("caption", None, caption),
-            element("thead", None, element("tr", None, head)),
-            element("tbody", None, body),
-        ),
-    )
-
-
-def _cells(row: Sequence[Cell], kinds: Sequence[bool]) -> list[Html]:
-    cells = [element("th", {"scope": "row"}, str(row[0]))]
-    for value, number in zip(row[1:], kinds[1:], strict=True):
-        known = value is not None and not (isinstance(value, float) and np.isnan(value))
-        exact = repr(value) if known and number else None
-        cells.append(
-            element("td", {"class": "number" if number else None, "data-value": exact}, words(value) if known else "–")
-        )
-    return cells
+def is_known(value: Cell) -> bool:
+    """Whether there is something to read in a cell."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def words(value: Cell) -> str:
@@ -126,7 +98,3 @@ def words(value: Cell) -> str:
     if isinstance(value, float):
         return f"{value:.3f}".replace("-", "−")
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _is_number(values: Sequence[Cell]) -> bool:
-    return any(isinstance(value, int | float) for value in values)

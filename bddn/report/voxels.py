@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 SIMILAR = 8
 """How many of the most similar voxels a page names."""
-_PART = 1024  # voxels compared with all others at a time
+_PART = 1024  # voxels compared with all others at a time; another number changes last bits of their products
+_LANES = 512  # into which the others are dealt: the largest of each lane tells which lanes to look into
 
 Floats = npt.NDArray[np.floating]
 
@@ -90,16 +91,26 @@ def similar_voxels(channels: Floats, n: int = SIMILAR) -> tuple[npt.NDArray[np.i
     length = np.linalg.norm(channels, axis=1, keepdims=True)
     unit = np.divide(channels, length, out=np.zeros_like(channels, dtype=np.float32), where=length > 0)
     rows, cosines = np.zeros((len(unit), n), dtype=np.int64), np.zeros((len(unit), n), dtype=np.float32)
-    for start in range(0, len(unit), _PART):
+    depth = -(-len(unit) // _LANES)
+    alike = np.full((min(_PART, len(unit)), depth * _LANES), -np.inf, dtype=np.float32)
+    for start in range(0, len(unit) if n else 0, _PART):
         stop = min(start + _PART, len(unit))
-        alike = unit[start:stop] @ unit.T
-        alike[np.arange(stop - start), np.arange(start, stop)] = -np.inf  # not itself
-        near = np.sort(np.argpartition(-alike, n - 1, axis=1)[:, :n], axis=1) if n else rows[start:stop]
-        value = np.take_along_axis(alike, near, axis=1)
+        part = alike[: stop - start]
+        np.matmul(unit[start:stop], unit.T, out=part[:, : len(unit)])
+        part[np.arange(stop - start), np.arange(start, stop)] = -np.inf  # not itself
+        lane = _largest(part.reshape(-1, depth, _LANES).max(axis=1), n)  # the n largest are in these
+        at = (lane[:, :, None] + _LANES * np.arange(depth)).reshape(len(part), -1)
+        near = np.sort(np.take_along_axis(at, _largest(np.take_along_axis(part, at, axis=1), n), axis=1), axis=1)
+        value = np.take_along_axis(part, near, axis=1)
         order = np.argsort(-value, axis=1, kind="stable")
         rows[start:stop] = np.take_along_axis(near, order, axis=1)
         cosines[start:stop] = np.take_along_axis(value, order, axis=1)
     return rows, cosines
+
+
+def _largest(values: Floats, n: int) -> npt.NDArray[np.int64]:
+    """Columns (P, n) of the largest values of each row, in any order."""
+    return np.argpartition(-values, n - 1, axis=1)[:, :n]
 
 
 def similar_arrays(channels: Floats) -> dict[str, Any]:

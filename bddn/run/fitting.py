@@ -31,7 +31,18 @@ from bddn.machine.memory import free_bytes
 from bddn.machine.parallel import choose_device, is_out_of_memory, n_threads, words_of
 from bddn.machine.settings import own_settings
 from bddn.run.checks import check_leakage, check_responses, check_voxels
-from bddn.run.folder import ABOUT, LEARNING, Run, check_out, is_done, read_run, summary, voxel_table, without_nan
+from bddn.run.folder import (
+    ABOUT,
+    ENCODER,
+    LEARNING,
+    Run,
+    check_out,
+    is_done,
+    read_run,
+    summary,
+    voxel_table,
+    without_nan,
+)
 from bddn.run.inputs import Subject, fit_identity
 from bddn.spec import FitSpec
 from bddn.stats.truth import compare_with_truth
@@ -139,9 +150,7 @@ def fit_run(
             "split.json": lambda path: atomic.write_json(path, split.to_dict()),
             "metrics.json": lambda path: atomic.write_json(path, without_nan(metrics)),
             "voxels.parquet": lambda path: atomic.write_table(path, table),
-            "encoder.safetensors": lambda path: atomic.replace_file(
-                path, lambda aside: checkpoint.save(fitted.model, spec, aside)
-            ),
+            ENCODER: lambda path: atomic.replace_file(path, lambda aside: checkpoint.save(fitted.model, spec, aside)),
             LEARNING: lambda path: learning.save(fitted.learning, tuple(widths), path),
         }
         if truth is not None:

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from bddn.encoder import learning
-from bddn.encoder.fit import Fitted
+from bddn.encoder import learning, saved
 from bddn.errors import RunError
 from bddn.files.filekind import explain_folder, is_listed
 from bddn.files.output import check_folder, is_vacant
@@ -28,10 +28,14 @@ from bddn.identity import Identity
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import roi_scores
 
+if TYPE_CHECKING:
+    from bddn.encoder.fit import Fitted
+
 FORMAT = 1
 ABOUT = "run.json"
 FILES = (ABOUT, "metrics.json", "voxels.parquet")
 LEARNING = "learning.safetensors"
+ENCODER = "encoder.safetensors"
 WEIGHT = "weight_"  # prefix of the columns of layer weights
 
 
@@ -124,6 +128,27 @@ def read_learning(run: Run) -> learning.Learning:
     return found
 
 
+def read_channels(run: Run) -> npt.NDArray[np.float32]:
+    """Read the channel vector of every voxel, (N, D) in the order of `run.voxels`; the encoder is not built.
+
+    Raises
+    ------
+    RunError
+        Where the file of the encoder is missing, damaged, or of another run.
+    """
+    path = run.folder / ENCODER
+    arrays, _ = saved.read(path, saved.AN_ENCODER, "Fit again.", ["channels"])
+    found = np.asarray(arrays["channels"])
+    if len(found) != len(run.voxels):
+        raise RunError(
+            path,
+            expected=f"channels of the {len(run.voxels)} voxels of voxels.parquet",
+            got=f"{len(found)}",
+            fix="Copy run folders as a whole.",
+        )
+    return found
+
+
 def check_out(out: Path) -> None:
     """Refuse a place for a run at which there is something else, or where none can be written.
 
@@ -167,7 +192,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     return found
 
 
-def voxel_table(voxels: pd.DataFrame, fitted: Fitted, layers: tuple[str, ...]) -> pd.DataFrame:
+def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...]) -> pd.DataFrame:
     """One row per voxel: who it is, what it selects, and how well it is predicted."""
     selection = fitted.selection
     weights = selection.layer.numpy()
@@ -203,7 +228,7 @@ def _mean(scores: "np.ndarray") -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def summary(table: pd.DataFrame, fitted: Fitted) -> dict[str, Any]:
+def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
     """What `metrics.json` says of a fit."""
     return {
         "r2_test": _mean(fitted.r2_test),

@@ -14,7 +14,8 @@ from bddn.encoder import fit as fitting
 from bddn.encoder import learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Parts, fit
-from bddn.encoder.learning import Learning, Log, frame_steps
+from bddn.encoder.learning import Learning
+from bddn.encoder.learning_log import Log, frame_steps
 from bddn.spec import RECIPES, FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident

@@ -70,7 +70,7 @@ def test_number_of_threads_does_not_change_a_bit(
 ) -> None:
     monkeypatch.setattr("bddn.encoder.readout.SPLIT_VOXELS", 5)
     monkeypatch.setattr("bddn.encoder.selectors.PART_VOXELS", 7)
-    monkeypatch.setattr("bddn.encoder.learning.PART_VOXELS", 2)
+    monkeypatch.setattr("bddn.encoder.learning_log.PART_VOXELS", 2)
     first = _bytes(_fit(spec), tmp_path)
     for n in (1, 3):
         with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -407,7 +407,7 @@ def test_flat_maps_lie_side_by_side_and_unflipped(marked: Opened) -> None:
         assert np.sign(np.corrcoef(at[known, 0], front[known])[0, 1]) == toward
 
 
-EVIL = "</script><img src=x onerror='window.hit=1'><script>window.hit=1</script>\"'&${title}"
+EVIL = "</script><img src=x onerror='window.hit=1'><script>window.hit=1</script>\"'&${title}{{ title }}{# x #}{% raw %}"
 
 
 def test_text_of_a_run_is_only_text(run_copy: Path, open_page: Open) -> None:
