@@ -18,7 +18,7 @@ help:
 	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 3 minutes)"
 	@echo "make figures        draw the paper's figures, a film and pages from toys, without a download"
 	@echo "make test           run the tests"
-	@echo "make check          format, lint, types and tests"
+	@echo "make check          format, lint, types and tests, also of the page's scripts"
 	@echo "make bench          measure store, fits and recipes at true size (about 2 hours, 15 GB of disk)"
 	@echo "make bench-extract  measure extraction against the bare forward pass (about 8 minutes)"
 	@echo "make install        make $(VENV) with bddn and its tools"
@@ -57,6 +57,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tests/report/js/check.py
 	$(PYTEST)
 
 bench: install

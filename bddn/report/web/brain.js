@@ -5,17 +5,17 @@ const Brain = (() => {
   const HALF_BOX = 100;  // mm; NiiVue derives the width of its view from the boxes of the meshes
   const FURTHEST = Math.sqrt(3) * HALF_BOX, NIIVUE_MARGIN = 0.8;
   const DEEPER = 2.2;  // moves the brain to the middle of the depth that NiiVue draws, so that zooming cuts nothing off
-  const canvas = document.getElementById("canvas");
-  const stage = document.getElementById("stage");
-  const views = [...stage.querySelectorAll(".view")];
+  const canvas = Dom.get("canvas"), stage = Dom.get("stage");
+  const views = Dom.all(".view", stage);
   const meshes = [];
-  let fineness = 1, nv = null, drawnShape = 0, drawnOnly = null, places = [];
+  let fineness = 1, drawnShape = 0, drawnOnly = /** @type {number | null} */ (null);
+  let nv = /** @type {any} */ (null), places = /** @type {Float32Array[]} */ ([]);
 
   /* The light: bright where the surface faces the viewer, so that colours there and on the sheet are those of the
      legend, and softer to the edges. NiiVue looks it up by the direction of the surface. */
   function lamp() {
-    const n = 128, picture = Object.assign(document.createElement("canvas"), {width: n, height: n});
-    const context = picture.getContext("2d"), pixels = context.createImageData(n, n);
+    const n = 128, picture = Dom.make("canvas", {width: n, height: n});
+    const context = Dom.brush(picture), pixels = context.createImageData(n, n);
     for (let row = 0; row < n; row++) {
       for (let column = 0; column < n; column++) {
         const x = (column + 0.5) / n * 2 - 1, up = 1 - (row + 0.5) / n * 2;
@@ -46,7 +46,7 @@ const Brain = (() => {
     await nv.attachToCanvas(canvas, true);
     stage.style.backgroundColor = "";
     places = [0, 1].map((s) => Shape.positions(s, 0, false));
-    Data.runs.forEach((run, k) => {
+    Data.runs.forEach((_, k) => {
       meshes.push([0, 1].map((s) => {
         const grey = new Uint8Array(4 * Data.N).fill(255);
         const mesh = new niivue.NVMesh(places[s], Shape.faces(s, 0), `${k} ${s}`, grey, 1, true, nv.gl);
@@ -70,7 +70,8 @@ const Brain = (() => {
   /** Pixels of the canvas for each of the page's. */
   const scale = () => Math.max(window.devicePixelRatio || 1, fineness);
 
-  /** Give the voxels of run k their colours: `paint` writes a row's colour, or is false for bare cortex. */
+  /** Give the voxels of run k their colours: `paint` writes a row's colour, or is false for bare cortex.
+      @param {number} k @param {Paint} paint */
   function colour(k, paint) {
     const run = Data.runs[k];
     for (const s of [0, 1]) {
@@ -98,7 +99,8 @@ const Brain = (() => {
     }
   }
 
-  /** Half of the height (or of the width, where that is less) of a view, in mm. */
+  /** Half of the height (or of the width, where that is less) of a view, in mm.
+      @param {number} width @param {number} height */
   function reach(width, height) {
     const {half, tall} = Shape.extent(View.now), aspect = width / height;
     return (aspect < 1 ? Math.max(half, tall * aspect) : Math.max(tall, half / aspect)) / View.now.zoom;
@@ -130,7 +132,8 @@ const Brain = (() => {
     });
   }
 
-  /** Pixels (x, y) of all vertices of both sides in a view of this size, and their depth in mm, less is nearer. */
+  /** Pixels (x, y) of all vertices of both sides in a view of this size, and their depth in mm, less is nearer.
+      @param {number} width @param {number} height @returns {Projected[]} */
   function project(width, height) {
     aim(width, height);
     const camera = View.camera();
@@ -148,22 +151,22 @@ const Brain = (() => {
     });
   }
 
-  /** Millimetres of a pixel of a view of this size. */
+  /** Millimetres of a pixel of a view of this size. @param {number} width @param {number} height */
   const mmPerPixel = (width, height) => 2 * reach(width, height) / Math.min(width, height);
 
   /** All brains with what lies on them as one picture; they must have been drawn in the same moment. */
   function picture() {
-    const whole = Dom.make("canvas", {width: canvas.width, height: canvas.height}), context = whole.getContext("2d");
+    const whole = Dom.make("canvas", {width: canvas.width, height: canvas.height}), context = Dom.brush(whole);
     const frame = stage.getBoundingClientRect();
     context.drawImage(canvas, 0, 0);
     context.scale(scale(), scale());
-    for (const marks of stage.querySelectorAll(".marks")) {
+    for (const marks of /** @type {HTMLCanvasElement[]} */ (Dom.all(".marks", stage))) {
       const box = marks.getBoundingClientRect();
       context.drawImage(marks, box.left - frame.left, box.top - frame.top, box.width, box.height);
     }
     context.textAlign = "center";
     context.textBaseline = "middle";
-    for (const words of stage.querySelectorAll("h3, .letter, .sheet:not([hidden])")) {
+    for (const words of Dom.all("h3, .letter, .sheet:not([hidden])", stage)) {
       const box = words.getBoundingClientRect(), style = getComputedStyle(words);
       context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
       context.fillStyle = style.color;

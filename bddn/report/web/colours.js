@@ -6,7 +6,8 @@ const Colours = (() => {
 
   const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
-  /** A function (row, to, at) that writes the colour of a run's voxel, and is false where the voxel has none. */
+  /** A function (row, to, at) that writes the colour of a run's voxel, and is false where the voxel has none.
+      @param {CortexMap} map @param {Run} run @param {number} k @returns {Paint} */
   function painter(map, run, k) {
     if (map.kind === "layer") {
       const sure = run.numbers.confidence;
@@ -40,7 +41,8 @@ const Colours = (() => {
     return copy(map.lookup, placeIndex(map, x, y), to, at);
   }
 
-  /** The entry of the lookup for a place; beyond its reach, that of its rim. */
+  /** The entry of the lookup for a place; beyond its reach, that of its rim.
+      @param {CortexMap} map @param {number} x @param {number} y */
   function placeIndex(map, x, y) {
     const [column, row] = [x, y].map((v) => Math.round((clamp(v / map.reach, -1, 1) + 1) / 2 * (PLACES - 1)));
     return row * PLACES + column;
@@ -59,7 +61,8 @@ const Colours = (() => {
     return (row, to, at) => place[word.code[row]] >= 0 && copy(map.lookup, place[word.code[row]], to, at);
   }
 
-  /** The same for a frame of a run's film; voxels that are not in it keep the colour of the fitted map. */
+  /** The same for a frame of a run's film; voxels that are not in it keep the colour of the fitted map.
+      @param {CortexMap} map @param {Run & {film: Film}} run @param {number} k @param {number} frame @returns {Paint} */
   function framePainter(map, run, k, frame) {
     const film = run.film, n = film.drawn.length, final = painter(map, run, k);
     const atFilm = new Int32Array(run.count).fill(-1);
@@ -79,12 +82,13 @@ const Colours = (() => {
 
   const css = (rgb, at = 0) => `rgb(${rgb[at]},${rgb[at + 1]},${rgb[at + 2]})`;
 
-  /** The colour of a layer at full confidence. */
+  /** The colour of a layer at full confidence. @param {number} k @param {number} index */
   function ofLayer(k, index) {
-    const map = Data.maps.find((m) => m.kind === "layer");
-    return css(map.lookup[k], 3 * (index * CONFIDENCES + CONFIDENCES - 1));
+    const lookups = Data.maps.find((map) => map.kind === "layer")?.lookup;
+    return css(lookups[k], 3 * (index * CONFIDENCES + CONFIDENCES - 1));
   }
 
+  /** @param {CortexMap} map */
   const isLearned = (map) => LEARNED.has(map.name);
 
   return {painter, framePainter, placeIndex, isLearned, ofLayer, css, CONFIDENCES, RAMP};

@@ -21,7 +21,7 @@ const Controls = (() => {
     });
   }
 
-  /** Choose a map by its name. */
+  /** Choose a map by its name. @param {string} name */
   function choose(name) {
     const i = Data.maps.findIndex((map) => map.name === name);
     State.map = Data.maps[i];
@@ -42,7 +42,7 @@ const Controls = (() => {
     const say = () => {
       const total = Data.runs.reduce((sum, run) => sum + run.count, 0);
       let left = 0;
-      for (const run of Data.runs) for (let i = 0; i < run.count; i++) left += State.passes(run, i);
+      for (const run of Data.runs) for (let i = 0; i < run.count; i++) left += Number(State.passes(run, i));
       output.textContent = State.threshold === -Infinity ? `all ${count(total)} voxels`
         : `R² ${words(State.threshold, 2)}: ${count(left)} of ${count(total)}`;
       slider.setAttribute("aria-valuetext", output.textContent);
@@ -67,47 +67,41 @@ const Controls = (() => {
   /** Let the controls show where the view is. */
   function showShape() {
     const {shape: value} = View.now, text = value === 0 ? "inflated" : value === 1 ? "flat" : "between";
-    get("shape").value = value;
+    get("shape").value = String(value);
     get("shape").setAttribute("aria-valuetext", text);
     get("shape-words").textContent = text;
     get("fold").textContent = value < 0.5 ? "Flatten" : "Inflate";
   }
 
   function views() {
-    for (const button of document.querySelectorAll("[data-view]")) {
+    for (const button of Dom.all("[data-view]")) {
       button.addEventListener("click", () => View.named(button.dataset.view));
     }
-    for (const button of document.querySelectorAll("[data-zoom]")) {
+    for (const button of Dom.all("[data-zoom]")) {
       button.addEventListener("click", () => View.zoom(Number(button.dataset.zoom)));
     }
-    for (const button of document.querySelectorAll("[data-only]")) {
+    for (const button of Dom.all("[data-only]")) {
       button.addEventListener("click", () => only(button.dataset.only === "" ? null : Number(button.dataset.only)));
     }
   }
 
-  /** Show one hemisphere alone, or both (null). */
+  /** Show one hemisphere alone, or both (null). @param {number | null} side */
   function only(side) {
     View.set({only: side, panX: 0, panY: 0});
-    for (const button of document.querySelectorAll("[data-only]")) {
+    for (const button of Dom.all("[data-only]")) {
       button.setAttribute("aria-pressed", String(button.dataset.only === (side === null ? "" : String(side))));
     }
   }
 
+  /** @param {(voxel: Voxel, reveal: boolean) => void} pin */
   function find(pin) {
-    const regions = new Map();
-    for (const run of Data.runs) {
-      const region = run.words.roi;
-      for (let i = 0; region && i < run.count; i++) {
-        const name = region.names[region.code[i]], score = run.numbers.r2_test[i];
-        if (!name) continue;
-        const best = regions.get(name);
-        if (!best || score > best.score) regions.set(name, {score, side: run.side[i], vertex: run.vertex[i]});
-      }
-    }
-    const select = get("region");
+    const regions = Best.ofRegions(Data.runs), select = get("region");
     const names = [...regions.keys()].sort().map((name) => make("option", {value: name}, name));
     select.append(make("option", {value: ""}, "best voxel of …"), ...names);
-    select.addEventListener("change", () => { if (regions.has(select.value)) pin(regions.get(select.value), true); });
+    select.addEventListener("change", () => {
+      const best = regions.get(select.value);
+      if (best) pin(best, true);
+    });
     get("find").addEventListener("submit", (event) => {
       event.preventDefault();
       const vertex = Number(get("vertex").value), side = Number(get("side").value);
@@ -119,7 +113,7 @@ const Controls = (() => {
     });
   }
 
-  /** Let the form show the voxel that is pinned. */
+  /** Let the form show the voxel that is pinned. @param {Voxel} voxel */
   function showVoxel(voxel) {
     get("side").value = String(voxel.side);
     get("vertex").value = String(voxel.vertex);

@@ -6,6 +6,7 @@ const Data = (() => {
   const KINDS = {u1: Uint8Array, u2: Uint16Array, i2: Int16Array, f4: Float32Array};
   const N = 10242;
 
+  /** @param {{kind: keyof typeof KINDS, data: string}} packed @returns {Numbers} */
   function array(packed) {
     const text = atob(packed.data);
     const bytes = new Uint8Array(text.length);
@@ -13,12 +14,14 @@ const Data = (() => {
     return new KINDS[packed.kind](bytes.buffer);
   }
 
+  /** @template A, B @param {Record<string, A>} object @param {(value: A) => B} change @returns {Record<string, B>} */
   function each(object, change) {
     return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, change(value)]));
   }
 
-  const page = JSON.parse(document.getElementById("data").textContent);
+  const page = JSON.parse(Dom.get("data").textContent ?? "");
 
+  /** @type {Side[]} */
   const sides = page.cortex.sides.map((side) => ({
     hemi: side.hemi,
     inflated: array(side.inflated),
@@ -27,12 +30,14 @@ const Data = (() => {
     grey: array(side.grey),
   }));
 
+  /** @returns {Film | null} */
   function openFilm(film) {
     if (!film) return null;
     const parts = ["drawn", "layer", "confidence", "place", "scale"];
     return {...film, ...Object.fromEntries(parts.map((name) => [name, array(film[name])]))};
   }
 
+  /** @type {Run[]} */
   const runs = page.runs.map((run) => {
     const side = array(run.voxels.side), vertex = array(run.voxels.vertex);
     const at = [0, 1].map(() => new Int32Array(N).fill(-1));
@@ -51,6 +56,7 @@ const Data = (() => {
     };
   });
 
+  /** @type {CortexMap[]} */
   const maps = page.maps.map((map) => ({
     ...map,
     lookup: Array.isArray(map.lookup) ? map.lookup.map(array) : array(map.lookup),

@@ -4,10 +4,10 @@
 const Film = (() => {
   const FRAME_MS = 110;
   const {get, words, count} = Dom;
-  const films = Data.runs.map((run) => run.film).filter(Boolean);
+  const films = Data.runs.flatMap((run) => run.film ?? []);
   const n = Math.max(0, ...films.map((film) => film.step.length));
   const slider = get("frame"), button = get("play");
-  let timer = null, changed = () => {};
+  let timer = /** @type {number | undefined} */ (undefined), changed = () => {};
 
   function say() {
     const output = get("frame-words");
@@ -17,22 +17,23 @@ const Film = (() => {
       const {step, loss} = films[0], at = State.frame;
       output.textContent = `step ${count(step[at])}${loss[at] === null ? "" : `, loss ${words(loss[at], 2)}`}`;
     } else {
-      const {step} = films.find((film) => film.step.length === n);
+      const {step} = /** @type {Film} */ (films.find((film) => film.step.length === n));
       output.textContent = `${Math.round(100 * step[State.frame] / step[n - 1])} % of the fit`;
     }
     slider.setAttribute("aria-valuetext", output.textContent);
   }
 
+  /** @param {number} value */
   function set(value) {
     State.frame = value >= n ? null : value;
-    slider.value = Math.min(value, n);
+    slider.value = String(Math.min(value, n));
     say();
     changed();
   }
 
   function pause() {
     clearInterval(timer);
-    timer = null;
+    timer = undefined;
     button.textContent = "Play";
   }
 
@@ -40,20 +41,21 @@ const Film = (() => {
     if (State.frame === null) set(0);
     button.textContent = "Pause";
     timer = setInterval(() => {
-      set(State.frame + 1);
+      set((State.frame ?? n) + 1);
       if (State.frame === null) pause();
     }, FRAME_MS);
   }
 
+  /** @param {() => void} onChange */
   function start(onChange) {
     if (!n) return;
     changed = onChange;
     get("film").hidden = false;
-    slider.max = n;
-    slider.value = n;
+    slider.max = String(n);
+    slider.value = String(n);
     say();
     slider.addEventListener("input", () => { pause(); set(Number(slider.value)); });
-    button.addEventListener("click", () => (timer === null ? play() : pause()));
+    button.addEventListener("click", () => (timer === undefined ? play() : pause()));
   }
 
   return {start, n, reset: () => { if (n && State.frame !== null) { pause(); set(n); } }};

@@ -8,7 +8,7 @@ const Legend = (() => {
   /* A picture whose pixel (column, row) has the colour that `at` gives as a place in the lookup. */
   function picture(lookup, columns, rows, at, className) {
     const canvas = make("canvas", {width: columns, height: rows, class: className, "aria-hidden": "true"});
-    const context = canvas.getContext("2d"), pixels = context.createImageData(columns, rows);
+    const context = Dom.brush(canvas), pixels = context.createImageData(columns, rows);
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
         const from = 3 * at(column, row), to = 4 * (row * columns + column);
@@ -19,15 +19,16 @@ const Legend = (() => {
     return canvas;
   }
 
-  /* Round numbers between two others. */
+  /** Round numbers between two others. @param {number} low @param {number} high */
   function ticks(low, high) {
     const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough - 1e-12);
+    const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough - 1e-12) ?? 10 * power;
     const found = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(k * step);
     return found;
   }
 
+  /** @param {CortexMap} map */
   function ramp(map) {
     const bar = picture(map.lookup, Colours.RAMP, 1, (column) => column, "ramp");
     const scale = make("div", {class: "ticks"});
@@ -46,20 +47,21 @@ const Legend = (() => {
     return make("div", {class: "legend"}, line, make("p", {class: "what"}, map.label));
   }
 
+  /** @param {CortexMap} map @param {number} k @param {number} width */
   function layer(map, k, width) {
     const run = Data.runs[k], n = run.layers.length;
     const longest = Math.max(...run.own.map((name) => name.length));
     const every = Math.ceil(Math.max(longest * LETTER_PX, LEAST_PX) * n / Math.max(width - BESIDE_PX, 100));
     const counts = new Array(n).fill(0);
-    const frame = State.frameOf(run, Film.n);
+    const frame = State.frameOf(run, Film.n), {film} = run;
     let total = 0;
     const add = (row, index) => {
       if (index >= n || !State.passes(run, row)) return;
       counts[index]++;
       total++;
     };
-    if (frame < 0) run.layer.forEach((index, row) => add(row, index));
-    else run.film.drawn.forEach((row, i) => add(row, run.film.layer[frame * run.film.drawn.length + i]));
+    if (!film || frame < 0) run.layer.forEach((index, row) => add(row, index));
+    else film.drawn.forEach((row, i) => add(row, film.layer[frame * film.drawn.length + i]));
     const field = picture(map.lookup[k], n, Colours.CONFIDENCES,
       (column, row) => column * Colours.CONFIDENCES + Colours.CONFIDENCES - 1 - row, "field");
     const names = make("div", {class: "names"}), shares = make("div", {class: "shares"});
@@ -93,6 +95,7 @@ const Legend = (() => {
     return make("ul", {class: "legend chips"}, ...chips);
   }
 
+  /** @param {CortexMap} map */
   function show(map) {
     const to = Dom.get("legend"), columns = Math.max(1, Math.min(Data.runs.length, Math.floor(to.clientWidth / 330)));
     if (map.kind === "layer") {

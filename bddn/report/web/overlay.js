@@ -7,8 +7,9 @@ const Overlay = (() => {
   const WORDS = {R: "right", L: "left", A: "anterior", P: "posterior", S: "superior", I: "inferior"};
   const EDGES = ["left", "right", "top", "bottom"];
 
-  /* Where regions meet, as a net: a node for every edge of the mesh between two regions, at its middle, and links
-     between nodes across a triangle. `kept` tells which triangles there are. */
+  /** Where regions meet, as a net: a node for every edge of the mesh between two regions, at its middle, and links
+     between nodes across a triangle. `kept` tells which triangles there are.
+      @param {Run} run @param {number} s @param {(face: number) => unknown} kept */
   function borders(run, s, kept) {
     const {faces} = Data, region = run.words.roi, number = new Map(), ends = [], links = [];
     const codes = new Int32Array(Data.N).fill(-1);
@@ -56,7 +57,8 @@ const Overlay = (() => {
     return {px, py};
   }
 
-  /* A name for each region of a hemisphere, at the vertex nearest to its middle; large regions first. */
+  /** A name for each region of a hemisphere, at the vertex nearest to its middle; large regions first.
+      @param {Run} run */
   function names(run) {
     const region = run.words.roi, found = [];
     if (!region) return found;
@@ -94,7 +96,7 @@ const Overlay = (() => {
     const scale = Brain.scale();
     const size = [Math.round(width * scale), Math.round(height * scale)];
     if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
-    const context = canvas.getContext("2d", {willReadFrequently: true});  // else Chromium may keep what was cleared
+    const context = Dom.brush(canvas, {willReadFrequently: true});  // else Chromium may keep what was cleared
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
     return context;
@@ -143,10 +145,13 @@ const Overlay = (() => {
     }
   }
 
+  /** @param {CanvasRenderingContext2D} context @param {Projected[]} projected @param {InSight} inSight
+      @param {Voxel | null} voxel @param {number} radius @param {boolean} strong */
   function ring(context, projected, inSight, voxel, radius, strong) {
     if (!voxel || !inSight(voxel.side, voxel.vertex)) return;
     const x = projected[voxel.side].x[voxel.vertex], y = projected[voxel.side].y[voxel.vertex];
-    for (const [width, colour] of [[strong ? 5 : 3.5, "#fff"], [strong ? 2.2 : 1.4, INK]]) {
+    const white = {width: strong ? 5 : 3.5, colour: "#fff"}, ink = {width: strong ? 2.2 : 1.4, colour: INK};
+    for (const {width, colour} of [white, ink]) {
       context.beginPath();
       context.arc(x, y, radius, 0, 2 * Math.PI);
       context.lineWidth = width;
@@ -172,8 +177,9 @@ const Overlay = (() => {
     const right = [Math.cos(a), -Math.sin(a), 0];
     const up = [Math.sin(a) * Math.sin(e), Math.cos(a) * Math.sin(e), Math.cos(e)];
     const toward = right.map((r, k) => dx * r + dy * up[k]);
-    return Object.entries(AXES).map(([letter, axis]) => [letter, axis.reduce((sum, v, k) => sum + v * toward[k], 0)])
-      .filter(([, share]) => share > 0.45).sort((p, q) => q[1] - p[1]).map(([letter]) => letter).join("");
+    return Object.entries(AXES)
+      .map(([letter, axis]) => ({letter, share: axis.reduce((sum, v, k) => sum + v * toward[k], 0)}))
+      .filter(({share}) => share > 0.45).sort((p, q) => q.share - p.share).map(({letter}) => letter).join("");
   }
 
   function setLetters(layer) {
@@ -204,7 +210,8 @@ const Overlay = (() => {
     }
   }
 
-  /** Where a vertex is in a view, in its pixels, and whether it is in sight. */
+  /** Where a vertex is in a view, in its pixels, and whether it is in sight.
+      @param {number} k @param {number} side @param {number} vertex */
   function where(k, side, vertex) {
     const {clientWidth: width, clientHeight: height} = layers[k].view, projected = Brain.project(width, height);
     const inSight = Pick.sight(projected, width, height)(side, vertex);

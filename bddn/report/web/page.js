@@ -23,7 +23,8 @@ const Page = (() => {
     const {map} = State;
     Data.runs.forEach((run, k) => {
       const frame = Colours.isLearned(map) ? State.frameOf(run, Film.n) : -1;
-      const paint = frame >= 0 ? Colours.framePainter(map, run, k, frame) : Colours.painter(map, run, k);
+      const paint = run.film && frame >= 0 ? Colours.framePainter(map, {...run, film: run.film}, k, frame)
+        : Colours.painter(map, run, k);
       Brain.colour(k, (row, to, at) => State.passes(run, row) && paint(row, to, at));
     });
     redraw();
@@ -57,7 +58,8 @@ const Page = (() => {
     Card.scatter(Film.n);
   }
 
-  /** Choose a voxel for good; `reveal` turns the brain so that it is in sight. */
+  /** Choose a voxel for good; `reveal` turns the brain so that it is in sight.
+      @param {Voxel} voxel */
   function pin(voxel, reveal = false) {
     State.pinned = voxel;
     State.hover = null;
@@ -77,6 +79,7 @@ const Page = (() => {
     View.go({azimuth: Math.atan2(-x, -y) * degrees, elevation: up * 2 / 3, shape: 0});  // not quite from above or below
   }
 
+  /** @param {Voxel | null} voxel */
   function hover(voxel) {
     const before = State.hover;
     if (voxel?.side === before?.side && voxel?.vertex === before?.vertex) return;
@@ -157,23 +160,17 @@ const Page = (() => {
     if (next) pin(next, true);
   }
 
-  function best() {
-    const [run] = Data.runs, scores = run.numbers.r2_test;
-    let row = 0;
-    for (let i = 1; i < run.count; i++) if (scores[i] > scores[row] || Number.isNaN(scores[row])) row = i;
-    return run.count ? {side: run.side[row], vertex: run.vertex[row]} : null;
-  }
-
   /* Paper has no WebGL: the brain is printed as the picture that it is, and what is folded is opened. */
   function listenToPrinter() {
-    let folded = [];
+    let folded = /** @type {HTMLDetailsElement[]} */ ([]);
     window.addEventListener("beforeprint", () => {
       Brain.setFineness(PRINT_FINENESS);
       drawNow();
       get("print").src = Brain.picture();
       Brain.setFineness(1);
       drawNow();
-      folded = [...document.querySelectorAll("details:not([open])")].filter((d) => !d.closest("#files, .card"));
+      const closed = /** @type {HTMLDetailsElement[]} */ (Dom.all("details:not([open])"));
+      folded = closed.filter((details) => !details.closest("#files, .card"));
       folded.forEach((details) => { details.open = true; });
     });
     window.addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }));
@@ -187,24 +184,25 @@ const Page = (() => {
     Controls.views();
     Controls.find(pin);
     Film.start(frameChanged);
-    get("outlines").closest("label").hidden = !Overlay.hasRegions;
-    get("outlines").addEventListener("change", (event) => { State.outlines = event.target.checked; redraw(); });
+    const outlines = get("outlines"), label = outlines.closest("label");
+    if (label) label.hidden = !Overlay.hasRegions;
+    outlines.addEventListener("change", () => { State.outlines = outlines.checked; redraw(); });
     try {
       await Brain.start();
     } catch (error) {
       get("trouble").hidden = false;
-      const reason = `this browser gives no WebGL 2 (${error.message})`;
+      const reason = `this browser gives no WebGL 2 (${error instanceof Error ? error.message : error})`;
       get("trouble").textContent = `The brain cannot be drawn: ${reason}. The tables below are complete.`;
       return;
     }
     View.onChange(redraw);
     Brain.views.forEach((view, k) => { listenToPointer(view); listenToKeys(view, k); });
     get("cards").addEventListener("click", ({target}) => {
-      const {side, vertex} = target.dataset;
+      const {side, vertex} = /** @type {HTMLElement} */ (target).dataset;
       if (vertex !== undefined) pin({side: Number(side), vertex: Number(vertex)}, true);
     });
     listenToPrinter();
-    const first = best();
+    const first = Best.of(Data.runs[0]);
     if (first) pin(first);
     Card.scatter(Film.n);
     showMap();

@@ -5,10 +5,10 @@ const Pick = (() => {
   const CELL = 6, BEHIND_MM = 18, EDGE_ON = 0.18;
   const shown = (s) => View.now.only === null || View.now.only === s;
 
-  /** The vertex under a pixel of a view, or null. */
+  /** The vertex under a pixel of a view, or null. @param {HTMLElement} view @param {number} px @param {number} py */
   function vertexAt(view, px, py) {
     const {clientWidth: width, clientHeight: height} = view, projected = Brain.project(width, height);
-    let found = null, nearest = Infinity;
+    let found = /** @type {Voxel | null} */ (null), nearest = Infinity;
     for (const s of [0, 1]) {
       if (!shown(s)) continue;
       const {x, y, z} = projected[s], faces = Shape.faces(s, View.now.shape);
@@ -29,7 +29,8 @@ const Pick = (() => {
     return found;
   }
 
-  /** A function (side, vertex) that tells whether a vertex is in sight, for places from `Brain.project`. */
+  /** A function (side, vertex) that tells whether a vertex is in sight, for places from `Brain.project`.
+      @param {Projected[]} projected @param {number} width @param {number} height @returns {InSight} */
   function sight(projected, width, height) {
     const {shape} = View.now;
     if (shape === 1) return (s, v) => shown(s) && Shape.has(s, v, shape);
@@ -61,9 +62,9 @@ const Pick = (() => {
     };
   }
 
-  let neighboursFound = null;
+  let neighboursFound = /** @type {number[][] | null} */ (null);
 
-  /* The vertices next to each, found when they are first asked for. */
+  /** The vertices next to each, found when they are first asked for. @returns {number[][]} */
   function neighbours() {
     if (neighboursFound) return neighboursFound;
     neighboursFound = Array.from({length: Data.N}, () => []);
@@ -76,13 +77,14 @@ const Pick = (() => {
     return neighboursFound;
   }
 
-  /** The next voxel of a run in a direction of the screen, from a vertex; null where there is none near. */
+  /** The next voxel of a run in a direction of the screen, from a vertex; null where there is none near.
+      @param {HTMLElement} view @param {Run} run @param {Voxel} from @param {number} dx @param {number} dy */
   function next(view, run, from, dx, dy) {
     const {x, y} = Brain.project(view.clientWidth, view.clientHeight)[from.side];
     const near = new Set([from.vertex]);
     for (let ring = 0; ring < 3; ring++) for (const v of [...near]) for (const w of neighbours()[v]) near.add(w);
     near.delete(from.vertex);
-    let best = null, least = Infinity;
+    let best = /** @type {number | null} */ (null), least = Infinity;
     for (const v of near) {
       if (run.at[from.side][v] < 0) continue;
       const along = (x[v] - x[from.vertex]) * dx + (y[v] - y[from.vertex]) * dy;
@@ -93,9 +95,10 @@ const Pick = (() => {
     return best === null ? null : {side: from.side, vertex: best};
   }
 
-  let normalsFound = null;
+  let normalsFound = /** @type {Float32Array[] | null} */ (null);
 
-  /* The directions (N, 3) in which the inflated surfaces face, found when they are first asked for. */
+  /** The directions (N, 3) in which the inflated surfaces face, found when they are first asked for.
+      @returns {Float32Array[]} */
   function normals() {
     normalsFound ??= Data.sides.map(({inflated}) => {
       const sum = new Float32Array(3 * Data.N), {faces} = Data;
@@ -116,7 +119,7 @@ const Pick = (() => {
     return normalsFound;
   }
 
-  /** The direction in which the inflated surface faces at a vertex. */
+  /** The direction in which the inflated surface faces at a vertex. @param {number} s @param {number} vertex */
   const normal = (s, vertex) => [...normals()[s].subarray(3 * vertex, 3 * vertex + 3)];
 
   /* A function (side, vertex) that tells whether the inflated surface there faces the viewer. */

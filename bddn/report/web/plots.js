@@ -14,7 +14,8 @@ const Plots = (() => {
     return svg("rect", {...box, fill: Colours.ofLayer(k, i)}, title);
   }
 
-  /** Layer weights of a voxel of run k, with as many names as find room. */
+  /** Layer weights of a voxel of run k, with as many names as find room.
+      @param {number} k @param {number[]} weights @param {number} chosen */
   function bars(k, weights, chosen) {
     const run = Data.runs[k], step = WIDTH / weights.length, parts = [];
     const every = Math.max(1, Math.ceil(Math.max(...run.own.map((name) => name.length)) * 6.2 / step));
@@ -37,7 +38,7 @@ const Plots = (() => {
     return svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "bars", role: "img", "aria-label": label}, ...parts);
   }
 
-  /** The image, with the places of all voxels of run k in the colours of their layers. */
+  /** The image, with the places of all voxels of run k in the colours of their layers. @param {number} k */
   function plane(k) {
     const canvas = make("canvas", {width: 240, height: 240, "aria-hidden": "true"});
     const dot = svg("g", {});
@@ -50,7 +51,7 @@ const Plots = (() => {
 
   /** Draw the places of all voxels that pass the threshold; n is the film's number of frames. */
   function scatter({canvas, run, k}, n) {
-    const context = canvas.getContext("2d", {willReadFrequently: true}), size = canvas.width / (2 * EDGE);
+    const context = Dom.brush(canvas, {willReadFrequently: true}), size = canvas.width / (2 * EDGE);
     const frame = State.frameOf(run, n), {x, y} = run.numbers;
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.globalAlpha = run.count > 4000 ? 0.35 : 0.6;

@@ -35,7 +35,8 @@ const Shape = (() => {
 
   const middles = edges.map(([low, high]) => (low + high) / 2);
 
-  /** Places of one side's vertices (N, 3) at a shape; `alone` puts the hemisphere in the middle. */
+  /** Places of one side's vertices (N, 3) at a shape; `alone` puts the hemisphere in the middle.
+      @param {number} s @param {number} shape @param {boolean} alone */
   function positions(s, shape, alone) {
     const side = Data.sides[s], sign = s === 0 ? -1 : 1, t = smooth(shape);
     const angle = -sign * t * Math.PI / 2, cos = Math.cos(angle), sin = Math.sin(angle);

@@ -4,17 +4,18 @@
 const State = {
   map: Data.maps[0],
   threshold: -Infinity,
-  pinned: null,
-  hover: null,
-  frame: null,  // of the film; null is the fitted encoder
+  pinned: /** @type {Voxel | null} */ (null),
+  hover: /** @type {Voxel | null} */ (null),
+  frame: /** @type {number | null} */ (null),  // of the film; null is the fitted encoder
   outlines: true,
 
-  /** Whether a voxel of a run is well enough predicted to be coloured. */
+  /** Whether a voxel of a run is well enough predicted to be coloured. @param {Run} run @param {number} row */
   passes(run, row) {
     return this.threshold === -Infinity || run.numbers.r2_test[row] >= this.threshold;
   },
 
-  /** The frame of a run's own film, of which there may be more or fewer than of other runs'; -1 for none. */
+  /** The frame of a run's own film, of which there may be more or fewer than of other runs'; -1 for none.
+      @param {Run} run @param {number} n */
   frameOf(run, n) {
     if (this.frame === null || !run.film) return -1;
     return n < 2 ? 0 : Math.round(this.frame / (n - 1) * (run.film.step.length - 1));

@@ -9,7 +9,7 @@ const Tables = (() => {
   const isNone = (value) => value === "–";
 
   function compare(a, b) {
-    if (isNone(a) || isNone(b)) return isNone(a) - isNone(b);
+    if (isNone(a) || isNone(b)) return Number(isNone(a)) - Number(isNone(b));
     if (typeof a === "number" && typeof b === "number") return a - b;
     return String(a).localeCompare(String(b), "en", {numeric: true});
   }
@@ -29,7 +29,7 @@ const Tables = (() => {
   }
 
   function start() {
-    for (const table of document.querySelectorAll("table.sortable")) {
+    for (const table of /** @type {any[]} */ (Dom.all("table.sortable"))) {
       [...table.tHead.rows[0].cells].forEach((head, k) => {
         head.querySelector("button").addEventListener("click", () => sort(table, k));
       });

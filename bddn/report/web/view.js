@@ -6,8 +6,8 @@ const View = (() => {
   const START = {azimuth: 28, elevation: 8};
   const MOST_ZOOM = 3, MOST_FLAT_ZOOM = 8;
 
-  const now = {...START, zoom: 1, panX: 0, panY: 0, shape: 0, only: null};
-  let moving = null;
+  const now = {...START, zoom: 1, panX: 0, panY: 0, shape: 0, only: /** @type {number | null} */ (null)};
+  let moving = /** @type {number | null} */ (null);
   let changed = () => {};
 
   const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
