@@ -1,7 +1,7 @@
 """The learning film: the layer map from before the first step of a fit to after the last one.
 
-What does not change is drawn once: cortex, ROI outlines, words, legend. From frame to frame only the pixels near voxels
-take other colours, and what moves in the strips below.
+Outlines, words and legend are drawn once. For each frame the maps are painted as in any figure, and what moves in the
+strips below is drawn again.
 """
 
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5
-from bddn.cortex.surfaces import surface
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5, Floats
+from bddn.cortex.surfaces import surface, to_mesh
 from bddn.errors import RunError
 from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, paint, write_at
 from bddn.figures.placement import FLAT_WIDTH_IN, flat_crop
 from bddn.figures.raster import Raster, flat_raster
 from bddn.film.moving import MOST_COLOURS, Picture, check_kind, write_moving
-from bddn.film.repaint import LayerColours, Sheet, as_bytes, draw_over
 from bddn.film.strips import LayerStrip, LossStrip, Strip
 from bddn.maps import colors
 from bddn.maps.colors import Palette
@@ -38,6 +38,7 @@ FPS = 10.0
 HOLD_S = 2.0
 
 _WORD_GREYS, _CORTEX_GREYS = 16, (186, 226, 17)  # of a GIF
+_FEWEST_LEVELS = 8
 _LEFT_IN = {"lh": 0.24, "rh": 5.10}
 _MAPS_BOTTOM_IN, _ABOVE_MAPS_IN = 2.16, 0.76
 _GREY = "#555555"
@@ -121,10 +122,10 @@ class Frames(Sequence[Picture]):
         dpi: int,
         palette: Palette,
     ) -> None:
-        self._learning = learning
-        self._layer_colours = LayerColours.of(len(layers), confidence_top(voxels["confidence"].to_numpy()), palette)
-        shown = voxels.iloc[learning.voxel]
-        rasters = _rasters(shown, dpi)
+        self._learning, self._n_layers, self._palette = learning, len(layers), palette
+        self._top = confidence_top(voxels["confidence"].to_numpy())
+        self._shown = shown = voxels.iloc[learning.voxel]
+        self._rasters = rasters = _rasters(shown, dpi)
         tall = rasters["lh"].shape[0] / 2 / dpi
         height = 2 * round((_MAPS_BOTTOM_IN + tall + _ABOVE_MAPS_IN) * dpi / 2)  # mp4 has even ones only
         figure = Figure(figsize=(WIDTH_IN, height / dpi), dpi=dpi, facecolor="none")
@@ -136,30 +137,21 @@ class Frames(Sequence[Picture]):
         write_at(figure, 0.25, 0.06, small, ha="left", va="bottom", fontsize=6, color=_GREY)
         self._strips: tuple[Strip, ...] = (
             LossStrip(figure, learning),
-            LayerStrip(figure, learning, layers, self._layer_colours.top, palette),
+            LayerStrip(figure, learning, layers, self._top, palette),
         )
         for artist in (artist for strip in self._strips for artist in strip.moving):
             artist.set_animated(True)  # left out when the rest is drawn
         self._canvas.draw()
         self._still = self._canvas.copy_from_bbox(figure.bbox)
-        self._strip_row = height - round(axes["lh"].bbox.y0)
-        paper = np.full((height, round(WIDTH_IN * dpi), 3), 255.0, np.float32)
-        corners = {hemi: (height - round(ax.bbox.y1), round(ax.bbox.x0)) for hemi, ax in axes.items()}
-        for hemi, (row, column) in corners.items():
-            grey, nowhere = colors.cortex_grey(surface(hemi).sulc), np.zeros(N_VERTICES_FSAVERAGE5, bool)
-            bare = paint(rasters[hemi], grey, nowhere, lambda _: np.empty((0, 3)))
-            part = paper[row : row + bare.shape[0], column : column + bare.shape[1]]
-            part += (255 * bare[..., :3] - part) * bare[..., 3:]
-        ink = np.array(self._canvas.buffer_rgba())
-        self._picture = draw_over(paper, ink)
-        self._sheets = [Sheet.of(hemi, rasters[hemi], shown, ink, corners[hemi]) for hemi in HEMISPHERES]
+        self._shape = height, round(WIDTH_IN * dpi), 3
+        self._corners = {hemi: (height - round(ax.bbox.y1), round(ax.bbox.x0)) for hemi, ax in axes.items()}
 
     @property
     def colours(self) -> Picture:
         """Colours (n, 3), at most 255, that are near all others: greys of words and cortex, layers by confidence."""
         greys = np.concatenate([np.linspace(0, 255, _WORD_GREYS), np.linspace(*_CORTEX_GREYS)])
-        layers = self._layer_colours.fewer(MOST_COLOURS - len(greys))
-        return np.concatenate([as_bytes(np.repeat(greys[:, None], 3, axis=1)), layers])
+        layers = layer_colours(MOST_COLOURS - len(greys), self._n_layers, self._top, self._palette)
+        return np.concatenate([_as_bytes(np.repeat(greys[:, None], 3, axis=1)), layers])
 
     def __len__(self) -> int:
         return len(self._learning.step)
@@ -180,12 +172,43 @@ class Frames(Sequence[Picture]):
             strip.show(k)
             for artist in strip.moving:
                 artist.draw(self._canvas.get_renderer())
-        picture = self._picture.copy()
-        ink = np.asarray(self._canvas.buffer_rgba())[self._strip_row :]
-        picture[self._strip_row :] = draw_over(np.full((*ink.shape[:2], 3), 255.0, np.float32), ink)
-        for sheet in self._sheets:
-            sheet.paint_on(picture, self._learning.layer[k], self._learning.confidence[k] / 255.0, self._layer_colours)
-        return picture
+        paper = np.full(self._shape, 255.0, np.float32)
+        for hemi, (row, column) in self._corners.items():
+            image = self._map(hemi, k)
+            part = paper[row : row + image.shape[0], column : column + image.shape[1]]
+            part += (255 * image[..., :3] - part) * image[..., 3:]
+        return draw_over(paper, np.asarray(self._canvas.buffer_rgba()))
+
+    def _map(self, hemi: str, k: int) -> npt.NDArray[np.float32]:
+        """The flat map (rows, columns, 4) of a hemisphere in frame `k`, from 0 to 1."""
+        here = (self._shown["hemi"] == hemi).to_numpy()
+        vertex = self._shown["vertex"].to_numpy()[here]
+        layer = np.full(N_VERTICES_FSAVERAGE5, -1)
+        layer[vertex] = self._learning.layer[k][here]
+        confidence = to_mesh(vertex, self._learning.confidence[k][here] / 255.0)
+
+        def rgb(part: Raster) -> npt.NDArray[np.float64]:
+            code, sure = part.categories(layer, self._n_layers), part.values(confidence)
+            return colors.layer_rgb(code, sure, self._n_layers, self._top, self._palette)
+
+        return paint(self._rasters[hemi], colors.cortex_grey(surface(hemi).sulc), layer >= 0, rgb)
+
+
+def layer_colours(n: int, n_layers: int, top: float, palette: Palette) -> Picture:
+    """At most `n` of the colours (n, 3) of a layer map, evenly chosen: of all layers as long as each can have some
+    levels of confidence, from 0 to `top`."""
+    layers = np.unique(np.linspace(0, n_layers - 1, n // _FEWEST_LEVELS).round().astype(int))
+    layer, sure = np.meshgrid(layers, np.linspace(0.0, top, n // len(layers)), indexing="ij")
+    return _as_bytes(255 * colors.layer_rgb(layer.ravel(), sure.ravel(), n_layers, top, palette))
+
+
+def draw_over(paper: npt.NDArray[np.float32], ink: Picture) -> Picture:
+    """Paper (..., 3), from 0 to 255, with ink (..., 4) on it."""
+    return _as_bytes(paper + (ink[..., :3] - paper) * (ink[..., 3:] / np.float32(255)))
+
+
+def _as_bytes(colours: Floats) -> Picture:
+    return np.asarray(np.rint(colours), np.uint8)
 
 
 def _rasters(shown: "pd.DataFrame", dpi: int) -> dict[str, Raster]:

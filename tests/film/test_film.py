@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bddn.encoder.learning import Learning
 from bddn.errors import RunError
-from bddn.film.film import Frames, write_film
+from bddn.film.film import Frames, draw_over, layer_colours, write_film
 from bddn.film.strips import LayerStrip, LossStrip
 from bddn.maps import colors
 from film.learned import LAYERS, N_FRAMES, learned, read_gif, voxels
@@ -62,6 +62,21 @@ def test_all_colours_are_near_those_of_a_gif(frames: Frames) -> None:
         apart = np.abs(seen.astype(int)[:, None] - few).max(axis=2).min(axis=1)
         assert n[apart <= 4].sum() > 0.97 * n.sum()  # all but edges
     assert (few == 255).all(axis=1).any()
+
+
+@pytest.mark.parametrize(("n_layers", "n_hues"), [(1, 1), (2, 2), (12, 12), (27, 27), (200, 27)])
+def test_a_gif_has_colours_of_all_layers_while_there_is_room(n_layers: int, n_hues: int) -> None:
+    few = layer_colours(220, n_layers, 1.0, "hue").astype(int)
+    assert 8 * n_hues <= len(few) <= 220
+    for end in colors.layer_rgb(np.array([0, n_layers - 1]), [1.0, 1.0], n_layers, 1.0) * 255:
+        assert np.abs(few - end).max(axis=1).min() <= 1
+    assert len(np.unique(few, axis=0)) > 0.85 * len(few)
+
+
+def test_ink_is_drawn_over_the_maps_by_its_opacity() -> None:
+    paper = np.full((1, 3, 3), 200, np.float32)
+    ink = np.array([[[0, 100, 255, 0], [0, 100, 255, 255], [0, 100, 255, 51]]], np.uint8)
+    assert draw_over(paper, ink).tolist() == [[[200, 200, 200], [0, 100, 255], [160, 180, 211]]]
 
 
 def test_the_same_log_gives_the_same_gif(tmp_path: Path) -> None:
