@@ -1,7 +1,7 @@
-"""Errors that a user can act on: each says where, what was expected, what was found, and what to do next.
+"""Errors that the user can correct: each gives the place, what was expected, what was found, and the next step.
 
-Each is also the builtin exception that fits, so that a script's `except ValueError` or `except OSError` catches it.
-Within bddn, a block that catches such a builtin must let a `BddnError` pass: its message is the better one.
+Each class also inherits from the matching builtin exception, so `except ValueError` or `except OSError` catches it.
+Code in bddn that catches such a builtin must re-raise a `BddnError`, whose message is more precise.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ class BddnError(Exception):
     place : str
         The file, folder, field or option concerned.
     expected, got : str
-        What should have been there, and what was.
+        What should have been there, and what was there.
     fix : str
         The next step, as a sentence.
     """
@@ -25,7 +25,7 @@ class BddnError(Exception):
         super().__init__(f"{place}: expected {expected}; got {got}. {fix}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.place, self.expected, self.got, self.fix)  # workers send it pickled
+        return _rebuild, (type(self), self.place, self.expected, self.got, self.fix)  # workers send errors pickled
 
 
 def _rebuild(kind: type[BddnError], place: str, expected: str, got: str, fix: str) -> BddnError:
@@ -33,7 +33,7 @@ def _rebuild(kind: type[BddnError], place: str, expected: str, got: str, fix: st
 
 
 class SpecError(BddnError, ValueError):
-    """A spec file, a field of it or an option is wrong."""
+    """A spec file, one of its fields, or a command-line option is wrong."""
 
 
 class DataError(BddnError, ValueError):
@@ -41,7 +41,7 @@ class DataError(BddnError, ValueError):
 
 
 class BackboneError(BddnError, RuntimeError):
-    """A backbone cannot be loaded, or gave features that cannot be stored."""
+    """A backbone cannot be loaded, or its features cannot be stored."""
 
 
 class StoreError(BddnError, OSError):
@@ -49,27 +49,27 @@ class StoreError(BddnError, OSError):
 
 
 class IncompleteStoreError(StoreError):
-    """A feature cache is not sealed: its extraction has not finished."""
+    """A feature cache is not sealed, because its extraction has not finished."""
 
 
 class CorruptStoreError(StoreError, ValueError):
-    """A feature cache holds other bytes than those that were written and recorded."""
+    """The bytes of a feature cache differ from those that were recorded when it was written."""
 
 
 class MismatchError(BddnError, ValueError):
-    """Two things that must belong together do not: cache and dataset, cache and spec, run and cache."""
+    """Two inputs do not belong together: cache and dataset, cache and spec, or run and cache."""
 
 
 class FitError(BddnError, ArithmeticError):
-    """A fit cannot go on, because its loss is no longer finite."""
+    """A fit cannot continue, because its loss is not finite."""
 
 
 class LowMemoryError(BddnError, MemoryError):
-    """There is not enough memory, of this machine or of its GPU, for the work at hand."""
+    """This machine or its GPU does not have enough memory for the work."""
 
 
 class OutputError(BddnError, OSError):
-    """A folder or file cannot be written where the user wants it."""
+    """A folder or file cannot be written at the given path."""
 
 
 class RunError(BddnError, OSError):
@@ -77,4 +77,4 @@ class RunError(BddnError, OSError):
 
 
 class ClusterError(BddnError, RuntimeError):
-    """A dask cluster cannot be reached, lacks the devices asked for, or its workers die."""
+    """A dask cluster cannot be reached, lacks the requested devices, or loses its workers."""

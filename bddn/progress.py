@@ -1,4 +1,4 @@
-"""Progress with rate and time left: a bar on a terminal, plain lines elsewhere."""
+"""Progress with rate and remaining time: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import threading
@@ -11,47 +11,46 @@ LINE_EVERY_S = 10.0
 
 
 class Advance(Protocol):
-    """Report `n` more items done, with an optional short note to show beside them.
+    """Callback that reports `n` more finished items, with an optional short note to show beside the count.
 
-    Items that were done by an earlier process, or by another one, are reported with `earlier`: they count for what is
-    done, and not for the rate.
+    Set `earlier` for items that an earlier or another process finished: they are counted, but not in the rate.
     """
 
     def __call__(self, n: int = 1, note: str = "", earlier: bool = False) -> None: ...
 
 
 class Rate:
-    """How fast this process gets on with `total` items, and how long it will take."""
+    """Rate of this process over `total` items, and the remaining time."""
 
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
         self._here, self._start = 0, time.monotonic()
 
     def add(self, n: int, earlier: bool) -> None:
-        """Count some items."""
+        """Count `n` finished items; those marked `earlier` do not enter the rate."""
         self.done += n
         self._here += 0 if earlier else n
 
     @property
     def per_s(self) -> float:
-        """Items per second that this process has done itself."""
+        """Items per second that this process itself has finished."""
         return self._here / max(time.monotonic() - self._start, 1e-9)
 
     def left(self) -> str:
-        """The time left, in words; empty as long as nothing is known of it."""
+        """Return the remaining time as text, such as '12 min left'; '' until it is known."""
         if self.done >= self.total:
             return "done"
         return f"{_duration((self.total - self.done) / self.per_s)} left" if self._here else ""
 
 
 def say(line: str) -> None:
-    """Print a line for people on standard error, before the work that it is about."""
+    """Print a line on standard error, before the work that it announces."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show how `total` items of `unit` advance, on standard error. Threads may report at once."""
+    """Show the progress over `total` items, named `unit`, on standard error. The callback is thread-safe."""
     if sys.stderr.isatty():
         with _bar(label, total, unit) as advance:
             yield advance

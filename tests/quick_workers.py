@@ -29,4 +29,4 @@ class QuickLeases(WorkerPlugin):
     """Leases of other machines grow stale quickly, on all workers, also on those that join later."""
 
     def setup(self, worker: Any) -> None:
-        lease.BEAT_S, lease.STALE_S = BEAT_S, STALE_S
+        lease.HEARTBEAT_S, lease.STALE_S = BEAT_S, STALE_S

@@ -24,7 +24,7 @@ def test_differences_are_named_by_their_parts() -> None:
 
 def test_a_part_that_was_not_written_down_is_no_agreement() -> None:
     words = Identity(STORED).differences(Identity({**STORED, "stimuli_sha256": None}))
-    assert words == ["stimuli_sha256 is not recorded there, since an earlier version of bddn wrote it"]
+    assert words == ["stimuli_sha256 is not recorded there, because an earlier version of bddn wrote it"]
     assert Identity({**STORED, "stimuli_sha256": None}).differences(Identity(STORED)) != []
 
 
@@ -36,7 +36,7 @@ def test_measured_numbers_are_the_same_where_they_are_close(other: list[float]) 
 @pytest.mark.parametrize("other", [[0.53, -1.25], [0.5], [0.5, -1.25, 0.0], None, [0.5, "x"]])
 def test_measured_numbers_that_are_apart_are_told(other: object) -> None:
     (words,) = Identity(STORED).differences(Identity({**STORED, "probe": {**STORED["probe"], "block_0": other}}))
-    assert words == "probe.block_0: other numbers for the same picture"
+    assert words == "probe.block_0: other numbers for the same image"
 
 
 def test_the_digest_is_that_of_the_parts_in_any_order() -> None:

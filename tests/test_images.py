@@ -91,10 +91,10 @@ def test_all_that_is_wrong_with_the_names_is_told_at_once(own: Planted, spec_fil
     assert code == 2
     assert message.count("error: ") == 1
     for words in (
-        "images with another name (6): a.jpg, b.JPEG, notes.png, train-0001.png, train-0001_nsd-00013 (1).png, …",
-        "numbers of more than one image (1): train-0001_nsd-77777.png",
+        "misnamed images (6): a.jpg, b.JPEG, notes.png, train-0001.png, train-0001_nsd-00013 (1).png, …",
+        "numbers used by more than one image (1): train-0001_nsd-77777.png",
         "numbers without an image (2): train-0002, train-0003",
-        "NSD images more than once (1): nsd-00013",
+        "repeated NSD images (1): nsd-00013",
     ):
         assert words in message
     assert not (tmp_path / "new.zarr").exists()
@@ -150,7 +150,7 @@ def test_all_that_is_wrong_with_pictures_is_told_at_once(fitted: Path, spec_file
     assert code == 2
     assert message.count("error: ") == 1
     for words in (
-        "8 pictures: expected whole images",
+        "8 pictures: expected readable images",
         f"{empty} (a folder without .png, .jpg, .jpeg)",
         "line\\nbreak.png' (a name that cannot be printed)",
         "latin-\\udce9.png' (a name that cannot be printed)",
@@ -158,7 +158,7 @@ def test_all_that_is_wrong_with_pictures_is_told_at_once(fitted: Path, spec_file
         "gone.png (a git-annex link whose content is not on this machine)",
         "deep.png (16 bits per channel, of which only 8 would be read)",
         "cut.jpg (the file is cut short)",
-        "pipe.png (no regular file",
+        "pipe.png (not a regular file",
         "git annex get",
     ):
         assert words in message, message
@@ -195,7 +195,7 @@ def test_what_is_told_of_images_is_told_alike_by_every_command(
     code, output = run("plan", spec_file, "--data", data, "--device", "cpu")
     assert code == 0, output
     for words in notes:
-        assert f"note     of those that were tried, {words}\n" in output
+        assert f"note     among the tried images, {words}\n" in output
     code, output = run("predict", fitted, *paths, "--spec", spec_file, "--device", "cpu", "--out", tmp_path / "out")
     assert code == 0, output
     for words in notes:

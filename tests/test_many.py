@@ -411,7 +411,7 @@ def test_threads_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("BDDN_THREADS", "3")
     assert n_threads() == 3
     monkeypatch.setenv("BDDN_THREADS", "none")
-    with pytest.raises(SpecError, match="BDDN_THREADS: expected a number of threads, from 1; got 'none'"):
+    with pytest.raises(SpecError, match="BDDN_THREADS: expected a number of threads, at least 1; got 'none'"):
         n_threads()
 
 
@@ -502,5 +502,5 @@ def test_waiting_ends_where_all_workers_are_gone_for_good(
         joined_workers(running.scheduler_address, "cpu") as work,
     ):
         running.scale(0)
-        with pytest.raises(ClusterError, match="none any more"):
+        with pytest.raises(ClusterError, match="got none for"):
             four(sealed, data, tmp_path, work)

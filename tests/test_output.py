@@ -241,7 +241,7 @@ def _refused(here: Path, command: tuple[str, ...], out: Path, fitted: Path, word
     assert said.count("error: ") == 1
     named = f"{out}: expected" in said if command == ("plant",) else f"error: --out {out}: expected" in said
     assert named or (words == "not empty" and f"error: {out}: expected" in said), said
-    assert words in said or command == ("plant",) or "other things" in said, said
+    assert words in said or command == ("plant",) or "other files" in said, said
     assert times(here) == before
 
 

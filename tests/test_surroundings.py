@@ -222,7 +222,7 @@ def test_a_home_is_meant_by_a_tilde_and_any_name_will_do(
 def test_a_tilde_that_nobody_knows_is_refused(sealed: Path, brain: Path, tmp_path: Path) -> None:
     done = bddn("maps", "~no_such_user/run", cwd=tmp_path)
     assert done.returncode == 2
-    assert b"'~no_such_user', for which this machine knows no home folder" in done.stderr
+    assert b"'~no_such_user', which has no home folder on this machine" in done.stderr
     with pytest.raises(BddnError, match="starts with '~'"):
         fit_run(sealed, Planted(brain), Path("~/run"), FitSpec.recipe("fast"))
 

@@ -86,7 +86,7 @@ def _laughs(n: int = 9) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("epochs: 3\nseed: 1\nepochs: 5", ["every key once", "'epochs' in line 1 and in line 3"]),
+        ("epochs: 3\nseed: 1\nepochs: 5", ["every key only once", "'epochs' in line 1 and in line 3"]),
         ("{epochs: 3, epochs: 3}", ["'epochs' in line 1 and in line 1"]),
         ("<<: {epochs: 3}\n<<: {seed: 3}", ["'<<' in line 1 and in line 2"]),
         ("epochs: 3\n'epochs': 5", ["'epochs' in line 1 and in line 2"]),
@@ -121,10 +121,10 @@ def _laughs(n: int = 9) -> str:
         ("epochs: !mine 3", ["line 1", "the tag !mine"]),
         ("epochs: !!binary aGVsbG8=", ["the tag !!binary"]),
         ("epochs: !!set {a, b}", ["the tag !!set"]),
-        (_laughs(), ["aliases that repeat"]),
-        ("layers: &x [*x]", ["aliases that repeat"]),
+        (_laughs(), ["because of repeated aliases"]),
+        ("layers: &x [*x]", ["because of repeated aliases"]),
         ("<<: &x {<<: *x}", ["'<<'"]),
-        ("epochs: " + "[" * 3000, ["levels of values"]),
+        ("epochs: " + "[" * 3000, ["levels of nesting"]),
         ("<<: 3", ["mappings after '<<'"]),
         ("%YAML 9.9\n---\nepochs: 3", ["YAML", "incompatible"]),
     ],
@@ -168,7 +168,7 @@ def test_a_key_twice_deep_in_a_spec_is_refused_by_the_command(tmp_path: Path, mo
     Path("my.yaml").write_text(CACHE.replace("{hub: a/b}", "\n  hub: a/b\n  revision: x\n  hub: c/d"))
     result = CliRunner().invoke(app, ["extract", "my.yaml", "--data", "planted:x", "--out", "o"])
     assert result.exit_code == 2
-    assert "error: my.yaml: expected every key once; got 'hub' in line 4 and in line 6." in result.output
+    assert "error: my.yaml: expected every key only once; got 'hub' in line 4 and in line 6." in result.output
     Path("fit.yaml").write_text("epochs: 1\nseed: 3\nepochs: 2\n")
     result = CliRunner().invoke(app, ["fit", "c.zarr", "--data", "planted:x", "--out", "o", "--spec", "fit.yaml"])
     assert (result.exit_code, "'epochs' in line 1 and in line 3" in result.output) == (2, True)

@@ -82,7 +82,7 @@ def plan(
     """
     from bddn.data import open_dataset
     from bddn.extract.estimate import plan as make
-    from bddn.extract.estimate import together
+    from bddn.extract.estimate import summarise
 
     dataset = open_dataset(data)
     found = {name: make(ready_spec(name, weights), dataset, out, device, images) for name in spec}
@@ -91,9 +91,9 @@ def plan(
         typer.echo("\n".join(one.lines()))
         advice = one.advice
     else:
-        rows, advice = together(found)
+        rows, advice = summarise(found)
         typer.echo(as_table(rows))
-        typer.echo("\n".join([f"too small; {words}" for words in advice] or ["it fits"]))
+        typer.echo("\n".join([f"does not fit; {words}" for words in advice] or ["it fits"]))
     if advice:
         raise typer.Exit(1)
 

@@ -66,7 +66,7 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
             )
             message = str(failed)
         except (MemoryError, RuntimeError) as error:
-            from bddn.machine.parallel import is_out_of_memory, words_of
+            from bddn.machine.parallel import error_text, is_out_of_memory
 
             if not is_out_of_memory(error):
                 raise
@@ -74,7 +74,7 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
                 LowMemoryError(
                     command.__name__.replace("_", "-"),
                     expected="enough memory",
-                    got=f"no memory left ({words_of(error)})",
+                    got=f"no memory left ({error_text(error)})",
                     fix="Close other programs, use a machine or a GPU with more memory, or ask for less at once; what "
                     "was committed is kept.",
                 )

@@ -1,4 +1,4 @@
-"""The fsaverage spheres, made offline: fsaverage6 and 7 are subdivisions of the fsaverage5 that nilearn carries.
+"""The fsaverage spheres, computed offline by subdividing the fsaverage5 sphere that is part of nilearn.
 
 FreeSurfer numbers the vertices of its icosahedral surfaces by refinement, so the first 10,242 vertices of fsaverage7
 are those of fsaverage5 (A. Winkler, "Downsampling (decimating) a brain surface", brainder.org, 2016).
@@ -16,12 +16,12 @@ import numpy.typing as npt
 from bddn.errors import DataError
 
 N_VERTICES = 163_842
-"""Vertices of one hemisphere of fsaverage7."""
+"""Number of vertices of one hemisphere of fsaverage7."""
 N_VERTICES_FSAVERAGE5 = 10_242
 SPHERE_RADIUS_MM = 100.0
 HEMISPHERES = ("lh", "rh")
 RIGHT_SHIFT_MM = 300.0
-"""How far the right hemisphere is moved along x, so that the spheres lie beside each other (paper's code recipe)."""
+"""Shift of the right sphere along x, so that the two spheres are side by side (as in the paper's code)."""
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -37,7 +37,7 @@ def _subdivide(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
 
     first, rest = [], []
     for a, b, c in faces.tolist():
-        ca, bc, ab = middle(c, a), middle(b, c), middle(a, b)  # in this order: it numbers the new vertices
+        ca, bc, ab = middle(c, a), middle(b, c), middle(a, b)  # this order numbers the new vertices
         first.append((a, ab, ca))
         rest += [(ca, bc, c), (ab, bc, ca), (ab, b, bc)]
     parents = np.array(list(number))
@@ -47,8 +47,8 @@ def _subdivide(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
 
 
 def nilearn_folder() -> Path:
-    """Where nilearn is installed. Its files are read by their paths, since importing `nilearn.datasets` takes longer
-    than all the rest of a command's start."""
+    """Return the folder of the nilearn package. Its files are read by path, because importing `nilearn.datasets` takes
+    longer than the rest of a command's start."""
     package = find_spec("nilearn")
     assert package is not None
     assert package.origin is not None
@@ -56,16 +56,17 @@ def nilearn_folder() -> Path:
 
 
 def fsaverage5(kind: str, hemi: str) -> Any:
-    """A surface of fsaverage5 from the files inside nilearn: 'sphere', 'pial', 'infl', 'flat' or 'sulc'.
+    """Read a surface of fsaverage5 from the files in nilearn: 'sphere', 'pial', 'infl', 'flat' or 'sulc'.
 
     Returns
     -------
-    (vertices (10242, 3) in mm, faces (m, 3)), or for 'sulc' one number per vertex.
+    tuple of arrays, or array
+        Vertices (10242, 3) in mm and faces (m, 3); for 'sulc' one number per vertex, (10242,).
 
     Raises
     ------
     DataError
-        Where the installed nilearn does not carry the file.
+        If the installed nilearn does not contain the file.
     """
     import nibabel
 
@@ -74,7 +75,7 @@ def fsaverage5(kind: str, hemi: str) -> Any:
     if not file.is_file():
         raise DataError(
             file,
-            expected="a surface of fsaverage5, which nilearn 0.14 carries",
+            expected="a surface of fsaverage5, which is part of nilearn 0.14",
             got=f"nilearn {version('nilearn')} without it",
             fix="Run 'pip install \"nilearn>=0.14,<0.15\"'.",
         )
@@ -84,7 +85,7 @@ def fsaverage5(kind: str, hemi: str) -> Any:
 
 @cache
 def sphere() -> tuple[Floats, Ints]:
-    """The fsaverage7 sphere, the same for both hemispheres: vertices (163842, 3) in mm and faces (327680, 3)."""
+    """Return the fsaverage7 sphere, the same for both hemispheres: vertices (163842, 3) in mm and faces (327680, 3)."""
     vertices, faces = fsaverage5("sphere", "lh")
     vertices = vertices / np.linalg.norm(vertices, axis=1, keepdims=True)
     while len(vertices) < N_VERTICES:
@@ -95,7 +96,7 @@ def sphere() -> tuple[Floats, Ints]:
 
 
 def positions_mm(hemi: npt.NDArray[np.str_], vertex: Ints) -> npt.NDArray[np.float32]:
-    """Positions of fsaverage7 vertices on the two spheres side by side.
+    """Return the positions of fsaverage7 vertices on the two spheres, which are side by side.
 
     Parameters
     ----------

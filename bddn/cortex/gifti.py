@@ -1,4 +1,4 @@
-"""A map of one hemisphere as a GIFTI functional file, which Connectome Workbench, FreeSurfer and nilearn open."""
+"""Write and read maps of one hemisphere as GIFTI functional files, for Connectome Workbench, FreeSurfer and nilearn."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from bddn.errors import DataError
 from bddn.files.atomic import replace_file
 
 STRUCTURE = {"lh": "CortexLeft", "rh": "CortexRight"}
-"""The names that GIFTI has for the two hemispheres."""
+"""GIFTI's names of the two hemispheres."""
 
 
 def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.ArrayLike]) -> None:
@@ -22,21 +22,21 @@ def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.Ar
     Parameters
     ----------
     path : Path
-        The file, by custom ending in '.func.gii'; replaced in one step if it exists.
+        The file, usually named '*.func.gii'; an existing file is replaced atomically.
     hemi : str
         'lh' or 'rh'.
     vertex : array of int, (N,)
         Indices on fsaverage7, each at most once; may be empty.
     arrays : mapping of str to array of float, (N,)
-        The data arrays by name, in order. They are stored as float32, NaN where there is no voxel.
+        The data arrays by name, in order. They are stored as float32, with NaN at vertices without a voxel.
 
     Raises
     ------
     DataError
-        If the hemisphere or a vertex is impossible, or an array has another length than `vertex`.
+        If the hemisphere or a vertex is invalid, or the length of an array differs from that of `vertex`.
     """
     if hemi not in HEMISPHERES:
-        raise DataError(path, expected="hemisphere 'lh' or 'rh'", got=repr(hemi), fix="Name one of the two.")
+        raise DataError(path, expected="hemisphere 'lh' or 'rh'", got=repr(hemi), fix="Give 'lh' or 'rh'.")
     index = np.asarray(vertex, dtype=np.int64) if np.size(vertex) == 0 else np.asarray(vertex)
     check_vertices(str(path), index)
     from nibabel.gifti import gifti
@@ -76,7 +76,7 @@ def read_gifti(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
     hemi : str
         'lh' or 'rh'.
     arrays : dict of str to array of float32, (163842,)
-        The data arrays by name, NaN where there is no voxel.
+        The data arrays by name, with NaN at vertices without a voxel.
 
     Raises
     ------

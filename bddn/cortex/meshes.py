@@ -1,7 +1,7 @@
-"""The meshes of fsaverage that maps are drawn on, and where the finer ones are found on this machine.
+"""Read the fsaverage meshes on which maps are drawn.
 
-fsaverage5 comes with nilearn. fsaverage6 and 7 are looked for in nilearn's data folders and among FreeSurfer's
-subjects. Vertices of the coarser meshes are the first ones of the finer, so all of them share their numbers.
+fsaverage5 is part of nilearn. fsaverage6 and fsaverage7 are searched for in nilearn's data folders and in FreeSurfer's
+subjects. The first vertices of a finer mesh are those of the coarser mesh, so all meshes share their vertex numbers.
 """
 
 import os
@@ -18,32 +18,32 @@ from bddn.errors import DataError
 Mesh = Literal["fsaverage5", "fsaverage6", "fsaverage7"]
 
 MESHES: dict[Mesh, int] = {"fsaverage5": N_VERTICES_FSAVERAGE5, "fsaverage6": 40_962, "fsaverage7": N_VERTICES}
-"""Vertices of a hemisphere."""
+"""Number of vertices of a hemisphere."""
 
 _SUBJECT: dict[Mesh, str] = {"fsaverage6": "fsaverage6", "fsaverage7": "fsaverage"}
-"""The folder's name, for nilearn and for FreeSurfer."""
+"""Name of the folder, in nilearn and in FreeSurfer."""
 _SIDES = {"lh": "left", "rh": "right"}
-_ALIKE = 0.9
+_MIN_CORRELATION = 0.9  # of vertex positions with those of fsaverage5
 _PATCH_MAGIC = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """One hemisphere of a mesh of V vertices: a cut and flattened sheet, and an inflated brain.
+    """One hemisphere of a mesh of V vertices: a flat map and an inflated surface.
 
     Attributes
     ----------
     flat : array of float, (V, 2), in mm
-        Places on the sheet: dorsal is up; anterior is left on the left hemisphere and right on the right one.
-        Only the vertices that `flat_faces` names have one.
+        Positions on the flat map: dorsal is up; anterior is left on the left hemisphere and right on the right one.
+        They are defined only for the vertices in `flat_faces`.
     flat_faces : array of int, (F, 3)
-        Triangles of the sheet, which leaves out the medial wall and the cuts; none where no sheet was found.
+        Triangles of the flat map, without the medial wall and the cuts; empty if no flat map was found.
     inflated : array of float, (V, 3), in mm
-        Places on the inflated brain: x to the right, y to the front, z up.
+        Positions on the inflated surface: x to the right, y to the front, z up.
     faces : array of int, (G, 3)
-        Triangles of the inflated brain, counter-clockwise seen from outside.
+        Triangles of the inflated surface, counter-clockwise seen from outside.
     sulc : array of float, (V,)
-        Sulcal depth, positive in sulci; the grey background.
+        Sulcal depth, positive in sulci; it is drawn as grey background.
     """
 
     flat: Floats
@@ -54,14 +54,14 @@ class Surface:
 
 
 def read_mesh(hemi: str, mesh: Mesh) -> Surface:
-    """One hemisphere of a mesh.
+    """Read one hemisphere of a mesh.
 
     Parameters
     ----------
     hemi : str
         'lh' or 'rh'.
     mesh : str
-        'fsaverage5' (inside nilearn), 'fsaverage6' or 'fsaverage7' (from the first folder that has it).
+        'fsaverage5' (in nilearn), or 'fsaverage6' or 'fsaverage7' (from the first folder that contains it).
 
     Returns
     -------
@@ -70,7 +70,7 @@ def read_mesh(hemi: str, mesh: Mesh) -> Surface:
     Raises
     ------
     DataError
-        If no folder has the mesh, or its files are not this hemisphere of it.
+        If no folder contains the mesh, or its files do not match this hemisphere.
     """
     if mesh == "fsaverage5":
         flat, flat_faces = fsaverage5("flat", hemi)
@@ -88,7 +88,7 @@ def read_mesh(hemi: str, mesh: Mesh) -> Surface:
         mesh,
         expected="its files in nilearn's data folder, or FreeSurfer with SUBJECTS_DIR or FREESURFER_HOME set",
         got=f"none in {', '.join(tried)}",
-        fix=f"Fetch it ('bddn maps RUN --mesh {mesh} --fetch'), or draw on fsaverage5.",
+        fix=f"Download it with 'bddn maps RUN --mesh {mesh} --fetch', or draw on fsaverage5.",
     )
 
 
@@ -106,18 +106,18 @@ def fetch_mesh(mesh: Mesh) -> None:
 
     try:
         datasets.fetch_surf_fsaverage(mesh)
-    except Exception as error:  # urllib, requests and tarfile have no common kind
+    except Exception as error:  # urllib, requests and tarfile have no common base class
         raise DataError(
             mesh,
             expected="a download from osf.io by nilearn",
             got=f"{type(error).__name__}: {error}",
-            fix="Try again with a network, or copy the folder from a machine that has it.",
+            fix="Check the network and try again, or copy the folder from a machine that has it.",
         ) from error
 
 
 def _places(hemi: str, mesh: Mesh) -> Iterator[tuple[Path, list[str], Callable[..., Surface]]]:
-    """Folders that may hold a mesh, in the order in which they are looked into; the files it is read from there, and by
-    what."""
+    """Yield the folders that may contain a mesh, in the order of the search, with the names and the reader of their
+    files."""
     from nilearn.datasets.utils import get_data_dirs
 
     name, side = _SUBJECT[mesh], _SIDES[hemi]
@@ -133,7 +133,9 @@ def _read_nilearn(*files: Path) -> Surface:
     import nibabel
 
     load: Any = nibabel.load
-    (flat, flat_faces), (inflated, faces), sulc = (_opened(file, lambda path: load(path).agg_data()) for file in files)
+    (flat, flat_faces), (inflated, faces), sulc = (
+        _read_file(file, lambda path: load(path).agg_data()) for file in files
+    )
     return Surface(flat[:, :2], flat_faces, inflated, faces, sulc)
 
 
@@ -141,37 +143,37 @@ def _read_freesurfer(surface: Path, depth: Path) -> Surface:
     from nibabel import freesurfer
 
     reader: Any = freesurfer
-    inflated, faces = _opened(surface, reader.read_geometry)
-    sulc, hemi = _opened(depth, reader.read_morph_data), surface.stem
+    inflated, faces = _read_file(surface, reader.read_geometry)
+    sulc, hemi = _read_file(depth, reader.read_morph_data), surface.stem
     patch = surface.with_name(f"{hemi}.cortex.patch.flat")
     flat, flat_faces = np.full((len(inflated), 2), np.nan), faces[:0]
     if patch.exists():
-        flat, flat_faces = _opened(patch, lambda path: _turned(*_read_patch(path, len(inflated), faces), hemi=hemi))
+        flat, flat_faces = _read_file(patch, lambda path: _aligned(*_read_patch(path, len(inflated), faces), hemi=hemi))
     return Surface(flat, flat_faces, inflated, faces, sulc)
 
 
-def _opened(path: Path, read: Any) -> Any:
+def _read_file(path: Path, read: Any) -> Any:
     try:
         return read(path)
-    except Exception as error:  # nibabel raises what its parsers raise
+    except Exception as error:  # the parsers of nibabel can raise anything
         raise DataError(
             path,
             expected="a file of fsaverage",
             got=f"{type(error).__name__}: {error}",
-            fix="Copy or fetch the folder again.",
+            fix="Copy or download the folder again.",
         ) from error
 
 
 def _read_patch(path: Path, n_vertices: int, faces: Ints) -> tuple[Floats, Ints]:
-    """A FreeSurfer patch: places (V, 2), NaN where it has none, and those of the faces that lie in it.
+    """Read a FreeSurfer patch; return positions (V, 2), NaN outside the patch, and the faces (F, 3) inside it.
 
-    Big-endian: -1, the number of vertices, then for each of them its number and x, y, z as float32. Numbers begin at 1
-    and are negative on the patch's border.
+    The file is big-endian: -1, the number of vertices, then for each vertex its number and x, y, z as float32. Numbers
+    start at 1, and are negative on the border of the patch.
     """
     data = path.read_bytes()
     magic, n = np.frombuffer(data, ">i4", 2)
     if magic != _PATCH_MAGIC or len(data) != 8 + 16 * n:
-        raise ValueError(f"no binary patch of {n} vertices")
+        raise ValueError(f"not a binary patch of {n} vertices")
     records = np.frombuffer(data, [("number", ">i4"), ("place", ">f4", 3)], offset=8)
     index = np.abs(records["number"].astype(np.int64)) - 1
     if index.max(initial=-1) >= n_vertices or index.min(initial=0) < 0:
@@ -181,8 +183,8 @@ def _read_patch(path: Path, n_vertices: int, faces: Ints) -> tuple[Floats, Ints]
     return flat, faces[np.isfinite(flat[faces, 0]).all(axis=1)]
 
 
-def _turned(flat: Floats, faces: Ints, hemi: str) -> tuple[Floats, Ints]:
-    """A flat map turned (and mirrored, if need be) to lie as fsaverage5's does, with its faces toward the viewer."""
+def _aligned(flat: Floats, faces: Ints, hemi: str) -> tuple[Floats, Ints]:
+    """Rotate (and mirror, if needed) a flat map to the orientation of fsaverage5, with its faces toward the viewer."""
     from scipy.linalg import orthogonal_procrustes
 
     known, known_faces = fsaverage5("flat", hemi)
@@ -198,7 +200,7 @@ def _turned(flat: Floats, faces: Ints, hemi: str) -> tuple[Floats, Ints]:
 
 
 def _check(found: Surface, mesh: Mesh, hemi: str, folder: Path) -> None:
-    """Refuse files with another number of vertices, or with the vertices in another order than fsaverage5's."""
+    """Refuse files with a wrong number of vertices, or with vertices in an order other than fsaverage5's."""
     n = MESHES[mesh]
     sizes = {name: len(getattr(found, name)) for name in ("inflated", "sulc", "flat")}
     if (
@@ -208,16 +210,16 @@ def _check(found: Surface, mesh: Mesh, hemi: str, folder: Path) -> None:
     ):
         raise DataError(
             folder,
-            expected=f"{n:,} vertices in every file, as {mesh} has",
+            expected=f"{n:,} vertices in every file of {mesh}",
             got=", ".join(f"{name} {size:,}" for name, size in sizes.items()),
-            fix="Copy or fetch the folder again.",
+            fix="Copy or download the folder again.",
         )
     coarse = fsaverage5("infl", hemi)[0]
     alike = [np.corrcoef(coarse[:, k], found.inflated[: len(coarse), k])[0, 1] for k in range(3)]
-    if not min(alike) > _ALIKE:
+    if not min(alike) > _MIN_CORRELATION:
         raise DataError(
             folder,
-            expected=f"vertices in FreeSurfer's order: the first {len(coarse):,} at fsaverage5's places ({hemi})",
-            got=f"places that correlate at {min(alike):.2f}",
-            fix="Use fsaverage as FreeSurfer or nilearn give it, and check that left and right are not exchanged.",
+            expected=f"FreeSurfer's vertex order: the first {len(coarse):,} at the positions of fsaverage5 ({hemi})",
+            got=f"positions that correlate with {min(alike):.2f}",
+            fix="Use the original fsaverage of FreeSurfer or nilearn, and check that left and right are not exchanged.",
         )

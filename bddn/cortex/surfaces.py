@@ -1,8 +1,8 @@
-"""The surfaces that maps are drawn on, and how data of fsaverage7 come to lie on them.
+"""Surfaces for drawing maps, and the assignment of fsaverage7 data to their vertices.
 
-FreeSurfer numbers vertices by refinement: the first 10,242 of fsaverage7 are those of fsaverage5. So on fsaverage5 a
-voxel whose index is below 10,242 is drawn at its own place; the others are left out of the picture (not of the files
-beside it).
+FreeSurfer numbers vertices by refinement: the first 10,242 vertices of fsaverage7 are those of fsaverage5. So a figure
+on fsaverage5 shows the voxels whose index is below 10,242 at their own position. The other voxels are not drawn, but
+they are in the data files beside the figure.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ from bddn.errors import DataError
 
 @cache
 def surface(hemi: str, mesh: Mesh = "fsaverage5") -> Surface:
-    """One hemisphere, read from the files inside nilearn, or for the finer meshes where they are found (no network).
+    """Return one hemisphere of a mesh from files on this machine; see `read_mesh`.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def surface(hemi: str, mesh: Mesh = "fsaverage5") -> Surface:
     Returns
     -------
     Surface
-        Its arrays are read-only, since the result is kept and shared.
+        Its arrays are read-only, because the result is cached.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def surface(hemi: str, mesh: Mesh = "fsaverage5") -> Surface:
         If `hemi` is neither 'lh' nor 'rh', or the mesh is not found.
     """
     if hemi not in HEMISPHERES:
-        raise DataError("hemi", expected="'lh' or 'rh'", got=repr(hemi), fix="Name one of the two hemispheres.")
+        raise DataError("hemi", expected="'lh' or 'rh'", got=repr(hemi), fix="Give 'lh' or 'rh'.")
     found = read_mesh(hemi, mesh)
     made = Surface(
         flat=np.array(found.flat, dtype=np.float64),
@@ -52,7 +52,7 @@ def surface(hemi: str, mesh: Mesh = "fsaverage5") -> Surface:
 
 
 def to_mesh(vertex: Ints, values: npt.ArrayLike, mesh: Mesh = "fsaverage5") -> npt.NDArray[np.float64]:
-    """Put the values of one hemisphere's voxels on the vertices of a mesh, by nesting.
+    """Assign the values of one hemisphere's voxels to the vertices of a mesh with the same index.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def to_mesh(vertex: Ints, values: npt.ArrayLike, mesh: Mesh = "fsaverage5") -> n
     Returns
     -------
     array of float64, (V, ...)
-        NaN where there is no voxel; voxels with an index of V or more have no place here and are left out.
+        NaN at vertices without a voxel. Voxels with an index of V or more are omitted.
 
     Raises
     ------
     DataError
-        If the lengths differ, an index is out of range, or one comes twice.
+        If the lengths differ, or an index is out of range or repeated.
     """
     index, given = np.asarray(vertex), np.asarray(values, dtype=np.float64)
     check_vertices("vertex", index)
@@ -86,19 +86,19 @@ def to_mesh(vertex: Ints, values: npt.ArrayLike, mesh: Mesh = "fsaverage5") -> n
 
 
 def check_vertices(place: str, vertex: Ints) -> None:
-    """Refuse vertex indices of one hemisphere that are no integers, are out of range or come twice.
+    """Refuse vertex indices of one hemisphere that are not integers, are out of range or are repeated.
 
     Parameters
     ----------
     place : str
-        What to name in the message.
+        The place that the message names.
     vertex : array of int, (N,)
         Indices on fsaverage7.
 
     Raises
     ------
     DataError
-        If they are not one-dimensional integers, each once and from 0 to 163,841.
+        If they are not a 1-d array of different integers from 0 to 163,841.
     """
     if vertex.ndim != 1 or not (np.issubdtype(vertex.dtype, np.integer) or vertex.size == 0):
         raise DataError(
@@ -109,7 +109,7 @@ def check_vertices(place: str, vertex: Ints) -> None:
             place,
             expected=f"indices on fsaverage7, 0 to {N_VERTICES - 1:,}",
             got=f"{vertex.min()} to {vertex.max()}",
-            fix="Give the vertex's index within its own hemisphere.",
+            fix="Give the index of the vertex within its hemisphere.",
         )
     if len(np.unique(vertex)) != len(vertex):
         values, counts = np.unique(vertex, return_counts=True)

@@ -1,4 +1,4 @@
-"""Where stimuli, responses, ROIs and splits come from; the only room that knows dataset layouts."""
+"""Datasets: stimuli, responses, ROIs and splits. Only this package knows the file layouts of datasets."""
 
 from bddn.data.dataset import About, Dataset, DatasetKind, Stimuli
 from bddn.data.plugins import open_dataset

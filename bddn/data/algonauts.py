@@ -11,7 +11,7 @@ The layout is that of the challenge's download (A. Gifford et al., "The Algonaut
       roi_masks/{lh,rh}.ATLAS_challenge_space.npy                label (n_vertices,)
       roi_masks/mapping_ATLAS.npy                                pickled dict, label to name
 
-Subjects 06 and 08 lack some vertices, so the mask, not a constant, says which vertices the columns are.
+Subjects 06 and 08 lack some vertices, so the mask defines which vertices the columns are.
 """
 
 import re
@@ -36,15 +36,15 @@ RESPONSES = Path("training_split/training_fmri")
 CEILING = Path("test_split/noise_ceiling")
 MASKS = Path("roi_masks")
 ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words", "streams")
-NAMED_ATLASES = ATLASES[:-1]  # streams cover everything, so they name no single ROI
+NAMED_ATLASES = ATLASES[:-1]  # without `streams`, whose labels cover whole regions and are not single ROIs
 IMAGE_NAME = re.compile(r"train-([0-9]{4,})_nsd-([0-9]{5,})(?i:\.png)")
 SHOWN = 5  # names in a message
-ROWS_AT_ONCE = 256  # of responses; what is mapped counts as memory as long as it is
+ROWS_AT_ONCE = 256  # response rows read together; mapped rows count as used memory
 REDOWNLOAD = "Compare the folder with the challenge's download, and restore what differs."
 
 
 class Algonauts:
-    """One subject folder; implements `bddn.data.Dataset`. Files are read when they are asked for."""
+    """One subject folder of the challenge; implements `bddn.data.Dataset`. Files are read on demand."""
 
     about: ClassVar[About] = About(
         name="algonauts",
@@ -68,7 +68,7 @@ class Algonauts:
         if not (folder / IMAGES).is_dir():
             fix = "Give the path of a subject, e.g. algonauts:algonauts_2023/subj01."
             if folder.is_dir():
-                got = _listed("files and folders", [p.name for p in folder.iterdir() if not is_hidden(p.name)])
+                got = _summary("files and folders", [p.name for p in folder.iterdir() if not is_hidden(p.name)])
                 got = got or "an empty folder"
             else:
                 got, fix = explain(folder, "no such folder", fix, MISSING)
@@ -81,7 +81,7 @@ class Algonauts:
 
     @cached_property
     def stimuli(self) -> Stimuli:
-        """Images in the order of their ordinals, which is that of the response rows. Hidden files are no images."""
+        """The images in the order of their ordinals, which is the order of the response rows; without hidden files."""
         found, strays = dict[int, list[tuple[str, Path]]](), list[str]()
         for path in visible_images(self.folder / IMAGES):
             match = IMAGE_NAME.fullmatch(path.name)
@@ -94,10 +94,10 @@ class Algonauts:
         times = Counter(name for name, _ in chosen)
         gaps = sorted(set(range(1, len(found) + 1)) - set(found))
         problems = [
-            _listed("images with another name", strays),
-            _listed("numbers of more than one image", [path.name for k in ordinals for _, path in found[k][1:]]),
-            _listed("numbers without an image", [f"train-{k:04d}" for k in gaps]),
-            _listed("NSD images more than once", [name for name, n in times.items() if n > 1]),
+            _summary("misnamed images", strays),
+            _summary("numbers used by more than one image", [path.name for k in ordinals for _, path in found[k][1:]]),
+            _summary("numbers without an image", [f"train-{k:04d}" for k in gaps]),
+            _summary("repeated NSD images", [name for name, n in times.items() if n > 1]),
             "" if found else "0 images",
         ]
         if any(problems):
@@ -110,7 +110,7 @@ class Algonauts:
         return Stimuli(tuple(name for name, _ in chosen), tuple(path for _, path in chosen))
 
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
-        """Responses (n, n_voxels), left hemisphere first; only the rows that are asked for are read."""
+        """Return responses (n, n_voxels) float32, left hemisphere first; read only the requested rows."""
         wanted = np.arange(len(self.stimuli)) if rows is None else rows
         n_vertices = [len(self._vertices[hemi]) for hemi in HEMISPHERES]
         out = np.empty((len(wanted), sum(n_vertices)), np.float32)
@@ -131,7 +131,7 @@ class Algonauts:
                 got=f"{stored.dtype} of shape {stored.shape}",
                 fix=REDOWNLOAD,
             )
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused here
+        with np.errstate(over="ignore"):  # numbers too large for float32 become infinite, and are refused below
             found = stored[rows].astype(np.float32)
         finite = np.isfinite(found)
         if not finite.all():
@@ -141,12 +141,12 @@ class Algonauts:
                 expected="finite responses",
                 got=f"{(~finite).sum()} of {found.size} not finite, the first for stimulus "
                 f"'{self.stimuli.ids[rows[row]]}', column {column}",
-                fix="Drop these vertices from the responses and from the all-vertices mask.",
+                fix="Remove these vertices from the responses and from the all-vertices mask.",
             )
         return found
 
     def voxels(self) -> pd.DataFrame:
-        """See `bddn.data.Dataset.voxels`; `roi` is the first label among the visual, body, face, place, word ROIs."""
+        """Return the table of `bddn.data.Dataset`; `roi` is the first visual, body, face, place or word label."""
         return pd.concat([self._hemisphere(hemi) for hemi in HEMISPHERES], ignore_index=True)
 
     def coords_mm(self) -> npt.NDArray[np.float32]:
@@ -188,7 +188,7 @@ class Algonauts:
                 seen = f", from {np.min(ceiling):.3g} to {np.max(ceiling):.3g}" if same_shape else ""
                 raise DataError(
                     path,
-                    expected=f"shares from 0 to 1 of shape {vertex.shape}",
+                    expected=f"numbers from 0 to 1 of shape {vertex.shape}",
                     got=f"{ceiling.dtype} of shape {ceiling.shape}{seen}",
                     fix=REDOWNLOAD,
                 )
@@ -196,7 +196,7 @@ class Algonauts:
         return table
 
     def _labels(self, hemi: str, atlas: str) -> list[str]:
-        """The atlas's label of every voxel, '' where it has none; both mask spaces must agree where both exist."""
+        """Return the atlas label of every voxel, or ''. If masks exist in both spaces, they must agree."""
         names = read_label_map(self.folder / MASKS / f"mapping_{atlas}.npy")
         vertex = self._vertices[hemi]
         spaces = {
@@ -211,7 +211,7 @@ class Algonauts:
             raise DataError(place, expected="the mask in fsaverage or challenge space", got="neither", fix=REDOWNLOAD)
         if whole is not None and (differ := int((mask != whole).sum())):
             raise DataError(
-                place, expected="the same labels in both spaces", got=f"{differ} that differ", fix=REDOWNLOAD
+                place, expected="the same labels in both spaces", got=f"{differ} different labels", fix=REDOWNLOAD
             )
         unknown = set(mask.tolist()) - set(names) - {0}
         if unknown:
@@ -234,8 +234,8 @@ class Algonauts:
         return mask.astype(int)
 
 
-def _listed(what: str, names: list[str]) -> str:
-    """How many names there are of something, and the first of them; '' where there are none."""
+def _summary(what: str, names: list[str]) -> str:
+    """Return the number of names and the first of them as text, or '' if there are none."""
     more = ", …" if len(names) > SHOWN else ""
     return f"{what} ({len(names)}): {', '.join(sorted(names)[:SHOWN])}{more}" if names else ""
 
@@ -247,6 +247,6 @@ def _load(path: Path, mapped: bool = False) -> npt.NDArray[Any]:
             array.close()
             raise TypeError(type(array).__name__)
     except (OSError, ValueError, EOFError, TypeError) as error:
-        got, fix = explain(path, "damaged, or of another kind", REDOWNLOAD, NPY)
+        got, fix = explain(path, "a damaged file, or another kind of file", REDOWNLOAD, NPY)
         raise DataError(path, expected="a NumPy .npy file of numbers", got=got, fix=fix) from error
     return array

@@ -1,4 +1,4 @@
-"""Look at every image before the long work: all that are bad are listed at once, and what is to be told is counted."""
+"""Check every image before the long work, list all bad images in one error, and count the notes on decoding."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,35 +14,35 @@ from bddn.progress import progress
 
 SHOWN = 8  # bad files in a message
 FIXES = 5
-TOGETHER = 64  # images that are looked at in one go by a thread, so that a million of them do not take as many futures
+BLOCK_IMAGES = 64  # images that a thread checks in one task, so that a million images do not need a million futures
 
 
 @dataclass(frozen=True)
-class Checked:
-    """Whole images: the SHA-256 of their files, in order, and in words what is to be told of some of them."""
+class CheckedImages:
+    """Checked images: the SHA-256 of their files, in order, and notes on how some of them are decoded."""
 
     sha256: list[str]
     notes: list[str]
 
 
-def check_images(stimuli: Stimuli, decode: bool = True) -> Checked:
-    """Hash every image and, where it will be needed, decode it.
+def check_images(stimuli: Stimuli, decode: bool = True) -> CheckedImages:
+    """Hash every image and, if `decode` is set, decode it.
 
     Raises
     ------
     DataError
-        Naming the files that are missing, damaged or no images.
+        If files are missing, damaged or not images. The message names them.
     """
     found, bad = inspect_images(stimuli, decode)
     if bad:
-        raise all_bad(bad, "images")
+        raise combined_error(bad, "images")
     return found
 
 
-def inspect_images(stimuli: Stimuli, decode: bool = True) -> tuple[Checked, list[DataError]]:
-    """As `check_images`; errors are returned, in the order of the images."""
+def inspect_images(stimuli: Stimuli, decode: bool = True) -> tuple[CheckedImages, list[DataError]]:
+    """Do the same as `check_images`, but return the errors, in the order of the images."""
 
-    def look(i: int) -> tuple[str, frozenset[Remark]] | DataError:
+    def inspect(i: int) -> tuple[str, frozenset[Remark]] | DataError:
         try:
             return stimuli.inspect(i) if decode else (stimuli.sha256(i), frozenset())
         except DataError as error:
@@ -51,26 +51,26 @@ def inspect_images(stimuli: Stimuli, decode: bool = True) -> tuple[Checked, list
     hashes, bad = list[str](), list[DataError]()
     first: dict[Remark, Path] = {}
     counts = dict.fromkeys(Remark, 0)
-    starts = range(0, len(stimuli), TOGETHER)
+    starts = range(0, len(stimuli), BLOCK_IMAGES)
     with ThreadPoolExecutor(n_threads()) as pool, progress("check", len(stimuli), "images") as advance:
-        looked = ahead(
-            lambda a: [look(i) for i in range(len(stimuli))[a : a + TOGETHER]], starts, 4 * n_threads(), pool
+        inspected = ahead(
+            lambda a: [inspect(i) for i in range(len(stimuli))[a : a + BLOCK_IMAGES]], starts, 4 * n_threads(), pool
         )
-        for path, seen in zip(stimuli.paths, chain.from_iterable(looked), strict=True):
-            if isinstance(seen, DataError):
-                bad.append(seen)
+        for path, result in zip(stimuli.paths, chain.from_iterable(inspected), strict=True):
+            if isinstance(result, DataError):
+                bad.append(result)
             else:
-                hashes.append(seen[0])
-                for remark in seen[1]:
+                hashes.append(result[0])
+                for remark in result[1]:
                     counts[remark] += 1
                     first.setdefault(remark, path)
             advance()
     notes = [f"{remark} {_counted(counts[remark])}, the first {first[remark]}" for remark in Remark if counts[remark]]
-    return Checked(hashes, notes), bad
+    return CheckedImages(hashes, notes), bad
 
 
-def all_bad(bad: Sequence[DataError], what: str) -> DataError:
-    """One error for all: the first files with what each is, how many more there are, and what to do."""
+def combined_error(bad: Sequence[DataError], what: str) -> DataError:
+    """Combine several errors into one that names the first files with their causes, and the next steps."""
     if len(bad) == 1:
         return bad[0]
     shown = "; ".join(f"{error.place} ({error.got})" for error in bad[:SHOWN])
@@ -78,7 +78,7 @@ def all_bad(bad: Sequence[DataError], what: str) -> DataError:
     fixes = list(dict.fromkeys(error.fix for error in bad))
     return DataError(
         f"{len(bad)} {what}",
-        expected="whole images",
+        expected="readable images",
         got=shown + more,
         fix=" ".join(fixes[:FIXES]),
     )

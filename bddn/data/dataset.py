@@ -1,4 +1,4 @@
-"""What every dataset gives: stimuli with ids, voxels with positions, and responses, all aligned by stimulus id."""
+"""The interface of a dataset: stimuli with ids, voxels with positions, and responses, all aligned by stimulus id."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stimuli:
-    """Images of a dataset: `ids[i]` names the image in the file `paths[i]`; ids are unique."""
+    """The images of a dataset: `ids[i]` is the unique id of the image in the file `paths[i]`."""
 
     ids: tuple[str, ...]
     paths: tuple[Path, ...]
@@ -28,26 +28,26 @@ class Stimuli:
         return len(self.ids)
 
     def image(self, i: int) -> "Image":
-        """Decode image `i` as RGB. Errors as of `read`."""
+        """Decode image `i` as RGB. It raises the errors of `read`."""
         return self.read(i)[0]
 
     def sha256(self, i: int) -> str:
-        """Identity of image `i`: the hash of its file's bytes."""
+        """Return the SHA-256 (hexadecimal) of the file of image `i`."""
         return hashlib.sha256(self._bytes(i)).hexdigest()
 
     def read(self, i: int) -> tuple["Image", str]:
-        """Decode image `i` as RGB, as `bddn.data.decoding` says, with the hash of the bytes that were decoded.
+        """Decode image `i` as RGB by `bddn.data.decoding`, and return it with the SHA-256 of the decoded bytes.
 
         Raises
         ------
         DataError
-            Where the file is missing, no regular file, damaged, or no image that can be read as it is seen.
+            If the file is missing, not a regular file, damaged, or not a supported image.
         """
         found, sha256 = self._decoded(i)
         return found.image, sha256
 
     def inspect(self, i: int) -> tuple[str, frozenset[Remark]]:
-        """Decode image `i` and drop it: the hash of its bytes, and what is to be told of it. Errors as of `read`."""
+        """Decode image `i` to check it; return the SHA-256 of its file, and remarks. It raises the errors of `read`."""
         found, sha256 = self._decoded(i)
         return sha256, found.remarks
 
@@ -61,14 +61,14 @@ class Stimuli:
     def _bytes(self, i: int) -> bytes:
         path = self.paths[i]
         try:
-            if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
-                raise OSError("no regular file")
+            if path.exists() and not path.is_file():  # reading a pipe or a device could block forever
+                raise OSError("not a regular file")
             return path.read_bytes()
         except (OSError, ValueError) as error:  # a name with a null byte
             raise self._error(i, *explain(path, f"{error}", RESTORE, IMAGE)) from error
 
     def _error(self, i: int, got: str, fix: str) -> DataError:
-        return DataError(self.paths[i], expected=f"a whole image, stimulus '{self.ids[i]}'", got=got, fix=fix)
+        return DataError(self.paths[i], expected=f"a readable image for stimulus '{self.ids[i]}'", got=got, fix=fix)
 
 
 class Dataset(Protocol):
@@ -76,42 +76,42 @@ class Dataset(Protocol):
 
     @property
     def name(self) -> str:
-        """How the user named it, e.g. `algonauts:data/subj01`."""
+        """The name that the user gave, e.g. `algonauts:data/subj01`."""
 
     @property
     def stimuli(self) -> Stimuli:
         """The images that have responses."""
 
     def voxels(self) -> pd.DataFrame:
-        """One row per voxel: `hemi` ('lh', 'rh'), `vertex` (fsaverage7), `roi` ('' where none), one text column per
-        atlas of ROIs, and `ceiling` (explainable share of variance, 0 to 1; NaN where the data do not tell)."""
+        """Return a table with one row per voxel: `hemi` ('lh', 'rh'), `vertex` (fsaverage7), `roi` (or ''), one text
+        column per ROI atlas, and `ceiling` (noise ceiling: explainable share of variance, 0 to 1; NaN if unknown)."""
 
     def coords_mm(self) -> npt.NDArray[np.float32]:
-        """Positions (n_voxels, 3) on the fsaverage7 spheres, the right one shifted aside."""
+        """Return positions (n_voxels, 3) float32 in mm on the two fsaverage7 spheres, side by side."""
 
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
-        """Responses (n, n_voxels) to the images of some rows of `stimuli.ids`, by default of all; finite."""
+        """Return finite responses (n, n_voxels) to the images in these rows of `stimuli.ids`, by default all."""
 
     def truth(self) -> pd.DataFrame | None:
-        """For planted data the true `depth`, `x`, `y`, `scale` and `ceiling` of every voxel, else None."""
+        """Return the true `depth`, `x`, `y`, `scale` and `ceiling` of every voxel of planted data, or None."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What a kind of dataset says of itself: to whoever looks for it, and to whoever reads a paper made with it.
+    """The description of a kind of dataset, for `bddn datasets` and for the Methods text of a report.
 
     Attributes
     ----------
     name : str
         The word before the colon in `--data`.
     usage : str
-        How a dataset is named, e.g. 'algonauts:PATH/subj01'.
+        The form of a dataset name, e.g. 'algonauts:PATH/subj01'.
     options : str
-        What may follow the path, in words; '' where nothing may.
+        Description of the options that may follow the path, or ''.
     responses : str
-        A sentence for a Methods section: what the responses are.
+        A sentence for the Methods text that says what the responses are.
     references : tuple of str
-        What a paper that uses the data cites.
+        The publications that a paper must cite if it uses the data.
     terms : str
         A sentence on the terms of use.
     """
@@ -134,13 +134,13 @@ OWN = About(
     references=(),
     terms="Data terms: those of the data's owner.",
 )
-"""Of a dataset that says nothing of itself."""
+"""The description of a dataset class without `about`."""
 
 
 class DatasetKind(Dataset, Protocol):
-    """A class of datasets that can be opened by name, see `bddn.data.plugins`.
+    """A class of datasets that can be opened by name; see `bddn.data.plugins`.
 
-    Further parameters after the path, each with a default, are its options; they come as text.
+    Its options are the parameters after the path. Each of them needs a default value, and is passed as str.
     """
 
     about: ClassVar[About]
@@ -149,6 +149,6 @@ class DatasetKind(Dataset, Protocol):
 
 
 def about(dataset: Dataset) -> About:
-    """What a dataset says of itself."""
+    """Return the description of a dataset, or `OWN` if it has none."""
     found: About = getattr(dataset, "about", OWN)
     return found

@@ -1,9 +1,9 @@
-"""From the bytes of an image file to the pixels that a person sees in it, as RGB.
+"""Decode the bytes of an image file to RGB pixels, as a person sees them.
 
-- Transparent parts are laid on `BACKGROUND`: hidden colours under them change nothing.
-- More than 8 bits per channel are refused, as are animations, several pages and damaged files.
-- An EXIF rotation and a colour profile are not applied (an image viewer may apply them); CMYK is converted without a
-  profile. A `Remark` tells each of these.
+- Transparent parts are composed with `BACKGROUND`, so that hidden colours under them have no effect.
+- Images with more than 8 bits per channel, animations, images of several pages, and damaged files are refused.
+- EXIF rotations and colour profiles are not applied, although an image viewer may apply them; CMYK is converted without
+  a profile. A `Remark` reports each of these.
 """
 
 from dataclasses import dataclass
@@ -14,32 +14,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bddn.data.formats import PNG_DEPTH, PNG_START, bits_per_channel, jpeg_end
+from bddn.data.formats import CUT, PNG_DEPTH, PNG_START, bits_per_channel, jpeg_end
 from bddn.files.filekind import HEAD_BYTES, IMAGE, explain_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 DECODING = "RGB, 8 bits per channel, transparent parts on white, no EXIF rotation, no colour profile"
-"""In the header of every cache: change it with the pixels that it describes."""
+"""Part of the header of every cache: change it whenever the decoded pixels change."""
 BACKGROUND = (255, 255, 255)
-"""What is seen through transparent parts: white, as on paper and on a web page without a style."""
-MAX_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
+"""The colour behind transparent parts: white, as on paper and on a plain web page."""
+MAX_PIXELS = 89_478_485  # above this, Pillow warns of a decompression bomb
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""Formats of which it is known what Pillow makes of them. Others (EPS, PSD, ICO, …) are refused, also where another
-library has taught Pillow to read them: another process, a worker perhaps, would not."""
+"""Formats for which Pillow's result is known. Others (EPS, PSD, ICO, …) are refused, even if another library has added
+them to Pillow, because another process, such as a worker, could not read them."""
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 RESTORE = "Restore the file from the original download."
-CONVERT = "Convert it to 8 bits per channel with the scaling that you want, or leave it out."
-ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
-BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # of TIFF
-_FILL, _MORE = 128, bytes(range(1, 128)) * 4  # what libjpeg makes of missing pixels; data that it can decode
+CONVERT = "Convert it to 8 bits per channel with the scaling that you want, or remove the image."
+ORIENTATION, UPRIGHT = 0x0112, 1  # EXIF tag and value
+BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # TIFF tags and value
+_FILL, _MORE = 128, bytes(range(1, 128)) * 4  # libjpeg's value for missing pixels; data that it can decode
 _CICP_SRGB = (1, 13)  # primaries and transfer function of sRGB (ITU-T H.273)
-_TOLERANCE = 3  # of 255, between colours with and without a profile that is called sRGB
+_TOLERANCE = 3  # of 255: largest difference of colours that a profile equivalent to sRGB may make
 
 
 class Remark(StrEnum):
-    """What is to be told of an image, as the beginning of a sentence that goes on with a number of images."""
+    """A note on how an image is decoded: the beginning of a sentence that ends with a number of images."""
 
     ROTATION = "an EXIF rotation is not applied to"
     TRANSPARENT = "transparent parts become white in"
@@ -48,7 +48,7 @@ class Remark(StrEnum):
 
 
 class ImageError(ValueError):
-    """Bytes that are no image that can be read; `got` says what they are, `fix` what to do."""
+    """Bytes that cannot be decoded as an image: `got` is the cause, `fix` the next step."""
 
     def __init__(self, got: str, fix: str = RESTORE) -> None:
         self.got, self.fix = got, fix
@@ -57,7 +57,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as RGB, 8 bits per channel, and what is to be told of it."""
+    """An RGB image with 8 bits per channel, and remarks on its decoding."""
 
     image: "Image"
     remarks: frozenset[Remark]
@@ -69,7 +69,7 @@ def decode(data: bytes) -> Decoded:
     Raises
     ------
     ImageError
-        Where it is no image, damaged, or holds what cannot enter a network as it is seen.
+        If the data are not an image, are damaged, or are of an unsupported kind.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -83,13 +83,13 @@ def decode(data: bytes) -> Decoded:
         raise _too_large(error) from error
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # whatever damage provokes in a decoder
+    except Exception as error:  # a damaged file can raise anything in a decoder
         raise ImageError(f"damaged ({error or type(error).__name__})") from error
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this build of Pillow reads."""
+    """Return the `FORMATS` that this build of Pillow can read."""
     from PIL import Image
 
     Image.init()
@@ -97,7 +97,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _unidentified(data: bytes) -> ImageError:
-    """What Pillow does not open: damaged, too deep, or of another format."""
+    """Return the error for data that Pillow does not open: damaged, too many bits, or another format."""
     formats = {PNG_START: "PNG", b"\xff\xd8\xff": "JPEG"}
     name = next((name for start, name in formats.items() if data.startswith(start)), "")
     name = "AVIF" if data[4:12] == b"ftypavif" else name
@@ -106,7 +106,7 @@ def _unidentified(data: bytes) -> ImageError:
             return _too_deep(n_bits)
     except ValueError as error:
         return ImageError(f"{error}")
-    got = f"{name} of a sort that Pillow does not read" if name else f"in none of the formats {', '.join(FORMATS)}"
+    got = f"a variant of {name} that Pillow cannot read" if name else f"none of the formats {', '.join(FORMATS)}"
     return ImageError(*explain_bytes(data[:HEAD_BYTES], got, RESTORE, IMAGE))
 
 
@@ -121,25 +121,25 @@ def _too_large(error: Exception) -> ImageError:
     if limit is not None and limit < MAX_PIXELS:
         return ImageError(
             f"more pixels than PIL.Image.MAX_IMAGE_PIXELS allows, which other code has set to {limit}",
-            f"Do not lower it; Pillow's default is {MAX_PIXELS}.",
+            f"Set it back to Pillow's default, {MAX_PIXELS}.",
         )
-    return ImageError(f"too large ({error})", "Scale it down, or leave it out.")
+    return ImageError(f"too large ({error})", "Scale the image down, or remove it.")
 
 
 def _check(image: "Image", data: bytes) -> None:
-    """Refuse what Pillow lets pass, or would let pass where other code has asked it to."""
+    """Refuse images that Pillow would decode only partly, or that other code's settings of Pillow would let pass."""
     from PIL import ImageFile
 
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{image.width} × {image.height} pixels, more than {MAX_PIXELS}", "Scale it down.")
-    # In a phone's JPEG (MPO) smaller previews or a depth map follow the picture.
+    # In a phone's JPEG (MPO), smaller previews or a depth map follow the image.
     if image.format != "MPO" and (n_frames := getattr(image, "n_frames", 1)) > 1:
         what = f"{n_frames} pages" if image.format == "TIFF" else f"an animation of {n_frames} frames"
-        raise ImageError(what, "Save the one that was shown as an image of its own.")
+        raise ImageError(what, "Save the one that was shown as a separate image.")
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ImageError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, with which damage is not seen",
-            "Leave it unset where bddn is used.",
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which hides damage",
+            "Do not set it in a process that uses bddn.",
         )
     try:
         n_bits = _tiff_bits(image, data) if image.format == "TIFF" else bits_per_channel(image.format or "", data)
@@ -158,9 +158,9 @@ def _tiff_bits(image: "Image", data: bytes) -> int:
     for starts, sizes in ((273, 279), (324, 325)):  # of strips, of tiles
         for start, size in zip(_numbers(tags.get(starts)), _numbers(tags.get(sizes)), strict=False):
             if start + size > len(data):
-                raise ImageError("the file is cut short")
+                raise ImageError(CUT)
     if any(kind != UNSIGNED for kind in _numbers(tags.get(SAMPLE_FORMAT))):
-        raise ImageError("numbers with a sign or a fraction instead of 0 to 255", CONVERT)
+        raise ImageError("signed or fractional numbers instead of whole numbers from 0 to 255", CONVERT)
     return max(_numbers(tags.get(BITS_PER_SAMPLE)), default=1)
 
 
@@ -173,7 +173,7 @@ def _as_seen(image: "Image", data: bytes) -> Decoded:
 
     image.load()
     if image.format in ("JPEG", "MPO") and _ends_early(image, data):
-        raise ImageError("damaged: its end comes before its last pixels")
+        raise ImageError("damaged: the file ends before its last pixels")
     remarks = set()
     if _orientation(image) != UPRIGHT:
         remarks.add(Remark.ROTATION)
@@ -190,7 +190,7 @@ def _as_seen(image: "Image", data: bytes) -> Decoded:
 
 
 def _transparent(image: "Image", data: bytes) -> "Image":
-    """The image as RGBA. Of a PNG in grey or RGB one colour may be transparent, named in the file's own depth."""
+    """Return the image as RGBA. A grey or RGB PNG may declare one transparent colour, in the bit depth of the file."""
     from PIL import Image
 
     key = image.info.get("transparency")
@@ -207,9 +207,10 @@ def _transparent(image: "Image", data: bytes) -> "Image":
 
 
 def _ends_early(image: "Image", data: bytes) -> bool:
-    """Whether the end of a JPEG stands before its last pixels, as a program leaves it that mends a half-done download.
+    """Return whether a JPEG ends before its last pixels, as some programs leave it when they repair a partial download.
 
-    The decoder then fills up with mid-grey. Where the last pixel is that, more data before the end would change it.
+    The decoder then fills the rest with mid-grey. If the last pixel is mid-grey, this function inserts more data before
+    the end marker: if that changes the image, pixels were missing.
     """
     from PIL import Image
 
@@ -224,12 +225,12 @@ def _ends_early(image: "Image", data: bytes) -> bool:
 def _orientation(image: "Image") -> int:
     try:
         return int(image.getexif().get(ORIENTATION, UPRIGHT))
-    except Exception:  # noqa: BLE001 - notes of a camera that are damaged say nothing, and the pixels are whole
+    except Exception:  # noqa: BLE001 - damaged EXIF data are ignored, since the pixels are complete
         return UPRIGHT
 
 
 def _has_other_colours(image: "Image", data: bytes) -> bool:
-    """Whether the file asks for another colour space than sRGB."""
+    """Return whether the file declares a colour space other than sRGB."""
     if data.startswith(PNG_START):
         at = data.find(b"cICP", 0, max(0, data.find(b"IDAT")))
         if at >= 0 and tuple(data[at + 4 : at + 6]) != _CICP_SRGB:
@@ -240,8 +241,8 @@ def _has_other_colours(image: "Image", data: bytes) -> bool:
 
 @lru_cache(maxsize=64)
 def _changes_colours(profile: bytes, mode: str) -> bool:
-    """Whether a profile shows colours otherwise than sRGB does: tried on some, as many profiles are sRGB by another
-    name. A profile that cannot be used is one that no viewer applies."""
+    """Return whether a profile changes sample colours compared with sRGB, since many profiles are sRGB under another
+    name. An invalid profile counts as no change, since no viewer applies it."""
     from PIL import Image, ImageCms
 
     steps = np.arange(0, 256, 51, dtype=np.uint8)

@@ -1,9 +1,9 @@
-"""What an image format proves of a file: that it is whole, and how many bits per channel it stores.
+"""Check from the structure of an image file that it is complete, and read how many bits per channel it stores.
 
-Pillow, which decodes, lets some damage pass: it reads no checksum of what it does not need, and no further than the
-last pixel. Channels of more than 8 bits it cuts off, and only the file tells. Sources: the PNG specification (W3C),
-ITU-T T.81 (JPEG), the GIF89a specification, the WebP container specification, ISO/IEC 14496-12 (boxes, of AVIF and
-JPEG 2000), ITU-T T.800 (JPEG 2000).
+Pillow does not detect all damage: it skips checksums of parts that it does not need, and stops at the last pixel. It
+also reduces channels of more than 8 bits without notice. Sources: the PNG specification (W3C), ITU-T T.81 (JPEG), the
+GIF89a specification, the WebP container specification, ISO/IEC 14496-12 (boxes of AVIF and JPEG 2000), ITU-T T.800
+(JPEG 2000).
 """
 
 import re
@@ -13,7 +13,7 @@ from math import ceil
 
 CUT = "the file is cut short"
 PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_DEPTH = 24  # where a PNG says its bits per channel
+PNG_DEPTH = 24  # offset of the bits per channel in a PNG
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # frame headers
 _SOS, _EOI, _DRI = 0xDA, 0xD9, 0xDD
@@ -21,19 +21,19 @@ _PPM_HEADER = re.compile(rb"P[2356](?:\s+|#[^\r\n]*)+\d+(?:\s+|#[^\r\n]*)+\d+(?:
 
 
 def bits_per_channel(name: str, data: bytes) -> int:
-    """Prove as far as the format can that a file is whole, and return the bits of a channel that it stores.
+    """Check, as far as the format allows, that a file is complete, and return its bits per channel.
 
     Parameters
     ----------
     name : str
-        Of the format, as Pillow spells it.
+        Pillow's name of the format.
     data : bytes
-        The whole file, which Pillow has opened as one of this format.
+        The whole file, which Pillow has opened in this format.
 
     Raises
     ------
     ValueError
-        In words, where something is damaged or missing.
+        If a part is damaged or missing. The message describes it.
     """
     examine = _EXAMINERS.get(name)
     try:
@@ -57,23 +57,23 @@ def _png(data: bytes) -> int:
 
 
 def jpeg_end(data: bytes) -> tuple[int, int]:
-    """Walk all segments of a JPEG to the end of its first picture; others, and notes of a camera, may follow.
+    """Walk over all segments of a JPEG to the end of its first image; other images and camera data may follow.
 
     Returns
     -------
     bits : int
-        Per channel.
+        Bits per channel.
     end : int
-        Where the marker of the end is.
+        Offset of the end marker.
 
     Raises
     ------
     ValueError
-        As of `bits_per_channel`.
+        See `bits_per_channel`.
     """
     at, bits, interval = 2, 0, 0
     sides, sampling = (0, 0), dict[int, tuple[int, int]]()
-    sent = dict[int, set[int]]()  # by component, the coefficients that are there to their last bit
+    sent = dict[int, set[int]]()  # by component, the coefficients that are complete to the last bit
     while True:
         match = _MARKER.search(data, at)
         if match is None:
@@ -81,9 +81,9 @@ def jpeg_end(data: bytes) -> tuple[int, int]:
         code, at = data[match.start() + 1], match.end()
         if code == _EOI:
             if any(len(sent.get(component, ())) < 64 for component in sampling):
-                raise ValueError("damaged: its end comes before its last scan")
+                raise ValueError("damaged: the file ends before its last scan")
             return bits, match.start()
-        if code == 0x01 or 0xD0 <= code <= 0xD8:  # without a length
+        if code == 0x01 or 0xD0 <= code <= 0xD8:  # markers without a length
             continue
         segment = data[at + 2 : at + _big(data, at, 2)]
         at += _big(data, at, 2)
@@ -108,21 +108,21 @@ def _jpeg(data: bytes) -> int:
 
 
 def _scan(data: bytes, at: int, interval: int, n_units: int) -> int:
-    """Where the coded data of a scan end. Their restart markers must be there, in order."""
+    """Return the offset at which the coded data of a scan end, after checking their restart markers."""
     found = list[int]()
     for match in _MARKER.finditer(data, at):
         code = data[match.start() + 1]
         if not 0xD0 <= code <= 0xD7:
             n_restarts = ceil(n_units / interval) - 1 if interval else 0
             if interval and (len(found) < n_restarts or found != [k % 8 for k in range(len(found))]):
-                raise ValueError(f"damaged: {len(found)} restart markers or their order, where {n_restarts} belong")
+                raise ValueError(f"damaged: {len(found)} restart markers, not {n_restarts}, or in a wrong order")
             return match.start()
         found.append(code & 7)
     raise ValueError(CUT)
 
 
 def _n_units(sides: tuple[int, int], sampling: dict[int, tuple[int, int]], components: list[int]) -> int:
-    """Coding units of a scan (T.81, A.2): blocks of one component, or groups of blocks of several."""
+    """Return the number of coding units of a scan (T.81, A.2): blocks of one component, or block groups of several."""
     if not sampling or any(component not in sampling for component in components):
         raise ValueError("damaged: a scan without its frame")
     n = 1
@@ -139,7 +139,7 @@ def _n_units(sides: tuple[int, int], sampling: dict[int, tuple[int, int]], compo
 
 
 def _gif(data: bytes) -> int:
-    """Walk all blocks to the trailer."""
+    """Walk over all blocks to the trailer, and return 8."""
     at = 13 + _palette(data[10])
     while (kind := data[at]) != 0x3B:
         if kind == 0x2C:  # an image: its descriptor, palette and code size
@@ -197,7 +197,7 @@ def _avif(data: bytes) -> int:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, first byte and end of every box; each must fit into the file."""
+    """Yield the kind, start and end of every box. A box that exceeds the file raises ValueError."""
     at = 0
     while at < len(data):
         size, head = _big(data, at, 4), 8
@@ -211,7 +211,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _big(data: bytes, at: int, n: int) -> int:
-    """A big-endian number of n bytes."""
+    """Return the big-endian number of n bytes at an offset."""
     if at + n > len(data):
         raise ValueError(CUT)
     return int.from_bytes(data[at : at + n], "big")

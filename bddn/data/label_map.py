@@ -1,7 +1,7 @@
-"""Read the challenge's `mapping_*.npy`, a pickled dict, without executing anything.
+"""Read the challenge's `mapping_*.npy`, a pickled dict, without executing any of its code.
 
 Such a file is a numpy header and a pickle of a 0-d object array. The pickle may name four harmless constructors of
-numpy; they are replaced by inert stand-ins that only keep their arguments, and any other name is refused.
+numpy, which are replaced by classes that only record their arguments. Any other name is refused.
 """
 
 import io
@@ -17,8 +17,8 @@ from bddn.files.filekind import NPY, NPY_OBJECTS, explain
 MAX_BYTES = 1 << 20
 
 
-class _Kept:
-    """Keeps what a pickle wanted to construct, and the state it wanted to set."""
+class _Recorded:
+    """A record of the arguments and state that a pickle passed to a constructor."""
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments
@@ -28,7 +28,7 @@ class _Kept:
         self.state = state
 
 
-_NAMES = {
+_ALLOWED_NAMES = {
     *(
         (module, name)
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -41,20 +41,20 @@ _NAMES = {
 
 class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):  # how older protocols spell bytes
+        if (module, name) == ("_codecs", "encode"):  # the form of bytes in older protocols
             return lambda text, encoding: text.encode("latin1")
-        if (module, name) not in _NAMES:
+        if (module, name) not in _ALLOWED_NAMES:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _Kept
+        return _Recorded
 
 
 def read_label_map(path: Path) -> dict[int, str]:
-    """Names of an atlas's labels, e.g. {0: 'Unknown', 1: 'V1v'}.
+    """Return the names of an atlas's labels, e.g. {0: 'Unknown', 1: 'V1v'}.
 
     Raises
     ------
     DataError
-        Where the file is missing, or is anything but a pickled dict of int to str.
+        If the file is missing, or is not a pickled dict of int to str.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -68,14 +68,14 @@ def read_label_map(path: Path) -> dict[int, str]:
         array = _InertUnpickler(file).load()
         (value,) = array.state[-1]
         return {_int(k): _text(v) for k, v in value.items()}
-    except Exception as error:  # noqa: BLE001 - whatever a hostile file provokes, it is refused with one message
+    except Exception as error:  # noqa: BLE001 - any error that a malicious file causes leads to one message
         got = f"something else ({error or type(error).__name__})"
     got, fix = explain(path, got, "Restore the file from the challenge's download.", NPY, NPY_OBJECTS)
-    raise DataError(path, expected="a pickled dict of label numbers to names", got=got, fix=fix)
+    raise DataError(path, expected="a pickled dict from label numbers to names", got=got, fix=fix)
 
 
 def _int(value: object) -> int:
-    if isinstance(value, _Kept):  # a numpy scalar, kept as its dtype and its bytes
+    if isinstance(value, _Recorded):  # a numpy scalar: its dtype and its bytes
         dtype, raw = value.arguments
         kind = dtype.arguments[0]  # type: ignore[attr-defined]
         if kind[0] not in "iu":

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, by their names."""
+"""List the images of a folder by file name."""
 
 from pathlib import Path
 
@@ -6,22 +6,21 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is one that its owner never sees: `.DS_Store`, or `._a.png`, in which macOS keeps its notes of
-    `a.png` on a disk of another system."""
+    """Return whether a file is hidden, such as `.DS_Store`, or `._a.png`, which macOS writes beside `a.png`."""
     return name.startswith(".")
 
 
 def visible_images(folder: Path) -> list[Path]:
-    """Everything in a folder that is named as a PNG or JPEG file and not hidden, sorted; its folders are not entered.
+    """Return the sorted paths in a folder with a PNG or JPEG suffix, except hidden ones. Ignore subfolders.
 
-    A link that leads nowhere is among them, so that it is an error where it is read, and not an image left out.
+    Broken links are included, so that reading them raises an error and no image is silently missing.
     """
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_hidden(path.name))
 
 
 def is_printable(name: str) -> bool:
-    """Whether tables, XML and figures can hold a name: in any script, but without control characters and without
-    bytes that are no UTF-8."""
+    """Return whether tables, XML and figures can hold a name: it may use any script, but no control characters and no
+    bytes that are invalid UTF-8."""
     return not any(_is_bad(letter) for letter in name)
 
 

@@ -1,7 +1,7 @@
-"""From the name of a dataset to the dataset: kinds of datasets are plug-ins, those that come with bddn too.
+"""Open a dataset by name. All kinds of datasets are plug-ins, including those of bddn itself.
 
-A package adds a kind by an entry point of the group `bddn.datasets`. Its name is the word before the colon, its value
-the import path of a class that is a `DatasetKind`:
+A package adds a kind by an entry point of the group `bddn.datasets`. The name of the entry point is the word before the
+colon; its value is the import path of a class that implements `DatasetKind`:
 
     [project.entry-points."bddn.datasets"]
     mylab = "mylab.bddn:MyLab"
@@ -25,17 +25,17 @@ OPTION = re.compile(r",([a-z_]+)=([^,]*)$")
 
 
 def dataset_kinds() -> dict[str, EntryPoint]:
-    """Entry points of all installed kinds, by name; none is imported. Errors as of `installed`."""
+    """Return the entry points of all installed kinds, by name, without importing them; see `installed`."""
     return installed(ENTRY_POINTS, DataError)
 
 
 def load_kind(name: str, wanted: str = "") -> type[DatasetKind]:
-    """Import the class of a kind; `wanted` is the dataset that it is for, for messages.
+    """Import and return the class of a kind; `wanted` is the full dataset name for messages.
 
     Raises
     ------
     DataError
-        Where no installed package registers it, or it cannot be imported.
+        If no installed package registers it, or it cannot be imported.
     """
     kinds = dataset_kinds()
     if name not in kinds:
@@ -44,7 +44,7 @@ def load_kind(name: str, wanted: str = "") -> type[DatasetKind]:
             f"dataset '{wanted or name}'",
             expected=f"KIND:PATH with KIND one of {', '.join(kinds)}",
             got=f"KIND '{name}'",
-            fix=f"Did you mean {near[0]}?" if near else "See 'bddn datasets', or install the package that brings it.",
+            fix=f"Did you mean {near[0]}?" if near else "See 'bddn datasets', or install the package that adds it.",
         )
     found: type[DatasetKind] = load(kinds[name], DataError)
     return found
@@ -62,7 +62,7 @@ def open_dataset(name: str) -> Dataset:
     Raises
     ------
     DataError
-        Where the kind or an option is unknown, or the folder is not such a dataset.
+        If the kind or an option is unknown, or the folder is not such a dataset.
     """
     kind, colon, path = name.partition(":")
     if not colon or not path:
@@ -78,7 +78,7 @@ def open_dataset(name: str) -> Dataset:
 
 
 def _options(kind: type[DatasetKind], path: str) -> tuple[str, dict[str, str]]:
-    """A path and the options behind it. Of a kind without options, every character belongs to the path."""
+    """Split the options from a path, and return both. If the kind has no options, the whole text is the path."""
     known = list(inspect.signature(kind).parameters)[1:]
     options: dict[str, str] = {}
     while known and (match := OPTION.search(path)):

@@ -1,4 +1,4 @@
-"""Which images train, validate and test."""
+"""Split images into training, validation and test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from bddn.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Stimulus ids of the three parts; no id is in two of them."""
+    """The stimulus ids of the three disjoint parts."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
 
     def to_dict(self) -> dict[str, list[str]]:
-        """The three lists as JSON types."""
+        """Return the three lists as JSON types."""
         return {"train": list(self.train), "val": list(self.val), "test": list(self.test)}
 
 
 def split_by_id(ids: Sequence[str], shares: tuple[int, int, int], seed: int) -> Split:
-    """Split images at random, by id: the same ids in any order give the same split.
+    """Split images at random. The split depends on the ids but not on their order.
 
     Parameters
     ----------
@@ -32,10 +32,11 @@ def split_by_id(ids: Sequence[str], shares: tuple[int, int, int], seed: int) -> 
         Relative sizes of training, validation and test, e.g. (8, 1, 1).
     seed : int
 
+
     Raises
     ------
     DataError
-        Where validation or test would have fewer than two images, too few for a score.
+        If a part would have fewer than two images, which is too few for a score.
     """
     ordered = sorted(ids)
     n = len(ordered)

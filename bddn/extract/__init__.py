@@ -1,4 +1,4 @@
-"""Stage one: run a backbone once over a dataset's images and seal its tokens in a store."""
+"""Stage one: run a backbone once over the images of a dataset and seal its tokens in a store."""
 
 from bddn.extract.extraction import Extraction, extract
 

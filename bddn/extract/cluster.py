@@ -1,6 +1,6 @@
-"""Stage one on a dask cluster: one task is one whole shard, and every worker keeps the backbone it loaded.
+"""Stage one on a dask cluster: one task computes one shard, and every worker keeps its backbone loaded.
 
-A worker that dies costs the shard it was at, which goes to another; its lease tells that it is dead.
+If a worker dies, only its current shard is lost. Another worker computes it, after the lease has shown the death.
 """
 
 import logging
@@ -20,28 +20,28 @@ from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, wai
 from bddn import __version__
 from bddn.errors import BddnError, ClusterError
 from bddn.extract.job import Compute, Job, Owner, Owners
-from bddn.extract.on_worker import SharedJob, compute, itself
+from bddn.extract.on_worker import SharedJob, compute, hold
 from bddn.extract.scheduler import ANSWER_S, OPTION, find_scheduler
 from bddn.machine.parallel import choose_device, n_threads
 from bddn.progress import Advance
 
-DEVICE = "GPU"  # the resource by which dask workers say that they have a device
+DEVICE = "GPU"  # the dask resource of workers that have a device
 START_S = 60.0
 LOOK_S = 2.0
-DEATHS = 10  # workers that may die at one shard before it is given up
+DEATHS = 10  # workers that may die on one shard before it fails
 RETRIES = 2
 
 
 class Cluster:
-    """Computes shards on the workers of a dask cluster; see `bddn.extract.job.Work`.
+    """The workers of a dask cluster as a place to compute shards; implements `bddn.extract.job.Work`.
 
     Parameters
     ----------
     client : Client
     device : {'auto', 'cpu', 'cuda'}
-        With 'cuda' a task needs a worker with the resource GPU; 'auto' is cuda where any worker offers it.
+        With 'cuda' a task needs a worker with the resource GPU; 'auto' means cuda if any worker has this resource.
     threads : int
-        Batches that a task computes at once, on a CPU.
+        Number of batches that a task computes in parallel on a CPU.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Cluster:
     Raises
     ------
     ClusterError
-        Where there are no workers, or none with a GPU.
+        If `device` is 'cuda' and no worker has a GPU.
     """
 
     def __init__(self, client: Client, device: str, threads: int) -> None:
@@ -70,9 +70,9 @@ class Cluster:
 
     @contextmanager
     def __call__(self, job: Job) -> Iterator[Compute]:
-        """Set up a job on all workers, also on those that join later; see `bddn.extract.job.Work`."""
-        name = f"bddn-{secrets.token_hex(8)}"  # of this job alone: others may run on the same workers
-        shared = self.client.submit(itself, SharedJob(job, self._threads), key=name, pure=False)
+        """Set up a job on all workers, including workers that join later; see `bddn.extract.job.Work`."""
+        name = f"bddn-{secrets.token_hex(8)}"  # unique, since other jobs may use the same workers
+        shared = self.client.submit(hold, SharedJob(job, self._threads), key=name, pure=False)
         left = [stop - start for start, stop in job.writer.layout.shards]
         try:
             yield partial(self._compute, job, shared, left)
@@ -80,31 +80,31 @@ class Cluster:
             shared.release()
 
     def workers(self) -> list[str]:
-        """Addresses of the workers that can do tasks now."""
+        """Return the addresses of the workers that can run tasks now."""
         return [at for at, about in _workers(self.client).items() if self.device == "cpu" or _has_device(about)]
 
     def _compute(self, job: Job, shared: Any, left: list[int], shards: list[int], advance: Advance) -> Owners:
-        client, topic = self.client, self.client.id  # events under its name are forgotten some time after a client
-        name = f"{shared.key}-{secrets.token_hex(4)}"  # a key that was used before would give its old result
+        client, topic = self.client, self.client.id  # dask deletes a client's events some time after the client
+        name = f"{shared.key}-{secrets.token_hex(4)}"  # unique, since a used key would return its old result
 
-        def more(shard: int, n: int) -> None:
-            n = min(n, left[shard])  # a task that was tried twice counts once
+        def report(shard: int, n: int) -> None:
+            n = min(n, left[shard])  # a retried task counts only once
             left[shard] -= n
             if n:
                 advance(n, note=self._note)
 
-        def heard(event: tuple[float, Any]) -> None:
+        def on_event(event: tuple[float, Any]) -> None:
             if isinstance(event[1], dict) and event[1].get("job") == name:
-                more(event[1]["shard"], event[1]["n"])
+                report(event[1]["shard"], event[1]["n"])
 
-        client.subscribe_topic(topic, heard)
+        client.subscribe_topic(topic, on_event)
         options: dict[str, Any] = {"resources": {DEVICE: 1} if self.device == "cuda" else None, "pure": False}
         tasks = {
             client.submit(
                 compute,
                 shared,
                 shard,
-                job.watch.seen(shard),
+                job.monitor.observation(shard),
                 topic,
                 name,
                 key=f"{name}-{shard}",
@@ -118,7 +118,7 @@ class Cluster:
             for task in self._ended(list(tasks)):
                 shard, owner = tasks[task], _result(task, tasks[task])
                 if owner is None:
-                    more(shard, left[shard])
+                    report(shard, left[shard])
                 else:
                     others[shard] = owner
         finally:
@@ -127,7 +127,7 @@ class Cluster:
         return others
 
     def _ended(self, tasks: list[Any]) -> Iterator[Any]:
-        """Tasks as they end. Where no worker can do them for a while, waiting is over."""
+        """Yield tasks as they end. Raise `ClusterError` if no worker can run them for `START_S` seconds."""
         seen = time.monotonic()
         while tasks:
             with suppress(TimeoutError), self.client.as_current():
@@ -138,24 +138,24 @@ class Cluster:
             if ended or self.workers():
                 seen = time.monotonic()
             elif time.monotonic() - seen > START_S:
-                raise none_left(self.device)
+                raise no_workers(self.device)
 
 
 @contextmanager
 def local_cluster(n_workers: int, device: str) -> Iterator[Cluster]:
-    """Processes on this machine, each with a device of its own or with its share of the cores.
+    """Start a cluster of processes on this machine, each with its own device or its share of the cores.
 
     Raises
     ------
     ClusterError
-        Where there are fewer devices than workers.
+        If there are fewer devices than workers.
     """
     on_device = choose_device(device) == "cuda"
     if on_device and n_workers > torch.cuda.device_count():
         raise ClusterError(
             f"--workers {n_workers}",
             expected="one CUDA device for each worker",
-            got=f"{torch.cuda.device_count()}",
+            got=f"{torch.cuda.device_count()} CUDA devices",
             fix=f"Use --workers {torch.cuda.device_count()}.",
         )
     options = {
@@ -179,14 +179,14 @@ def local_cluster(n_workers: int, device: str) -> Iterator[Cluster]:
 
 @contextmanager
 def joined_cluster(scheduler: str, device: str) -> Iterator[Cluster]:
-    """A cluster that runs already, by the address of its scheduler or by the scheduler's file.
+    """Yield a running cluster, given by the address of its scheduler or by the scheduler file.
 
     With `device` auto, its GPUs are used if it has any.
 
     Raises
     ------
     ClusterError
-        Where the scheduler does not answer, or has no workers, or one of them has no bddn or another one.
+        If the scheduler does not answer or has no workers, or a worker does not have this version of bddn.
     """
     address = find_scheduler(scheduler)
     with ExitStack() as stack:
@@ -199,21 +199,21 @@ def joined_cluster(scheduler: str, device: str) -> Iterator[Cluster]:
                 f"{OPTION} {scheduler}",
                 expected="workers",
                 got=f"none within {ANSWER_S:.0f} s",
-                fix=f"Start them with 'dask worker {address}', and run the same command again.",
+                fix=f"Start workers with 'dask worker {address}', and run the same command again.",
             ) from error
         except (OSError, ImportError, ValueError) as error:
             raise ClusterError(
                 f"{OPTION} {scheduler}",
-                expected="a dask scheduler of the same versions of Python and dask",
+                expected="a dask scheduler with the same versions of Python and dask",
                 got=f"{type(error).__name__}: {error}",
-                fix="Use the same environment everywhere.",
+                fix="Use the same environment for the scheduler, the workers and this command.",
             ) from error
         _check_workers(client)
         yield Cluster(client, device, threads=1)  # dask runs as many tasks on a worker as it has threads
 
 
 def _check_workers(client: Client) -> None:
-    """Every worker must have this very bddn; what runs there to find out is of Python itself."""
+    """Check that every worker has the same version of bddn, by running a function of the standard library there."""
     found = client.run(pydoc.locate, "bddn.__version__", on_error="return")
     others = {address: "none" if version is None else version for address, version in found.items()}
     others = {address: version for address, version in others.items() if version != __version__}
@@ -224,7 +224,7 @@ def _check_workers(client: Client) -> None:
             f"worker {address}{more}",
             expected=f"bddn {__version__}, as here",
             got=str(version),
-            fix="Start all workers in an environment with the same bddn.",
+            fix="Start all workers in an environment with this version of bddn.",
         )
 
 
@@ -236,22 +236,22 @@ def _has_device(about: dict[str, Any]) -> bool:
     return bool(about.get("resources", {}).get(DEVICE))
 
 
-def none_left(device: str) -> ClusterError:
-    """The error where no worker has been there for a while that can do what is left."""
+def no_workers(device: str) -> ClusterError:
+    """Return the error for a cluster without a suitable worker for `START_S` seconds."""
     return ClusterError(
         "cluster",
         expected="workers" if device == "cpu" else f"workers with the resource {DEVICE}",
-        got=f"none any more, for {START_S:.0f} s",
+        got=f"none for {START_S:.0f} s",
         fix="Start workers, and run the same command: it resumes.",
     )
 
 
-def scheduler_gone(place: str) -> ClusterError:
-    """The error where the scheduler has ended, or dropped what it was asked for."""
+def scheduler_lost(place: str) -> ClusterError:
+    """Return the error for a scheduler that has ended, or has cancelled the tasks."""
     return ClusterError(
         place,
-        expected="the scheduler to stay",
-        got="it went away, or was restarted",
+        expected="the scheduler to keep running",
+        got="it has ended or restarted",
         fix="Start it again, and run the same command: it resumes.",
     )
 
@@ -264,23 +264,23 @@ def _result(task: Any, shard: int) -> Owner | None:
             f"shard {shard}",
             expected="workers that survive it",
             got=f"the death of {error.allowed_failures + 1} workers, one after the other",
-            fix="Most often it is memory: see 'bddn plan', and set a smaller shard_images or batch_size. "
-            "The same command resumes.",
+            fix="The usual cause is too little memory: see 'bddn plan', set a smaller shard_images or batch_size, "
+            "and run the same command: it resumes.",
         ) from error
     except CancelledError as error:
-        raise scheduler_gone(f"shard {shard}") from error
-    except Exception as error:  # of dask itself, or of a worker that cannot even read its task
-        raise other_environment(f"shard {shard}", error) from error
+        raise scheduler_lost(f"shard {shard}") from error
+    except Exception as error:  # an error of dask itself, or of a worker that cannot unpickle its task
+        raise environment_error(f"shard {shard}", error) from error
     if isinstance(found, BddnError):
         raise found
     return found
 
 
-def other_environment(place: str, error: Exception) -> ClusterError:
-    """The error where a worker could not even begin what it was asked for."""
+def environment_error(place: str, error: Exception) -> ClusterError:
+    """Return the error for a worker that could not start its task."""
     return ClusterError(
         f"{place} on a worker",
-        expected="the environment of the process that asked for it",
+        expected="the environment of the process that started the work",
         got=f"{type(error).__name__}: {error}",
         fix="Give all workers the same Python, dask and bddn, and run the same command: it resumes.",
     )
@@ -288,14 +288,14 @@ def other_environment(place: str, error: Exception) -> ClusterError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """dask's settings for an extraction: few logs, and patience with workers that die and come back."""
+    """Set dask for an extraction: few logs, and tolerance for workers that die and restart."""
     settings = {
         "distributed.scheduler.allowed-failures": DEATHS,
-        # A local cluster closes a worker for good that is away some time after one of its deaths, be it another death.
+        # Otherwise a local cluster removes a worker that is absent some time after a death, even if it restarts twice.
         "distributed.deploy.lost-worker-timeout": "100000 hours",
         "distributed.admin.large-graph-warning-threshold": "10 GB",  # ids and paths of all images go with a job
         "logging.distributed": "error",
-        "temporary-directory": None,  # the machine's own; tasks put nothing there
+        "temporary-directory": None,  # the system's default; tasks write nothing there
     }
     with dask.config.set(settings):
         yield

@@ -1,4 +1,4 @@
-"""A forward pass on the CPU or on a device, and its tokens back in memory as they are stored."""
+"""Run a forward pass on the CPU or on a CUDA device, and return its tokens in memory, in their stored shape."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +15,15 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def on_cpu(forward: Forward, pixels: Tensor, layers: Sequence[str]) -> Arrays:
-    """The tokens of a batch by the path of their array, without a copy. It may run in several threads at once."""
+    """Return the tokens of a batch by the path of their array, without a copy. It is thread-safe."""
     return {path: values.numpy() for path, values in as_stored(forward(pixels), layers).items()}
 
 
 class OnDevice:
-    """The same on a CUDA device: one forward after the other, the next one queued while the last one's tokens come
-    back, in one copy. Copies go through pinned memory and beside the forward, in streams of their own.
+    """A function like `on_cpu` for a CUDA device, thread-safe.
 
-    It is called from several threads at once.
+    Forward passes run one after the other. While the next one runs, the tokens of a batch are copied back in one piece,
+    through pinned memory and in a separate stream.
     """
 
     def __init__(self) -> None:
@@ -42,12 +42,12 @@ class OnDevice:
         beside.wait_event(done)
         with torch.cuda.stream(beside):
             here = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True).copy_(flat, non_blocking=True)
-        beside.synchronize()  # `there` and `flat` live until here, so that no other stream is given their memory
+        beside.synchronize()  # keeps `there` and `flat` alive until here, so that no other stream gets their memory
         return split(here, tokens)
 
 
 def as_stored(tokens: Tokens, layers: Sequence[str]) -> dict[str, Tensor]:
-    """Tokens of a batch by the path of their array, channels last."""
+    """Return the tokens of a batch by the path of their array, (B, H, W, C) local and (B, C) global."""
     found = {}
     for layer in layers:
         values = tokens[layer]
@@ -58,11 +58,11 @@ def as_stored(tokens: Tokens, layers: Sequence[str]) -> dict[str, Tensor]:
 
 
 def flattened(tokens: Mapping[str, Tensor]) -> Tensor:
-    """All of them in one row."""
+    """Return all tokens in one flat tensor."""
     return torch.cat([values.reshape(-1) for values in tokens.values()])
 
 
 def split(flat: Tensor, like: Mapping[str, Tensor]) -> Arrays:
-    """What was flattened, in the shapes that it had."""
+    """Return a flattened tensor as arrays with the names and shapes of `like`."""
     parts = flat.split([values.numel() for values in like.values()])
     return {path: part.view(like[path].shape).numpy() for path, part in zip(like, parts, strict=True)}

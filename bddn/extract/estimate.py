@@ -1,4 +1,4 @@
-"""Before an extraction: what it will need of disk, memory, device and time, and which setting would make it fit."""
+"""Estimate what an extraction needs of disk, memory, device and time, and which settings would make it fit."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from bddn.backbones.backbone import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset, Stimuli
 from bddn.data.checking import check_images
-from bddn.extract.source import TokenSource, batch_size, look_at_layout
+from bddn.extract.source import TokenSource, batch_size, infer_layout
 from bddn.machine.memory import free_bytes
 from bddn.machine.parallel import choose_device, n_threads
 from bddn.machine.settings import own_settings
@@ -27,35 +27,35 @@ from bddn.store.remote import open_files
 from bddn.store.requests import Requests, requests
 from bddn.store.writer import arrays_at_once
 
-TIMED_BATCHES = 3  # on each thread, after one that is not timed
+TIMED_BATCHES = 3  # per thread, after one batch that is not timed
 SMALLER = ("bitround:6", "int8")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an extraction will need.
+    """The estimated needs of an extraction.
 
     Attributes
     ----------
     n_images, n_layers, n_shards : int
         A shard is one task.
     requests : Requests or None
-        To an object store; None where the cache is a folder.
+        Requests to an object store; None if the cache is a folder.
     image_bytes, disk_bytes : int
         Stored tokens of one image, and the whole cache.
     free_disk_bytes : int or None
-        None where the file system does not tell.
+        None if it is unknown.
     ram_bytes, free_ram_bytes : int
-        Network, batches and one shard; and what the machine has for this process.
+        Memory for the network, batches and shards, and the memory that this process can use.
     device : str
     device_bytes, free_device_bytes : int or None
         None on a CPU.
     images_per_s : float
-        Measured on a few batches, decoding included.
+        Measured on a few batches, including decoding.
     advice : list of str
-        Settings that would make it fit, where it does not.
+        Settings that would make it fit; empty if it fits.
     notes : list of str
-        In words, what is to be told of the images that were decoded.
+        Notes on how the tried images are decoded.
     """
 
     n_images: int
@@ -76,11 +76,11 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Time of the whole extraction on this machine."""
+        """Estimated time of the whole extraction on this machine."""
         return self.n_images / self.images_per_s
 
     def lines(self) -> list[str]:
-        """The plan for people."""
+        """Return the plan as lines of text."""
         disk = "" if self.free_disk_bytes is None else f" ({self.free_disk_bytes / 1e9:.1f} GB free)"
         device = "none, on the CPU"
         if self.device_bytes is not None and self.free_device_bytes is not None:
@@ -94,40 +94,41 @@ class Plan:
             f"time     {timedelta(seconds=round(self.seconds))} at {self.images_per_s:.1f} images/s",
         ]
         if self.requests is not None:
-            words.insert(3, f"requests {_kinds(self.requests)}")
-        words += [f"note     of those that were tried, {note}" for note in self.notes]
-        return words + ([f"too small; what would fit, {one}" for one in self.advice] or ["it fits"])
+            words.insert(3, f"requests {_request_counts(self.requests)}")
+        words += [f"note     among the tried images, {note}" for note in self.notes]
+        return words + ([f"does not fit; this would fit, {one}" for one in self.advice] or ["it fits"])
 
 
 @own_settings()
 def plan(
     spec: CacheSpec, dataset: Dataset, out: str | Path = ".", device: str = "auto", n_images: int | None = None
 ) -> Plan:
-    """Run a few batches, and tell what the whole extraction will need. Nothing is written.
+    """Run a few batches and estimate the needs of the whole extraction. Write nothing.
 
     Parameters
     ----------
     spec : CacheSpec
     dataset : Dataset
     out : str or Path
-        Where the cache would be, for the free space.
+        The place of the cache, whose free space is measured.
     device : {'auto', 'cpu', 'cuda'}
     n_images : int, optional
-        As if the dataset had so many images; the rate is measured on its own.
+        Plan for this number of images; the rate is still measured on images of `dataset`.
+
 
     Raises
     ------
     BddnError
-        Where spec, images or weights do not fit.
+        If the spec, images or weights are invalid or do not belong together.
     """
     process = psutil.Process(os.getpid())
     before = process.memory_info().rss
     device = choose_device(device)
     backbone = open_backbone(spec, device)
-    layout = look_at_layout(spec, backbone, dataset.stimuli)
+    layout = infer_layout(spec, backbone, dataset.stimuli)
     if n_images is not None:
         layout = replace(layout, n_images=n_images)
-    images_per_s, notes = _try(spec, dataset, layout, backbone, device)
+    images_per_s, notes = _time(spec, dataset, layout, backbone, device)
     resident = process.memory_info().rss - before
     files, on_device = open_files(out), device == "cuda"
     free_disk = files.free_bytes()
@@ -152,9 +153,9 @@ def plan(
     )
 
 
-def together(plans: Mapping[str, Plan]) -> tuple[list[dict[str, str]], list[str]]:
-    """Several extractions, one after the other: a row for each network, by its name, and one for all; and what is too
-    small for them."""
+def summarise(plans: Mapping[str, Plan]) -> tuple[list[dict[str, str]], list[str]]:
+    """Summarise several consecutive extractions: return one table row for each network and one for all, and advice on
+    what does not fit."""
 
     def row(name: str, found: Sequence[Plan]) -> dict[str, str]:
         asked = [one.requests.total for one in found if one.requests is not None]
@@ -176,14 +177,14 @@ def together(plans: Mapping[str, Plan]) -> tuple[list[dict[str, str]], list[str]
     return rows, words
 
 
-def _kinds(asked: Requests) -> str:
+def _request_counts(asked: Requests) -> str:
     kinds = {name: getattr(asked, name) for name in ("reads", "writes", "lists", "deletes")}
     return f"{asked.total:,} ({', '.join(f'{n:,} {name}' for name, n in kinds.items())})"
 
 
 def shard_bytes_in_memory(layout: Layout) -> int:
-    """Memory for shards: all tokens of the one that is computed and of the one that is written meanwhile, and of some
-    arrays what is made of them to be written."""
+    """Return the memory in bytes for shards: the tokens of two shards, of which one is computed while the other is
+    written, and encoded copies of the largest arrays."""
     n = min(layout.shard_images, layout.n_images)
     size = np.dtype(layout.precision.filled).itemsize
     arrays = [n * size * int(np.prod(shape)) for shape in layout.arrays().values()]
@@ -192,7 +193,7 @@ def shard_bytes_in_memory(layout: Layout) -> int:
 
 
 def advice(spec: CacheSpec, layout: Layout, free_disk: int | None, free_ram: int) -> list[str]:
-    """Settings that would make the cache fit the disk and a shard fit the memory; empty where they do."""
+    """Return settings with which the cache would fit the disk and a shard the memory; empty if they fit already."""
     words = []
     if free_disk is not None and layout.disk_bytes() > free_disk:
         half = (max(1, layout.grid[0] // 2), max(1, layout.grid[1] // 2))
@@ -218,8 +219,10 @@ def advice(spec: CacheSpec, layout: Layout, free_disk: int | None, free_ram: int
     return words
 
 
-def _try(spec: CacheSpec, dataset: Dataset, layout: Layout, backbone: Backbone, device: str) -> tuple[float, list[str]]:
-    """Images per second of decoding, forward pass and rounding, over a few batches; and notes on these images."""
+def _time(
+    spec: CacheSpec, dataset: Dataset, layout: Layout, backbone: Backbone, device: str
+) -> tuple[float, list[str]]:
+    """Measure decoding, forward pass and rounding over a few batches; return images per second, and notes on images."""
     stimuli, threads = dataset.stimuli, n_threads()
     n = min(len(stimuli), batch_size(spec, device) * (threads if device == "cpu" else 1) * TIMED_BATCHES)
     checked = check_images(Stimuli(stimuli.ids[:n], stimuli.paths[:n]))

@@ -1,4 +1,4 @@
-"""One extraction: what is to be done, and going on until all of it is done, by this job or another."""
+"""Run one extraction until all shards are written, by this job or by other jobs on the same store."""
 
 import time
 import warnings
@@ -16,35 +16,35 @@ from bddn.data import Dataset
 from bddn.data.checking import check_images
 from bddn.errors import DataError, SpecError
 from bddn.extract.job import Compute, Job, Work, in_this_process
-from bddn.extract.preflight import check_disk, check_place, refuse_other_work
-from bddn.extract.source import TokenSource, look_at_layout, network_identity
+from bddn.extract.preflight import check_disk, check_place, refuse_other_content
+from bddn.extract.source import TokenSource, infer_layout, network_identity
 from bddn.machine.parallel import choose_device, n_threads
 from bddn.machine.settings import own_settings
 from bddn.progress import Advance, progress, say
 from bddn.spec import CacheSpec
 from bddn.store.hashes import Hashes
-from bddn.store.lease import Watch
+from bddn.store.lease import LeaseMonitor
 from bddn.store.manifest import is_sealed
 from bddn.store.remote import open_files
 from bddn.store.writer import Writer, new_header
 
-POLL_S = 2.0  # between looks at shards that other jobs are working on
+POLL_S = 2.0  # interval of the checks for shards that other jobs compute
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract` did.
+    """The result of `extract`.
 
     Attributes
     ----------
     digest : str or None
-        Of the sealed store; None where shards of other jobs are still missing.
+        Digest of the sealed store; None if shards of other parts are still missing.
     n_images, n_shards, n_computed : int
-        Of the store, and how many of its shards were computed now.
+        Images and shards of the store, and shards computed by this call.
     reused : bool
-        Whether the store had been sealed before.
+        Whether the store was sealed before this call.
     versions : list of str
-        In words, the libraries whose versions differ from those that wrote a store that was sealed before.
+        A description of each library whose version differs from the one that wrote a reused store.
     """
 
     digest: str | None
@@ -67,10 +67,10 @@ def extract(
     backbone: Backbone | None = None,
     tell: Callable[[str], object] = warnings.warn,
 ) -> Extraction:
-    """Write the tokens of all images of a dataset into a store and seal it; go on with one that was interrupted.
+    """Write the tokens of all images of a dataset into a store and seal it, or resume an interrupted extraction.
 
-    Several extractions may write one store at once: each shard is written by one of them. A sealed store of the same
-    content is left as it is.
+    Several extractions may write one store at the same time; each shard is written by one of them. A sealed store with
+    the same content is not changed.
 
     Parameters
     ----------
@@ -79,29 +79,29 @@ def extract(
     out : str or Path
         A folder, or a URL that fsspec can open.
     device : {'auto', 'cpu', 'cuda'}
-        Where the backbone runs; with `work` on a cluster, the device of its workers.
+        Device of the backbone; with `work` on a cluster, the device of its workers.
     part : (int, int)
-        (i, N): only every Nth shard, beginning with the ith, counted from 1; the last of the N parts seals.
+        (i, N) extracts every Nth shard, starting at the ith (from 1). The part that finishes last seals the store.
     work : Work, optional
-        How shards are computed, for instance on a cluster; by default one after the other in this process.
+        Where shards are computed, for example on a cluster; by default one after the other in this process.
     backbone : Backbone, optional
-        One that is open already, on `device`, as `bddn.backbones.from_module` gives it; without it, that of the spec.
+        An open backbone on `device`, as `bddn.backbones.from_module` returns it; by default the backbone of the spec.
     tell : function of str
-        Called before the long work with each note on how images are read, for instance that transparent parts become
-        white in some of them; by default a Python warning.
+        Callback for notes on how images are decoded, for example that transparent parts become white in some of them.
+        It is called before the long work; by default it gives a Python warning.
 
     Raises
     ------
     BddnError
-        Where the spec, images, weights or an existing store do not fit.
+        If the spec, images, weights or an existing store are invalid or do not belong together.
     """
     if work is None or device == "auto":
         device = choose_device(device)
     if work is not None and backbone is not None:
         raise SpecError(
             "backbone",
-            expected="one that workers can open themselves",
-            got="one that is open in this process",
+            expected="a backbone that workers can open themselves",
+            got="a backbone that is open in this process",
             fix="Write a spec with backbone.module, an import path.",
         )
     job, versions = prepare(spec, dataset, out, device, backbone, tell)
@@ -126,7 +126,7 @@ def prepare(
     backbone: Backbone | None = None,
     tell: Callable[[str], object] = warnings.warn,
 ) -> tuple[Job, list[str]]:
-    """Open the backbone, check the images, and make the store or check the one that is there.
+    """Open the backbone, check the images, and create the store or check the existing one.
 
     Returns
     -------
@@ -141,34 +141,37 @@ def prepare(
     for line in matched(spec.backbone.layers if spec.backbone else None, backbone.layers):
         say(f"layers: {line}")
     try:
-        layout = look_at_layout(spec, backbone, stimuli)
+        layout = infer_layout(spec, backbone, stimuli)
     except DataError:
-        check_images(stimuli)  # names all that are damaged, not the first alone
+        check_images(stimuli)  # its error names all damaged images, not only the first
         raise
     network = network_identity(spec, backbone, device).parts
-    refuse_other_work(files, new_header(layout, stimuli.ids, Hashes.of([]), network))
+    refuse_other_content(files, new_header(layout, stimuli.ids, Hashes.of([]), network))
     sealed = is_sealed(files)
     if not sealed:
         check_order(backbone, spec)
         check_disk(files, layout.disk_bytes())
-    checked = check_images(stimuli, decode=not sealed)  # the one check that takes minutes comes last
+    checked = check_images(stimuli, decode=not sealed)  # the slowest check (minutes) comes last
     for words in checked.notes:
         tell(words)
     images = Hashes.of(checked.sha256)
     writer = Writer(files, layout, stimuli.ids, images, new_header(layout, stimuli.ids, images, network))
     versions = writer.prepare()
     source = TokenSource(spec, backbone, stimuli, images, layout, device, n_threads())
-    return Job(source, writer, Watch(files)), versions
+    return Job(source, writer, LeaseMonitor(files)), versions
 
 
 def _finish(job: Job, shards: list[int], compute: Compute, advance: Advance) -> int:
-    """Work until every shard has a record, also the shards of other jobs, in case these die."""
+    """Compute shards until all have a record, and return how many were computed here.
+
+    Shards of other jobs are computed too if these jobs die.
+    """
     writer, n_computed, todo = job.writer, 0, shards
     while todo:
         others = compute(todo, advance)
         n_computed += len(todo) - len(others)
         todo = writer.uncommitted(list(others))
-        job.watch.look(todo)
+        job.monitor.observe(todo)
         for shard in others.keys() - set(todo):
             start, stop = writer.layout.shards[shard]
             advance(stop - start, note="some by other jobs", earlier=True)

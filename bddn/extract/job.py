@@ -1,5 +1,4 @@
-"""The shards of one store: each is computed, written and committed under its lease. One shard is written while the next
-one is computed."""
+"""Compute, write and commit each shard of a store under its lease. One shard is written while the next is computed."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,75 +8,76 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
-from bddn.extract.source import Images, TokenSource
+from bddn.extract.source import ImageQueue, TokenSource
 from bddn.progress import Advance
-from bddn.store.lease import ANOTHER, Lease, Watch
-from bddn.store.precision import Rows
+from bddn.store.lease import UNKNOWN_OWNER, Lease, LeaseMonitor
+from bddn.store.precision import TokenRows
 from bddn.store.writer import Writer
 
 Owner = dict[str, Any]
 Owners = dict[int, Owner]
 
 Compute = Callable[[list[int], Advance], Owners]
-"""Compute those of some shards that no other job holds; return the others, with their owners."""
+"""A function that computes those of the given shards that no other job holds, and returns the others with their
+owners."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Tokens and the store that they go into.
+    """An extraction in progress: the source of tokens, and the writer of the store.
 
     Attributes
     ----------
     source : TokenSource
     writer : Writer
-    watch : Watch
-        Of the store's leases. It lives as long as the job, since a lease is dead when it has not changed for a while
-        in the eyes of one watch.
+    monitor : LeaseMonitor
+        Monitor of the store's leases. The job keeps it, because one monitor must observe a lease for some time before
+        it can tell that the owner is dead.
     """
 
     source: TokenSource
     writer: Writer
-    watch: Watch
+    monitor: LeaseMonitor
 
     def compute(self, shard: int, advance: Callable[[int], object]) -> Owner | None:
-        """Compute, write and commit one shard. Returns None, or the owner where another job holds it."""
+        """Compute, write and commit one shard. Return None, or the owner if another job holds it."""
         with self.source.prefetch(range(*self.writer.layout.shards[shard])) as images:
             filled = self.fill(shard, images, advance)
-        return self.write(filled) if isinstance(filled, Filled) else filled
+        return self.write(filled) if isinstance(filled, ComputedShard) else filled
 
-    def fill(self, shard: int, images: Images, advance: Callable[[int], object]) -> "Filled | Owner":
-        """Take the lease of a shard and compute its rows. Returns them with the lease, or the owner of the shard."""
-        lease = self.watch.take(shard)
+    def fill(self, shard: int, images: ImageQueue, advance: Callable[[int], object]) -> "ComputedShard | Owner":
+        """Take the lease of a shard and compute its rows. Return both, or the owner if another job holds it."""
+        lease = self.monitor.take(shard)
         if not isinstance(lease, Lease):
             return lease
         with ExitStack() as dropped:
             dropped.enter_context(lease)
             if self.writer.is_committed(shard):
-                return ANOTHER
+                return UNKNOWN_OWNER
             rows = self.source.read(*self.writer.layout.shards[shard], images, advance)
             dropped.pop_all()
-            return Filled(shard, rows, lease)
+            return ComputedShard(shard, rows, lease)
 
-    def write(self, filled: "Filled") -> Owner | None:
-        """Write and commit a shard, and release its lease. Returns None, or the owner of the shard."""
+    def write(self, filled: "ComputedShard") -> Owner | None:
+        """Write and commit a shard, and release its lease. Return None, or the owner if another job took it over."""
         with filled.lease:
-            return None if self.writer.write(filled.shard, filled.rows, filled.lease) else ANOTHER
+            return None if self.writer.write(filled.shard, filled.rows, filled.lease) else UNKNOWN_OWNER
 
 
 @dataclass(frozen=True)
-class Filled:
-    """A shard that is to be written, with the lease that was taken before it was computed."""
+class ComputedShard:
+    """A computed shard that is to be written, with its lease."""
 
     shard: int
-    rows: dict[str, Rows]
+    rows: dict[str, TokenRows]
     lease: Lease
 
 
 class Work(Protocol):
-    """Where the shards of a job are computed: in this process, or on a cluster."""
+    """A place where the shards of a job are computed: this process or a cluster."""
 
     def __call__(self, job: Job) -> AbstractContextManager[Compute]:
-        """Set up for a job; what is set up stays until the context ends, whatever the number of calls in it."""
+        """Prepare for a job. The context gives a function that can be called several times until the context ends."""
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def in_this_process(job: Job) -> Iterator[Compute]:
 def compute_all(job: Job, shards: list[int], advance: Advance) -> Owners:
     """Compute shards one after the other. See `Compute`.
 
-    An error or a signal drops the shard that is being computed; the one that is being written is committed.
+    After an error or a signal, the shard that is being computed is lost; the shard that is being written is committed.
     """
     others, ranges = Owners(), job.writer.layout.shards
     rows = chain.from_iterable(range(*ranges[shard]) for shard in shards)
@@ -100,12 +100,12 @@ def compute_all(job: Job, shards: list[int], advance: Advance) -> Owners:
         def step(n: int) -> None:
             advance(n)
             if written.done():
-                written.result()  # an error of the writing ends the job now, not at the end of this shard
+                written.result()  # so that a write error ends the job now, not after this shard
 
-        def write_in_background(filled: Filled) -> Future[Owner | None]:
+        def write_in_background(filled: ComputedShard) -> Future[Owner | None]:
             with ExitStack() as dropped:
                 dropped.enter_context(filled.lease)
-                written.result()  # the rows of no more than two shards are in memory
+                written.result()  # so that at most two shards are in memory
                 begun = writer.submit(job.write, filled)
                 dropped.pop_all()
                 return begun
@@ -113,7 +113,7 @@ def compute_all(job: Job, shards: list[int], advance: Advance) -> Owners:
         computed: list[tuple[int, Future[Owner | None]]] = []
         for shard in shards:
             filled = job.fill(shard, images, step)
-            if isinstance(filled, Filled):
+            if isinstance(filled, ComputedShard):
                 written = write_in_background(filled)
                 computed.append((shard, written))
                 del filled

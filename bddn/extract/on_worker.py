@@ -1,8 +1,8 @@
-"""What happens on a dask worker: it opens the network of a job once, and computes shards.
+"""The tasks on a dask worker: open the backbone of a job once, and compute shards.
 
-A job comes to a worker as a value that its tasks share. dask drops the value from all workers when the client that sent
-it releases it, ends or dies, so no job leaves anything behind on a scheduler that others use, too. The network alone
-stays, the latest of each process, since the next job may need it again.
+The job is a value that its tasks share. dask deletes this value from all workers when the client releases it, ends or
+dies, so that a job leaves nothing on a shared scheduler. Only the last used backbone of each process stays in memory,
+because the next job may need it.
 """
 
 import gc
@@ -23,33 +23,33 @@ from bddn.extract.job import Job, Owner
 from bddn.extract.source import TokenSource, network_identity
 from bddn.identity import Identity
 from bddn.store.files import LocalFiles
-from bddn.store.lease import Seen, Watch
+from bddn.store.lease import LeaseMonitor, Observation
 from bddn.store.manifest import HEADER
 
-NETWORK = ("spec", "decoding", "backbone", "made_with")  # parts of a cache's header that decide which network it is
+NETWORK = ("spec", "decoding", "backbone", "made_with")  # parts of a cache header that identify the network
 NOT_SEEN = "nothing under this path"
 SHARE_DISK = "Put cache, data, weights and results on a disk that all workers see under the same path."
 Value = TypeVar("Value")
 
 _open: WeakValueDictionary[str, Backbone] = WeakValueDictionary()  # of this process, by the digest of their identity
-_latest: list[Backbone] = []  # of those, the one that is kept while no job uses it
+_latest: list[Backbone] = []  # the last used one, kept alive while no job uses it
 _opening = threading.Lock()
 
 
 class SharedJob:
-    """What workers must know to compute shards of a job; each opens the network by itself.
+    """The part of a job that is sent to workers. Each worker opens the backbone itself.
 
     Parameters
     ----------
     job : Job
     threads : int
-        Batches that a task computes at once, on a CPU.
+        Number of batches that a task computes in parallel on a CPU.
     """
 
     def __init__(self, job: Job, threads: int) -> None:
         source = job.source
         weights, files, header = source.spec.weights, job.writer.files, job.writer.header
-        if weights is not None:  # absolute paths, since workers may have another working directory
+        if weights is not None:  # use absolute paths, since workers may have another working directory
             local = {name: path for name in ("folder", "file") if (path := getattr(weights, name)) is not None}
             weights = weights.model_copy(update={name: str(Path(path).absolute()) for name, path in local.items()})
         if isinstance(files, LocalFiles):
@@ -62,22 +62,22 @@ class SharedJob:
         self.digest = Identity(header).only("layers", *NETWORK).digest()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "backbone"}  # it stays where it is
+        return {name: value for name, value in self.__dict__.items() if name != "backbone"}  # never sent
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The network on this worker, which is the one that the cache is for. As long as the job is here it stays.
+        """The backbone on this worker, checked against the cache. It stays open at least as long as the job.
 
         Raises
         ------
         MismatchError
-            Where this worker finds another network or has other libraries, or sees another cache.
+            If this worker opens another network, has other libraries, or does not see the cache.
         """
         with _opening:
             if (found := _open.get(self.digest)) is None:
                 self._check_cache()
                 _latest.clear()
-                gc.collect()  # a network and its hooks refer to each other
+                gc.collect()  # needed since a network and its hooks form a reference cycle
                 found = _open[self.digest] = self._opened()
             _latest[:] = [found]
             return found
@@ -88,40 +88,41 @@ class SharedJob:
         if differ:
             raise MismatchError(
                 "the network",
-                expected="the one, and the device and libraries, of the process that started the extraction",
-                got=f"one that differs in: {'; '.join(differ)}",
+                expected="the same network, device and libraries as in the process that started the extraction",
+                got=f"a network that differs in: {'; '.join(differ)}",
                 fix="Give all workers the same environment and weights, and start them again.",
             )
         return backbone
 
     def _check_cache(self) -> None:
-        """Else a worker on another machine would write shards that nobody sees."""
+        """Refuse a worker that does not see the cache; it would write shards that no other process can read."""
         files = self.writer.files
         if files.read(HEADER) is None:
             raise MismatchError(
                 files.place,
-                expected="the cache that the extraction has begun",
+                expected="the cache that the extraction created",
                 got=NOT_SEEN,
                 fix=SHARE_DISK,
             )
 
 
-def compute(job: SharedJob, shard: int, seen: Seen | None, topic: str, name: str) -> Owner | BddnError | None:
-    """A task: compute, write and commit one shard, and report the images that are done.
+def compute(job: SharedJob, shard: int, seen: Observation | None, topic: str, name: str) -> Owner | BddnError | None:
+    """Run one task: compute, write and commit a shard, and report the number of finished images.
 
     Parameters
     ----------
     job : SharedJob
     shard : int
-    seen : Seen, optional
-        What the client knows of the shard's lease, since a worker may meet a shard only once.
+    seen : Observation, optional
+        The client's observation of the shard's lease, since a worker may see a shard only once.
     topic, name : str
-        Of the events that report it.
+        Topic of the progress events, and the name of the job in them.
 
     Returns
     -------
     dict, None or BddnError
-        The owner where another job holds the shard, or the user's error: raised here, it would be tried again.
+        The owner if another job holds the shard. An error of the user is returned, because dask would retry the task
+        if it were raised.
     """
     worker: Any = get_worker()
 
@@ -132,13 +133,13 @@ def compute(job: SharedJob, shard: int, seen: Seen | None, topic: str, name: str
         source = TokenSource(
             job.spec, job.backbone, job.stimuli, job.writer.images, job.writer.layout, job.device, job.threads
         )
-        watch = Watch(job.writer.files)
-        watch.learn(shard, seen)
-        return Job(source, job.writer, watch).compute(shard, advance)
+        monitor = LeaseMonitor(job.writer.files)
+        monitor.merge(shard, seen)
+        return Job(source, job.writer, monitor).compute(shard, advance)
     except BddnError as error:
-        return told_by_worker(error)
+        return error_on_worker(error)
     except FileNotFoundError as error:
-        return told_by_worker(
+        return error_on_worker(
             ClusterError(
                 error.filename or "a file",
                 expected="the file that the process that started the extraction sees",
@@ -148,13 +149,13 @@ def compute(job: SharedJob, shard: int, seen: Seen | None, topic: str, name: str
         )
 
 
-def told_by_worker(error: BddnError) -> BddnError:
-    """The error with the worker that met it, which may see other files than the user."""
+def error_on_worker(error: BddnError) -> BddnError:
+    """Return the error with the address of this worker, which may see other files than the user's machine."""
     path, place = Path(error.place), f"{error.place} on worker {get_worker().address}"
     fix = SHARE_DISK if path.is_absolute() and not path.exists() else error.fix
     return type(error)(place, expected=error.expected, got=error.got, fix=fix)
 
 
-def itself(value: Value) -> Value:
-    """A task: a value that other tasks share. Where the worker that has it dies, dask sends it again."""
+def hold(value: Value) -> Value:
+    """Return `value`. As a task it holds a value for other tasks; dask sends it again if its worker dies."""
     return value

@@ -1,4 +1,4 @@
-"""What is checked before the long work besides the images: the place of the store, and the room on the disk."""
+"""Check the place of the store and the free disk space before the long work. Images are checked in `bddn.data`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,21 +10,21 @@ from bddn.identity import Identity, only_made_with
 from bddn.store.files import FIRST, Files, LocalFiles
 from bddn.store.manifest import is_sealed, read_header
 from bddn.store.remote import open_files
-from bddn.store.writer import is_there, other_work
+from bddn.store.writer import is_there, other_content_error
 
 
 def check_place(out: str | Path) -> str:
-    """Refuse a folder into which no store can be written; one that is there already is looked at later.
+    """Check, before weights or images are read, that a store can be written at `out`. An old store is checked later.
 
     Returns
     -------
     str
-        The place, without what a URL may hold of passwords.
+        The place, without any password of a URL.
 
     Raises
     ------
     OutputError, StoreError
-        Before any weights or images are read.
+        If no store can be written there.
     """
     files = open_files(out)
     if isinstance(files, LocalFiles) and is_vacant(files.root, FIRST):
@@ -34,14 +34,14 @@ def check_place(out: str | Path) -> str:
     return files.place
 
 
-def refuse_other_work(files: Files, header: Mapping[str, Any]) -> None:
-    """Refuse a store of another network or other settings, before the images are decoded. Which images it is of is
-    compared later, by `Writer.prepare`, since it takes longer to know.
+def refuse_other_content(files: Files, header: Mapping[str, Any]) -> None:
+    """Refuse a store of another network or other settings. `Writer.prepare` compares the images later, as it is slow.
+
 
     Raises
     ------
     MismatchError
-        Naming what differs.
+        If the store differs. The message names the differences.
     """
     if not is_there(files):
         return
@@ -50,19 +50,20 @@ def refuse_other_work(files: Files, header: Mapping[str, Any]) -> None:
         word for word in Identity(read_header(files)).differences(Identity(header)) if not word.startswith(of_images)
     ]
     if words and not (is_sealed(files) and only_made_with(words)):
-        raise other_work(files, words)
+        raise other_content_error(files, words)
 
 
 def check_disk(files: Files, needed_bytes: int) -> None:
-    """Refuse to start what the disk cannot hold.
+    """Refuse an extraction that the disk cannot hold.
 
     Raises
     ------
     StoreError
+        If the rest of the cache needs more than the free space.
     """
     free = files.free_bytes()
     if free is None or needed_bytes <= free:
-        return  # what is there already need not be listed
+        return  # no need to list existing files
     there = sum(size for name, size in files.sizes().items() if not name.startswith("manifest/"))
     if needed_bytes - there > free:
         raise StoreError(

@@ -1,4 +1,4 @@
-"""Images to tokens: decode, run the backbone in batches, round to what a cache stores. Knows no store."""
+"""Compute tokens from images: decode, run the backbone in batches, and round to the stored precision."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,35 +19,35 @@ from bddn.data.decoding import DECODING
 from bddn.errors import BackboneError, BddnError, DataError
 from bddn.extract.device import Arrays, OnDevice, on_cpu
 from bddn.identity import Identity
-from bddn.machine.parallel import ahead, is_out_of_memory, n_threads, words_of
+from bddn.machine.parallel import ahead, error_text, is_out_of_memory, n_threads
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layout
-from bddn.store.precision import Rows
+from bddn.store.precision import TokenRows
 
-CPU_BATCH = 8  # images at most: more are no faster on one core, and leave more cores idle at the end of a shard
-ON_DEVICE = 3  # batches at once: one is waited for, one computed and one rounded
-BATCHES_AHEAD = 2  # of images that are decoded before a batch on a device takes them
+CPU_BATCH = 8  # most images in a batch: more are no faster on one core, and leave cores idle at the end of a shard
+BATCHES_ON_DEVICE = 3  # batches at the same time: one waits for its images, one is computed, one is rounded
+BATCHES_AHEAD = 2  # batches of images that are decoded ahead for a device
 
 
 @dataclass(frozen=True)
 class TokenSource:
-    """The tokens of some images, computed when they are asked for.
+    """A source of tokens, which are computed on request.
 
     Attributes
     ----------
     spec : CacheSpec
     backbone : Backbone
-        Open, on `device`.
+        An open backbone on `device`.
     stimuli : Stimuli
-        B images; row r is `stimuli.ids[r]`.
+        The images; row r is `stimuli.ids[r]`.
     images : sequence of str
-        SHA-256 of the images' files. A file with other bytes is refused when it is decoded.
+        SHA-256 of the image files. A file with other bytes is refused when it is decoded.
     layout : Layout
-        Which layers, in which shapes and precision.
+        The layers, with their shapes and precision.
     device : str
         'cpu' or 'cuda'.
     threads : int
-        Batches that are computed at once, on a CPU. Their number changes the time and never the result.
+        Number of batches that are computed in parallel on a CPU. It changes the time but never the result.
     """
 
     spec: CacheSpec
@@ -60,54 +60,56 @@ class TokenSource:
 
     @property
     def batch(self) -> int:
-        """Images of a forward pass."""
+        """Number of images in a forward pass."""
         return batch_size(self.spec, self.device)
 
     @property
     def at_once(self) -> int:
-        """Batches that are worked on at once."""
-        return self.threads if self.device == "cpu" else ON_DEVICE
+        """Number of batches that are processed at the same time."""
+        return self.threads if self.device == "cpu" else BATCHES_ON_DEVICE
 
     @contextmanager
-    def prefetch(self, rows: Iterable[int]) -> "Iterator[Images]":
-        """Decode the images of these rows, in this order, while others are computed.
+    def prefetch(self, rows: Iterable[int]) -> "Iterator[ImageQueue]":
+        """Decode the images of these rows, in this order, while other batches are computed.
 
-        The threads live as long as the context: new ones for each shard would leave memory behind each time.
+        The threads live as long as the context, because starting new threads for each shard would leak memory.
         """
         numbers = [self.at_once] if self.device == "cpu" else [self.at_once, n_threads()]
         pools = [ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) for n in numbers]
         try:
-            yield Images(self, rows, pools[0], pools[1] if len(pools) > 1 else None)
+            yield ImageQueue(self, rows, pools[0], pools[1] if len(pools) > 1 else None)
         finally:
             for pool in pools:
                 pool.shutdown(cancel_futures=True)
 
-    def read(self, start: int, stop: int, images: "Images", advance: Callable[[int], object]) -> dict[str, Rows]:
+    def read(
+        self, start: int, stop: int, images: "ImageQueue", advance: Callable[[int], object]
+    ) -> dict[str, TokenRows]:
         """Compute the tokens of the images `start` to `stop`, rounded to the stored precision.
 
-        On a CPU several batches run at once, each with single-threaded kernels. On a device they run one after the
+        On a CPU several batches run in parallel, each with single-threaded kernels. On a device they run one after the
         other.
 
         Parameters
         ----------
         start, stop : int
-        images : Images
-            From `prefetch`, with these rows among its own.
+        images : ImageQueue
+            From `prefetch`, whose rows must include these rows.
         advance : function of int
-            Called with the number of images of each batch that is done.
+            Callback with the number of images of each finished batch.
 
         Returns
         -------
         dict of str to array
-            By path ('local/LAYER', 'global/LAYER'), (stop - start, ...) as `Precision.fill` gives it.
+            By path ('local/LAYER', 'global/LAYER'), (stop - start, ...) as `Precision.fill` returns it.
 
         Raises
         ------
         BddnError
-            Where an image has changed, the backbone fails, or its tokens are not finite in the stored precision.
+            If an image has changed, the backbone fails, or its tokens are not finite in the stored precision.
         """
         layout, ids = self.layout, self.stimuli.ids
-        filled: dict[str, Rows] = {
+        filled: dict[str, TokenRows] = {
             path: np.empty((stop - start, *shape), layout.precision.filled) for path, shape in layout.arrays().items()
         }
         run = on_cpu if self.device == "cpu" else OnDevice()
@@ -130,35 +132,35 @@ class TokenSource:
             return len(rows)
 
         batches = (range(first, min(first + self.batch, stop)) for first in range(start, stop, self.batch))
-        taken = ((rows, images.take(rows)) for rows in batches)
+        taken = ((rows, images.request(rows)) for rows in batches)
         for n in ahead(compute, taken, 2 * self.at_once, images.threads):
             advance(n)
         return filled
 
     def pixels(self, row: int) -> Tensor:
-        """Decode and prepare one image, (3, H, W) float32.
+        """Decode and preprocess one image, and return it as (3, H, W) float32.
 
         Raises
         ------
         DataError
-            Where its file is damaged, or has other bytes than `images` says.
+            If its file is damaged, or does not have the SHA-256 in `images`.
         """
         image, sha256 = self.stimuli.read(row)
         if sha256 != self.images[row]:
             raise DataError(
                 self.stimuli.paths[row],
                 expected="the image that was checked at the start",
-                got="other bytes",
-                fix="Do not change images while they are extracted. Run the same command again.",
+                got="different bytes",
+                fix="Do not change images during an extraction, and run the same command again.",
             )
         return self.backbone.preprocess(image)
 
 
-class Images:
-    """Prepared images of some rows, in their order, and the threads in which their batches run.
+class ImageQueue:
+    """The preprocessed images of some rows, in order, and the threads that run their batches.
 
-    On a CPU the batch that needs an image decodes it. For a device they are decoded ahead, by all cores and past the
-    end of a shard, so that the device need not wait for the first images of the next one.
+    On a CPU each batch decodes its own images. For a device, all cores decode images ahead, also across the end of a
+    shard, so that the device does not wait for the first images of the next shard.
     """
 
     def __init__(self, source: TokenSource, rows: Iterable[int], threads: Executor, decoders: Executor | None) -> None:
@@ -166,10 +168,10 @@ class Images:
         self.threads = threads
         self._begun: deque[tuple[int, Future[Tensor]]] = deque()
 
-    def take(self, rows: range) -> list[Callable[[], Tensor]]:
+    def request(self, rows: range) -> list[Callable[[], Tensor]]:
         """Return one callable per row that blocks until its image is decoded.
 
-        Rows must be asked for in increasing order; the images of rows that were skipped are dropped.
+        Rows must be asked for in increasing order; skipped rows are cancelled.
         """
         if self._decoders is None:
             return [partial(self._source.pixels, row) for row in rows]
@@ -188,15 +190,14 @@ class Images:
 
 
 def batch_size(spec: CacheSpec, device: str) -> int:
-    """Images of a forward pass. It depends on nothing that differs between machines, since last bits may depend on
-    it."""
+    """Return the number of images in a forward pass. It is the same on every machine, since it may change last bits."""
     return min(spec.batch_size, CPU_BATCH) if device == "cpu" else spec.batch_size
 
 
 def network_identity(spec: CacheSpec, backbone: Backbone, device: str) -> Identity:
-    """What decides tokens besides the images: the parts `spec`, `backbone`, `decoding` and `made_with`.
+    """Return what determines tokens besides the images: the parts `spec`, `backbone`, `decoding` and `made_with`.
 
-    The batch size is no part: on a CPU it changes no bit, and on a GPU no more than another model of GPU may.
+    The batch size is not included: on a CPU it changes no bit, and on a GPU no more than another GPU model may.
     """
     about = dict(backbone.identity)
     made_with = {
@@ -208,8 +209,8 @@ def network_identity(spec: CacheSpec, backbone: Backbone, device: str) -> Identi
     return Identity({"spec": spec.identity(), "decoding": DECODING, "backbone": about, "made_with": made_with})
 
 
-def look_at_layout(spec: CacheSpec, backbone: Backbone, stimuli: Stimuli) -> Layout:
-    """The layout of a cache, from the tokens of the first image."""
+def infer_layout(spec: CacheSpec, backbone: Backbone, stimuli: Stimuli) -> Layout:
+    """Compute the tokens of the first image, and return the layout of the cache for their shapes."""
     tokens = backbone(backbone.preprocess(stimuli.image(0))[None])
     channels = {name: tokens[name].local_.shape[1] for name in backbone.layers}
     return Layout.of_spec(spec, channels, len(stimuli))
@@ -220,7 +221,7 @@ def _failed(device: str, n_images: int, error: Exception) -> BackboneError:
     return BackboneError(
         f"{device}, a batch of {n_images} images",
         expected="the network to run",
-        got="no memory left" if memory else words_of(error),
+        got="no memory left" if memory else error_text(error),
         fix=f"Set batch_size: {max(1, n_images // 2)} in the spec and run the same command again: it resumes."
         if memory
         else "Run the same command again: it resumes.",

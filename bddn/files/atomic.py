@@ -1,4 +1,4 @@
-"""Write aside, flush, rename: the one way this project replaces a file."""
+"""Replace files atomically: write a temporary file, flush it, rename it. All files of this project are written so."""
 
 import contextlib
 import errno
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REFUSED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP}
-"""What file systems answer that do not offer an operation, such as some network shares and mounts of containers."""
-MAX_NAME_BYTES = 200  # of a file's name within that of a temporary one; file systems allow 255 bytes in all
+"""Errors of file systems that do not support an operation, such as some network shares and container mounts."""
+MAX_NAME_BYTES = 200  # of the original name inside a temporary file's name; file systems allow 255 bytes in all
 
 
 def fsync_path(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk. A file system that cannot flush a folder is left alone."""
+    """Flush a file, or the entries of a folder, to the disk. Ignore file systems that cannot flush a folder."""
     is_folder = path.is_dir()
     try:
         fd = os.open(path, os.O_RDONLY)
@@ -36,12 +36,12 @@ def fsync_path(path: Path) -> None:
 
 
 def shorten(name: str) -> str:
-    """The beginning of a file's name, short enough to be a part of another one."""
+    """Return the beginning of a file name, at most `MAX_NAME_BYTES` bytes, for use inside another name."""
     return os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents, and flush the entry of each that is new."""
+    """Make a folder and its missing parents, and flush the entry of each new folder."""
     refuse_unexpanded(path)
     if not path.is_dir():
         make_folder(path.parent)
@@ -50,18 +50,19 @@ def make_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], object], aside: Path | None = None) -> None:
-    """Let `write` fill a temporary file, then put it in `path`'s place in one step.
+    """Let `write` fill a temporary file, then rename it to `path`.
 
-    A reader sees the old file or the new one, never a half. The temporary file lies in the folder `aside` (by default
-    beside `path`) on the same file system, and keeps `path`'s suffix, since some writers choose their format by it.
+    A reader sees either the old file or the whole new one. The temporary file is made in the folder `aside` (by default
+    the folder of `path`), which must be on the same file system. It keeps the suffix of `path`, because some writers
+    choose their format by it.
     """
     _fill_aside(path, write, lambda temporary: temporary.replace(path), aside)
 
 
 def create_file(path: Path, data: bytes, aside: Path | None = None) -> bool:
-    """Make a new file, whole or not at all. False where there is one already, which is left as it is.
+    """Create a file, whole or not at all. Return False, and change nothing, if it exists already.
 
-    Where the file system has no hard links, two that create at once may both be told True.
+    On a file system without hard links, two processes that create the file at the same time may both get True.
     """
 
     def link(temporary: Path) -> bool:
@@ -79,18 +80,18 @@ def create_file(path: Path, data: bytes, aside: Path | None = None) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, in UTF-8 with lines that end alike everywhere."""
-    data = text.encode("utf-8", "backslashreplace")  # parts of it may be names in no valid encoding
+    """Replace `path` by `text` in UTF-8, with the same line ends on every system."""
+    data = text.encode("utf-8", "backslashreplace")  # it may contain file names that are not valid UTF-8
     replace_file(path, lambda aside: aside.write_bytes(data))
 
 
 def write_table(path: Path, table: "pd.DataFrame", index: bool | None = None) -> None:
-    """Replace `path` by a table in the format Parquet; its name may be in no valid encoding, which pyarrow refuses."""
+    """Replace `path` by a Parquet table. The path may be invalid UTF-8, which pyarrow itself refuses."""
     replace_file(path, lambda aside: aside.write_bytes(table.to_parquet(index=index)))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as JSON; NaN and infinity are refused, since JSON has none."""
+    """Replace `path` by `value` as JSON. NaN and infinity raise ValueError, because JSON has no such numbers."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
@@ -110,9 +111,9 @@ def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[
 
 
 def _new_file(folder: Path, path: Path) -> Path:
-    """An empty file in `folder` with the suffix of `path` and a name of its own, as readable as the umask lets it be.
+    """Create an empty file in `folder` with a unique name and the suffix of `path`; its permissions follow the umask.
 
-    `tempfile` makes files that no other user can read, and the umask cannot be asked for without setting it.
+    `tempfile` makes files that only their owner can read, and the umask cannot be read without setting it.
     """
     while True:
         new = folder / f".{shorten(path.stem)}-{secrets.token_hex(4)}{path.suffix}"

@@ -1,7 +1,7 @@
-"""What a file really is, where it is not what its name says: for error messages that name the true cause.
+"""The real kind of a file whose name is misleading, so that an error message can name the true cause.
 
-Data sets and weights reach people through downloads, Git LFS, git-annex (DataLad) and archives. Each of them can leave
-something else under the name of a file. The libraries that then fail to read it only report that the content is wrong.
+Users get datasets and weights through downloads, Git LFS, git-annex (DataLad) and archives. Each of these can leave
+something else under the name of a file. The library that fails to read it only reports that the content is wrong.
 """
 
 import os
@@ -10,37 +10,37 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-HEAD_BYTES = 1024  # of a file, enough to know its kind
-ANNEX = "annex/objects/"  # in every key of git-annex
+HEAD_BYTES = 1024  # first bytes of a file, enough to identify its kind
+ANNEX = "annex/objects/"  # part of every git-annex key
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file: `name` as a noun in an error message, and the next step, '' where no step is known."""
+    """A kind of file: `name` is a noun for an error message, `fix` is the next step or ''."""
 
     name: str
     fix: str = ""
 
 
-GET = "Run 'git annex get' (or 'datalad get') on it, then the same command again."
-DOWNLOAD = "Download the file again; look at its content in a text editor to see the message of the server."
+GET = "Run 'git annex get' (or 'datalad get') on it, then run the same command again."
+DOWNLOAD = "Download the file again; open it in a text editor to read the message of the server."
 UNPACK = "Unpack it, and give the unpacked file."
 
 MISSING = FileKind("no such file")
 EMPTY = FileKind("an empty file (0 bytes)", "Download or copy the file again.")
 ZEROS = FileKind("a file that begins with zeros, as an interrupted copy leaves it", "Download or copy the file again.")
 FOLDER = FileKind("a folder")
-SPECIAL = FileKind("no regular file (a pipe, socket or device)")
-LFS = FileKind("a Git LFS pointer, not the content", "Run 'git lfs pull' in its repository, then the same command.")
+SPECIAL = FileKind("not a regular file (a pipe, socket or device)")
+LFS = FileKind("a Git LFS pointer, not the content", "Run 'git lfs pull' in its repository, then run the same command.")
 ANNEX_POINTER = FileKind("a git-annex pointer, not the content", GET)
 ANNEX_LINK = FileKind("a git-annex link whose content is not on this machine", GET)
 NPY = FileKind("a NumPy .npy file")
 NPY_OBJECTS = FileKind(
     "a NumPy file of Python objects (a pickle)",
-    "Save the numbers alone: numpy.save of an array whose dtype is a number.",
+    "Save only the numbers: use numpy.save on an array of a numeric dtype.",
 )
 SAFETENSORS = FileKind("a safetensors file")
-TORCH = FileKind("a PyTorch file of torch.save")
+TORCH = FileKind("a PyTorch file written by torch.save")
 PICKLE = FileKind("a Python pickle")
 PARQUET = FileKind("a Parquet table")
 IMAGE = FileKind("an image")
@@ -54,7 +54,7 @@ _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"\x28\xb5\x2f\xfd", FileKind("a Zstandard archive", UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", FileKind("a 7-Zip archive", UNPACK)),
     (b"Rar!", FileKind("a RAR archive", UNPACK)),
-    (b"\x89HDF\r\n", FileKind("an HDF5 file (as MATLAB 7.3 and Keras write it)")),
+    (b"\x89HDF\r\n", FileKind("an HDF5 file (as written by MATLAB 7.3 and Keras)")),
     (b"MATLAB 5.0 MAT-file", FileKind("a MATLAB file")),
     (b"PAR1", PARQUET),
     (b"%PDF", FileKind("a PDF document")),
@@ -67,7 +67,7 @@ _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
 def kind_of_bytes(head: bytes) -> FileKind | None:
-    """The kind of a file by its first `HEAD_BYTES` bytes; None where they tell nothing."""
+    """Return the kind of a file from its first `HEAD_BYTES` bytes, or None if they do not show it."""
     if not head:
         return EMPTY
     if len(head) >= HEAD_BYTES and not any(head):
@@ -90,7 +90,7 @@ def _of_archive(head: bytes) -> FileKind | None:
     if head.startswith(b"PK\x03\x04"):
         first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if first.endswith(b".npy"):
-            return FileKind("a NumPy .npz archive", "Save the array alone with numpy.save.")
+            return FileKind("a NumPy .npz archive", "Save the single array with numpy.save.")
         return TORCH if first.endswith((b"/data.pkl", b"/.format_version")) else FileKind("a ZIP archive", UNPACK)
     return FileKind("a tar archive", UNPACK) if head[257:262] == b"ustar" else None
 
@@ -105,12 +105,12 @@ def _of_page(head: bytes) -> FileKind | None:
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a folder lists this name, also where it is a link that leads nowhere: that is damage, not absence."""
+    """Return whether a folder lists this name. A broken link counts: it is damage, not absence."""
     return os.path.lexists(path)
 
 
 def link_kind(path: Path) -> FileKind | None:
-    """The kind of a link: one of git-annex, or one that leads nowhere; None where `path` is no such link."""
+    """Return the kind of the symbolic link `path` (of git-annex, broken, or other), or None if it is not a link."""
     try:
         target = str(path.readlink())
     except OSError:
@@ -124,7 +124,7 @@ def link_kind(path: Path) -> FileKind | None:
 
 
 def kind_of(path: Path) -> FileKind | None:
-    """What lies at `path`; None where it is a regular file that says nothing of its kind, or cannot be read."""
+    """Return the kind of `path`, or None if it cannot be read or is a regular file of unknown kind."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -140,21 +140,21 @@ def kind_of(path: Path) -> FileKind | None:
 
 
 def explain(path: Path, got: str, fix: str, *own: FileKind) -> tuple[str, str]:
-    """The true cause of a file that could not be read, and the next step.
+    """Return the true cause why a file could not be read, and the next step.
 
     Parameters
     ----------
     path : Path
     got, fix : str
-        What to say where the file's content tells nothing better.
+        Returned if the content of the file does not show a better cause.
     own : FileKind
-        The kinds that the file should have had: these explain nothing.
+        The kinds that the file should have; they are never reported as the cause.
     """
     return _explained(kind_of(path), got, fix, own)
 
 
 def explain_folder(folder: Path, names: Iterable[str], got: str, fix: str) -> tuple[str, str]:
-    """As `explain`, of the first of some files in a folder that is not what its name says."""
+    """Do the same as `explain` for the first of these files in a folder whose kind does not fit its suffix."""
     for name in names:
         own = _BY_SUFFIX.get(Path(name).suffix, ())
         kind = kind_of(folder / name)
@@ -164,7 +164,7 @@ def explain_folder(folder: Path, names: Iterable[str], got: str, fix: str) -> tu
 
 
 def explain_bytes(head: bytes, got: str, fix: str, *own: FileKind) -> tuple[str, str]:
-    """As `explain`, of the first bytes of a file."""
+    """Do the same as `explain` for the first bytes of a file."""
     return _explained(kind_of_bytes(head), got, fix, own)
 
 

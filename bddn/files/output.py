@@ -1,9 +1,9 @@
-"""Where results go: what can be known of an --out before any work, and folders that appear whole or not at all.
+"""Check an output path before any work, and create output folders that appear whole or not at all.
 
-A new folder is filled aside, beside its place, and put there by one rename. A folder that is there already, such as a
-mount point, what a link leads to, or the working directory, cannot be replaced: it is filled inside. Its files are
-first gathered in `.bddn-publishing`, then moved to their places one by one, and last the one by which readers know that
-the folder is whole. Where a process is killed between two of them, the next one moves the rest.
+A new folder is filled under a temporary name beside its path and then renamed. An existing folder, such as a mount
+point, the target of a link, or the working directory, cannot be replaced, so it is filled from inside. Its files are
+collected in `.bddn-publishing`, then moved one by one; the file that marks the folder as complete is moved last. If a
+process is killed between two moves, the next process moves the rest.
 """
 
 import contextlib
@@ -18,21 +18,19 @@ from bddn.errors import OutputError
 from bddn.files import atomic
 from bddn.files.paths import refuse_unexpanded
 
-HIDDEN = ".bddn-"  # what begins so belongs to a process of bddn
+HIDDEN = ".bddn-"  # prefix of the working files of bddn
 PUBLISHING = f"{HIDDEN}publishing"
-FOREIGN = {"lost+found"}  # in the root of some file systems
-TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+FOREIGN = {"lost+found"}  # present in the root of some file systems
+NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
 
 
 def check_folder(path: Path, option: str = "--out") -> None:
-    """Refuse a folder in which no files can be made, before the work whose results it is for.
-
-    Nothing is left behind, not even missing parents.
+    """Check, before the work, that files can be made in an output folder. Leave nothing behind.
 
     Raises
     ------
     OutputError
-        Naming the option that the folder was given by.
+        If no file can be made there. The message names the option.
     """
     with _trial(path, option) as trial:
         trial.mkdir(parents=True, exist_ok=True)
@@ -40,17 +38,17 @@ def check_folder(path: Path, option: str = "--out") -> None:
 
 
 def check_file(path: Path, option: str = "--out") -> Path:
-    """Refuse a file that cannot be written, before the work whose result it is for.
+    """Check, before the work, that an output file can be written.
 
     Returns
     -------
     Path
-        The same file, links followed: replacing a link would leave what it leads to as it was.
+        The path with links resolved, because replacing a link would not change its target.
 
     Raises
     ------
     OutputError
-        Naming the option that the file was given by.
+        If it cannot be written. The message names the option.
     """
     real = _real(path)
     with _trial(real.parent, option, path) as trial:
@@ -67,14 +65,14 @@ def check_file(path: Path, option: str = "--out") -> Path:
 
 
 def is_vacant(path: Path, last: str, option: str = "--out") -> bool:
-    """Whether a new folder may be put at `path`: there is nothing, or a folder that is empty but for files of bddn.
+    """Return whether `path` is free for a new folder: it does not exist, or it holds only working files of bddn.
 
-    What a killed process had begun to put there is finished first; `last` as in `new_folder`.
+    If a killed process had begun to move results there, finish that first. For `last` see `new_folder`.
 
     Raises
     ------
     OutputError
-        Where there is a file, or what cannot be looked into.
+        If `path` is a file, or a folder that cannot be listed.
     """
     real = _real(path)
     with _named(path, option):
@@ -86,26 +84,26 @@ def is_vacant(path: Path, last: str, option: str = "--out") -> bool:
 
 
 def hidden_folder(path: Path, label: str) -> Path:
-    """Where unfinished work on a future folder lies: inside it where it is there already, else beside it."""
+    """Return the folder for unfinished work on `path`: inside it if it exists, else beside it."""
     real = _real(path)
     return real / f"{HIDDEN}{label}" if real.is_dir() else real.with_name(f".{atomic.shorten(real.name)}-{label}")
 
 
 @contextlib.contextmanager
 def new_folder(path: Path, last: str) -> Iterator[Path]:
-    """Fill a folder aside, then put it in `path`'s place: it appears whole or not at all.
+    """Yield a temporary folder, and move it to `path` at the end: `path` appears whole or not at all.
 
     Parameters
     ----------
     path : Path
-        What is not there yet, or an empty folder, also by a link. That it can be written is known before any work.
+        A path that does not exist, or an empty folder or a link to one. `check_folder` has checked it.
     last : str
-        The file by which readers know that the folder is whole.
+        The file that marks the folder as complete.
 
     Raises
     ------
     FileExistsError
-        Where something else was put there meanwhile, which is left as it is.
+        If another process has put other files there meanwhile; they are not changed.
     """
     real = _real(path)
     inside = real.is_dir()
@@ -119,21 +117,21 @@ def new_folder(path: Path, last: str) -> Iterator[Path]:
         try:
             aside.rename(real / PUBLISHING if inside else real)
         except OSError as error:
-            if error.errno not in TAKEN:
+            if error.errno not in NOT_EMPTY:
                 raise
             _publish(real, last)
-            raise FileExistsError(errno.EEXIST, "not empty any more", str(path)) from error
+            raise FileExistsError(errno.EEXIST, "no longer empty", str(path)) from error
         if inside and not _publish(real, last):
             (real / PUBLISHING).rename(aside)
-            raise FileExistsError(errno.EEXIST, "not empty any more", str(path))
+            raise FileExistsError(errno.EEXIST, "no longer empty", str(path))
     if not inside:
         atomic.fsync_path(real.parent)
 
 
 def _publish(folder: Path, last: str) -> bool:
-    """Move what was gathered to its place, in as many steps as there are files; several processes may do so at once.
+    """Move the collected files into `folder`, one by one. Several processes may do this at the same time.
 
-    False where the folder is whole already and what was gathered is another one.
+    Return False if the folder is complete already and the collected files belong to another result.
     """
     gathered = folder / PUBLISHING
     try:
@@ -143,7 +141,7 @@ def _publish(folder: Path, last: str) -> bool:
     if names and (folder / last).exists():
         return False
     for name in sorted(names, key=lambda name: (name == last, name)):
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+        with contextlib.suppress(FileNotFoundError):  # another process has moved it
             (gathered / name).rename(folder / name)
     with contextlib.suppress(OSError):
         gathered.rmdir()
@@ -152,14 +150,14 @@ def _publish(folder: Path, last: str) -> bool:
 
 
 def _real(path: Path) -> Path:
-    """The absolute path, links followed, of what need not be there."""
+    """Return the absolute path with links resolved; it need not exist."""
     refuse_unexpanded(path)
     return Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager
 def _trial(folder: Path, option: str, shown: Path | None = None) -> Iterator[Path]:
-    """A folder to try things in: this one, or where it is not there yet one like it in its first parent that is."""
+    """Yield a temporary folder for trial writes, in `folder` or, if that does not exist, in its nearest parent."""
     real, trial = _real(folder), None
     with _named(shown or folder, option):
         there = next(parent for parent in (real, *real.parents) if os.path.lexists(parent))
@@ -176,7 +174,7 @@ def _trial(folder: Path, option: str, shown: Path | None = None) -> Iterator[Pat
 
 @contextlib.contextmanager
 def _named(path: Path, option: str) -> Iterator[None]:
-    """Make an error of the file system one that names the option."""
+    """Convert errors of the file system to an `OutputError` that names the option."""
     try:
         yield
     except OutputError:
@@ -184,7 +182,7 @@ def _named(path: Path, option: str) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"{option} {path}",
-            expected="a place where this user can write",
+            expected="a path that this user can write to",
             got=error.strerror or str(error),
-            fix=f"Give another {option}, or check what is there, its permissions and the free space.",
+            fix=f"Give another {option}, or check its permissions and the free space.",
         ) from error

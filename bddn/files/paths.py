@@ -1,4 +1,4 @@
-"""Paths as users write them: `~` stands for a home folder, wherever a path is taken from words."""
+"""Paths as users write them: expand `~` to a home folder, and make names printable."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,14 @@ from bddn.errors import BddnError
 
 
 def expand_home(text: str) -> str:
-    """Replace `~` or `~user` at the start of a path by the home folder that it stands for.
+    """Replace `~` or `~user` at the start of a path by the home folder.
 
     A shell does this only at the start of a word: not in `--out=~/run`, `planted:~/demo` or a YAML file.
 
     Parameters
     ----------
     text : str
-        Any path. One that does not start with `~` comes back as it is.
+        Any path. A path that does not start with `~` is returned unchanged.
 
     Returns
     -------
@@ -23,7 +23,7 @@ def expand_home(text: str) -> str:
     Raises
     ------
     BddnError
-        Where no such home folder is known, and no file has this very name.
+        If the home folder is unknown, and no file has exactly this name.
     """
     if not text.startswith("~"):
         return text
@@ -33,34 +33,34 @@ def expand_home(text: str) -> str:
         raise BddnError(
             text,
             expected="a path whose home folder is known",
-            got=f"'{user}', for which this machine knows no home folder",
-            fix="Write the whole path; for a name that starts with ~, write its folder in front.",
+            got=f"'{user}', which has no home folder on this machine",
+            fix="Write the absolute path; if the name itself starts with ~, write ./ in front.",
         )
     return found
 
 
 def expanded(path: Path) -> Path:
-    """The same for a path that is one already. Errors as of `expand_home`."""
+    """Return a path with `~` expanded. It raises the errors of `expand_home`."""
     return Path(expand_home(str(path)))
 
 
 def printable(text: str) -> str:
-    """Text that every file and drawing can hold: of a name in no valid encoding, odd bytes become escapes (\\xe9)."""
+    """Return text that can be written to any file or figure: bytes that are not UTF-8 become escapes such as \\xe9."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def refuse_unexpanded(path: Path) -> None:
-    """Refuse to write below a relative path that starts with `~`, which would make a folder of this name.
+    """Refuse a relative path that starts with `~`, because writing to it would make a folder named `~`.
 
     Raises
     ------
     BddnError
-        Where it starts so.
+        If the path starts with `~` and no such folder exists.
     """
     if path.parts[:1] and path.parts[0].startswith("~") and not os.path.lexists(path.parts[0]):
         raise BddnError(
             path,
             expected="a path to write to",
-            got="one that starts with '~', which is not a folder here",
-            fix="Expand it, for instance with Path.expanduser(), or give an absolute path.",
+            got="a path that starts with '~', which is not a folder here",
+            fix="Expand it, for example with Path.expanduser(), or give an absolute path.",
         )

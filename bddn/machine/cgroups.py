@@ -1,7 +1,7 @@
-"""The control groups (cgroups) of this process: containers and jobs of SLURM have one, with limits of their own.
+"""The control groups (cgroups) of this process, which limit the memory and CPU time of containers and SLURM jobs.
 
-Limits of all groups above the process's own hold as well. Files as described in the Linux kernel's documentation,
-"Control Group v2" and, for version 1, "Control Groups"; both versions may be mounted at once.
+The limits of all parent groups apply too. The files are described in the Linux kernel documentation, "Control Group
+v2" and, for version 1, "Control Groups"; both versions may be mounted at the same time.
 """
 
 import re
@@ -11,18 +11,18 @@ from typing import Literal, get_args
 
 PROC = Path("/proc/self")
 Version = Literal["cgroup2", "cgroup"]
-"""How the kernel names the file systems of version 2 and of version 1."""
+"""The kernel's names of the file systems of version 2 and version 1."""
 
 VERSIONS: tuple[Version, ...] = get_args(Version)
 
 
 def groups(controller: str, proc: Path = PROC) -> Iterator[tuple[Version, Path]]:
-    """The folder of each group that a process is in, the innermost first, up to the outermost that can be seen.
+    """Yield the version and folder of each group that contains a process, from the innermost to the outermost visible.
 
     Parameters
     ----------
     controller : str
-        What the groups are to limit: 'memory' or 'cpu'.
+        The limited resource: 'memory' or 'cpu'.
     proc : Path
         The folder of the process in /proc, with its files `cgroup` and `mountinfo`.
     """
@@ -38,13 +38,13 @@ def groups(controller: str, proc: Path = PROC) -> Iterator[tuple[Version, Path]]
 
 
 def number(file: Path, field: int = 0) -> int | None:
-    """A whole number of a file; None where there is no such file, or another word such as `max` or -1."""
+    """Return the whole number in a field of a file, or None if the file is missing or says `max` or -1."""
     words = " ".join(lines(file)).split()
     return int(words[field]) if field < len(words) and words[field].isdecimal() else None
 
 
 def lines(file: Path) -> list[str]:
-    """The lines of a file; none where it cannot be read."""
+    """Return the lines of a file, or [] if it cannot be read."""
     try:
         return file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def lines(file: Path) -> list[str]:
 
 
 def _paths(controller: str, proc: Path) -> dict[str, str]:
-    """By version, the path of the process's group below the root of its hierarchy."""
+    """Return, by version, the path of the process's group relative to the root of its hierarchy."""
     found = {}
     for line in lines(proc / "cgroup"):  # 0::/job/step, or 4:memory:/job/step
         number, controllers, path = line.split(":", 2)
@@ -64,7 +64,7 @@ def _paths(controller: str, proc: Path) -> dict[str, str]:
 
 
 def _mounts(proc: Path) -> Iterator[tuple[Version, Path, str, list[str]]]:
-    """Version, mount point, the group that is mounted there, and controllers, of every hierarchy."""
+    """Yield the version, mount point, mounted group and controllers of every hierarchy."""
     for line in lines(proc / "mountinfo"):  # … ROOT MOUNTED options … - KIND source options
         before, _, after = line.partition(" - ")
         fields, (kind, *more) = before.split(), after.split() or [""]
@@ -74,9 +74,9 @@ def _mounts(proc: Path) -> Iterator[tuple[Version, Path, str, list[str]]]:
 
 
 def _folder(mounted: Path, root: str, path: str) -> Path:
-    """Where the group `path` lies in a mount that shows the group `root` and what is below it.
+    """Return the folder of the group `path` in a mount that shows the group `root` and its children.
 
-    A container may see its group's path as it is outside the container, while its own group is what is mounted.
+    A container may see the path of its group as it is outside, although the mount shows only its own group.
     """
     try:
         below = PurePosixPath(path).relative_to(root)
@@ -87,5 +87,5 @@ def _folder(mounted: Path, root: str, path: str) -> Path:
 
 
 def _plain(field: str) -> str:
-    """A path of mountinfo, in which a space is written \\040."""
+    """Return a path of mountinfo with its octal escapes decoded, such as \\040 for a space."""
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)

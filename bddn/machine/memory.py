@@ -1,4 +1,4 @@
-"""How much memory this process may still take: of the machine, and of the job or container that it runs in."""
+"""The free memory of this process, as limited by the machine and by its job or container."""
 
 import os
 import resource
@@ -12,12 +12,12 @@ from bddn.machine.cgroups import PROC, groups, lines, number
 
 @dataclass(frozen=True)
 class _Names:
-    """Files of a group, in one of the two versions."""
+    """Files of a group in one of the two cgroup versions."""
 
     limits: tuple[str, ...]
     used: str
     reclaimable: tuple[str, ...]
-    """Keys of memory.stat, the first that is there: pages of files that the kernel takes back when memory is short."""
+    """Keys of memory.stat for file pages that the kernel can reclaim; the first existing key is used."""
 
 
 _FILES = {
@@ -27,7 +27,7 @@ _FILES = {
 
 
 def free_bytes(proc: Path = PROC) -> int:
-    """Bytes that this process may still take: the least that the machine, its cgroups and its own limits leave free.
+    """Return the bytes that this process can still allocate: the minimum over machine, cgroups and process limits.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def free_bytes(proc: Path = PROC) -> int:
 
 
 def _in_group(folder: Path, names: _Names) -> list[int]:
-    """What the limit of a group leaves, if it has one."""
+    """Return the free bytes under the limit of a group, as a list of one number, or [] without a limit."""
     limits = [limit for name in names.limits if (limit := number(folder / name)) is not None]
     used = number(folder / names.used)
     if not limits or used is None:
@@ -51,6 +51,6 @@ def _in_group(folder: Path, names: _Names) -> list[int]:
 
 
 def _of_address_space() -> list[int]:
-    """What `ulimit -v` leaves, where it is set; memory that is only reserved counts as taken."""
+    """Return the free bytes under `ulimit -v`, or [] if it is not set. Reserved memory counts as used."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return [] if limit == resource.RLIM_INFINITY else [max(limit - psutil.Process(os.getpid()).memory_info().vms, 0)]

@@ -1,7 +1,7 @@
-"""Work shared by threads in fixed parts, so that the number of threads changes the time and never the result.
+"""Run work in threads, in fixed parts: the number of threads changes the time but never the result.
 
-Each part runs with single-threaded kernels. OpenMP would share every small kernel between cores instead, and wait for
-the slowest at each one, which on a busy machine costs more than it saves; and its sums depend on the thread count.
+Each part runs with single-threaded kernels. OpenMP would instead split every small kernel over the cores and wait for
+the slowest core each time. On a busy machine this costs more than it saves, and its sums depend on the thread count.
 """
 
 import errno
@@ -22,25 +22,25 @@ from bddn.machine.cgroups import PROC, groups, number
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-THREADS = "BDDN_THREADS"  # of the environment
+THREADS = "BDDN_THREADS"  # environment variable
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-"""What torch says where memory ran out: on a GPU, on this machine, and in libraries of CUDA."""
+"""What torch reports when memory runs out: on a GPU, on this machine, and in CUDA libraries."""
 
 
 def n_threads() -> int:
-    """Threads that this process may use: BDDN_THREADS, where processes share a machine, else a thread for each core.
+    """Return the number of threads to use: BDDN_THREADS if it is set, else the number of available cores.
 
-    Of the cores count those that the process may run on, and as many as its container or job has the time of.
+    The CPU affinity of the process, and the CPU quota of its container or job, limit the available cores.
 
     Raises
     ------
     SpecError
-        Where BDDN_THREADS is no number of threads.
+        If BDDN_THREADS is not a positive whole number.
     """
     if given := os.environ.get(THREADS):
         if not given.isdecimal() or int(given) < 1:
             raise SpecError(
-                THREADS, expected="a number of threads, from 1", got=repr(given), fix="Correct or unset it."
+                THREADS, expected="a number of threads, at least 1", got=repr(given), fix="Correct or unset it."
             )
         return int(given)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -48,7 +48,7 @@ def n_threads() -> int:
 
 
 def _quotas() -> list[int]:
-    """Cores whose time the cgroups of this process allow, in whole cores, where there is a limit."""
+    """Return the CPU quota of each cgroup of this process that has one, rounded to whole cores."""
     found = []
     for version, folder in groups("cpu", PROC):
         if version == "cgroup2":
@@ -74,17 +74,17 @@ def _pool() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has the pool without its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process inherits the pool but not its threads
 
 
 def _is_nested() -> bool:
-    """Whether this is a thread of the pool: one that waited for others of the pool could wait for ever."""
+    """Return whether this thread belongs to the pool, where waiting for other pool threads can cause a deadlock."""
     return getattr(_this_thread, "is_of_pool", False)
 
 
 @contextmanager
 def single_threaded_kernels() -> Iterator[None]:
-    """Let torch use one thread per kernel; the threads of `each` are the parallel ones."""
+    """Let torch use one thread per kernel; parallelism comes from the threads of `each`."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -93,13 +93,13 @@ def single_threaded_kernels() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def words_of(error: BaseException) -> str:
-    """What an error of a library says, in one line; the name of its class where it says nothing."""
+def error_text(error: BaseException) -> str:
+    """Return the first line of a library's error message, or the name of its class if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, numpy, torch or CUDA says that memory ran out, of this machine or of a GPU."""
+    """Return whether an error of Python, numpy, torch or CUDA means that this machine or a GPU is out of memory."""
     if isinstance(error, BddnError):
         return False
     told = isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
@@ -107,19 +107,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def choose_device(device: str) -> str:
-    """'cpu' or 'cuda'; 'auto' is cuda where there is one.
+    """Return 'cpu' or 'cuda'; 'auto' means cuda if it is available.
 
     Raises
     ------
     SpecError
-        Where the device is not there, or there is no device of this name.
+        If the name is unknown or the device is not available.
     """
     if device not in {"auto", "cpu", "cuda"}:
         raise SpecError(
             "--device",
             expected="auto, cpu or cuda",
             got=repr(device),
-            fix="Correct it; CUDA_VISIBLE_DEVICES chooses among several GPUs.",
+            fix="Correct it; to choose one of several GPUs, set CUDA_VISIBLE_DEVICES.",
         )
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
@@ -128,28 +128,26 @@ def choose_device(device: str) -> str:
 
 
 def each(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results of `work` on every item, in the order of the items. Within the work of another `each`, one after the
-    other in the thread that is there."""
+    """Run `work` on every item in parallel threads, and return the results in order. A nested call runs serially."""
     return list(map(work, items) if _is_nested() else _pool().map(work, items))
 
 
 def each_on(device: torch.device, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """As `each`; where the work is for a GPU, one after the other, since it is only begun here."""
+    """Do the same as `each`, but serially for a GPU, where a call only queues the work."""
     return each(work, items) if device.type == "cpu" else [work(item) for item in items]
 
 
 def ahead(
     work: Callable[[Item], Result], items: Iterable[Item], n: int, threads: Executor | None = None
 ) -> Generator[Result, None, None]:
-    """Results of `work` on every item, in the order of the items, at most `n` of them at once or before their turn.
+    """Yield the results of `work` on every item, in order, with at most `n` items running or waiting to be yielded.
 
-    So the memory of items and results is bounded, whatever their number. Where it ends early, what has not begun is
-    dropped.
+    So memory is bounded for any number of items. If the generator is closed early, queued items are cancelled.
 
     Parameters
     ----------
     threads : Executor, optional
-        By default those of `each`, as there.
+        By default the threads of `each`; a nested call then runs serially.
     """
     if threads is None and _is_nested():
         yield from map(work, items)

@@ -1,6 +1,6 @@
-"""Settings of torch and numpy that a calling script may have changed: our results do not depend on them.
+"""Fix the global settings of torch and numpy, so that results do not depend on what a calling script has set.
 
-What the caller has set is back afterwards, and so is the state of torch's global random numbers.
+The caller's settings and the state of torch's global random generator are restored afterwards.
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ import torch
 
 @contextmanager
 def own_settings() -> Iterator[None]:
-    """Compute as in a fresh process. It is a decorator, too.
+    """Use the settings of a fresh process inside the context. It also works as a decorator.
 
-    Tensors are float32 on the CPU unless said otherwise, gradients can be taken, and products have full precision, also
-    where the caller has set a default type or device, inference mode, autocast or faster arithmetic.
+    New tensors are float32 on the CPU, gradients are enabled and products have full precision, even if the caller has
+    set a default dtype or device, inference mode, autocast or lower-precision arithmetic.
     """
     with ExitStack() as stack:
         restore = stack.callback
         restore(torch.random.set_rng_state, torch.random.get_rng_state())
-        restore(torch.set_num_threads, torch.get_num_threads())  # threads of ours set it for all that begin later
+        restore(torch.set_num_threads, torch.get_num_threads())  # our threads set it for all later threads
         restore(torch.set_default_dtype, torch.get_default_dtype())
         restore(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_default_dtype(torch.float32)
@@ -30,9 +30,9 @@ def own_settings() -> Iterator[None]:
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":  # asked for first, since it makes each call of torch slower
+        if torch.get_default_device().type != "cpu":  # checked first, since it slows down each call of torch
             stack.enter_context(torch.device("cpu"))
-        if torch.are_deterministic_algorithms_enabled():  # asked for first, since setting it loads torch's compiler
+        if torch.are_deterministic_algorithms_enabled():  # checked first, since setting it loads torch's compiler
             warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
             restore(torch.use_deterministic_algorithms, True, warn_only=warn_only)
             torch.use_deterministic_algorithms(False)
@@ -44,5 +44,5 @@ def own_settings() -> Iterator[None]:
 
 
 def _flushes_denormals() -> bool:
-    """Whether this thread takes the smallest numbers for zero, which torch can be told and does not tell."""
+    """Return whether this thread flushes denormal numbers to zero; torch has a setter for this but no getter."""
     return float(torch.tensor(1e-40, dtype=torch.float32, device="cpu") * 0.5) == 0.0

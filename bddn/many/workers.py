@@ -19,8 +19,8 @@ from distributed import Client, KilledWorker, wait
 
 from bddn.errors import BddnError, ClusterError, MismatchError
 from bddn.extract import cluster as dask_cluster
-from bddn.extract.cluster import DEATHS, DEVICE, LOOK_S, Cluster, none_left, other_environment, scheduler_gone
-from bddn.extract.on_worker import NOT_SEEN, SHARE_DISK, told_by_worker
+from bddn.extract.cluster import DEATHS, DEVICE, LOOK_S, Cluster, environment_error, no_workers, scheduler_lost
+from bddn.extract.on_worker import NOT_SEEN, SHARE_DISK, error_on_worker
 from bddn.files.paths import expand_home
 from bddn.machine.memory import free_bytes
 from bddn.machine.parallel import THREADS, n_threads
@@ -95,7 +95,7 @@ class Workers:
                         found = _deadly(task)
                     yield task, found
                 if time.monotonic() - seen > dask_cluster.START_S:
-                    raise none_left(self.device)
+                    raise no_workers(self.device)
         finally:
             self.client.cancel([*(future for future, _ in running.values()), *holders.values()], force=True)
 
@@ -162,7 +162,7 @@ def _do(holder: Holder, task: Task) -> Row | BddnError:
         )
     else:
         found = holder.do(task)
-    return told_by_worker(found) if isinstance(found, BddnError) else found
+    return error_on_worker(found) if isinstance(found, BddnError) else found
 
 
 def _result(future: Any, task: Task) -> Row | BddnError | None:
@@ -172,9 +172,9 @@ def _result(future: Any, task: Task) -> Row | BddnError | None:
     except (KilledWorker, TimeoutError):
         return None
     except CancelledError as error:
-        raise scheduler_gone(f"run {task.folder}") from error
+        raise scheduler_lost(f"run {task.folder}") from error
     except Exception as error:  # noqa: BLE001 - of dask itself, or of a worker that cannot even read its task
-        return other_environment(f"run {task.folder}", error)
+        return environment_error(f"run {task.folder}", error)
     return found
 
 

@@ -1,7 +1,7 @@
-"""The brain that is planted: true maps of depth, place and scale, and the responses of voxels that have them.
+"""The planted brain: true maps of depth, position and scale, and the responses of voxels with these properties.
 
-Responses are made from the network's tokens by Gaussian receptive fields, without any part of the encoder, so that
-recovering the truth tests the encoder rather than itself.
+Responses are computed from the network's tokens by Gaussian receptive fields. They use no part of the encoder, so that
+a recovery of the true maps is an independent test of the encoder.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5
 from bddn.data.algonauts import ATLASES, CEILING, IMAGES, MASKS, RESPONSES
 from bddn.spec import PlantSpec
 
-RESPONSE_STD = 0.7  # of the challenge's averaged z-scores
+RESPONSE_STD = 0.7  # as for the challenge's averaged z-scores
 
 Floats = npt.NDArray[np.floating]
 
@@ -35,7 +35,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Patch:
-    """A posterior patch of one hemisphere: vertices (n,), and where they lie seen from the calcarine sulcus, in rad."""
+    """A posterior patch of one hemisphere: n vertices, and their positions relative to the calcarine sulcus, in rad."""
 
     vertex: npt.NDArray[np.intp]
     angle: Floats
@@ -45,7 +45,7 @@ class Patch:
 
 
 def posterior_patch(hemi: str, radius_rad: float) -> Patch:
-    """The fsaverage5 vertices within an angle of the occipital pole; by nesting they are fsaverage7 vertices too."""
+    """Return the fsaverage5 vertices within an angle of the occipital pole. They are fsaverage7 vertices too."""
     pial_mm, _ = fsaverage5("pial", hemi)
     direction = sphere()[0][:N_VERTICES_FSAVERAGE5] / np.linalg.norm(sphere()[0][0])
 
@@ -64,10 +64,10 @@ def posterior_patch(hemi: str, radius_rad: float) -> Patch:
 
 
 def true_maps(spec: PlantSpec) -> pd.DataFrame:
-    """The planted answer, one row per voxel: smooth maps of `depth`, `x`, `y` and `scale`, with `sigma` and `ceiling`.
+    """Return the true maps, one row per voxel: smooth `depth`, `x`, `y` and `scale`, with `sigma` and `ceiling`.
 
-    Depth grows with the distance from the calcarine sulcus; each hemisphere sees mostly the other side of the image.
-    `sigma` is the receptive field's standard deviation in image coordinates (-1 to 1).
+    Depth grows with the distance from the calcarine sulcus. Each hemisphere prefers the opposite side of the image.
+    `sigma` is the standard deviation of the receptive field in image coordinates (-1 to 1).
     """
     rng = np.random.default_rng([spec.seed, 2])
     tables = []
@@ -94,7 +94,7 @@ def true_maps(spec: PlantSpec) -> pd.DataFrame:
 
 
 def true_responses(local: Floats, global_: Floats, truth: pd.DataFrame, spec: PlantSpec) -> npt.NDArray[np.float32]:
-    """Responses of the planted voxels to images, with noise up to each voxel's ceiling.
+    """Return the responses of the planted voxels to images, with noise according to each voxel's noise ceiling.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def true_responses(local: Floats, global_: Floats, truth: pd.DataFrame, spec: Pl
     global_ : array, (L, n_images, C)
         Tokens of the network.
     truth : table
-        From `true_maps`.
+        The result of `true_maps`.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def true_responses(local: Floats, global_: Floats, truth: pd.DataFrame, spec: Pl
 
 
 def write_subject(folder: Path, responses: npt.NDArray[np.float32], truth: pd.DataFrame) -> None:
-    """Write responses, masks, label maps and ceilings in the Algonauts layout; the images are there already."""
+    """Write responses, masks, label maps and noise ceilings in the Algonauts layout. The images exist already."""
     for part in (RESPONSES, CEILING, MASKS):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for atlas, names in LABELS.items():
@@ -155,18 +155,18 @@ def write_subject(folder: Path, responses: npt.NDArray[np.float32], truth: pd.Da
 
 
 def image_path(subject: Path, i: int) -> Path:
-    """Where image `i` (from 0) of a planted subject lies; its NSD number is made up, ascending like the challenge's."""
+    """Return the path of image `i` (from 0) of a planted subject; its NSD number is invented and grows with `i`."""
     return subject / IMAGES / f"train-{i + 1:04d}_nsd-{7 * i + 13:05d}.png"
 
 
 def _perpendicular(direction: Floats, *axes: Floats) -> Floats:
-    """The unit vector of what a direction adds to orthonormal axes."""
+    """Return the unit vector of the part of a direction that is perpendicular to orthonormal axes."""
     rest = direction - sum(axis * (direction @ axis) for axis in axes)
     return np.asarray(rest / np.linalg.norm(rest))
 
 
 def _labels(atlas: str, truth: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Regions along the patch, where a textbook would put them: bands of depth, split into ventral and dorsal."""
+    """Return the ROI label (n,) of every voxel, roughly as in anatomy: bands of depth, ventral and dorsal."""
     depth, up = truth["depth"].to_numpy(), truth["upward"].to_numpy()
     dorsal = up > 0
     regions = {
@@ -194,7 +194,7 @@ def _labels(atlas: str, truth: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def _receptive_fields(truth: pd.DataFrame, h: int, w: int) -> Floats:
-    """Gaussian weights (n_voxels, H·W) over the token grid, each voxel's summing to 1."""
+    """Return Gaussian weights (n_voxels, H·W) over the token grid; they sum to 1 for each voxel."""
     rows, columns = ((np.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
     x, y, sigma = (truth[name].to_numpy()[:, None] for name in ("x", "y", "sigma"))
     across = np.exp(-np.square(columns - x) / (2 * sigma**2))

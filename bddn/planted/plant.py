@@ -1,4 +1,4 @@
-"""Make a planted brain: pictures, a small network, and responses of a subject that sees through it."""
+"""Make a planted brain: images, a small network, and responses of a subject that are computed from the network."""
 
 import json
 from collections.abc import Iterator
@@ -25,32 +25,32 @@ from bddn.progress import progress
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
 ABOUT = "planted.json"
-N_SAMPLE = 128  # images on which the network's weights are scaled
+N_SAMPLE = 128  # images that are used to scale the network's weights
 BATCH = 64
 
 
 @own_settings()
 def plant(spec: PlantSpec, out: Path) -> dict[str, Any]:
-    """Write a planted brain into `out`; one that is there already with the same spec is left as it is.
+    """Write a planted brain into the folder `out`. If the same one exists there already, change nothing.
 
     Returns
     -------
     dict
-        What `planted.json` says: the spec, the number of voxels, the mean ceiling, and the correlations between layers.
+        The content of `planted.json`: spec, number of voxels, mean noise ceiling, and correlations between layers.
 
     Raises
     ------
     MismatchError
-        Where `out` holds something else.
+        If `out` holds other files, or a brain planted with another spec.
     """
     if (about := _existing(spec, out)) is not None:
         return about
     check_folder(out, "OUT")
     try:
-        with new_folder(out, ABOUT) as aside, single_threaded_kernels():  # more threads may give other last bits
+        with new_folder(out, ABOUT) as aside, single_threaded_kernels():  # the number of threads could change last bits
             return _make(spec, aside)
     except FileExistsError:
-        if (about := _existing(spec, out)) is None:  # else another process has planted the same one meanwhile
+        if (about := _existing(spec, out)) is None:  # otherwise another process has planted the same brain meanwhile
             raise
         return about
 
@@ -75,9 +75,9 @@ def _make(spec: PlantSpec, folder: Path) -> dict[str, Any]:
 
 
 def layer_correlation(tokens: "np.ndarray") -> dict[str, float]:
-    """How alike layers are: correlation of the same channel over images and places, (L, n_images, ..., C).
+    """Correlate the tokens (L, n_images, ..., C) of pairs of layers over images, positions and channels.
 
-    Returns the mean over neighbouring layers and the value between the first and the last.
+    Return the mean over `neighbours`, and the value of `first_last`, the first layer with the last.
     """
     centred = [(t - t.mean(0)).reshape(-1) for t in tokens]
 
@@ -99,7 +99,7 @@ def _existing(spec: PlantSpec, out: Path) -> dict[str, Any] | None:
     if not isinstance(about, dict) or found != spec.to_dict():
         raise MismatchError(
             out,
-            expected="an empty folder, or this very planted brain",
+            expected="an empty folder, or the same planted brain",
             got="a planted brain made with other options" if isinstance(found, dict) else "other files",
             fix="Give another folder, or delete this one.",
         )
@@ -107,7 +107,7 @@ def _existing(spec: PlantSpec, out: Path) -> dict[str, Any] | None:
 
 
 def _draw(spec: PlantSpec, subject: Path) -> Tensor:
-    """Draw and save all pictures; returns them prepared for the network, (n_images, 3, S, S)."""
+    """Draw and save all images, and return them preprocessed for the network, (n_images, 3, S, S) float32."""
     pixels = torch.empty(spec.n_images, 3, spec.image_size, spec.image_size)
     with progress("draw", spec.n_images, "images") as advance:
         for i in range(spec.n_images):
@@ -121,7 +121,7 @@ def _draw(spec: PlantSpec, subject: Path) -> Tensor:
 
 
 def _tokens(spec: PlantSpec, backbone: Path, pixels: Tensor) -> tuple["np.ndarray", "np.ndarray"]:
-    """The network's tokens of all pictures: local (L, n, H, W, C) and global (L, n, C), float32."""
+    """Return the network's tokens of all images: local (L, n, H, W, C) and global (L, n, C), float32."""
     network = VisionTransformer(
         CacheSpec(
             title="planted",

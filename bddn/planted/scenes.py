@@ -1,4 +1,4 @@
-"""Pictures for a planted brain: random scenes of shapes and stripes, cheap to draw and to compress."""
+"""Images for a planted brain: random scenes of shapes and stripes, which are cheap to draw and to compress."""
 
 from typing import TYPE_CHECKING
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE = 425
-"""Side in pixels of an NSD picture."""
+"""Side in pixels of an NSD image."""
 
 
 def draw_scene(rng: np.random.Generator, side: int = SIDE) -> "Image":
-    """Draw one RGB scene of 10 to 17 ellipses, rectangles, triangles and gratings of a third of the picture or more.
+    """Draw one RGB scene of 10 to 17 ellipses, rectangles, triangles and gratings, each a third of the image or more.
 
-    Large shapes make neighbouring places alike, as in photographs; otherwise no receptive field could be found by
-    moving downhill.
+    Large shapes make neighbouring positions similar, as in photographs. Without this, gradient descent could not find
+    receptive fields.
     """
     from PIL import Image, ImageDraw
 

@@ -1,4 +1,4 @@
-"""A planted brain as a dataset: a subject in the Algonauts layout, and the truth of its maps beside it.
+"""A planted brain as a dataset: a subject in the Algonauts layout, and its true maps.
 
 `planted:PATH` is a folder with `subj01/` (the subject, see `bddn.data.algonauts`), `backbone/` (the network) and
 `truth/`.
@@ -21,7 +21,7 @@ TRUTH = Path("truth/voxels.parquet")
 
 
 class Planted(Algonauts):
-    """A planted brain: an Algonauts subject with a truth beside it."""
+    """A planted brain: an Algonauts subject with known true maps."""
 
     about: ClassVar[About] = About(
         name="planted",
@@ -44,7 +44,7 @@ class Planted(Algonauts):
         self._truth = folder / TRUTH
 
     def truth(self) -> pd.DataFrame | None:
-        """True `depth`, `x`, `y`, `scale`, `ceiling` in the order of `voxels()`."""
+        """Return the true `depth`, `x`, `y`, `scale` and `ceiling` in the order of `voxels()`."""
         keys = ["hemi", "vertex"]
         voxels = self.voxels()[keys]
         table = voxels.merge(self._read_truth(), on=keys, how="left")
@@ -53,7 +53,7 @@ class Planted(Algonauts):
             raise DataError(
                 self._truth,
                 expected="one row for every voxel of the subject",
-                got=f"{lacking} voxels without one, or with several",
+                got=f"{lacking} voxels without a row, or with several",
                 fix="Plant the brain again, into a new folder.",
             )
         return table
@@ -65,7 +65,7 @@ class Planted(Algonauts):
             missing = {"hemi", "vertex", "depth", "x", "y", "scale", "ceiling"} - {*table.columns}
             got = f"no columns {', '.join(sorted(missing))}"
         except (OSError, ValueError):
-            got, fix = explain(self._truth, "damaged, or of another kind", fix, PARQUET)
+            got, fix = explain(self._truth, "a damaged file, or another kind of file", fix, PARQUET)
             missing = {"table"}
         if missing:
             raise DataError(self._truth, expected="the table of the planted voxels", got=got, fix=fix)

@@ -1,8 +1,8 @@
-"""A small CLIP vision tower with seeded weights, written in the Hugging Face format: the network of a planted brain.
+"""Make the network of a planted brain: a small CLIP vision tower with seeded weights, in the Hugging Face format.
 
-Plainly random weights would make a poor stand-in for a network: its residual stream would hardly change from block to
-block. Here every block adds as much as it forgets, measured on sample images (in the manner of layer-sequential
-unit-variance initialisation, Mishkin & Matas, ICLR 2016), so that layers differ and none drowns the others.
+Standard random weights would not resemble a trained network: the residual stream would hardly change between blocks.
+Here every block adds as much to the stream as it removes, measured on sample images (similar to layer-sequential
+unit-variance initialisation, Mishkin & Matas, ICLR 2016). So layers differ, and no layer dominates.
 """
 
 import math
@@ -17,9 +17,9 @@ from bddn.backbones.loading import keep_transformers_quiet
 from bddn.backbones.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 STREAM_STD = 6.0  # size of the residual stream, the same after every block
-ATTENTION_SHARE = 0.6  # size of what attention adds, relative to the stream
-FORGET = 0.45  # share of the stream that a block takes away
-WHITENING_FLOOR = 1.0  # relative to the first principal component: how far patch filters flatten its lead
+ATTENTION_SHARE = 0.6  # standard deviation of the attention output, relative to the stream
+FORGET = 0.45  # fraction of the stream that a block removes
+WHITENING_FLOOR = 1.0  # regulariser of the whitening, relative to the first principal component
 HEAD_WIDTH = 24
 
 
@@ -32,7 +32,7 @@ def write_small_clip(
     ----------
     folder : Path
     sample : Tensor, (B, 3, S, S) float32
-        Prepared images that the weights are scaled on; their side becomes the tower's.
+        Preprocessed images for scaling the weights; their side S becomes the image size of the tower.
     seed : int
     n_layers, width, patch : int
         Blocks, channels (a multiple of 24) and side of a patch in pixels.
@@ -74,7 +74,7 @@ def write_small_clip(
 
 
 def _patch_filters(sample: Tensor, width: int, patch: int, n_rows: int, generator: torch.Generator) -> Tensor:
-    """Random mixtures of the patches' principal components, partly whitened, as trained filters are."""
+    """Return patch filters (width, 3, patch, patch): random mixtures of partly whitened principal components."""
     patches = F.unfold(sample, patch, stride=patch).transpose(1, 2).flatten(0, 1)
     patches = patches[torch.randperm(len(patches), generator=generator)[:n_rows]]
     patches = patches - patches.mean(0)
@@ -88,10 +88,10 @@ def _patch_filters(sample: Tensor, width: int, patch: int, n_rows: int, generato
 
 
 def _scale_block(block: Any, stream: Tensor) -> Tensor:
-    """Scale a block's branches on the stream that enters it; returns the stream that leaves it.
+    """Scale the branches of a block for its input stream, and return its output stream.
 
-    Two blocks of hidden units carry +z and -z, whose GELUs differ by z: through them the MLP takes a share of its
-    (normed) input away, exactly.
+    Two groups of hidden units carry +z and -z, whose GELUs differ by exactly z. Through them the MLP removes a fraction
+    of its (normalised) input.
     """
     width = stream.shape[-1]
     attended = block.self_attn(block.layer_norm1(stream))[0]
@@ -99,7 +99,7 @@ def _scale_block(block: Any, stream: Tensor) -> Tensor:
     stream = stream + block.self_attn(block.layer_norm1(stream))[0]
 
     mlp = block.mlp
-    mlp.fc1.weight.mul_(2.0)  # far enough into GELU's bend to make something new
+    mlp.fc1.weight.mul_(2.0)  # large enough for the nonlinear part of GELU to create new features
     mlp.fc1.weight[: 2 * width] = torch.cat([torch.eye(width), -torch.eye(width)])
     mlp.fc2.weight[:, : 2 * width] = 0
     normed = block.layer_norm2(stream)

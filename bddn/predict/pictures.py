@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.data import Stimuli
-from bddn.data.checking import all_bad, inspect_images
+from bddn.data.checking import combined_error, inspect_images
 from bddn.data.listing import SUFFIXES, is_printable, visible_images
 from bddn.errors import DataError
 
@@ -62,7 +62,7 @@ def read_pictures(places: Sequence[Path]) -> Pictures:
     stimuli = Stimuli(tuple(str(path) for path in paths), tuple(paths))
     checked, unread = inspect_images(stimuli)
     if bad or unread:
-        raise all_bad([*bad, *unread], "pictures")
+        raise combined_error([*bad, *unread], "pictures")
     if not paths:
         raise _bad("pictures", "none")
     return Pictures(stimuli, tuple(checked.sha256), tuple(checked.notes))

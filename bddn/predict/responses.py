@@ -26,7 +26,7 @@ from bddn.run import Run
 from bddn.run.folder import ENCODER
 from bddn.run.inputs import environment
 from bddn.store.layout import Layout
-from bddn.store.precision import Rows
+from bddn.store.precision import TokenRows
 from bddn.stream.features import Features
 
 VOXELS = "voxels.parquet"  # of a run folder
@@ -159,7 +159,7 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
     return found
 
 
-def _decoded(filled: Mapping[str, Rows], layout: Layout) -> Features:
+def _decoded(filled: Mapping[str, TokenRows], layout: Layout) -> Features:
     """Rows of a shard as they come back from a cache."""
     kept, names = layout.precision, [layer.name for layer in layout.layers]
     local = [kept.decode(*kept.finish(filled[f"local/{name}"])).flatten(1, 2) for name in names]

@@ -28,7 +28,7 @@ from bddn.files.output import hidden_folder, new_folder
 from bddn.files.paths import printable
 from bddn.identity import Identity
 from bddn.machine.memory import free_bytes
-from bddn.machine.parallel import choose_device, is_out_of_memory, n_threads, words_of
+from bddn.machine.parallel import choose_device, error_text, is_out_of_memory, n_threads
 from bddn.machine.settings import own_settings
 from bddn.run.checks import check_leakage, check_responses, check_voxels
 from bddn.run.folder import (
@@ -196,7 +196,7 @@ def _enough_memory(device: str) -> Iterator[None]:
         raise LowMemoryError(
             f"fit on {device}",
             expected="enough memory",
-            got=f"no memory left ({words_of(error)})",
+            got=f"no memory left ({error_text(error)})",
             fix="Give a smaller --memory, with which tokens are streamed, or another --device; or a smaller batch_size "
             "or fewer channels in the spec. With the same spec, the fit resumes from its last checkpoint.",
         ) from error

@@ -1,4 +1,4 @@
-"""What a user asks for: frozen specs, checked when they are made, without any input or output."""
+"""Specs: frozen settings that are checked when they are created."""
 
 from bddn.spec.backbone import BackboneSpec, DiffusionSpec, FamilySpec, ModuleSpec
 from bddn.spec.base import Spec

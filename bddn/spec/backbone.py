@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from bddn.entry_points import installed, load
 from bddn.errors import SpecError
-from bddn.spec.base import Positive, Spec, each_once
+from bddn.spec.base import Positive, Spec, reject_duplicates
 
 ENTRY_POINTS = "bddn.backbones"
 
@@ -30,7 +30,7 @@ def _path(value: object) -> object:
 
 
 OutputPath = Annotated[int | str | None, BeforeValidator(_path)]
-Layers = Annotated[tuple[str | int, ...] | None, AfterValidator(each_once)]
+Layers = Annotated[tuple[str | int, ...] | None, AfterValidator(reject_duplicates)]
 
 
 class BackboneSpec(Spec):

@@ -1,4 +1,4 @@
-"""A spec: frozen fields that are checked when it is made, and errors that say all that is wrong."""
+"""The base class of specs: frozen fields that are checked when a spec is created, and errors that list all mistakes."""
 
 import difflib
 import math
@@ -16,18 +16,18 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-MAX_SHOWN = 200  # letters of a wrong value, in an error
+MAX_SHOWN = 200  # characters of a wrong value in an error message
 
 
 class Spec(BaseModel):
-    """A frozen set of checked fields; an unknown key is an error."""
+    """A frozen set of checked fields. An unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse what pydantic would accept and nobody means: true for 1, and numbers that JSON has not."""
+    def _refuse_odd_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse values that pydantic accepts but no user intends: true for 1, NaN and infinity."""
         kind = cls.model_fields[str(info.field_name)].annotation
         items = value if isinstance(value, list | tuple) else [value]
         if kind is not bool and any(isinstance(item, bool) for item in items):
@@ -38,20 +38,20 @@ class Spec(BaseModel):
 
     @classmethod
     def parse(cls, value: object, place: str, lines: Mapping[Path, int] | None = None) -> Self:
-        """Check `value` (a mapping, as read from YAML or JSON).
+        """Check `value`, a mapping as read from YAML or JSON, and return it as a spec.
 
         Parameters
         ----------
         value : mapping
         place : str
-            Names the source of the value in an error.
+            Source of the value, for error messages.
         lines : mapping, optional
-            In which line of a file each part of the value begins.
+            Line number of each part of the value in its file.
 
         Raises
         ------
         SpecError
-            Naming every wrong field at once.
+            If any field is wrong. The message names every wrong field.
         """
         if not isinstance(value, dict):
             raise SpecError(
@@ -67,29 +67,29 @@ class Spec(BaseModel):
 
     @classmethod
     def from_yaml(cls, text: bytes, place: str) -> Self:
-        """Check the content of a YAML file; `place` names the file in an error.
+        """Check the content of a YAML file, and return it as a spec; `place` names the file in error messages.
 
         Raises
         ------
         SpecError
-            Where it is no YAML, or naming every wrong field at once, with its line.
+            If the text is not YAML, or any field is wrong. The message names every wrong field with its line.
         """
         document = read_yaml(text, place)
         return cls.parse(document.value, place, document.lines)
 
     @classmethod
     def class_of(cls, field: str, value: object) -> type[BaseModel] | None:
-        """The class of a field that has fields itself, where it was given `value`; None for any other field."""
+        """Return the spec class of a field that was given `value`, or None if the field is not a spec itself."""
         annotation = cls.model_fields[field].annotation
-        kinds = (annotation, *get_args(annotation))  # the second where it may be None
+        kinds = (annotation, *get_args(annotation))  # the arguments are needed for an optional field
         return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types."""
+        """Return the fields as JSON types."""
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """SHA-256 over all fields."""
+        """Return the SHA-256 (hexadecimal) over all fields."""
         return Identity(self.to_dict()).digest()
 
 
@@ -129,10 +129,10 @@ def _spec_error(
 
 
 def _shown(value: object) -> str:
-    """A value as it is written, cut where it is long."""
+    """Return a value as text, shortened if it is long."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes no number of more than some thousand digits
+    except ValueError:  # Python refuses to print integers of more than some thousand digits
         text = "a number of very many digits"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
@@ -144,9 +144,9 @@ def _keys_at(cls: type[BaseModel], path: Path, value: Any) -> list[str]:
     return list(cls.model_fields)
 
 
-def each_once(names: tuple[str | int, ...] | None) -> tuple[str | int, ...] | None:
-    """The names, if none is there twice."""
+def reject_duplicates(names: tuple[str | int, ...] | None) -> tuple[str | int, ...] | None:
+    """Return the names unchanged, or raise ValueError if one is repeated."""
     twice = [name for name in names or () if (names or ()).count(name) > 1]
     if twice:
-        raise ValueError(f"layers named once each, not '{twice[0]}' twice")
+        raise ValueError(f"different layers, not '{twice[0]}' twice")
     return names

@@ -4,20 +4,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from bddn.spec.base import NonNegative, Positive, PositiveFloat, Seed, Spec, each_once
+from bddn.spec.base import NonNegative, Positive, PositiveFloat, Seed, Spec, reject_duplicates
 
-Layers = Annotated[tuple[str, ...] | None, AfterValidator(each_once)]
+Layers = Annotated[tuple[str, ...] | None, AfterValidator(reject_duplicates)]
 
 
 class FitSpec(Spec):
     """Stage two: the encoder and its training. The defaults are the recipe `paper`."""
 
     seed: Seed = 0
-    """Seed of the split, of the initial weights and of the order of images."""
+    """Seed of the split, the initial weights and the order of images."""
     split: tuple[Positive, Positive, Positive] = (8, 1, 1)
     """Shares of training, validation and test images."""
     layers: Layers = Field(default=None, min_length=2)
-    """Cached layers to fit on, early to late; none means all."""
+    """Cached layers to use, early to late; none means all."""
     channels: Positive = 128
     """D, the number of shared channels to which every layer is aligned."""
     code_frequencies: Positive = 32
@@ -25,47 +25,47 @@ class FitSpec(Spec):
     code_period: PositiveFloat = 1000.0
     """Base of the periods of the position code."""
     code_steps: PositiveFloat = 100.0
-    """Length to which the longest side of the voxel positions is scaled."""
+    """Length to which the largest extent of the voxel positions is scaled."""
     selection: Literal["topological", "free", "unfactorized"] = "topological"
-    """How voxels select: by small networks of their position, or as the paper's ablations do, by free numbers of each
-    voxel, or by a free weight of each voxel for every token."""
+    """Selection of a voxel: `topological`, computed by small networks from its position; or, as in the ablations of the
+    paper, `free`, with free parameters per voxel, or `unfactorized`, with a free weight per voxel and token."""
     selector_width: Positive = 128
     """Width of the two hidden layers of each selector."""
     readout: Literal["mean", "root"] = "mean"
-    """Whether a prediction is the sum over shared channels divided by D, or by its root, with which fits are faster."""
+    """Divisor of the sum over the D shared channels in a prediction: D (`mean`), or √D (`root`), which fits faster."""
     features: Literal["raw", "whitened"] = "raw"
-    """Whether layers are decorrelated, by their covariance over a sample of training images, before they are aligned;
-    the saved encoder takes raw tokens either way."""
+    """Input of the alignment: `raw` tokens, or tokens `whitened` by each layer's covariance over a sample of training
+    images. The saved encoder takes raw tokens in both cases."""
     bootstrap: Seed | None = None
-    """Number of a bootstrap: training images are drawn with replacement; none means each of them once."""
+    """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
     epochs: Positive = 20
     """Passes over the training images."""
     batch_size: Positive = 8
-    """Images in one step."""
+    """Number of images in one step."""
     learning_rate: PositiveFloat = 1e-3
-    """Of AdamW; the largest one where it changes."""
+    """Learning rate of AdamW; with a schedule, its largest value."""
     schedule: Literal["constant", "one_cycle"] = "constant"
-    """Whether the learning rate stays, or rises over three tenths of the steps, so that selectors move slowly while
-    there is little to select by, and then falls to nothing."""
+    """Learning-rate schedule: `constant`; or `one_cycle`, which rises over the first 30 % of the steps, while selectors
+    have little information, and then falls to zero."""
     weight_decay: NonNegative = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     gradient_clip: PositiveFloat = 0.5
     """Largest norm of the whole gradient."""
     loss_beta: PositiveFloat = 0.1
-    """Where the smooth-L1 loss turns from square to linear, in units of the responses."""
+    """Error at which the smooth-L1 loss changes from square to linear, in units of the responses."""
     regularizer: NonNegative = 0.1
-    """Weight λ of the term that keeps the selectors soft at first."""
+    """Initial weight λ of the term that keeps the selectors soft."""
     regularizer_steps: Positive = 2000
-    """Steps over which that term fades to nothing."""
+    """Number of steps over which the weight λ falls to zero."""
     polish: bool = False
-    """Whether, in the end, the channel weights of every voxel are solved for by ridge regression on what it selects,
-    where that is better on the validation images."""
+    """Whether ridge regression on the selected features replaces the channel weights of a voxel after training, if this
+    improves the score on the validation images."""
     arithmetic: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """Of the readout's products on a GPU; sums are float32 always, and so is everything on a CPU."""
+    """Number format of the readout's products on a GPU. Sums, and everything on a CPU, are float32."""
 
     @classmethod
     def recipe(cls, name: str) -> "FitSpec":
-        """A recipe by its name, one of `RECIPES`."""
+        """Return the recipe with this name, one of `RECIPES`."""
         return cls(**RECIPES[name])
 
 
@@ -83,4 +83,4 @@ RECIPES: dict[str, dict[str, Any]] = {
         "polish": True,
     },
 }
-"""Published numbers, and those that get further with a quarter of the images: see `tests/bench/results/quality.md`."""
+"""The published settings, and faster ones that need a quarter of the training: see `tests/bench/results/quality.md`."""

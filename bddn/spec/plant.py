@@ -1,4 +1,4 @@
-"""A planted brain."""
+"""The settings of a planted brain."""
 
 from typing import Annotated
 
@@ -8,25 +8,25 @@ from bddn.spec.base import Positive, PositiveFloat, Seed, Spec
 
 
 class PlantSpec(Spec):
-    """A planted brain: a synthetic subject, and a network that its responses come from, with a known answer."""
+    """A planted brain: a synthetic subject with known true maps, and the network that its responses are made from."""
 
     seed: Seed = 0
-    """Seed of pictures, network, maps and noise."""
+    """Seed of images, network, maps and noise."""
     n_images: Annotated[int, Field(ge=20, le=9999)] = 1600
-    """Pictures, and rows of responses."""
+    """Number of images, and rows of responses."""
     radius_rad: Annotated[float, Field(ge=0.1, lt=1.2)] = 0.56
-    """Angular radius on the sphere of each hemisphere's patch of voxels; 0.56 gives about 780 voxels each."""
+    """Angular radius, on the sphere, of the patch of voxels in each hemisphere; 0.56 gives about 780 voxels each."""
     n_layers: Annotated[int, Field(ge=2)] = 8
-    """Blocks of the network."""
+    """Number of blocks of the network."""
     width: Annotated[int, Field(gt=0, multiple_of=24)] = 96
-    """Channels of the network."""
+    """Number of channels of the network."""
     image_size: Positive = 112
-    """Side in pixels of what the network sees."""
+    """Side in pixels of the network's input image."""
     patch: Positive = 14
-    """Side in pixels of its patches."""
+    """Side in pixels of the network's patches."""
     n_features: Positive = 8
-    """Random channel mixtures per layer of which every voxel reads its own mixture."""
+    """Number of random channel mixtures per layer; every voxel combines them with its own weights."""
     layer_spread: PositiveFloat = 0.6
     """Standard deviation, in layers, of a voxel's tuning to depth."""
     mean_ceiling: Annotated[float, Field(gt=0.2, lt=0.7)] = 0.42
-    """Mean over voxels of the explainable share of variance."""
+    """Mean noise ceiling of the voxels: explainable share of variance."""

@@ -1,7 +1,7 @@
-"""YAML files of specs, read strictly: by the rules of YAML 1.2, every key once, and with the line of every value.
+"""Read the YAML files of specs strictly: by YAML 1.2, with unique keys, and with the line number of every value.
 
-PyYAML reads YAML 1.1, in which 1e-6 is a text, 1:30 is 90, 010 is 8 and `no` is false. Here numbers are those of
-YAML 1.2 (and JSON), and only `true` and `false` are truth values.
+PyYAML reads YAML 1.1, in which 1e-6 is a string, 1:30 is 90, 010 is 8 and `no` is false. Here numbers follow YAML 1.2
+(and JSON), and only `true` and `false` are Boolean values.
 """
 
 import re
@@ -15,7 +15,7 @@ from bddn.errors import SpecError
 from bddn.files.filekind import EMPTY, HEAD_BYTES, kind_of_bytes
 
 MAX_BYTES = 1 << 20
-MAX_VALUES = 100_000  # after aliases have been followed, each of which may stand for many values
+MAX_VALUES = 100_000  # after aliases are expanded, each of which may stand for many values
 MAX_DEPTH = 50
 TAG = "tag:yaml.org,2002:"
 _BOMS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -24,10 +24,10 @@ Path = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """Splits a text into nodes, by the core schema of YAML 1.2; nodes are made into values below."""
+    """A loader that parses text into nodes by the core schema of YAML 1.2. `_Reader` converts nodes to values."""
 
 
-_Loader.yaml_implicit_resolvers = {}  # those of YAML 1.1
+_Loader.yaml_implicit_resolvers = {}  # remove those of YAML 1.1
 
 for _kind, _pattern in (
     ("null", r"~|null|Null|NULL|"),
@@ -59,48 +59,48 @@ _SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 @dataclass
 class Document:
-    """The one value of a YAML file, in types of JSON, and in which line each part of it begins."""
+    """The value of a YAML file, in JSON types, and the line number of each part of it."""
 
     value: object = None
     lines: dict[Path, int] = field(default_factory=dict)
 
 
 def read_yaml(data: bytes, place: str) -> Document:
-    """Read the bytes of a YAML file; `place` names it in an error.
+    """Read the bytes of a YAML file; `place` names the file in error messages.
 
     Raises
     ------
     SpecError
-        Where the file is no text, empty or no YAML, where a key stands twice in one mapping, or where a value is of a
-        type that JSON has not.
+        If the file is not text, is empty or not YAML, repeats a key in a mapping, or has a value of a type that JSON
+        does not have.
     """
     text = _text(data, place)
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        _refuse(place, mark.line + 1 if mark else None, "YAML", _words(error), "Correct the line, or the one before.")
+        _refuse(place, mark.line + 1 if mark else None, "YAML", _words(error), "Correct this line or the line before.")
     except RecursionError:
-        _refuse(place, None, f"at most {MAX_DEPTH} levels of values within values", "more", "Simplify the file.")
+        _refuse(place, None, f"at most {MAX_DEPTH} levels of nesting", "more", "Simplify the file.")
     if node is None:
-        _refuse(place, None, "settings, one 'key: value' in a line", "an empty file", "Write it, or restore it.")
+        _refuse(place, None, "settings, one 'key: value' per line", "an empty file", "Write or restore the settings.")
     reader = _Reader(place)
     return Document(reader.value(node, ()), reader.lines)
 
 
 class _Reader:
-    """Makes nodes into values."""
+    """A converter of nodes to values."""
 
     def __init__(self, place: str) -> None:
         self._place, self._n_values = place, 0
         self.lines: dict[Path, int] = {}
 
     def value(self, node: yaml.Node, path: Path) -> Any:
-        """The value of a node; aliases are followed anew wherever they stand, as if the text were repeated."""
+        """Return the value of a node. Every alias is expanded, as if its text were repeated."""
         self._n_values += 1
         if self._n_values > MAX_VALUES or len(path) > MAX_DEPTH:
             limit = f"at most {MAX_VALUES} values, {MAX_DEPTH} levels deep"
-            _refuse(self._place, _line(node), limit, "more, by aliases that repeat", "Write the values out.")
+            _refuse(self._place, _line(node), limit, "more, because of repeated aliases", "Avoid the aliases.")
         self.lines[path] = _line(node)
         if isinstance(node, yaml.MappingNode):
             self._check_tag(node, "map")
@@ -111,7 +111,7 @@ class _Reader:
         return self._scalar(node)
 
     def _items(self, node: yaml.MappingNode, depth: int = 0) -> Iterator[tuple[str, yaml.Node]]:
-        """Keys and values of a mapping; what `<<` merges into it first, so that its own keys win."""
+        """Yield the keys and values of a mapping. Those merged by `<<` come first, so that own keys override them."""
         seen: dict[str, int] = {}
         own: list[tuple[str, yaml.Node]] = []
         for key, value in node.value:
@@ -119,15 +119,15 @@ class _Reader:
                 _refuse(self._place, _line(key), "a word as key", "a list or a mapping", "Correct the key.")
             if key.value in seen:
                 got = f"'{key.value}' in line {seen[key.value]} and in line {_line(key)}"
-                _refuse(self._place, None, "every key once", got, "Delete one of them.")
+                _refuse(self._place, None, "every key only once", got, "Delete one of them.")
             seen[key.value] = _line(key)
             if key.tag != f"{TAG}merge":
                 own.append((key.value, value))
                 continue
             merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for one in reversed(merged):  # the first of several wins
+            for one in reversed(merged):  # the first of several has priority
                 if not isinstance(one, yaml.MappingNode) or depth > MAX_DEPTH:
-                    _refuse(self._place, _line(key), "mappings after '<<'", "something else", "Write the keys out.")
+                    _refuse(self._place, _line(key), "mappings after '<<'", "another value", "Avoid the '<<'.")
                 yield from self._items(one, depth + 1)
         yield from own
 
@@ -154,7 +154,7 @@ def _text(data: bytes, place: str) -> str:
     if kind is not None and kind != EMPTY:
         _refuse(place, None, "a YAML file", kind.name, kind.fix or "Give a YAML file.")
     if len(data) > MAX_BYTES:
-        _refuse(place, None, "a file of settings", f"one of {len(data) / 2**20:.1f} MiB", "Correct the name.")
+        _refuse(place, None, "a file of settings", f"a file of {len(data) / 2**20:.1f} MiB", "Correct the path.")
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8-sig")
     try:
         text = data.decode(encoding)
@@ -164,13 +164,13 @@ def _text(data: bytes, place: str) -> str:
         _refuse(place, line, f"a text in {encoding.removesuffix('-sig').upper()}", got, "Save the file as UTF-8.")
     for line, content in enumerate(text.splitlines(), 1):
         if wrong := yaml.reader.Reader.NON_PRINTABLE.search(content):
-            got = f"the character U+{ord(wrong[0]):04X}, as in a binary file or one in UTF-16"
+            got = f"the character U+{ord(wrong[0]):04X}, as in a binary or UTF-16 file"
             _refuse(place, line, "a text", got, "Save the file as UTF-8.")
     return text
 
 
 def _words(error: yaml.MarkedYAMLError) -> str:
-    """What is wrong with the syntax."""
+    """Return a description of the syntax error."""
     words = " ".join(f"{error.problem}".split())
     if "'\\t'" in words:
         return "a tab; YAML is indented with spaces"

@@ -1,7 +1,7 @@
-"""JSON as it stands in a manifest: the same value gives the same bytes, and only these bytes are read.
+"""The canonical JSON of a manifest: a value has exactly one encoding, and any other encoding is refused.
 
-A manifest may have millions of checksums of chunks. So text is made and compared piece by piece, without a second copy
-of the whole, and checksums that were read are kept as 4 bytes each.
+A manifest may hold millions of chunk checksums. So its text is made and compared piece by piece, without a second copy
+of the whole, and checksums are kept in memory as 4 bytes each.
 """
 
 import hashlib
@@ -13,27 +13,27 @@ from itertools import chain
 from typing import Any
 
 CHUNKS = "chunks"  # key of the checksums in the record of a file
-OUTER = 2  # levels of a manifest that may have very many entries: the whole, and its files
+OUTER = 2  # levels of a manifest that may have very many entries: the top level and its files
 
 
 def encode_json(value: Any) -> bytes:
-    """The bytes of a manifest: JSON with one space of indent and a line end.
+    """Return `value` encoded as in a manifest: JSON with one space of indent and a final line end.
 
     Raises
     ------
     ValueError
-        Where there is a NaN or an infinity in it.
+        If it contains NaN or infinity.
     """
     return "".join(_pieces(value)).encode()
 
 
 def decode_json(data: bytes) -> Any:
-    """The value of a manifest; checksums of chunks as `array('I')`.
+    """Return the value of an encoded manifest, with chunk checksums as `array('I')`.
 
     Raises
     ------
     ValueError, RecursionError
-        Where it is no JSON, or JSON that `encode_json` would write otherwise.
+        If the data are not JSON, or not the JSON that `encode_json` writes.
     """
     value = json.loads(data, object_hook=_with_compact_chunks)
     at = 0
@@ -45,16 +45,16 @@ def decode_json(data: bytes) -> Any:
     else:
         if at == len(data):
             return value
-    raise ValueError("another spelling of it than bddn's")
+    raise ValueError("JSON that bddn did not write")
 
 
 def digest_of(value: Any) -> str:
-    """The same as `bddn.identity.digest`, of a value with compact checksums."""
+    """Return the same as `bddn.identity.digest`, for a value with compact checksums."""
     return hashlib.sha256(_compact(value).encode()).hexdigest()
 
 
 def digest_of_texts(texts: Iterable[str]) -> str:
-    """The same as `bddn.identity.digest` of a list of texts, made one by one."""
+    """Return the same as `bddn.identity.digest(list(texts))`, without holding the whole JSON in memory."""
     sha256, before = hashlib.sha256(), "["
     for text in texts:
         sha256.update(f"{before}{json.dumps(text)}".encode())
@@ -64,7 +64,7 @@ def digest_of_texts(texts: Iterable[str]) -> str:
 
 
 def digest_of_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """The same as `digest_of`, made entry by entry, since one of the parts may have very many."""
+    """Return the same as `digest_of(parts)`, computed entry by entry, because a part may have very many entries."""
     sha256 = hashlib.sha256(b"{")
     for n, name in enumerate(sorted(parts)):
         sha256.update(f"{',' if n else ''}{json.dumps(name)}:{{".encode())
@@ -81,7 +81,7 @@ def _compact(value: Any) -> str:
 
 def _with_compact_chunks(found: dict[str, Any]) -> dict[str, Any]:
     if "sha256" in found and isinstance(found.get(CHUNKS), list):
-        with suppress(TypeError, OverflowError):  # no checksums then; whoever asks for some refuses it
+        with suppress(TypeError, OverflowError):  # not checksums; code that needs them will refuse the list
             found[CHUNKS] = array("I", found[CHUNKS])
     return found
 
@@ -91,7 +91,7 @@ def _pieces(value: Any) -> Iterator[str]:
 
 
 def _outer(value: Any, depth: int) -> Iterator[str]:
-    """The text of a value, in pieces where it may be long."""
+    """Yield the text of a value, in several pieces if it may be long."""
     if not isinstance(value, dict) or not value or depth == OUTER:
         yield _text(value, depth)
         return

@@ -1,4 +1,4 @@
-"""Look into a cache: are its bytes the sealed ones, what does it hold, and how does it differ from another."""
+"""Verify the bytes of a cache, describe its content, and compare it with another cache."""
 
 import time
 from dataclasses import dataclass
@@ -6,22 +6,22 @@ from pathlib import Path
 
 from bddn.identity import Identity
 from bddn.store import manifest
-from bddn.store.at_once import at_once
 from bddn.store.files import Files
+from bddn.store.map_files import map_files
 from bddn.store.reader import Cache, first_difference, read_images
 from bddn.store.remote import open_files
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes
     ----------
     n_files, n_bytes : int
     seconds : float
     bad : list of str
-        In words, every file that is not what was sealed.
+        A description of every file that differs from the seal.
     """
 
     n_files: int
@@ -40,13 +40,13 @@ def verify(place: str | Path) -> Verified:
     Raises
     ------
     StoreError
-        Where there is no cache, it is not sealed, or its manifest is damaged.
+        If `place` is not a cache, or the cache is not sealed or its manifest is damaged.
     """
     files = open_files(place)
     records = manifest.read_seal(files, manifest.read_header(files))["files"]
     started = time.perf_counter()
 
-    found = at_once(
+    found = map_files(
         files, lambda name: manifest.wrong_bytes(files, name, records[name]), list(records), "verify", "files"
     )
     bad = [words for words in found if words is not None]
@@ -55,12 +55,12 @@ def verify(place: str | Path) -> Verified:
 
 
 def diff(a: str | Path, b: str | Path) -> list[str]:
-    """In words, what differs between two caches, sealed or not: first their fingerprints, then their files.
+    """Return a description of each difference between two caches, sealed or not: first of their headers, then of files.
 
     Raises
     ------
     StoreError
-        Where one of them is no cache, or its manifest is damaged.
+        If one of them is not a cache, or its manifest is damaged.
     """
     one, other = open_files(a), open_files(b)
     words = Identity(manifest.read_header(one)).differences(Identity(manifest.read_header(other)))
@@ -78,7 +78,7 @@ def diff(a: str | Path, b: str | Path) -> list[str]:
 def _first_other(a: list[tuple[str, str]], b: list[tuple[str, str]]) -> str:
     row = first_difference(a, b)
     if row is None:
-        return f"images {len(a)} → {len(b)}, the same as far as they go"
+        return f"images {len(a)} → {len(b)}, equal up to the shorter length"
     what = "bytes" if a[row][0] == b[row][0] else "id"
     return f"row {row} is the first image with another {what}: '{a[row][0]}' → '{b[row][0]}'"
 
@@ -91,7 +91,7 @@ def _other_files(a: Files, b: Files) -> list[str]:
 
 
 def describe(cache: Cache) -> list[dict[str, str]]:
-    """One row per array of tokens: its shape, precision, and what is in it."""
+    """Return one table row per array of tokens: its shape and statistics, and a note on suspicious values."""
     rows = []
     for path, shape in cache.layout.arrays().items():
         held = cache.contents[path]

@@ -1,4 +1,4 @@
-"""What an array of tokens holds, in numbers that show at a glance whether a layer is alive."""
+"""Statistics of an array of tokens, which show whether a layer is constant or not finite."""
 
 import math
 from collections.abc import Sequence
@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 
 from bddn.store.layout import Layout
-from bddn.store.precision import Rows
+from bddn.store.precision import TokenRows
 
 BLOCK = 1 << 20
-LARGE = 1e15  # beyond it, squares do not fit single precision
+LARGE = 1e15  # squares of larger numbers overflow single precision when summed
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Sums over some rows of an array, from which its statistics follow.
+    """Sums over rows of an array, from which its mean and root mean square follow.
 
     Attributes
     ----------
     n : int
-        Numbers.
+        Count of numbers.
     sum, sum_squares : float
     min, max : float
     non_finite : int
-        Numbers that are no numbers; the writer stores none.
+        Count of NaN and infinite numbers; always 0 in a cache that bddn wrote.
     """
 
     n: int
@@ -46,17 +46,17 @@ class Contents:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all numbers are the same."""
+        """Whether all numbers are equal."""
         return self.min == self.max
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def contents(layout: Layout, filled: Rows) -> Contents:
-    """Sums over the rows of a shard, as they will be read back but for the rounding of int8.
+def contents(layout: Layout, filled: TokenRows) -> Contents:
+    """Return the sums over the rows of a shard as they will be read back, except for the rounding of int8.
 
-    They are taken in blocks of fixed size: the same rows always give the same bits.
+    They are computed in blocks of fixed size, so that the same rows always give the same bits.
     """
     flat = filled.reshape(-1)
     parts = [
@@ -66,7 +66,7 @@ def contents(layout: Layout, filled: Rows) -> Contents:
 
 
 def merged(parts: Sequence[Contents]) -> Contents:
-    """Sums over all rows, from those over parts of them."""
+    """Return the sums over all rows from the sums over parts of them."""
     return Contents(
         n=sum(part.n for part in parts),
         sum=math.fsum(part.sum for part in parts),

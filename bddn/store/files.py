@@ -1,7 +1,7 @@
-"""The files of a store: read, replace, create, delete, list. Here those in a folder; `remote.py` has those under a URL.
+"""Read, replace, create, delete and list the files of a store: here in a local folder, in `remote.py` under a URL.
 
-Every name is relative to the store, with '/' between its parts. What can go wrong with a disk or a network becomes a
-`StoreError`; a file that is not there is None, never an empty one.
+Every name is relative to the store, with '/' between its parts. Errors of the disk or network become a `StoreError`. A
+missing file is reported as None, never as an empty file.
 """
 
 import errno
@@ -20,63 +20,63 @@ from bddn.machine.parallel import n_threads
 
 T = TypeVar("T")
 
-FIRST = "manifest/header.json"  # the first file of a store: where it is missing, there is none
-ASIDE = "manifest/aside"  # temporary files of a local store lie here, and are swept when it is sealed
+FIRST = "manifest/header.json"  # the first file of a store; without it there is no store
+ASIDE = "manifest/aside"  # temporary files of a local store, deleted when it is sealed
 BLOCK_BYTES = 1 << 24
 GONE = {errno.ENOENT, errno.ENOTDIR}
 
 
 class Files(Protocol):
-    """What a store needs of a file system."""
+    """The operations on files that a store needs."""
 
     @property
     def place(self) -> str:
-        """How the user named it, for messages."""
+        """The path or URL of the store, for messages."""
 
     @property
     def at_once(self) -> int:
-        """How many files are best read or deleted at once."""
+        """The number of files to read or delete in parallel."""
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | None:
-        """Bytes `start` to `stop` of a file; None where there is no such file."""
+        """Return bytes `start` to `stop` of a file, or None if it does not exist."""
 
     def read_into(self, name: str, start: int, memory: Sequence[memoryview]) -> tuple[int, object | None]:
-        """Fill pieces of memory, one after the other, with the bytes of a file from `start` on; tells how many there
-        were, and the file's stamp."""
+        """Fill buffers, one after the other, with the bytes of a file from `start`. Return the number of bytes read,
+        and the stamp of the file."""
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """The bytes of a file, in order, in blocks of bounded size; nothing where there is no such file."""
+        """Yield the bytes of a file in blocks of bounded size; nothing if it does not exist."""
 
     def stamp(self, name: str) -> object | None:
-        """What changes when the file is replaced or edited; None where asking would cost a request."""
+        """Return a value that changes when the file is replaced or edited, or None if this would cost a request."""
 
     def replace(self, name: str, data: bytes) -> None:
-        """Put `data` in the file's place in one step, and flush it."""
+        """Replace the content of the file by `data` atomically, and flush it."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make a new file in one step. False where there is one already."""
+        """Create a file atomically. Return False if it exists already."""
 
     def delete(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file, if it exists."""
 
     def delete_all(self, names: Sequence[str]) -> None:
-        """Delete files that are there, many with one request where the store can."""
+        """Delete existing files, many with one request if the store supports it."""
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        """Sizes in bytes of all regular files below a folder, by name."""
+        """Return the sizes in bytes of all regular files below a folder, by name."""
 
     def sweep(self) -> None:
-        """Delete what killed processes left half-written."""
+        """Delete half-written files of killed processes."""
 
     def free_bytes(self) -> int | None:
-        """Space left for this user; None where the file system does not tell."""
+        """Return the free space for this user in bytes, or None if it is unknown."""
 
 
 class LocalFiles:
-    """A folder."""
+    """The files of a store in a local folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self._root = root, str(root)  # of small reads, making paths takes the most time
+        self.root, self._root = root, str(root)  # small reads spend most of their time on making Path objects
 
     @property
     def place(self) -> str:
@@ -94,7 +94,7 @@ class LocalFiles:
             return bytes(file.read(-1 if stop is None else stop - start))
 
     def read_into(self, name: str, start: int, memory: Sequence[memoryview]) -> tuple[int, object | None]:
-        try:  # as `_errors`; this is run for every chunk, where each line counts
+        try:  # the same as `_errors`, inlined for speed: this runs for every chunk
             opened = self._open(name)
             if opened is None:
                 return 0, ()
@@ -120,7 +120,7 @@ class LocalFiles:
             return _stamp(os.lstat(f"{self._root}/{name}"))
         except OSError as error:
             if error.errno in GONE:
-                return ()  # of no file
+                return ()  # the stamp of a missing file
             raise self._error(name, error) from error
 
     def replace(self, name: str, data: bytes) -> None:
@@ -155,7 +155,7 @@ class LocalFiles:
             where = folders.pop()
             with (
                 self._errors(where),
-                suppress(FileNotFoundError, NotADirectoryError),  # another process swept it meanwhile
+                suppress(FileNotFoundError, NotADirectoryError),  # another process has deleted it meanwhile
                 os.scandir(f"{self._root}/{where}") as entries,
             ):
                 for entry in entries:
@@ -163,7 +163,7 @@ class LocalFiles:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(name)
                     elif entry.is_file(follow_symlinks=False):
-                        with suppress(FileNotFoundError):  # another process sealed the store meanwhile
+                        with suppress(FileNotFoundError):  # another process has sealed the store meanwhile
                             found[name] = entry.stat(follow_symlinks=False).st_size
         return found
 
@@ -176,13 +176,13 @@ class LocalFiles:
             return shutil.disk_usage(there).free
 
     def _check_there(self, name: str) -> None:
-        """A store that went away, with its mount perhaps, must not come back as a few files in an empty folder."""
+        """Refuse to write if the store has disappeared, for example with its mount: this would start a new folder."""
         if not (self.root / FIRST).is_file():
             raise StoreError(
                 self.root,
-                expected=f"the cache to be where it was, to write {name}",
-                got="no such folder any more",
-                fix="Bring the folder or its mount back and run the same command again.",
+                expected=f"the folder of the cache, to write {name}",
+                got="the folder no longer exists",
+                fix="Restore the folder or its mount, and run the same command again.",
             )
 
     def _file(self, name: str) -> AbstractContextManager[FileIO | None]:
@@ -190,8 +190,8 @@ class LocalFiles:
         return nullcontext() if opened is None else FileIO(opened[0])
 
     def _open(self, name: str) -> tuple[int, os.stat_result] | None:
-        """A descriptor of the file, if it is a regular one and no link: a store must not lead out of itself, nor hang
-        on a pipe."""
+        """Return a descriptor and the status of a regular file. Links are refused, because a store must not point
+        outside itself, and pipes, because they could block."""
         try:
             fd = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError as error:
@@ -224,7 +224,7 @@ class LocalFiles:
             got += f", with {needed_bytes / 2**20:.1f} MiB to write and {free / 2**20:.1f} MiB free"
         return StoreError(
             self.root / name,
-            expected="to be able to read and write the cache's files",
+            expected="access to the files of the cache",
             got=got,
             fix="Check the disk's free space, quota and permissions, then run the same command again: "
             "what was committed is kept.",
@@ -236,7 +236,7 @@ def _stamp(status: os.stat_result) -> object:
 
 
 def _after(memory: Sequence[memoryview], n: int) -> list[memoryview]:
-    """What follows the first `n` bytes of some pieces."""
+    """Return the buffers without their first `n` bytes."""
     rest = []
     for piece in memory:
         if n < len(piece):
@@ -246,7 +246,7 @@ def _after(memory: Sequence[memoryview], n: int) -> list[memoryview]:
 
 
 def _twice(put: Callable[[], T]) -> T:
-    """Once more where another process sealed the store meanwhile, and swept the folder of temporary files."""
+    """Call `put`, and call it again if another process has sealed the store and deleted the temporary folder."""
     try:
         return put()
     except FileNotFoundError:

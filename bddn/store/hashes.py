@@ -1,4 +1,4 @@
-"""The hashes of very many images in little memory: 32 bytes each instead of the 121 of a text in a list."""
+"""The hashes of very many images in little memory: 32 bytes each, instead of 121 bytes for a string in a list."""
 
 from collections.abc import Sequence
 from typing import Any, overload
@@ -6,11 +6,11 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-BYTES = 32  # of a SHA-256
+BYTES = 32  # size of a SHA-256
 
 
 class Hashes(Sequence[str]):
-    """SHA-256 of images, as hexadecimal text when they are asked for.
+    """A sequence of SHA-256 hashes of images; an element is returned as hexadecimal text.
 
     Parameters
     ----------
@@ -19,12 +19,12 @@ class Hashes(Sequence[str]):
 
     def __init__(self, rows: npt.NDArray[np.uint8]) -> None:
         if rows.ndim != 2 or rows.shape[1] != BYTES:
-            raise ValueError(f"rows of {BYTES} bytes expected, not an array {rows.shape}")
+            raise ValueError(f"expected an array of shape (n, {BYTES}); got {rows.shape}")
         self.rows = rows
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Hashes":
-        """The hashes of a list of texts."""
+        """Return hexadecimal hashes in this compact form."""
         if isinstance(texts, Hashes):
             return texts
         rows = np.empty((len(texts), BYTES), np.uint8)

@@ -1,4 +1,4 @@
-"""How a feature cache lies on disk: names, shapes, chunks, shards and codecs. See README.md beside this file."""
+"""The layout of a feature cache on disk: names, shapes, chunks, shards and codecs. See README.md in this folder."""
 
 import re
 import warnings
@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 from bddn.errors import SpecError
 from bddn.spec import CacheSpec
 from bddn.store.hashes import Hashes
-from bddn.store.precision import ZSTD_LEVEL, Precision, Rows, precision
+from bddn.store.precision import ZSTD_LEVEL, Precision, TokenRows, precision
 from bddn.store.sharding import checksum, encode_shard
 
 FORMAT = 2
@@ -25,19 +25,19 @@ KINDS = ("local", "global")
 IDS = "stimulus"
 IMAGES = "image_sha256"
 SCALE = "scale"
-CHUNK_BYTES = 20  # of a chunk besides its tokens: its checksum, and its place in the index
-RECORD_BYTES = 150  # of a file in the seal
-CHECKSUM_BYTES = 14  # of a chunk in the seal
-METADATA_BYTES = 3000  # of Zarr's description of an array, twice, and of its record
-IMAGE_BYTES = 32 + 8  # of an image's hash and its id
-MAX_FILES = 1 << 22  # no manifest could name more
+CHUNK_BYTES = 20  # for each chunk besides its tokens: checksum and index entry
+RECORD_BYTES = 150  # for each file in the seal
+CHECKSUM_BYTES = 14  # for each chunk in the seal
+METADATA_BYTES = 3000  # for each array: Zarr's metadata, twice, and its record
+IMAGE_BYTES = 32 + 8  # for each image: hash and id
+MAX_FILES = 1 << 22  # the most that a manifest can list
 MAX_CHUNKS = 1 << 26
 LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A stored layer: its name and the channels of its tokens."""
+    """A stored layer: its name and the number of channels of its tokens."""
 
     name: str
     channels: int
@@ -45,7 +45,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layout:
-    """Shapes of every array of a store. All arrays of tokens are cut into shards at the same rows."""
+    """The shapes of all arrays of a store. All arrays of tokens are divided into shards at the same rows."""
 
     n_images: int
     layers: tuple[Layer, ...]
@@ -59,20 +59,20 @@ class Layout:
             if not LAYER_NAME.fullmatch(layer.name) or layer.name == "zarr.json":  # the metadata of its folder
                 raise SpecError(
                     f"layer '{layer.name}'",
-                    expected="letters, digits and . _ @ - only",
+                    expected="a name of letters, digits and . _ @ - only",
                     got=repr(layer.name),
                     fix="Rename the layer.",
                 )
 
     @classmethod
     def of_spec(cls, spec: CacheSpec, channels: Mapping[str, int], n_images: int) -> "Layout":
-        """The layout that a spec asks for.
+        """Return the layout that a spec asks for.
 
         Parameters
         ----------
         spec : CacheSpec
         channels : mapping of str to int
-            Channels of the layers that are stored, early to late.
+            Number of channels of each stored layer, early to late.
         n_images : int
         """
         return cls(
@@ -86,12 +86,12 @@ class Layout:
 
     @classmethod
     def of(cls, header: Mapping[str, Any]) -> "Layout":
-        """The layout that a header describes.
+        """Return the layout that a header describes.
 
         Raises
         ------
         KeyError, TypeError, ValueError, SpecError
-            Where it describes none.
+            If the header does not describe a valid layout.
         """
         spec = header["spec"]
         layout = cls(
@@ -106,7 +106,7 @@ class Layout:
         channels = [layer.channels for layer in layout.layers]
         for number in (layout.n_images, rows, columns, layout.chunk_images, layout.shard_images, *channels):
             if type(number) is not int or number < 1:
-                raise ValueError(f"{number!r} is no count")
+                raise ValueError(f"{number!r} is not a positive whole number")
         if layout.shard_images % layout.chunk_images:
             raise ValueError(f"shards of {layout.shard_images} images in chunks of {layout.chunk_images}")
         if layout.n_shards * len(channels) > MAX_FILES or layout.n_chunks * len(channels) > MAX_CHUNKS:
@@ -120,11 +120,11 @@ class Layout:
 
     @property
     def shards(self) -> Sequence[tuple[int, int]]:
-        """Row ranges of the shards."""
+        """The row range (start, stop) of every shard."""
         return _Ranges(self.n_images, self.shard_images)
 
     def arrays(self) -> Mapping[str, tuple[int, ...]]:
-        """Every array of tokens by its path, with the shape of one image in it."""
+        """Return the shape of one image in every array of tokens, by the path of the array."""
         return self._arrays
 
     @cached_property
@@ -141,42 +141,42 @@ class Layout:
         return -(-self.n_images // self.chunk_images)
 
     def shard_chunks(self, shard: int) -> int:
-        """Number of chunks in a shard of an array."""
+        """Return the number of chunks in a shard of an array."""
         start, stop = self.shards[shard]
         return -(-(stop - start) // self.chunk_images)
 
     def token_files(self, shard: int) -> dict[str, str]:
-        """By array, the file that holds the rows of a shard."""
+        """Return the file that holds the rows of a shard, by array."""
         return {array: self.token_file(array, shard) for array in self.arrays()}
 
     def token_file(self, array: str, shard: int) -> str:
-        """The file that holds the rows of a shard of an array."""
+        """Return the name of the file that holds the rows of a shard of an array."""
         return _chunk_file(array, shard, 4 if array.startswith(KINDS[0]) else 2)
 
     def shard_files(self, shard: int) -> list[str]:
-        """Names of all files of a shard, its scales included."""
+        """Return the names of all files of a shard, including its scales."""
         scales = [_chunk_file(f"{SCALE}/{array}", shard, 2) for array in self.arrays() if self.precision.scaled]
         return [*self.token_files(shard).values(), *scales]
 
     def image_bytes(self) -> int:
-        """Bytes of the tokens of one image, before any compression."""
+        """Return the size in bytes of the tokens of one image, before compression."""
         size = np.dtype(self.precision.stored).itemsize
         return size * sum(int(np.prod(shape)) for shape in self.arrays().values())
 
     def token_bytes(self) -> int:
-        """Bytes of all files of tokens; for a compressed precision an estimate."""
+        """Return the size in bytes of all token files; an estimate if the precision is compressed."""
         chunks = self.n_chunks * len(self.arrays()) * CHUNK_BYTES
         return round(self.n_images * self.image_bytes() * self.precision.ratio) + chunks
 
     def disk_bytes(self) -> int:
-        """Bytes of the whole store with its manifest: an estimate."""
+        """Return the estimated size in bytes of the whole store, including its manifest."""
         n_arrays = len(self.arrays())
         seal = self.n_shards * len(self.shard_files(0)) * RECORD_BYTES + self.n_chunks * n_arrays * CHECKSUM_BYTES
         return self.token_bytes() + seal + n_arrays * METADATA_BYTES + self.n_images * IMAGE_BYTES
 
 
 class _Ranges(Sequence[tuple[int, int]]):
-    """Ranges of rows of one size, the last perhaps smaller, made when they are asked for."""
+    """Consecutive row ranges of equal size (the last may be smaller), computed on demand."""
 
     def __init__(self, n: int, size: int) -> None:
         self._starts, self._n, self._size = range(0, n, size), n, size
@@ -200,16 +200,16 @@ class _Ranges(Sequence[tuple[int, int]]):
 
 
 def empty_files(layout: Layout, ids: Sequence[str], images: Sequence[str], header: dict[str, Any]) -> dict[str, bytes]:
-    """The files of a store without tokens: Zarr's metadata, the stimulus ids and the hashes of the images.
+    """Return the files of a store without tokens: Zarr's metadata, the stimulus ids and the hashes of the images.
 
     Parameters
     ----------
     ids : sequence of str
         Stimulus ids, in the order of the rows.
     images : sequence of str
-        SHA-256 of every image's file, hexadecimal.
+        SHA-256 of every image file, hexadecimal.
     header : dict
-        Repeated as the attribute `bddn` of the group.
+        Also stored as the attribute `bddn` of the group.
     """
     files, stimulus, hashes = _empty_group(layout, header)
     stimulus[:] = np.array(ids, dtype=object)
@@ -218,12 +218,12 @@ def empty_files(layout: Layout, ids: Sequence[str], images: Sequence[str], heade
 
 
 def metadata_files(layout: Layout, header: dict[str, Any]) -> dict[str, bytes]:
-    """Zarr's metadata of a store, by the name of the file."""
+    """Return the Zarr metadata files of a store, by name."""
     return _as_bytes(_empty_group(layout, header)[0])
 
 
 def _empty_group(layout: Layout, header: dict[str, Any]) -> tuple[dict[str, Buffer], zarr.Array[Any], zarr.Array[Any]]:
-    """The files of a group in memory with every array of a store, none of them filled; its ids and image hashes."""
+    """Return the in-memory files of a group with all arrays of a store, empty, and its arrays of ids and hashes."""
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files), attributes={"bddn": header})
     n, dimensions = layout.n_images, ("stimulus",)
@@ -262,15 +262,14 @@ def _as_bytes(files: Mapping[str, Buffer]) -> dict[str, bytes]:
     return {name: bytes(buffer.to_bytes()) for name, buffer in files.items()}
 
 
-def shard_bytes(layout: Layout, shard: int, filled: Mapping[str, Rows]) -> dict[str, bytes]:
-    """Encode rows of one shard: the files that hold them, by name.
+def shard_bytes(layout: Layout, shard: int, filled: Mapping[str, TokenRows]) -> dict[str, bytes]:
+    """Encode the rows of one shard, and return the content of its files, by name.
 
     Parameters
     ----------
     shard : int
     filled : mapping
-        By path ('local/LAYER' or 'global/LAYER'), all rows that the shard has of this array, as `Precision.fill` gave
-        them.
+        By path ('local/LAYER' or 'global/LAYER'), all rows of the shard, as `Precision.fill` returns them.
     """
     start, stop = layout.shards[shard]
     shapes, kept = layout.arrays(), layout.precision
@@ -292,7 +291,7 @@ def shard_bytes(layout: Layout, shard: int, filled: Mapping[str, Rows]) -> dict[
 
 
 def _create(group: zarr.Group, layout: Layout, path: str, shape: tuple[int, ...]) -> None:
-    channels = f"channel_{shape[-1]}"  # one name, one size: layers may differ in width
+    channels = f"channel_{shape[-1]}"  # layers may differ in width, and one name must mean one size
     kept = layout.precision
     group.create_array(
         path,
@@ -325,5 +324,5 @@ def _chunk_file(array: str, first: int, n_dimensions: int) -> str:
     return f"{array}/" + ".".join(["c", str(first), *("0" for _ in range(n_dimensions - 1))])
 
 
-_KEYS: Any = {"name": "default", "separator": "."}  # a shard is one file, not a file in three folders
-_WRITE_ALL: Any = {"write_empty_chunks": True}  # zarr must never have to guess whether a chunk was written
+_KEYS: Any = {"name": "default", "separator": "."}  # so that a shard is one file, not a file in three folders
+_WRITE_ALL: Any = {"write_empty_chunks": True}  # so that a missing chunk is never taken for an empty one

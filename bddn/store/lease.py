@@ -1,17 +1,17 @@
-"""Leases: of two jobs that work on one store, only one works on a shard.
+"""Leases: if several jobs write one store, only one of them works on a shard at a time.
 
-A lease is a file, `manifest/lease-000003.0`, that can be created only once. Whoever finds that its owner is dead
-creates the next generation, `lease-000003.1`, which again only one can do. The highest generation holds the shard. An
-owner that comes back after it was taken for dead finds a higher generation, and drops its work.
+A lease is a file, `manifest/lease-000003.0`, that can be created only once. A process that finds the owner dead creates
+the next generation, `lease-000003.1`, which again only one process can create. The highest generation holds the shard.
+An owner that was wrongly taken for dead finds a higher generation, and drops its work.
 
-Leases are read by their exact names and never listed, so that their cost does not grow with the number of shards. To
-find the highest generation by counting up, there must be no gap: generation 0 is deleted when it is released, a later
-one stays until the store is sealed and is only marked as released. So an owner of generation 0 that comes back always
-finds the one that replaced it.
+Leases are read by their exact names and never listed, so that their cost does not grow with the number of shards. The
+highest generation is found by counting up, so there must be no gap: generation 0 is deleted when it is released; a
+later generation is only marked as released, and stays until the store is sealed. So a returning owner of generation 0
+always finds the generation that replaced it.
 
-An owner is dead when its process is gone from this machine, or when its lease has not changed for `STALE_S` seconds by
-the clock of the watcher. Clocks of different machines are never compared, and file times are not used: some network
-file systems take them from the clock of the machine that writes.
+An owner is dead if its process no longer exists on this machine, or if its lease has not changed for `STALE_S` seconds
+by the observer's clock. Clocks of different machines are never compared, and file times are not used, because some
+network file systems take them from the clock of the writing machine.
 """
 
 import json
@@ -30,21 +30,21 @@ from bddn.store.canonical import encode_json
 from bddn.store.files import Files
 from bddn.store.manifest import FOLDER
 
-BEAT_S = 10.0  # a living owner changes its lease this often
+HEARTBEAT_S = 10.0  # interval at which a living owner changes its lease
 STALE_S = 60.0
-LOOK_S = 30.0  # counted at most between two looks: the watcher or the file system may have hung itself meanwhile
+MAX_GAP_S = 30.0  # most that counts between two observations: the observer or the file system may have hung meanwhile
 
-Seen = tuple[bytes, float]
-"""The content of a lease, and for how many seconds it has not changed."""
+Observation = tuple[bytes, float]
+"""The content of a lease, and the seconds for which it has not changed."""
 
-ANOTHER: dict[str, Any] = {"host": "another process", "pid": "?"}
+UNKNOWN_OWNER: dict[str, Any] = {"host": "another process", "pid": "?"}
 _RELEASED = "released"
 
-_live: set[str] = set()  # leases of this process that have not been released
+_live: set[str] = set()  # unreleased leases of this process
 
 
 class Lease:
-    """The right to write one shard, kept alive by a thread until it is released. Leave its `with` to release it."""
+    """The right to write one shard. A thread keeps it alive; leaving the `with` block releases it."""
 
     def __init__(self, files: Files, shard: int, generation: int) -> None:
         self._files, self._shard, self._generation = files, shard, generation
@@ -54,7 +54,7 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def take(self) -> bool:
-        """Create the lease; False where another was quicker."""
+        """Create the lease. Return False if another process has created it first."""
         if not self._files.create(self.name, self._content(0)):
             return False
         _live.add(self._nonce)
@@ -62,10 +62,10 @@ class Lease:
         return True
 
     def is_held(self) -> bool:
-        """Whether this lease is still there, and no other process has taken its shard over."""
+        """Return whether this lease still exists, and no other process has taken over its shard."""
         content = self._files.read(self.name)
         if content is None or _owner_of(content).get("nonce") != self._nonce:
-            return False  # generation 0 may have been released and taken again
+            return False  # another process may have taken generation 0 after its release
         return self._files.read(lease_name(self._shard, self._generation + 1), 0, 1) is None
 
     def __enter__(self) -> "Lease":
@@ -87,40 +87,39 @@ class Lease:
 
     def _beat(self) -> None:
         beat = 0
-        while not self._released.wait(BEAT_S):
+        while not self._released.wait(HEARTBEAT_S):
             beat += 1
             try:
                 if self.is_held():
                     self._files.replace(self.name, self._content(beat))
             except BddnError:
-                continue  # the next write of tokens will meet the same trouble, and report it
+                continue  # the next write of tokens will meet the same error and report it
 
 
-class Watch:
-    """Takes leases, and remembers for how long it has seen those of others unchanged. A job has one, for as long as it
-    lives.
+class LeaseMonitor:
+    """An observer that takes leases and measures how long the leases of other jobs have not changed. A job has one.
 
-    Where a job has workers, each of which may meet a shard only once, the job itself looks at the leases of others, and
-    tells a worker with its task what it has seen.
+    A worker of a job may see a shard only once. So the job itself observes the leases of other jobs, and sends its
+    observation to the worker with each task.
     """
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._seen: dict[int, tuple[bytes, float, float]] = {}  # content, its age, and when it was looked at
+        self._seen: dict[int, tuple[bytes, float, float]] = {}  # content, its age, time of observation
 
     def take(self, shard: int) -> Lease | dict[str, Any]:
-        """The lease of a shard, or its present owner ('host', 'pid')."""
+        """Take the lease of a shard and return it, or return its current owner ('host', 'pid')."""
         generation, content = _highest(self._files, shard)
         if content is not None and not self._is_free(shard, content):
             return _owner_of(content)
         lease = Lease(self._files, shard, generation + 1)
         if not lease.take():
-            return ANOTHER
+            return UNKNOWN_OWNER
         self._seen.pop(shard, None)
         return lease
 
-    def look(self, shards: Iterable[int]) -> None:
-        """See whether the leases of others have changed, without taking them."""
+    def observe(self, shards: Iterable[int]) -> None:
+        """Record whether the leases of other jobs have changed, without taking them."""
         for shard in shards:
             content = _highest(self._files, shard)[1]
             if content is None or _owner_of(content).get(_RELEASED):
@@ -128,40 +127,40 @@ class Watch:
             else:
                 self._age(shard, content)
 
-    def seen(self, shard: int) -> Seen | None:
-        """What this watch knows of the lease of another, for a worker."""
+    def observation(self, shard: int) -> Observation | None:
+        """Return the last observation of another job's lease, to be sent to a worker."""
         found = self._seen.get(shard)
         return None if found is None else found[:2]
 
-    def learn(self, shard: int, seen: Seen | None) -> None:
-        """Take over what the watch of the job knows of a lease, unless this one has seen the same for longer."""
-        content, age = self.seen(shard) or (None, 0.0)
-        if seen is not None and (content != seen[0] or age < seen[1]):
-            self._seen[shard] = *seen, time.monotonic()
+    def merge(self, shard: int, observed: Observation | None) -> None:
+        """Adopt the job's observation of a lease, unless this monitor has seen the same content for longer."""
+        content, age = self.observation(shard) or (None, 0.0)
+        if observed is not None and (content != observed[0] or age < observed[1]):
+            self._seen[shard] = *observed, time.monotonic()
 
     def _is_free(self, shard: int, content: bytes) -> bool:
         found = _owner_of(content)
         return bool(found.get(_RELEASED)) or _is_gone(found) or self._age(shard, content) >= STALE_S
 
     def _age(self, shard: int, content: bytes) -> float:
-        """For how many seconds a lease has not changed, as far as this watch has seen."""
+        """Return for how many seconds this monitor has seen a lease unchanged."""
         now = time.monotonic()
         before, age, at = self._seen.get(shard, (None, 0.0, now))
-        age = age + min(now - at, LOOK_S) if before == content else 0.0
+        age = age + min(now - at, MAX_GAP_S) if before == content else 0.0
         self._seen[shard] = content, age, now
         return age
 
 
 def lease_name(shard: int, generation: int) -> str:
-    """The file of a lease."""
+    """Return the name of the file of a lease."""
     return f"{FOLDER}/lease-{shard:06d}.{generation}"
 
 
 def _highest(files: Files, shard: int) -> tuple[int, bytes | None]:
-    """The highest generation of a shard's lease and its content; -1 and None where there is none.
+    """Return the highest generation of a shard's lease and its content, or (-1, None) if there is no lease.
 
-    Generation 0 may be missing below generation 1, where it was released at the moment in which it was taken over. Of
-    many, as a job leaves that is killed again and again, the highest is found by doubling and halving.
+    Generation 0 may be missing while generation 1 exists, if it was released at the moment of the takeover. A job that
+    is killed repeatedly leaves many generations, so the highest is found by doubling and then bisection.
     """
 
     def read(generation: int) -> bytes | None:
@@ -184,7 +183,7 @@ def _highest(files: Files, shard: int) -> tuple[int, bytes | None]:
 
 
 def owner() -> dict[str, Any]:
-    """This process, as others can recognise it."""
+    """Return a description of this process by which other processes can recognise it."""
     return {"host": platform.node(), "boot": _boot(), "pid": os.getpid(), "start_ticks": _start(os.getpid())}
 
 
@@ -198,8 +197,7 @@ def _owner_of(content: bytes) -> dict[str, Any]:
 
 @cache
 def _boot() -> str | None:
-    """What tells apart boots of a machine, and containers with process numbers of their own; None where the system does
-    not tell."""
+    """Return an id of this boot of the machine and of its container's process numbers, or None if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -208,7 +206,7 @@ def _boot() -> str | None:
 
 
 def _is_gone(found: dict[str, Any]) -> bool:
-    """Whether an owner is known to be gone: a process of this machine that has ended."""
+    """Return whether an owner is known to be dead, because it is a process of this machine that has ended."""
     mine, pid, start = owner(), found.get("pid"), found.get("start_ticks")
     if mine["boot"] is None or any(found.get(key) != mine[key] for key in ("host", "boot")):
         return False
@@ -221,8 +219,8 @@ def _is_gone(found: dict[str, Any]) -> bool:
 
 
 def _start(pid: int) -> int | None:
-    """When a process of this machine started, in ticks since the boot, which do not change when the clock is set; None
-    where it is gone or cannot be seen."""
+    """Return when a process of this machine started, in ticks since boot (which setting the clock does not change), or
+    None if it has ended or is not visible."""
     try:
         state, *numbers = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (OSError, ValueError):
@@ -231,7 +229,7 @@ def _start(pid: int) -> int | None:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether a process is there though /proc does not show it, as that of another user on some machines."""
+    """Return whether a process exists that /proc does not show, as it hides other users' processes on some machines."""
     try:
         os.kill(pid, 0)
     except PermissionError:

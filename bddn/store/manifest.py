@@ -1,4 +1,4 @@
-"""The manifest: what was written, by whom and with which bytes. What has no record does not exist."""
+"""The manifest: records of what was written, by which backbone, with which bytes. Only recorded data count."""
 
 import hashlib
 from array import array
@@ -9,52 +9,52 @@ from bddn.errors import CorruptStoreError, IncompleteStoreError, SpecError, Stor
 from bddn.files.filekind import HEAD_BYTES, explain_bytes
 from bddn.store.canonical import decode_json, digest_of, digest_of_parts, encode_json
 from bddn.store.files import FIRST, Files
-from bddn.store.instead import instead, kind_in_store, kind_of_place
 from bddn.store.layout import FORMAT, IDS, IMAGES, SCALE, Layout
+from bddn.store.replaced import describe_replaced, kind_in_store, kind_of_place
 
 FOLDER = "manifest"
 HEADER = FIRST
 SEAL = f"{FOLDER}/seal.json"
 RESTORE = "Restore the cache from a good copy, or delete it and run 'bddn extract' again."
-MAX_JSON_BYTES = 1 << 27  # of a header or a record; of a seal see `largest_seal`
-RECORD_BYTES = 200  # at most of a file's record besides its name and checksums
-CHECKSUM_BYTES = 16  # at most of the checksum of a chunk
+MAX_JSON_BYTES = 1 << 27  # limit for a header or a record; for a seal see `largest_seal`
+RECORD_BYTES = 200  # limit for a file's record without its name and checksums
+CHECKSUM_BYTES = 16  # limit for the checksum of a chunk
 
 Record = dict[str, Any]
 
 
 def record_name(shard: int) -> str:
-    """The record of one shard, present while the store is not sealed."""
+    """Return the name of the record of one shard, which exists while the store is not sealed."""
     return f"{FOLDER}/shard-{shard:06d}.json"
 
 
 def file_record(data: bytes) -> Record:
-    """Size and SHA-256 of a file. The record of a shard of tokens has the checksums of its `chunks` besides."""
+    """Return the size and SHA-256 of a file. Records of token shards also hold the checksums of their `chunks`."""
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def is_recorded(data: bytes | None, record: Record) -> bool:
-    """Whether these bytes are those of a record."""
+    """Return whether these bytes agree with a record."""
     return data is not None and file_record(data).items() <= record.items()
 
 
 def is_sealed(files: Files) -> bool:
-    """Whether a seal is there; `read_seal` says whether it is good."""
+    """Return whether a seal exists; `read_seal` checks whether it is valid."""
     return is_there(files, SEAL)
 
 
 def is_there(files: Files, name: str) -> bool:
-    """Whether there is a file of exactly this name; nothing is listed."""
+    """Return whether a file of exactly this name exists, without listing the folder."""
     return files.read(name, 0, 1) is not None
 
 
 def read_header(files: Files) -> dict[str, Any]:
-    """The header of a store.
+    """Return the header of a store.
 
     Raises
     ------
     StoreError
-        Where there is no store of ours, or one of another format.
+        If there is no store of bddn, or its format is another one.
     """
     header = _read_json(files, HEADER)
     if header is None:
@@ -72,18 +72,18 @@ def read_header(files: Files) -> dict[str, Any]:
             files.place,
             expected=f"store format {FORMAT}",
             got=f"format {header.get('format')!r}",
-            fix="Use the version of bddn that wrote it, or extract again.",
+            fix="Use the version of bddn that wrote it, or run 'bddn extract' again.",
         )
     return header
 
 
 def read_layout(files: Files, header: Mapping[str, Any]) -> Layout:
-    """The layout that the header describes.
+    """Return the layout that the header describes.
 
     Raises
     ------
     CorruptStoreError
-        Where it does not fit together.
+        If the header is inconsistent.
     """
     try:
         return Layout.of(header)
@@ -91,44 +91,44 @@ def read_layout(files: Files, header: Mapping[str, Any]) -> Layout:
         raise CorruptStoreError(
             f"{files.place}/{HEADER}",
             expected="the header of a cache",
-            got=f"one that does not fit together ({type(error).__name__}: {error})",
+            got=f"an inconsistent one ({type(error).__name__}: {error})",
             fix=RESTORE,
         ) from error
 
 
 def record_bytes(body: Mapping[str, Any]) -> bytes:
-    """The record of a shard as it is committed, with a digest of itself."""
+    """Return the encoded record of a shard, with a digest over its content."""
     return encode_json({"digest": digest_of(dict(body)), **body})
 
 
 def read_record(files: Files, shard: int) -> Record | None:
-    """The record of a shard, or None where it has not been committed.
+    """Return the record of a shard, or None if it has not been committed.
 
     Raises
     ------
     CorruptStoreError
-        Where it is not what was committed.
+        If the record has changed since it was committed.
     """
     record = _read_json(files, record_name(shard))
     if record is not None and record.pop("digest", None) != digest_of(record):
         raise CorruptStoreError(
             f"{files.place}/{record_name(shard)}",
             expected="the record that was committed",
-            got="a changed one",
+            got="a changed record",
             fix="Run the same 'bddn extract' again: it writes this shard again.",
         )
     return record
 
 
 def read_seal(files: Files, header: Mapping[str, Any]) -> dict[str, Any]:
-    """The seal of a sealed store: `digest`, `files` with their records, and `layers` with what they hold.
+    """Return the seal of a sealed store: `digest`, the records of all `files`, and the statistics of all `layers`.
 
     Raises
     ------
     IncompleteStoreError
-        Where there is none.
+        If there is no seal.
     CorruptStoreError
-        Where the manifest was changed, or does not name the files that the header asks for.
+        If the manifest has changed, or does not list exactly the files that the header implies.
     """
     layout = read_layout(files, header)
     seal = _read_json(files, SEAL, largest_seal(layout))
@@ -136,19 +136,19 @@ def read_seal(files: Files, header: Mapping[str, Any]) -> dict[str, Any]:
         raise unsealed(files, layout)
     if not _names_all(seal, layout) or not _is_sealed_digest(seal, header):
         raise CorruptStoreError(
-            f"{files.place}/{FOLDER}", expected="the manifest that was sealed", got="a changed one", fix=RESTORE
+            f"{files.place}/{FOLDER}", expected="the manifest that was sealed", got="a changed manifest", fix=RESTORE
         )
     return seal
 
 
 def seal_bytes(header: Mapping[str, Any], records: Mapping[str, Record], layers: Mapping[str, Any]) -> bytes:
-    """The one file that closes a store, with the digest of the whole."""
+    """Return the encoded seal, the file that completes a store, with the digest of header, files and layers."""
     content = {"files": dict(sorted(records.items())), "layers": dict(layers)}
     return encode_json({"digest": digest_of_parts({"header": header, **content}), **content})
 
 
 def largest_seal(layout: Layout) -> int:
-    """A size in bytes that the seal of a store of this layout cannot exceed."""
+    """Return an upper bound in bytes for the seal of a store of this layout."""
     files = len(layout.shard_files(0)) * layout.n_shards + 6 * len(layout.arrays())
     longest = max(len(name) for name in layout.shard_files(layout.n_shards - 1))
     sums = len(layout.arrays()) * (layout.n_chunks + layout.n_shards)
@@ -156,7 +156,7 @@ def largest_seal(layout: Layout) -> int:
 
 
 def expected_files(layout: Layout) -> Iterator[str]:
-    """Names of all files of a whole store but its manifest, each once."""
+    """Yield the names of all files of a complete store, except its manifest, each once."""
     scales = [SCALE, *(f"{SCALE}/{name}" for name in ("local", "global", *layout.arrays()))]
     folders = ["", IDS, IMAGES, "local", "global", *layout.arrays(), *(scales if layout.precision.scaled else [])]
     yield from (f"{folder}/zarr.json".lstrip("/") for folder in folders)
@@ -166,7 +166,7 @@ def expected_files(layout: Layout) -> Iterator[str]:
 
 
 def _names_all(seal: Mapping[str, Any], layout: Layout) -> bool:
-    """Whether the seal has a record of every file, of the right form, and what every array holds."""
+    """Return whether the seal has a well-formed record of every file, and the statistics of every array."""
     records, layers = seal.get("files"), seal.get("layers")
     if not isinstance(records, dict) or not isinstance(layers, dict) or layers.keys() != layout.arrays().keys():
         return False
@@ -188,7 +188,7 @@ def _is_record(record: object) -> bool:
     return (
         isinstance(record, dict)
         and type(record.get("bytes")) is int
-        and record["bytes"] > 0  # zarr takes an empty file for one that is not there
+        and record["bytes"] > 0  # zarr treats an empty file as a missing one
         and type(record.get("sha256")) is str
     )
 
@@ -202,25 +202,25 @@ def _is_sealed_digest(seal: Mapping[str, Any], header: Mapping[str, Any]) -> boo
     try:
         content = {key: seal[key] for key in ("files", "layers")}
         return bool(seal.get("digest") == digest_of_parts({"header": header, **content}))
-    except ValueError:  # numbers or letters that no JSON of ours has
+    except ValueError:  # values that bddn never writes as JSON
         return False
 
 
 def unsealed(files: Files, layout: Layout) -> IncompleteStoreError:
-    """The error of a store that is not sealed, with how far it got."""
+    """Return the error for a store that is not sealed, with the number of written shards."""
     there, n = files.sizes(FOLDER), layout.n_shards
     missing = [rows for k, rows in enumerate(layout.shards) if record_name(k) not in there]
-    first = f", rows {missing[0][0]} to {missing[0][1] - 1} and on are missing" if missing else ", only the seal is not"
+    first = f"; rows {missing[0][0]} to {missing[0][1] - 1} are missing first" if missing else "; the seal is missing"
     return IncompleteStoreError(
         files.place,
         expected="a sealed cache",
         got=f"an unfinished one: {n - len(missing)} of {n} shards are written{first}",
-        fix="Run the same 'bddn extract' again: it goes on where it stopped.",
+        fix="Run the same 'bddn extract' again: it resumes.",
     )
 
 
 def wrong_bytes(files: Files, name: str, record: Record) -> str | None:
-    """In words, how a file differs from its record, every byte of it; None where it does not."""
+    """Compare every byte of a file with its record; return a description of the difference, or None."""
     sha256, size = hashlib.sha256(), 0
     for block in files.blocks(name):
         sha256.update(block)
@@ -228,11 +228,11 @@ def wrong_bytes(files: Files, name: str, record: Record) -> str | None:
     if size == record["bytes"] and sha256.hexdigest() == record["sha256"]:
         return None
     words = f"has {size} bytes, not {record['bytes']}" if size != record["bytes"] else "has other bytes"
-    return instead(files, name, f"{name} {words if size else 'is missing or empty'}")
+    return describe_replaced(files, name, f"{name} {words if size else 'is missing or empty'}")
 
 
 def wrong_sizes(files: Files, records: Mapping[str, Record]) -> list[str]:
-    """In words, every recorded file that is missing or has another size."""
+    """Return a description of every recorded file that is missing or has another size."""
     there = files.sizes()
     bad = {name: record["bytes"] for name, record in records.items() if there.get(name) != record["bytes"]}
     words = [
@@ -240,11 +240,11 @@ def wrong_sizes(files: Files, records: Mapping[str, Record]) -> list[str]:
         for name, size in bad.items()
     ]
     first = next(iter(bad), None)
-    return words if first is None else [instead(files, first, words[0]), *words[1:]]
+    return words if first is None else [describe_replaced(files, first, words[0]), *words[1:]]
 
 
 def corrupt(files: Files, bad: list[str]) -> CorruptStoreError:
-    """The error that names files that are not what was sealed."""
+    """Return the error for files that differ from the seal; `bad` describes each of them."""
     more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
     return CorruptStoreError(
         files.place, expected="the files that were sealed", got="; ".join(bad[:8]) + more, fix=RESTORE
@@ -262,7 +262,7 @@ def _read_json(files: Files, name: str, limit: int | None = None) -> dict[str, A
         value = decode_json(data)
     except (ValueError, RecursionError) as error:
         got, fix = explain_bytes(data[:HEAD_BYTES], str(error), RESTORE)
-        raise CorruptStoreError(place, expected="JSON as bddn writes it", got=got, fix=fix) from error
+        raise CorruptStoreError(place, expected="JSON written by bddn", got=got, fix=fix) from error
     if not isinstance(value, dict):
         raise CorruptStoreError(place, expected="a JSON object", got=type(value).__name__, fix=RESTORE)
     return value

@@ -1,4 +1,4 @@
-"""Open a sealed feature cache and read tokens, every byte of them checked against the manifest."""
+"""Open a sealed feature cache and read tokens. Every byte is checked against the manifest."""
 
 import json
 from collections.abc import Sequence
@@ -16,15 +16,14 @@ from bddn.store.contents import Contents
 from bddn.store.files import Files
 from bddn.store.hashes import Hashes
 from bddn.store.layout import IDS, IMAGES, SCALE, Layer, Layout, metadata_files
-from bddn.store.precision import Rows, Scale
+from bddn.store.precision import Scale, TokenRows
 from bddn.store.remote import open_files
 from bddn.store.shards import Shards
 from bddn.store.verified import VerifiedStore
 
 
 class Cache:
-    """A sealed store. Its manifest and the sizes of all its files are checked when it is opened, its bytes when they
-    are read.
+    """A sealed store. Opening it checks the manifest and the sizes of all files; reading checks the bytes.
 
     Parameters
     ----------
@@ -34,30 +33,30 @@ class Cache:
     Attributes
     ----------
     name : str
-        The last part of its place, without '.zarr'.
+        The last part of the path, without '.zarr'.
     ids : tuple of str
         Stimulus ids, in the order of the rows.
     images : Hashes
-        SHA-256 of the images' files, a sequence of str.
+        SHA-256 of the image files, a sequence of str.
     layers : tuple of Layer
-        Early to late.
+        The stored layers, early to late.
     grid : (int, int)
         Rows and columns of the local tokens.
     digest : str
-        Identifies the content: header and every file.
+        SHA-256 that identifies the content: header and every file.
     header : dict
-        What decided the content.
+        The settings and inputs that determined the content.
     contents : dict of Contents
-        What every array of tokens holds, by path.
+        Statistics of every array of tokens, by path.
 
     Raises
     ------
     IncompleteStoreError
-        Where the store is not sealed.
+        If the store is not sealed.
     CorruptStoreError
-        Where manifest or metadata differ from what was sealed, or a file is missing or of another size.
+        If the manifest or metadata differ from the seal, or a file is missing or has another size.
     StoreError
-        Where there is no store.
+        If there is no store at `place`.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -83,22 +82,22 @@ class Cache:
             ids, images = _rows(self._group)
         except StoreError:
             raise
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # zarr's words
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # errors of zarr
             raise manifest.corrupt(self.files, [f"{IDS} or {IMAGES}: {error}"]) from error
         claimed = [self.header.get(key) for key in ("stimuli_sha256", "images_sha256")]
         if [digest_of_texts(ids), digest_of_texts(images)] != claimed:
             raise CorruptStoreError(
-                f"{self.files.place}/{IDS}", expected="the sealed stimulus ids", got="others", fix=manifest.RESTORE
+                f"{self.files.place}/{IDS}", expected="the sealed stimulus ids", got="other ids", fix=manifest.RESTORE
             )
         self.ids, self.images = tuple(ids), images
 
     def select_layers(self, names: tuple[str, ...] | None) -> tuple[Layer, ...]:
-        """The stored layers of these names, in this order; None means all.
+        """Return the stored layers with these names, in this order; None means all layers.
 
         Raises
         ------
         MismatchError
-            Where a layer is not stored.
+            If a layer is not stored.
         """
         by_name = {layer.name: layer for layer in self.layers}
         missing = [name for name in names or () if name not in by_name]
@@ -112,24 +111,24 @@ class Cache:
         return self.layers if names is None else tuple(by_name[name] for name in names)
 
     def read(self, kind: str, layer: str, start: int, stop: int) -> Tensor:
-        """Rows `start` to `stop` of a layer: 'local' (n, H, W, C) or 'global' (n, C).
+        """Return rows `start` to `stop` of a layer: 'local' (n, H, W, C) or 'global' (n, C).
 
-        The type is that of the stored precision: float16 (bitround too), bfloat16, or float32 (int8 too).
+        The data type follows the stored precision: float16 (also for bitround), bfloat16, or float32 (also for int8).
 
         Raises
         ------
         CorruptStoreError
-            Where any byte that was read is not what was sealed.
+            If any byte that was read differs from the seal.
         """
         path = f"{kind}/{layer}"
         return self.layout.precision.decode(self._shards.read(path, start, stop), self._scale(path, start, stop))
 
-    def read_chunks(self, kind: str, layer: str, first: int, into: Rows) -> None:
-        """Put all rows of some chunks of one shard, the first that of this number, into contiguous memory (a multiple
-        of chunk_images, ...): the numbers of `read`, of bfloat16 the bits as uint16. Rows past the last image say
-        nothing.
+    def read_chunks(self, kind: str, layer: str, first: int, into: TokenRows) -> None:
+        """Read consecutive chunks of one shard, from chunk number `first`, into the contiguous array `into`, whose
+        length is a multiple of chunk_images.
 
-        Errors as of `read`.
+        The values are those of `read`; bfloat16 is given as its bits in uint16. Rows past the last image are undefined.
+        It raises the errors of `read`.
         """
         path = f"{kind}/{layer}"
         row = first * self.layout.chunk_images
@@ -140,7 +139,7 @@ class Cache:
             np.multiply(stored, scale.reshape(-1), out=into)
 
     def _scale(self, path: str, start: int, stop: int) -> Scale | None:
-        """The scale (n, C) of every row, where there is one."""
+        """Return the scale (n, C) of every row, or None if the precision has no scale."""
         if not self.layout.precision.scaled:
             return None
         if path not in self._scales:
@@ -148,7 +147,7 @@ class Cache:
                 self._scales[path] = self._array(f"{SCALE}/{path}")[:]
             except StoreError:
                 raise
-            except (ValueError, RuntimeError) as error:  # zarr's words
+            except (ValueError, RuntimeError) as error:  # errors of zarr
                 raise manifest.corrupt(self.files, [f"{SCALE}/{path}: {error}"]) from error
         found: Scale = self._scales[path][np.arange(start, stop) // self.layout.shard_images]
         return found
@@ -158,7 +157,7 @@ class Cache:
 
 
 def read_images(files: Files) -> list[tuple[str, str]]:
-    """Stimulus id and SHA-256 of every image of a store that need not be sealed."""
+    """Return the stimulus id and SHA-256 of every image of a store, sealed or not; [] if it has none."""
     names = [f"{IDS}/zarr.json", f"{IDS}/c.0", f"{IMAGES}/zarr.json", f"{IMAGES}/c.0.0", "zarr.json"]
     found = {name: data for name in names if (data := files.read(name)) is not None}
     records = {name: manifest.file_record(data) for name, data in found.items()}
@@ -166,11 +165,11 @@ def read_images(files: Files) -> list[tuple[str, str]]:
         group = zarr.open_group(VerifiedStore(files, records), mode="r", use_consolidated=False)
         return list(zip(*_rows(group), strict=True))
     except (CorruptStoreError, KeyError, ValueError, RuntimeError):
-        return []  # an unfinished store may lack them
+        return []  # an unfinished store may not have them yet
 
 
 def first_difference(a: Sequence[object], b: Sequence[object]) -> int | None:
-    """The first row in which two lists differ, as far as both go; None where there is none."""
+    """Return the first row in which two lists differ, up to the shorter length, or None."""
     return next((row for row, (left, right) in enumerate(zip(a, b, strict=False)) if left != right), None)
 
 
@@ -181,7 +180,7 @@ def _rows(group: zarr.Group) -> tuple[list[str], Hashes]:
 
 
 def _check_metadata(cache: Cache) -> None:
-    """Zarr's metadata must describe what the header does, with checksums and nothing that could run code."""
+    """Check that Zarr's metadata agree with the header, have checksums, and name no codec that could run code."""
     for name, data in metadata_files(cache.layout, cache.header).items():
         found = cache.files.read(name) or b""
         try:
@@ -194,13 +193,13 @@ def _check_metadata(cache: Cache) -> None:
             raise CorruptStoreError(
                 f"{cache.files.place}/{name}",
                 expected="the array that the header describes, every chunk with a checksum",
-                got="other metadata",
+                got="different metadata",
                 fix=manifest.RESTORE,
             )
 
 
 def _signature(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What decides how bytes become numbers, without the details that versions of zarr write differently."""
+    """Return the metadata that determine how bytes are decoded, without what differs between versions of zarr."""
     keys = ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value")
     known = {*keys, "dimension_names", "storage_transformers", "codecs", "attributes", "consolidated_metadata"}
     consolidated = (metadata.get("consolidated_metadata") or {}).get("metadata", {})

@@ -1,7 +1,7 @@
-"""The bytes of a shard file, as Zarr's sharding codec (version 1.0) has them: chunks, one after the other, then an
-index of their offsets and lengths. Each of them ends with its CRC-32C.
+"""Encode a shard file of Zarr's sharding codec (version 1.0): consecutive chunks, then an index of their offsets and
+lengths. Each chunk, and the index, ends with its CRC-32C.
 
-They are made here, since zarr's own encoder takes several times as long for the same bytes.
+Zarr's own encoder makes the same bytes, but takes several times as long.
 """
 
 from collections.abc import Callable
@@ -12,22 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 CRC_BYTES = 4
-ABSENT = 2**64 - 1  # offset of a chunk that was never written, beyond the end of the last shard
+ABSENT = 2**64 - 1  # offset of a chunk that does not exist, past the end of the last shard
 ENTRY_BYTES = 16  # offset and length of a chunk, as uint64
 
-Rows = npt.NDArray[Any]
+TokenRows = npt.NDArray[Any]
 
 
 def encode_shard(
-    rows: Rows,
+    rows: TokenRows,
     chunk_images: int,
     shard_images: int,
     fill_value: float,
-    compress: Callable[[Rows], bytes] | None = None,
+    compress: Callable[[TokenRows], bytes] | None = None,
 ) -> bytes:
-    """The file that holds `rows` (n, ...), n ≤ `shard_images`; the last chunk is filled up with `fill_value`."""
+    """Return the content of the file of `rows` (n, ...), n ≤ `shard_images`; `fill_value` pads the last chunk."""
     index = np.full((shard_images // chunk_images, 2), ABSENT, "<u8")
-    parts: list[Any] = []  # the rows are copied once, when they are joined
+    parts: list[Any] = []  # so that rows are copied only once, by the join
     end = 0
     for k, at in enumerate(range(0, len(rows), chunk_images)):
         chunk = rows[at : at + chunk_images]
@@ -45,5 +45,5 @@ def encode_shard(
 
 
 def checksum(data: Any) -> bytes:
-    """CRC-32C, as it follows the bytes (any contiguous buffer) that it is of."""
+    """Return the CRC-32C of a contiguous buffer as the 4 bytes that follow it in the file."""
     return int(crc32c.crc32c(data)).to_bytes(CRC_BYTES, "little")

@@ -1,7 +1,7 @@
-"""Zarr's view of the small files of a store: only what the manifest vouches for, and every byte of it checked.
+"""Give Zarr access to the small files of a store: only recorded files, with every byte checked.
 
-Zarr answers with its fill value for a file that is not there or empty. Through this store it cannot: a recorded file
-that is missing, or differs from its record in any byte, is an error. Tokens are read by `shards.py`.
+Zarr returns its fill value for a missing or empty file. This store prevents that: a recorded file that is missing, or
+differs from its record in any byte, raises an error. Tokens are read by `shards.py`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class VerifiedStore(Store):
     ----------
     files : Files
     records : mapping
-        Size and SHA-256 of every file that may be read, by name.
+        Size and SHA-256 of every readable file, by name.
     """
 
     supports_writes = supports_deletes = False
@@ -40,12 +40,12 @@ class VerifiedStore(Store):
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Bytes of a file; None only for what no sealed store holds.
+        """Return bytes of a file, or None for a name that no sealed store has.
 
         Raises
         ------
         CorruptStoreError
-            Where the file is missing or not what was sealed.
+            If the file is missing or differs from its record.
         """
         if key not in self._records:
             if "/c." in key and not key.endswith("zarr.json"):
@@ -78,10 +78,10 @@ class VerifiedStore(Store):
             yield name
 
     async def set(self, key: str, value: Buffer) -> None:
-        raise NotImplementedError("a sealed store is never written")
+        raise NotImplementedError("a sealed store is read-only")
 
     async def delete(self, key: str) -> None:
-        raise NotImplementedError("a sealed store is never written")
+        raise NotImplementedError("a sealed store is read-only")
 
     def _bytes(self, key: str, part: ByteRequest | None) -> bytes:
         record, data = self._records[key], self._files.read(key)

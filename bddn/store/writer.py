@@ -1,4 +1,4 @@
-"""Write a feature cache shard by shard, from any number of processes, so that it can stop anywhere and go on."""
+"""Write a feature cache shard by shard, from any number of processes, so that it can be interrupted and resumed."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -10,36 +10,36 @@ from bddn.errors import CorruptStoreError, MismatchError, SpecError, StoreError
 from bddn.identity import Identity, digest, only_made_with
 from bddn.machine.parallel import ahead, n_threads
 from bddn.store import manifest
-from bddn.store.at_once import at_once
 from bddn.store.canonical import digest_of_texts, encode_json
 from bddn.store.contents import Contents, contents, merged
 from bddn.store.files import ASIDE, Files
 from bddn.store.layout import FORMAT, Layout, empty_files, shard_bytes
 from bddn.store.lease import Lease
-from bddn.store.precision import Rows
+from bddn.store.map_files import map_files
+from bddn.store.precision import TokenRows
 from bddn.store.reader import first_difference, read_images
 from bddn.store.shards import shard_records
 
-ASKED = 64  # records that are asked for by name rather than listed
-ENCODERS = 8  # arrays of a shard that are encoded at once, at most
+MAX_LOOKUPS = 64  # most records that are looked up by name instead of listing the folder
+ENCODERS = 8  # most arrays of a shard that are encoded in parallel
 
 
 def arrays_at_once() -> int:
-    """Arrays of a shard that are encoded or written at once."""
+    """Return the number of arrays of a shard that are encoded or written at the same time."""
     return 1 + min(n_threads(), ENCODERS)
 
 
 def new_header(layout: Layout, ids: Sequence[str], images: Sequence[str], network: Mapping[str, Any]) -> dict[str, Any]:
-    """What a store is for: everything that decides its content, as JSON types.
+    """Return the header of a store: everything that determines its content, as JSON types.
 
     Parameters
     ----------
     ids : sequence of str
         Stimulus ids, in the order of the rows.
     images : sequence of str
-        SHA-256 of every image's file.
+        SHA-256 of every image file, hexadecimal.
     network : mapping
-        What decides tokens besides the images: spec, backbone, versions.
+        What determines tokens besides the images: spec, backbone, versions.
     """
     return {
         "format": FORMAT,
@@ -53,15 +53,15 @@ def new_header(layout: Layout, ids: Sequence[str], images: Sequence[str], networ
 
 @dataclass(frozen=True)
 class Writer:
-    """A store that is being written. It can be sent to other processes, which then write shards of the same store.
+    """The writer of a store. It can be sent to other processes, which then write shards of the same store.
 
     Attributes
     ----------
     files : Files
-        Where the store is.
+        The files of the store.
     layout : Layout
     ids, images : sequence of str
-        Stimulus ids, and SHA-256 of the images' files.
+        Stimulus ids, and SHA-256 of the image files.
     header : dict
         See `new_header`.
     """
@@ -73,31 +73,31 @@ class Writer:
     header: dict[str, Any]
 
     def prepare(self) -> list[str]:
-        """Make the store, or check that the one that is there is this very one.
+        """Create the store, or check that an existing store has the same header.
 
         Returns
         -------
         list of str
-            Libraries whose versions differ from those that wrote a sealed store, in words; else empty.
+            A description of each library whose version differs from the one that wrote a sealed store.
 
         Raises
         ------
         MismatchError
-            Where there is a store with another content; nothing of it is touched.
+            If a store with another content exists; it is not changed.
         StoreError
-            Where there is something else.
+            If other files exist there.
         """
         self._check_size()
-        if not is_there(self.files):  # another process may be quicker; what it made is checked like any other
+        if not is_there(self.files):  # if another process creates it first, the check below compares its header
             self.files.create(manifest.HEADER, encode_json(self.header))
         words = Identity(manifest.read_header(self.files)).differences(Identity(self.header))
         sealed = manifest.is_sealed(self.files)
         if words and not (sealed and only_made_with(words)):
-            raise other_work(self.files, words, self._first_other_image(words))
+            raise other_content_error(self.files, words, self._first_other_image(words))
         if sealed:
             with suppress(StoreError):  # a sealed store may be read-only, or damaged
                 if left := self._leftovers():
-                    self.digest()  # as long as the seal cannot be read, nothing goes
+                    self.digest()  # delete nothing while the seal cannot be read
                     self._tidy(left)
         else:
             self._write_metadata()
@@ -105,13 +105,13 @@ class Writer:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the store is closed."""
+        """Whether the store is sealed."""
         return manifest.is_sealed(self.files)
 
     def pending(self, shards: Sequence[int] | None = None) -> list[int]:
-        """Of some shards (of all by default), those that must be computed.
+        """Return those of these shards (by default of all) that must be computed.
 
-        They have no record, or their files are no longer what was recorded, every byte of them; such records go.
+        They have no record, or a byte of their files differs from it; in that case the record is deleted.
         """
         if self.is_sealed:
             return []
@@ -120,45 +120,45 @@ class Writer:
         recorded = [shard for shard in wanted if manifest.record_name(shard) in there]
         bad = set()
         if recorded:
-            checked = at_once(self.files, self._is_whole, recorded, "check", "written shards")
+            checked = map_files(self.files, self._is_whole, recorded, "check", "written shards")
             bad = {shard for shard, whole in zip(recorded, checked, strict=True) if not whole}
         self.files.delete_all([manifest.record_name(shard) for shard in sorted(bad)])
         kept = set(recorded) - bad
         return [shard for shard in wanted if shard not in kept]
 
     def uncommitted(self, shards: Sequence[int] | None = None) -> list[int]:
-        """Of some shards (of all by default), those without a record; none where the store is sealed.
+        """Return those of these shards (by default of all) that have no record; none if the store is sealed.
 
-        A listing only spares asking for each record: a few that it lacks are asked for by name, since an object store
-        may list a new object late.
+        Many shards are first looked up with one listing. The last few missing ones are then looked up by name, because
+        an object store may list a new object late.
         """
         missing = list(range(self.layout.n_shards) if shards is None else shards)
-        if len(missing) > ASKED:
+        if len(missing) > MAX_LOOKUPS:
             there = self.files.sizes(manifest.FOLDER)
             missing = [shard for shard in missing if manifest.record_name(shard) not in there]
-        if len(missing) <= ASKED:
+        if len(missing) <= MAX_LOOKUPS:
             missing = [shard for shard in missing if not manifest.is_there(self.files, manifest.record_name(shard))]
         return [] if missing and self.is_sealed else missing  # sealing deletes the records
 
     def is_committed(self, shard: int) -> bool:
-        """Whether the shard has a record, or the store is sealed."""
+        """Return whether the shard has a record, or the store is sealed."""
         return not self.uncommitted([shard])
 
-    def write(self, shard: int, filled: Mapping[str, Rows], lease: Lease) -> bool:
+    def write(self, shard: int, filled: Mapping[str, TokenRows], lease: Lease) -> bool:
         """Write the files of one shard, flush them, then commit their record.
 
         Parameters
         ----------
         shard : int
         filled : mapping
-            By path ('local/LAYER' or 'global/LAYER'), the rows of the shard as `Precision.fill` gave them.
+            By path ('local/LAYER' or 'global/LAYER'), the rows of the shard as `Precision.fill` returns them.
         lease : Lease
-            Of this shard.
+            The lease of this shard.
 
         Returns
         -------
         bool
-            False where another process had taken the shard over; nothing is committed then.
+            False if another process has taken over the shard; nothing is committed then.
         """
         start, stop = self.layout.shards[shard]
         record: dict[str, Any] = {
@@ -188,22 +188,22 @@ class Writer:
         return True
 
     def digest(self) -> str:
-        """Digest of the sealed store."""
+        """Return the digest of the sealed store."""
         return str(manifest.read_seal(self.files, manifest.read_header(self.files))["digest"])
 
     def seal(self) -> str:
-        """Close the store, once every shard has its record. Returns its digest.
+        """Seal the store after all shards have a record, and return its digest.
 
         Raises
         ------
         IncompleteStoreError
-            Where shards are missing.
+            If shards are missing.
         CorruptStoreError
-            Where files are no longer there, or not of their recorded size.
+            If a file is missing, or does not have its recorded size.
         """
         if not self.is_sealed:
             shards = range(self.layout.n_shards)
-            found = list(at_once(self.files, partial(manifest.read_record, self.files), shards, "seal", "shards"))
+            found = list(map_files(self.files, partial(manifest.read_record, self.files), shards, "seal", "shards"))
             records = [record for record in found if record is not None and self._is_mine(record)]
             if len(records) == len(found):
                 self._close(records)
@@ -214,7 +214,7 @@ class Writer:
         return sealed
 
     def _leftovers(self) -> list[str]:
-        """Records and leases, whose place the seal has taken, and what killed processes left."""
+        """Return the names of records and leases, which the seal replaces, and of files that killed processes left."""
         return [name for name in self.files.sizes(manifest.FOLDER) if name not in {manifest.HEADER, manifest.SEAL}]
 
     def _tidy(self, left: list[str]) -> None:
@@ -235,18 +235,18 @@ class Writer:
         try:
             self.files.replace(manifest.SEAL, manifest.seal_bytes(self.header, files, layers))
         except StoreError:
-            if not self.is_sealed:  # another process may have sealed it just now, and swept
+            if not self.is_sealed:  # another process may have sealed it just now, and deleted temporary files
                 raise
 
     def _check_size(self) -> None:
-        """What no reader would open must not be written."""
+        """Refuse a store that is too large for a reader to open."""
         try:
             Layout.of(self.header)
         except ValueError as error:
             raise SpecError(
                 self.files.place,
                 expected="a cache that can be opened",
-                got=f"one of {error}",
+                got=f"a cache of {error}",
                 fix="Set a larger shard_images or chunk_images in the spec.",
             ) from error
 
@@ -254,7 +254,7 @@ class Writer:
         return empty_files(self.layout, self.ids, self.images, self.header)
 
     def _write_metadata(self) -> None:
-        """Write Zarr's files where they are missing; the seal must not vouch for edited ones."""
+        """Write missing metadata files of Zarr, and refuse edited ones."""
         for name, data in self._metadata().items():
             found = self.files.read(name)
             if found is None:
@@ -263,7 +263,7 @@ class Writer:
                 raise CorruptStoreError(
                     f"{self.files.place}/{name}",
                     expected="the metadata that bddn wrote",
-                    got="other bytes",
+                    got="different bytes",
                     fix=f"Delete this file and run the same command again. {manifest.RESTORE}",
                 )
 
@@ -283,46 +283,46 @@ class Writer:
                 return False
             return all(manifest.wrong_bytes(self.files, name, about) is None for name, about in record["files"].items())
         except (CorruptStoreError, KeyError, TypeError):
-            return False  # a damaged record is none
+            return False  # a damaged record counts as missing
 
     def _first_other_image(self, words: list[str]) -> str:
-        """Which image is the first that differs, where the hashes of the images do."""
+        """Describe the first image that differs, or return '' if the images are equal."""
         if not any(word.startswith(("images_sha256", "stimuli_sha256")) for word in words):
             return ""
         stored, wanted = read_images(self.files), list(zip(self.ids, self.images, strict=True))
         row = first_difference(stored, wanted)
         if row is None:
-            return f"; {len(stored)} images there and {len(wanted)} here, the same as far as they go"
-        return f"; the first other image is in row {row}, '{stored[row][0]}' there and '{wanted[row][0]}' here"
+            return f"; it has {len(stored)} images and this extraction {len(wanted)}, equal up to the shorter length"
+        return f"; the first different image is in row {row}: '{stored[row][0]}' there and '{wanted[row][0]}' here"
 
 
-def other_work(files: Files, words: list[str], more: str = "") -> MismatchError:
-    """The error of a store that is there and differs, in words, from the one that is wanted."""
+def other_content_error(files: Files, words: list[str], more: str = "") -> MismatchError:
+    """Return the error for an existing store that differs from this extraction; `words` describe the differences."""
     return MismatchError(
         files.place,
-        expected="the cache of this very extraction",
-        got=f"one that differs in: {'; '.join(words)}{more}",
+        expected="a cache of the same extraction",
+        got=f"a cache that differs in: {'; '.join(words)}{more}",
         fix="Give another --out, or move the old cache away.",
     )
 
 
 def is_there(files: Files) -> bool:
-    """Whether there is a store, sealed or not.
+    """Return whether a store exists, sealed or not.
 
     Raises
     ------
     StoreError
-        Where there are other things instead.
+        If the folder holds other files instead.
     """
     if manifest.is_there(files, manifest.HEADER):
         return True
     if all(name.startswith(f"{ASIDE}/") for name in files.sizes()):
         return False
-    if manifest.is_there(files, manifest.HEADER):  # another process made the store between the two looks
+    if manifest.is_there(files, manifest.HEADER):  # another process has created the store between the two checks
         return True
     raise StoreError(
         files.place,
         expected="a new folder, or a cache of bddn",
-        got="a folder with other things in it",
-        fix="Give another --out.",
+        got="a folder with other files",
+        fix="Give another --out, or move these files away.",
     )

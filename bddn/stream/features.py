@@ -1,4 +1,4 @@
-"""Cached tokens of some images, ready for the encoder.
+"""A batch of cached tokens for the encoder.
 
 Shape letters: n images, L layers, C_l channels of layer l, H rows, W columns.
 """
@@ -12,39 +12,39 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """Tokens of n images, early layer to late: `local` L × (n, H·W, C_l), and `global_` L × (n, C_l)."""
+    """Tokens of n images, early to late layer: `local` is L × (n, H·W, C_l), `global_` is L × (n, C_l)."""
 
     local: Sequence[Tensor]
     global_: Sequence[Tensor]
 
     def __len__(self) -> int:
-        """n."""
+        """Return n, the number of images."""
         return len(self.local[0])
 
     def at(self, images: Tensor | slice) -> "Features":
-        """The tokens of some images; of a slice a view."""
+        """Return the tokens of these images; a slice gives a view."""
         return self._each(lambda v: v[images])
 
     def float(self, images: Tensor | slice = slice(None)) -> "Features":
-        """As a float32 copy, of some images."""
+        """Return a float32 copy of the tokens of these images."""
         return self._each(lambda v: v[images].to(torch.float32, copy=True))
 
     def to(self, device: torch.device) -> "Features":
-        """On a device; from pinned memory without waiting."""
+        """Return the tokens on a device. A copy from pinned memory does not block."""
         return self._each(lambda v: v.to(device, non_blocking=True))
 
     def copy(self) -> "Features":
-        """In memory of its own."""
+        """Return a copy."""
         return self._each(Tensor.clone)
 
     def fill(self, other: "Features", images: Tensor | slice = slice(None)) -> None:
-        """Take the tokens of as many images into the memory of some."""
+        """Copy the tokens of `other` into the rows `images`, whose number must be equal."""
         for mine, theirs in zip((*self.local, *self.global_), (*other.local, *other.global_), strict=True):
             mine[images] = theirs
 
     @classmethod
     def cat(cls, parts: Sequence["Features"]) -> "Features":
-        """The images of several, one after the other."""
+        """Return the concatenation of several batches."""
         if len(parts) == 1:
             return parts[0]
         return cls(

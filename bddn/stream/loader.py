@@ -1,8 +1,8 @@
-"""Tokens from a cache into the encoder, in the order of a plan: streamed from disk, or kept in memory.
+"""Load tokens from a cache in a given order: streamed from disk, or kept in memory.
 
-Both give the same batches. Streaming reads one pool ahead into memory that is used again: at any time there are the
-pool that is being used and the one that is being read, whatever the number of images. Chunks go from their files
-straight to where they stay; a batch picks its rows from there.
+Both ways give the same batches. Streaming prefetches one pool into reused memory: memory holds only the pool in use and
+the pool being read, for any number of images. Chunks are read directly to their final place, and a batch selects its
+rows there.
 """
 
 import time
@@ -26,42 +26,42 @@ from bddn.store.reader import Cache
 from bddn.stream.features import Features
 from bddn.stream.order import POOL_CHUNKS, RUN_CHUNKS, Rows, pools_in_order
 
-CHUNK_IMAGES = 16  # of tokens that come from no cache
+CHUNK_IMAGES = 16  # chunk size for tokens that do not come from a cache
 READERS = 2
 
 
 class Source(Protocol):
-    """Tokens of the images of a dataset, by row."""
+    """A source of the tokens of a dataset's images, by row."""
 
     @property
     def chunk_of(self) -> Rows:
-        """By row, its chunk; see `plan.epoch_pools`."""
+        """The chunk of each row; see `bddn.stream.order.epoch_pools`."""
 
     def pools(self, pools: Sequence[Rows]) -> Iterator[tuple[Features, Tensor]]:
-        """For every pool of rows, tokens in the stored precision, and where among them those of every row are. What is
-        yielded may be used until the next."""
+        """Yield for every pool of rows its tokens in the stored precision, and the place of each row among them. The
+        tokens are valid until the next pool is requested."""
 
 
 @dataclass(frozen=True)
 class Resident:
-    """Tokens that are in memory, on any device."""
+    """Tokens in memory, on any device."""
 
     features: Features
     chunk_of: Rows
 
     @classmethod
     def of(cls, features: Features) -> "Resident":
-        """Tokens that come from no cache."""
+        """Return a source of tokens that do not come from a cache."""
         return cls(features, np.arange(len(features)) // CHUNK_IMAGES)
 
     def pools(self, pools: Sequence[Rows]) -> Iterator[tuple[Features, Tensor]]:
-        """As of `Source`."""
+        """Yield tokens and places for every pool; see `Source`."""
         for pool in pools:
             yield self.features, torch.from_numpy(pool).to(self.features.local[0].device)
 
 
 class Streamed:
-    """Tokens that are read from a cache when they are needed, every chunk checked.
+    """Tokens that are read from a cache on demand, with every chunk checked.
 
     Parameters
     ----------
@@ -69,16 +69,16 @@ class Streamed:
     layers : sequence of Layer
         Early to late.
     ids : sequence of str
-        The stimuli of the dataset; row r is that of `ids[r]`.
+        The stimuli of the dataset; row r is the stimulus `ids[r]`.
     readers : int
-        Threads that read; with 0 nothing is read ahead.
+        Number of reading threads; 0 disables prefetching.
     device : str
-        Where tokens are put.
+        The device of the yielded tokens.
 
     Raises
     ------
     MismatchError
-        Where the cache lacks some of the ids.
+        If the cache lacks some of the ids.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Streamed:
     ) -> None:
         self._cache, self._layers, self._readers, self._device = cache, layers, readers, torch.device(device)
         self.waited_s = 0.0
-        """Seconds for which tokens were waited for."""
+        """Seconds spent waiting for tokens."""
         self._row = rows_of(cache, ids)
         self.chunk_of: Rows = self._row // cache.layout.chunk_images
         tokens = cache.grid[0] * cache.grid[1] + 1
@@ -97,7 +97,7 @@ class Streamed:
         self._spare: list[Features] = []
 
     def pools(self, pools: Sequence[Rows]) -> Iterator[tuple[Features, Tensor]]:
-        """As of `Source`."""
+        """Yield tokens and places for every pool; see `Source`."""
         own = [
             self._spare.pop() if self._spare else self._empty(self._pool_images)
             for _ in range(2 if self._readers else 1)
@@ -110,7 +110,7 @@ class Streamed:
             else:
                 readers = stack.enter_context(ThreadPoolExecutor(self._readers, thread_name_prefix="read"))
                 one = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="read-ahead"))
-                # the third pool is begun when the second is asked for, so that the first's memory is free by then
+                # the third pool is started when the second is requested; by then the memory of the first is free
                 filled = ahead(lambda pool: self._fill(pool, next(buffers), readers.map), pools, 2, one)
             while True:
                 asked = time.perf_counter()
@@ -119,7 +119,7 @@ class Streamed:
                 if found is None:
                     break
                 here = found[0].to(self._device), found[1].to(self._device)
-                if self._device.type == "cuda":  # else the buffer could be filled again before it has been copied
+                if self._device.type == "cuda":  # otherwise the buffer could be overwritten before it is copied
                     torch.cuda.current_stream().synchronize()
                 yield here
 
@@ -137,7 +137,7 @@ class Streamed:
         return Resident(all_, self.chunk_of)
 
     def _empty(self, n: int, device: torch.device | None = None) -> Features:
-        """Memory for the tokens of n images on a device, or from where that is reached fast."""
+        """Return uninitialised tokens of n images: on `device`, or in host memory, pinned if the source is on a GPU."""
         h, w = self._cache.grid
         pinned = device is None and self._device.type == "cuda"
 
@@ -150,7 +150,7 @@ class Streamed:
         )
 
     def _fill(self, pool: Rows, into: Features, run: Callable[..., Iterator[None]]) -> tuple[Features, Tensor]:
-        """Read the chunks of a pool, one after the other into memory, which is returned with the places of its rows."""
+        """Read the chunks of a pool into `into`, and return it with the places of the pool's rows."""
         layout = self._cache.layout
         n = layout.chunk_images
         chunks, turn = np.unique(self.chunk_of[pool], return_inverse=True)
@@ -175,12 +175,12 @@ class Streamed:
 
 
 def rows_of(cache: Cache, ids: Sequence[str]) -> Rows:
-    """The rows of some stimuli in a cache.
+    """Return the rows of these stimuli in a cache, (len(ids),) int.
 
     Raises
     ------
     MismatchError
-        Where the cache lacks some of them.
+        If the cache lacks some of them.
     """
     row_of = {stimulus: row for row, stimulus in enumerate(cache.ids)}
     missing = [stimulus for stimulus in ids if stimulus not in row_of]
@@ -188,19 +188,19 @@ def rows_of(cache: Cache, ids: Sequence[str]) -> Rows:
         raise MismatchError(
             f"cache '{cache.files.place}'",
             expected=f"the {len(ids)} stimuli of the dataset",
-            got=f"a cache of {len(cache.ids)} without {len(missing)} of them, the first '{missing[0]}'",
+            got=f"a cache of {len(cache.ids)} stimuli that lacks {len(missing)} of them, the first '{missing[0]}'",
             fix="Run 'bddn extract' with this dataset.",
         )
     return np.array([row_of[stimulus] for stimulus in ids], np.intp)
 
 
 def _as_numpy(tokens: Tensor) -> npt.NDArray[Any]:
-    """The same memory; of bfloat16, which numpy has not, the bits (n, ...)."""
+    """Return a numpy view of tokens (n, ...); bfloat16, which numpy lacks, is viewed as uint16."""
     return (tokens.view(torch.uint16) if tokens.dtype == torch.bfloat16 else tokens).numpy()
 
 
 def batches(source: Source, pools: Sequence[Rows], size: int, skip: int = 0) -> Iterator[tuple[Tensor, Features]]:
-    """Rows (B,) and their tokens as float32, for the batches that pools are cut into, one after the other.
+    """Yield the batches of consecutive pools: rows (B,) and their tokens as float32.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def batches(source: Source, pools: Sequence[Rows], size: int, skip: int = 0) -> 
     size : int
         B; the last batch may be smaller.
     skip : int
-        Batches from the start that are left out; pools that only they need are not read.
+        Number of batches to skip at the start; pools that only these need are not read.
     """
     ends = np.cumsum([len(pool) for pool in pools])
     first = int(np.searchsorted(ends, skip * size, side="right"))

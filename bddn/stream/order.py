@@ -1,9 +1,8 @@
-"""Which rows in which order, and what is kept in memory: decided by numbers alone.
+"""The order in which rows are visited, and the choice of what to keep in memory.
 
-Rows are visited in pools. A pool holds the rows of some runs of chunks of the store, drawn at random, and is shuffled;
-so a pool is read with long reads, and yet images that follow each other come from all over the store. The order depends
-on seed, epoch, rows and their chunks, and on nothing else: not on the number of readers, nor on whether tokens are
-streamed or resident.
+Rows are visited in pools. A pool contains random runs of consecutive chunks of the store, and its rows are shuffled. So
+reads are long, but the images of a batch come from the whole store. The order depends only on seed, epoch, rows and
+their chunks, not on the number of readers, nor on whether tokens are streamed or in memory.
 """
 
 from collections.abc import Sequence
@@ -13,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 POOL_CHUNKS = 16
-RUN_CHUNKS = 4  # that follow each other in the store and are drawn together, since they are read together
+RUN_CHUNKS = 4  # consecutive chunks that are drawn and read together
 
 Rows = npt.NDArray[np.intp]
 
 
 def epoch_pools(rows: Rows, chunk_of: Rows, seed: int, epoch: int) -> list[Rows]:
-    """The rows of one epoch, each as often as it is in `rows`, in pools.
+    """Return the rows of one epoch in shuffled pools (arrays of int), each row as often as it is in `rows`.
 
     Parameters
     ----------
     rows : array of int, (n,)
     chunk_of : array of int, (n_images,)
-        By row, the chunk of the store that it is in.
+        The chunk of the store that contains each row.
     seed, epoch : int
     """
     rng = np.random.default_rng([seed, 1, epoch])
@@ -37,29 +36,30 @@ def epoch_pools(rows: Rows, chunk_of: Rows, seed: int, epoch: int) -> list[Rows]
 
 
 def pools_in_order(rows: Rows, chunk_of: Rows) -> list[Rows]:
-    """The rows in the order of the store, in pools."""
+    """Return the rows in pools, in the order of the store."""
     rows = rows[np.lexsort((rows, chunk_of[rows]))]
     return _cut(rows, np.unique(chunk_of[rows], return_inverse=True)[1])
 
 
 def n_batches(n_rows: int, size: int) -> int:
-    """Number of batches that an epoch is cut into; the last one may be smaller."""
+    """Return the number of batches in an epoch; the last batch may be smaller."""
     return -(-n_rows // size)
 
 
 @dataclass(frozen=True)
 class Residency:
-    """What is kept in memory, and why: tokens and responses are read again in every epoch where there is no room.
+    """The choice of what to keep in memory. Tokens or responses that do not fit are read again in every epoch.
 
     Attributes
     ----------
     features, responses : bool
-        Whether all tokens, all responses are kept.
+        Whether all tokens, or all responses, are kept in memory.
     feature_bytes, response_bytes : int
+        Their sizes.
     rest_bytes : int
-        What the fit needs beside them.
+        Memory that the fit needs besides them.
     memory_bytes : int
-        What there is.
+        Available memory.
     """
 
     features: bool
@@ -71,7 +71,7 @@ class Residency:
 
     @classmethod
     def choose(cls, feature_bytes: int, response_bytes: int, rest_bytes: int, memory_bytes: int) -> "Residency":
-        """Keep the responses where there is room for them, and then the tokens."""
+        """Keep the responses in memory if they fit, then the tokens if they fit too."""
         left = memory_bytes - rest_bytes - response_bytes
         return cls(left >= feature_bytes, left >= 0, feature_bytes, response_bytes, rest_bytes, memory_bytes)
 
@@ -91,7 +91,7 @@ def _gib(n_bytes: int) -> str:
 
 
 def _cut(rows: Rows, turn: Sequence[int] | Rows) -> list[Rows]:
-    """Rows by the pool of their chunk's turn."""
+    """Divide rows into pools by the position of their chunks in the order."""
     pool = np.asarray(turn) // POOL_CHUNKS
     order = np.argsort(pool, kind="stable")
     edges = np.flatnonzero(np.diff(pool[order])) + 1

@@ -166,7 +166,7 @@ def test_numbers_that_differ_in_last_bits_are_the_same_network(own: Path, plante
             Identity({"backbone": {k: other[k] for k in other if k != "made_with"}})
         )
         assert (not words) == same
-    assert "other numbers for the same picture" in words[0]
+    assert "other numbers for the same image" in words[0]
 
 
 def test_classes_without_source_say_so_and_their_code_is_still_seen() -> None:

@@ -108,7 +108,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
     watch(writer, "contents")
     watch(os, "fsync")
     watch(lease.Lease, "is_held")
-    watch(lease.Watch, "take")
+    watch(lease.LeaseMonitor, "take")
     watch(writer.Writer, "seal")
     yield spent
 

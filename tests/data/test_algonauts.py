@@ -312,7 +312,7 @@ def test_all_vertices_that_are_labels_instead_of_0_and_1_are_refused(subject: Pa
 def test_masks_of_the_two_spaces_that_disagree_are_refused(subject: Path) -> None:
     path = mask_of(subject, "lh", "floc-faces", "challenge")
     save(path, np.array([0, 1, 1, 0, 2]))
-    refused(subject, subject / "roi_masks/lh.floc-faces", "2 that differ")
+    refused(subject, subject / "roi_masks/lh.floc-faces", "2 different labels")
 
 
 def test_an_atlas_without_any_mask_is_refused(subject: Path) -> None:

@@ -19,7 +19,7 @@ from bddn.extract.source import CPU_BATCH, TokenSource
 from bddn.machine.parallel import ahead
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
-from bddn.store.lease import ANOTHER
+from bddn.store.lease import UNKNOWN_OWNER
 from bddn.store.writer import Writer
 
 WAIT_S = 60.0
@@ -151,7 +151,7 @@ def test_a_signal_drops_what_is_computed_and_commits_what_is_being_written(
 
 def test_a_shard_that_another_job_took_over_meanwhile_is_told(opened: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Writer, "write", lambda writer, shard, *rest: shard != 1)
-    assert compute_all(opened, [0, 1, 2], lambda n=1, note="", earlier=False: None) == {1: ANOTHER}
+    assert compute_all(opened, [0, 1, 2], lambda n=1, note="", earlier=False: None) == {1: UNKNOWN_OWNER}
 
 
 # --- batches
@@ -191,10 +191,10 @@ def test_images_are_decoded_ahead_by_a_bounded_number_and_those_of_skipped_shard
     source = Counted(spec, plain.backbone, plain.stimuli, plain.images, plain.layout, "a device", 1)
     with source.prefetch(range(48)) as images:
         assert begun == []
-        assert [image().item() for image in images.take(range(6))] == list(range(6))
+        assert [image().item() for image in images.request(range(6))] == list(range(6))
         assert max(begun) <= 5 + 2 * 6
-        assert [image().item() for image in images.take(range(32, 38))] == list(range(32, 38))
-        assert [image().item() for image in images.take(range(38, 48))] == list(range(38, 48))
+        assert [image().item() for image in images.request(range(32, 38))] == list(range(32, 38))
+        assert [image().item() for image in images.request(range(38, 48))] == list(range(38, 48))
 
 
 def test_batches_on_a_cpu_are_cut_alike_on_every_machine(opened: Job, spec: CacheSpec, planted: Planted) -> None:

@@ -15,7 +15,7 @@ from bddn.spec import CacheSpec
 from bddn.store import lease as leasing
 from bddn.store.canonical import encode_json
 from bddn.store.files import LocalFiles
-from bddn.store.lease import Watch, lease_name
+from bddn.store.lease import LeaseMonitor, lease_name
 
 ELSEWHERE = {"host": "elsewhere", "boot": "b", "pid": 7, "start_ticks": 1, "nonce": "n", "beat": 0}
 DONE_S = 600.0  # within which any such extraction must have gone on
@@ -59,9 +59,9 @@ def on_many_workers(job: Job) -> AbstractContextManager[Compute]:
     def compute(shards: list[int], advance: Advance) -> dict[int, dict[str, Any]]:
         others: dict[int, dict[str, Any]] = {}
         for shard in shards:
-            watch = Watch(job.writer.files)
-            watch.learn(shard, job.watch.seen(shard))
-            owner = Job(job.source, job.writer, watch).compute(shard, advance)
+            monitor = LeaseMonitor(job.writer.files)
+            monitor.merge(shard, job.monitor.observation(shard))
+            owner = Job(job.source, job.writer, monitor).compute(shard, advance)
             others |= {} if owner is None else {shard: owner}
         return others
 
@@ -91,7 +91,7 @@ def test_a_machine_that_lives_is_waited_for_however_long_it_takes(
 
     def live() -> None:
         if clock.now < 1000 + 5 * leasing.STALE_S:
-            made.replace(lease_name(1, 0), encode_json({**ELSEWHERE, "beat": int(clock.now / leasing.BEAT_S)}))
+            made.replace(lease_name(1, 0), encode_json({**ELSEWHERE, "beat": int(clock.now / leasing.HEARTBEAT_S)}))
         else:
             made.delete(lease_name(1, 0))
 

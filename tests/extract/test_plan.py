@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.errors import StoreError
 from bddn.extract import extract
-from bddn.extract.estimate import advice, plan, shard_bytes_in_memory, together
+from bddn.extract.estimate import advice, plan, shard_bytes_in_memory, summarise
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layer, Layout
@@ -82,8 +82,8 @@ def test_a_campaign_that_does_not_fit_together_is_said_though_each_cache_would_f
 ) -> None:
     one = plan(spec, planted)
     free = replace(one, free_disk_bytes=int(1.5 * one.disk_bytes))
-    assert together({"a": free})[1] == []
-    (words,) = together({"a": free, "b": free})[1]
+    assert summarise({"a": free})[1] == []
+    (words,) = summarise({"a": free, "b": free})[1]
     assert words.startswith("all: disk: ")
 
 

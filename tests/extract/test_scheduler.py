@@ -111,22 +111,22 @@ BAD: dict[str, tuple[Callable[[Places], str], str]] = {
     "another scheme": (lambda p: "http://127.0.0.1:8786", "an address that begins with"),
     "no such host": (lambda p: "tcp://no-such-host.invalid:8786", "a host that this machine can find"),
     "a closed port": (lambda p: f"tcp://127.0.0.1:{closed_port()}", "connection refused"),
-    "something that is silent": (lambda p: f"127.0.0.1:{p.silent}", "something that does not speak as one"),
-    "a web server": (lambda p: f"tcp://127.0.0.1:{p.web}", "such as that of the dashboard"),
+    "something that is silent": (lambda p: f"127.0.0.1:{p.silent}", "a process that does not answer like a scheduler"),
+    "a web server": (lambda p: f"tcp://127.0.0.1:{p.web}", "the dashboard has another one"),
     "TLS without keys": (lambda p: f"tls://127.0.0.1:{p.web}", "distributed.comm.tls"),
-    "a worker": (lambda p: p.worker, "got that of a dask worker"),
+    "a worker": (lambda p: p.worker, "got the address of a dask worker"),
     "no workers": (lambda p: p.empty.scheduler_address, "expected workers; got none"),
     "no such file": (lambda p: "none.json", "expected a scheduler file; got No such file"),
     "a folder": (lambda p: "./", "expected a scheduler file; got Is a directory"),
     "an empty file": (lambda p: p.file(""), "got an empty file"),
-    "half a file": (lambda p: p.file('{"type": "Scheduler", "addr'), "one without an address"),
+    "half a file": (lambda p: p.file('{"type": "Scheduler", "addr'), "a file without an address"),
     "a file of a scheduler that ended": (
         lambda p: p.file(json.dumps({"id": "old", "address": f"tcp://127.0.0.1:{closed_port()}"})),
         "connection refused",
     ),
     "a file of one whose port another has now": (
         lambda p: p.file(json.dumps({"id": "old", "address": p.busy.scheduler_address})),
-        "one of the past",
+        "an old file: another scheduler answers",
     ),
 }
 

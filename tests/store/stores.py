@@ -17,12 +17,12 @@ from bddn.store import manifest
 from bddn.store.canonical import encode_json
 from bddn.store.files import LocalFiles
 from bddn.store.layout import Layer, Layout
-from bddn.store.lease import Lease, Watch
-from bddn.store.precision import Rows, precision
+from bddn.store.lease import Lease, LeaseMonitor
+from bddn.store.precision import TokenRows, precision
 from bddn.store.reader import Cache
 from bddn.store.writer import Writer, new_header
 
-Arrays = dict[str, Rows]
+Arrays = dict[str, TokenRows]
 
 PRECISIONS = ("float16", "bfloat16", "float32", "bitround:6", "int8")
 N = 10
@@ -82,7 +82,7 @@ def rows(filled: Arrays, shard: int) -> Arrays:
 
 
 def lease_of(made: Writer, shard: int) -> Lease:
-    lease = Watch(made.files).take(shard)
+    lease = LeaseMonitor(made.files).take(shard)
     assert isinstance(lease, Lease), lease
     return lease
 

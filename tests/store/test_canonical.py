@@ -72,7 +72,7 @@ def test_what_is_no_checksum_is_not_made_one(chunks: Any) -> None:
 def test_another_spelling_is_refused(change: Any) -> None:
     data = encode_json({"files": {"a": RECORD}, "n": 7})
     assert change(data) != data
-    with pytest.raises(ValueError, match=r"spelling|Expecting|Unterminated|delimiter"):
+    with pytest.raises(ValueError, match=r"bddn did not write|Expecting|Unterminated|delimiter"):
         decode_json(change(data))
 
 
@@ -89,5 +89,5 @@ def test_hashes_are_a_sequence_of_texts() -> None:
     assert found != texts[:2]
     assert texts[2] in found
     assert found.rows.nbytes == 3 * 32
-    with pytest.raises(ValueError, match="32 bytes"):
+    with pytest.raises(ValueError, match=r"\(n, 32\)"):
         Hashes(found.rows[:, :31])

@@ -182,7 +182,7 @@ def test_a_store_that_went_away_does_not_come_back_by_a_write(
     if left == "a manifest without header":
         (files.root / "manifest").mkdir()
     before = sorted(files.root.parent.rglob("*"))
-    with pytest.raises(StoreError, match="no such folder any more"):
+    with pytest.raises(StoreError, match="the folder no longer exists"):
         write(files, "manifest/lease-000000.0", b"1")
     assert sorted(files.root.parent.rglob("*")) == before
     moved.rename(files.root.with_name("moved again"))

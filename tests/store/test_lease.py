@@ -15,7 +15,7 @@ from bddn.errors import StoreError
 from bddn.store import lease as leasing
 from bddn.store.canonical import encode_json
 from bddn.store.files import LocalFiles
-from bddn.store.lease import Lease, Watch, lease_name, owner
+from bddn.store.lease import Lease, LeaseMonitor, lease_name, owner
 from bddn.store.writer import Writer
 from store.stores import Arrays, as_read, files, lease_of, read_store, rows, same, write, writer
 
@@ -51,21 +51,21 @@ def leases(made: Writer) -> list[str]:
     return sorted(name for name in made.files.sizes("manifest") if "lease" in name)
 
 
-def grow_old(watch: Watch, clock: list[float], shard: int = 0) -> None:
+def grow_old(monitor: LeaseMonitor, clock: list[float], shard: int = 0) -> None:
     """Let a lease grow as old as it must be, looked at as often as a waiting job does."""
     end = clock[0] + leasing.STALE_S
-    watch.look([shard])
+    monitor.observe([shard])
     while clock[0] < end:
         clock[0] += 2
-        watch.look([shard])
+        monitor.observe([shard])
 
 
 def put(made: Writer, generation: int, **about: Any) -> None:
     assert made.files.create(lease_name(0, generation), encode_json({**ELSEWHERE, **about}))
 
 
-def take(watch: Watch, shard: int = 0) -> Lease:
-    found = watch.take(shard)
+def take(monitor: LeaseMonitor, shard: int = 0) -> Lease:
+    found = monitor.take(shard)
     assert isinstance(found, Lease), found
     return found
 
@@ -74,7 +74,7 @@ def test_a_shard_is_held_by_one_and_free_again_after_it(made: Writer) -> None:
     with lease_of(made, 0) as lease:
         assert lease.is_held()
         assert leases(made) == ["manifest/lease-000000.0"]
-        other = Watch(made.files).take(0)
+        other = LeaseMonitor(made.files).take(0)
         assert isinstance(other, dict)
         assert {key: other[key] for key in owner()} == owner()
         with lease_of(made, 1):
@@ -94,9 +94,9 @@ def test_a_lease_is_released_when_the_work_fails(made: Writer) -> None:
 
 def test_a_lease_of_this_process_that_was_not_released_but_is_over_is_dead(made: Writer) -> None:
     put(made, 0, **owner(), nonce="of an earlier job")
-    with take(Watch(made.files)) as lease:
+    with take(LeaseMonitor(made.files)) as lease:
         assert lease.name == lease_name(0, 1)
-    with take(Watch(made.files)) as lease:  # it was released
+    with take(LeaseMonitor(made.files)) as lease:  # it was released
         assert lease.name == lease_name(0, 2)
 
 
@@ -104,14 +104,14 @@ def test_a_process_of_this_machine_holds_its_shard_until_it_is_gone(
     made: Writer, process: subprocess.Popen[bytes]
 ) -> None:
     put(made, 0, **{**owner(), "pid": process.pid, "start_ticks": leasing._start(process.pid)})
-    watch = Watch(made.files)
-    held = watch.take(0)
+    monitor = LeaseMonitor(made.files)
+    held = monitor.take(0)
     assert isinstance(held, dict)
     assert held["pid"] == process.pid
     process.kill()
     while leasing._start(process.pid) is not None:
         time.sleep(0.01)
-    with take(watch) as lease:
+    with take(monitor) as lease:
         assert lease.name == lease_name(0, 1)
 
 
@@ -121,7 +121,7 @@ def test_another_process_that_was_given_the_number_of_a_dead_one_holds_nothing(
     start = leasing._start(process.pid)
     assert start is not None
     put(made, 0, **{**owner(), "pid": process.pid, "start_ticks": start - 1})
-    with take(Watch(made.files)) as lease:
+    with take(LeaseMonitor(made.files)) as lease:
         assert lease.is_held()
 
 
@@ -129,8 +129,8 @@ TAKE_AND_DIE = """
 import os, sys
 from pathlib import Path
 from bddn.store.files import LocalFiles
-from bddn.store.lease import Lease, Watch
-assert isinstance(Watch(LocalFiles(Path(sys.argv[1]))).take(0), Lease)
+from bddn.store.lease import Lease, LeaseMonitor
+assert isinstance(LeaseMonitor(LocalFiles(Path(sys.argv[1]))).take(0), Lease)
 os._exit(9)
 """
 
@@ -148,17 +148,17 @@ def test_a_shard_whose_process_died_is_taken_and_written(made: Writer, filled: A
 
 def test_a_lease_of_another_machine_is_taken_when_it_has_not_changed_for_long(made: Writer, clock: list[float]) -> None:
     put(made, 0)
-    watch = Watch(made.files)
-    assert watch.take(0) == ELSEWHERE  # at first sight no lease is old
-    clock[0] += leasing.LOOK_S
-    assert watch.take(0) == ELSEWHERE
-    clock[0] += leasing.LOOK_S - 1
-    assert watch.take(0) == ELSEWHERE
+    monitor = LeaseMonitor(made.files)
+    assert monitor.take(0) == ELSEWHERE  # at first sight no lease is old
+    clock[0] += leasing.MAX_GAP_S
+    assert monitor.take(0) == ELSEWHERE
+    clock[0] += leasing.MAX_GAP_S - 1
+    assert monitor.take(0) == ELSEWHERE
     made.files.replace(lease_name(0, 0), encode_json({**ELSEWHERE, "beat": 1}))
-    clock[0] += leasing.LOOK_S
-    assert watch.take(0) == {**ELSEWHERE, "beat": 1}
-    grow_old(watch, clock)
-    with take(watch) as lease:
+    clock[0] += leasing.MAX_GAP_S
+    assert monitor.take(0) == {**ELSEWHERE, "beat": 1}
+    grow_old(monitor, clock)
+    with take(monitor) as lease:
         assert lease.name == lease_name(0, 1)
 
 
@@ -167,23 +167,23 @@ def test_a_watcher_that_was_asleep_or_hung_does_not_take_all_that_time_for_the_a
 ) -> None:
     """The owner may have been asleep with it, as two virtual machines on one host are, or both on one share."""
     put(made, 0)
-    watch = Watch(made.files)
-    assert watch.take(0) == ELSEWHERE
+    monitor = LeaseMonitor(made.files)
+    assert monitor.take(0) == ELSEWHERE
     clock[0] += 100 * leasing.STALE_S
-    assert watch.take(0) == ELSEWHERE
-    clock[0] += leasing.BEAT_S
+    assert monitor.take(0) == ELSEWHERE
+    clock[0] += leasing.HEARTBEAT_S
     made.files.replace(lease_name(0, 0), encode_json({**ELSEWHERE, "beat": 1}))
-    assert watch.take(0) == {**ELSEWHERE, "beat": 1}
+    assert monitor.take(0) == {**ELSEWHERE, "beat": 1}
 
 
 def test_workers_that_meet_a_shard_once_know_what_the_watch_of_their_job_has_seen(
     made: Writer, clock: list[float]
 ) -> None:
     put(made, 0)
-    watch, n_workers = Watch(made.files), 0
-    while not isinstance(found := take_on_a_worker(made, watch), Lease):
+    monitor, n_workers = LeaseMonitor(made.files), 0
+    while not isinstance(found := take_on_a_worker(made, monitor), Lease):
         assert found == ELSEWHERE
-        watch.look([0])
+        monitor.observe([0])
         clock[0] += 2
         n_workers += 1
     assert n_workers == leasing.STALE_S / 2 + 1
@@ -191,10 +191,10 @@ def test_workers_that_meet_a_shard_once_know_what_the_watch_of_their_job_has_see
         assert found.is_held()
 
 
-def take_on_a_worker(made: Writer, watch: Watch) -> Lease | dict[str, Any]:
+def take_on_a_worker(made: Writer, monitor: LeaseMonitor) -> Lease | dict[str, Any]:
     """As a worker does that was never asked for this shard before."""
-    its_own = Watch(made.files)
-    its_own.learn(0, pickle.loads(pickle.dumps(watch.seen(0))))  # noqa: S301
+    its_own = LeaseMonitor(made.files)
+    its_own.merge(0, pickle.loads(pickle.dumps(monitor.observation(0))))  # noqa: S301
     return its_own.take(0)
 
 
@@ -202,24 +202,24 @@ def test_a_worker_believes_its_own_eyes_where_the_lease_has_changed_since_its_jo
     made: Writer, clock: list[float]
 ) -> None:
     put(made, 0)
-    watch = Watch(made.files)
-    grow_old(watch, clock)
+    monitor = LeaseMonitor(made.files)
+    grow_old(monitor, clock)
     made.files.replace(lease_name(0, 0), encode_json({**ELSEWHERE, "beat": 1}))
-    assert take_on_a_worker(made, watch) == {**ELSEWHERE, "beat": 1}
+    assert take_on_a_worker(made, monitor) == {**ELSEWHERE, "beat": 1}
 
 
 def test_a_watch_forgets_leases_that_are_gone(made: Writer, clock: list[float]) -> None:
-    watch = Watch(made.files)
+    monitor = LeaseMonitor(made.files)
     for shard in range(1000):
         assert made.files.create(lease_name(shard, 0), encode_json(ELSEWHERE))
-    watch.look(range(1000))
-    assert len(watch._seen) == 1000
+    monitor.observe(range(1000))
+    assert len(monitor._seen) == 1000
     for shard in range(1000):
         made.files.delete(lease_name(shard, 0))
-    watch.look(range(999))
-    with take(watch, 999):
+    monitor.observe(range(999))
+    with take(monitor, 999):
         pass
-    assert watch._seen == {}
+    assert monitor._seen == {}
 
 
 def test_a_job_of_this_machine_that_was_stopped_and_not_ended_gives_way_like_one_of_another(
@@ -227,10 +227,10 @@ def test_a_job_of_this_machine_that_was_stopped_and_not_ended_gives_way_like_one
 ) -> None:
     """As by Ctrl-Z: its process is there for ever, its lease no longer changes."""
     put(made, 0, **{**owner(), "pid": process.pid, "start_ticks": leasing._start(process.pid)})
-    watch = Watch(made.files)
-    assert isinstance(watch.take(0), dict)
-    grow_old(watch, clock)
-    with take(watch) as lease:
+    monitor = LeaseMonitor(made.files)
+    assert isinstance(monitor.take(0), dict)
+    grow_old(monitor, clock)
+    with take(monitor) as lease:
         assert lease.name == lease_name(0, 1)
 
 
@@ -244,7 +244,7 @@ def test_a_clock_that_is_set_meanwhile_makes_no_living_process_a_dead_one(
     created = psutil.Process.create_time
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: created(self) + 3600)
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    assert isinstance(Watch(made.files).take(0), dict)
+    assert isinstance(LeaseMonitor(made.files).take(0), dict)
 
 
 def test_a_process_that_this_user_cannot_see_is_not_taken_for_dead(
@@ -259,7 +259,7 @@ def test_a_process_that_this_user_cannot_see_is_not_taken_for_dead(
     monkeypatch.setattr(leasing, "_start", lambda pid: None if pid == process.pid else 1)
     with monkeypatch.context() as hidden:
         hidden.setattr(os, "kill", refuse)
-        assert isinstance(Watch(made.files).take(0), dict)
+        assert isinstance(LeaseMonitor(made.files).take(0), dict)
 
 
 def test_a_process_in_another_container_of_this_machine_grows_old_like_one_of_another(
@@ -268,17 +268,17 @@ def test_a_process_in_another_container_of_this_machine_grows_old_like_one_of_an
     """Process numbers of two containers are not comparable: that of the other may be any process here, or none."""
     boot = str(owner()["boot"]).partition("/")[0]
     put(made, 0, **{**owner(), "boot": f"{boot}/1", "pid": 1 << 22})
-    watch = Watch(made.files)
-    assert isinstance(watch.take(0), dict)
-    grow_old(watch, clock)
-    with take(watch) as lease:
+    monitor = LeaseMonitor(made.files)
+    assert isinstance(monitor.take(0), dict)
+    grow_old(monitor, clock)
+    with take(monitor) as lease:
         assert lease.is_held()
 
 
 @pytest.mark.parametrize("pid", [1 << 70, -1, 0, "7", None, 7.0])
 def test_a_lease_with_a_process_number_that_is_none_does_no_harm(made: Writer, pid: Any) -> None:
     put(made, 0, **{**owner(), "pid": pid})
-    found = Watch(made.files).take(0)
+    found = LeaseMonitor(made.files).take(0)
     if isinstance(found, Lease):
         with found:
             assert found.is_held()
@@ -286,16 +286,16 @@ def test_a_lease_with_a_process_number_that_is_none_does_no_harm(made: Writer, p
 
 def test_a_lease_from_before_a_restart_of_this_machine_grows_old_like_one_of_another(made: Writer) -> None:
     put(made, 0, **{**owner(), "boot": "an earlier one"})
-    assert isinstance(Watch(made.files).take(0), dict)
+    assert isinstance(LeaseMonitor(made.files).take(0), dict)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}"], ids=["none", "cut", "list", "latin1", "empty"])
 def test_a_damaged_lease_grows_old_like_any_other(made: Writer, content: bytes, clock: list[float]) -> None:
     made.files.replace(lease_name(0, 0), content)
-    watch = Watch(made.files)
-    assert isinstance(watch.take(0), dict)
-    grow_old(watch, clock)
-    with take(watch) as lease:
+    monitor = LeaseMonitor(made.files)
+    assert isinstance(monitor.take(0), dict)
+    grow_old(monitor, clock)
+    with take(monitor) as lease:
         assert lease.is_held()
 
 
@@ -306,7 +306,7 @@ def test_what_looks_like_a_lease_and_is_none_does_no_harm(made: Writer) -> None:
 
 
 def test_a_lease_shows_that_its_owner_lives(made: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leasing, "BEAT_S", 0.01)
+    monkeypatch.setattr(leasing, "HEARTBEAT_S", 0.01)
     with lease_of(made, 0) as lease:
         seen = {made.files.read(lease.name)}
         end = time.monotonic() + 30
@@ -337,7 +337,7 @@ ZOMBIES = [_overtaken, _released_by_the_next, _begun_again]
 def test_a_job_that_was_taken_for_dead_writes_nothing_and_commits_nothing(
     made: Writer, filled: Arrays, take_over: Callable[[Writer, Lease], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leasing, "BEAT_S", 0.01)
+    monkeypatch.setattr(leasing, "HEARTBEAT_S", 0.01)
     root = Path(made.files.place)
     with lease_of(made, 0) as lease:
         lease._released.set()  # it is asleep: its thread does nothing
@@ -368,7 +368,7 @@ def test_a_job_that_is_taken_over_between_two_files_commits_nothing(
 
 
 def test_a_lease_that_is_gone_does_not_come_back_by_its_beat(made: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leasing, "BEAT_S", 0.01)
+    monkeypatch.setattr(leasing, "HEARTBEAT_S", 0.01)
     with lease_of(made, 0) as lease:
         while (content := made.files.read(lease.name)) is None or b'"beat": 0' in content:
             time.sleep(0.01)
@@ -386,7 +386,7 @@ def test_a_lease_that_outranks_others_stays_until_the_store_is_sealed_so_that_th
         first._released.set()  # it is asleep: its thread does nothing
         first._thread.join()
         put(made, 1, **owner(), nonce="of an earlier job")
-        with take(Watch(made.files)) as third:
+        with take(LeaseMonitor(made.files)) as third:
             assert third.name == lease_name(0, 2)
             assert made.write(0, rows(filled, 0), third)
         assert not first.is_held()
@@ -403,7 +403,7 @@ def test_whatever_generations_a_killed_owner_left_the_shard_can_be_taken(
 ) -> None:
     for generation in left:
         put(made, generation, **owner(), nonce="of an earlier job")
-    with take(Watch(made.files)) as lease:
+    with take(LeaseMonitor(made.files)) as lease:
         assert lease.name == lease_name(0, left[-1] + 1)
         assert made.write(0, rows(filled, 0), lease)
     assert made.is_committed(0)
@@ -423,7 +423,7 @@ def test_what_an_earlier_version_left_of_its_leases_holds_up_nobody(made: Writer
 def test_of_two_that_take_at_once_one_gets_it(made: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     highest = leasing._highest
     monkeypatch.setattr(leasing, "_highest", lambda files, shard: (-1, None))
-    first, second = Watch(made.files).take(0), Watch(made.files).take(0)
+    first, second = LeaseMonitor(made.files).take(0), LeaseMonitor(made.files).take(0)
     monkeypatch.setattr(leasing, "_highest", highest)
     assert isinstance(first, Lease)
     assert second == {"host": "another process", "pid": "?"}
@@ -453,8 +453,8 @@ def test_a_lease_costs_the_same_in_a_store_of_many_shards(made: Writer, monkeypa
 def test_a_vanished_store_is_not_recreated_by_a_lease(made: Writer) -> None:
     root = Path(made.files.place)
     root.rename(root.with_name("moved"))
-    with pytest.raises(StoreError, match="no such folder any more"):
-        Watch(made.files).take(0)
+    with pytest.raises(StoreError, match="the folder no longer exists"):
+        LeaseMonitor(made.files).take(0)
     assert not root.exists()
 
 

@@ -166,7 +166,7 @@ def test_expected_files_are_those_that_a_writer_makes(name: str, tmp_path: Path)
 
 
 def test_an_unsealed_store_is_refused_with_how_far_it_is(unsealed: Path) -> None:
-    refused(unsealed, "2 of 3 shards are written, rows 8 to 9 and on are missing", IncompleteStoreError)
+    refused(unsealed, "2 of 3 shards are written; rows 8 to 9 are missing first", IncompleteStoreError)
 
 
 def test_a_store_that_only_lacks_its_seal_is_refused(store: Path) -> None:

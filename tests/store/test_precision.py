@@ -157,5 +157,5 @@ def test_rows_that_do_not_lie_in_order_are_rounded_alike(name: str) -> None:
 def test_one_number_that_is_none_names_its_image(name: str, bad: float) -> None:
     values = np.ones((3, 2, 2, 5), np.float32)
     values[1, 1, 0, 4] = bad
-    with pytest.raises(BackboneError, match=r"1 of 3 images that are not, the first 'b'"):
+    with pytest.raises(BackboneError, match=r"other numbers in 1 of 3 images; the first is 'b'"):
         precision(name).fill(values, "local/early", ["a", "b", "c"])

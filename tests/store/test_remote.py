@@ -29,7 +29,7 @@ from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store import remote
 from bddn.store.files import Files, LocalFiles
-from bddn.store.lease import Lease, Watch
+from bddn.store.lease import Lease, LeaseMonitor
 from bddn.store.reader import Cache
 from bddn.store.remote import RemoteFiles, open_files
 
@@ -341,7 +341,7 @@ def test_of_eight_threads_one_makes_a_file(bucket: str) -> None:
 def test_of_eight_threads_one_takes_a_lease_and_the_others_learn_whose_it_is(bucket: str) -> None:
     files = open_files(bucket)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: Watch(files).take(3), range(8)))
+        found = list(pool.map(lambda _: LeaseMonitor(files).take(3), range(8)))
     leases = [one for one in found if isinstance(one, Lease)]
     assert len(leases) == 1
     with leases[0] as lease:
@@ -433,14 +433,14 @@ def test_a_record_that_a_store_lists_late_is_found_by_its_name(
     def late(self: RemoteFiles, folder: str = "") -> dict[str, int]:
         return {name: size for name, size in sizes(self, folder).items() if "shard-" not in name}
 
-    monkeypatch.setattr("bddn.store.writer.ASKED", 2)
+    monkeypatch.setattr("bddn.store.writer.MAX_LOOKUPS", 2)
     monkeypatch.setattr(RemoteFiles, "sizes", late)
     monkeypatch.setattr("bddn.extract.extraction.POLL_S", 0.05)
     first, _ = prepare(spec, planted, bucket, "cpu")
     compute_all(first, [0, 1], lambda *args, **options: None)
     assert first.writer.uncommitted([0, 1]) == []
     assert [first.writer.is_committed(shard) for shard in range(3)] == [True, True, False]
-    monkeypatch.setattr("bddn.store.writer.ASKED", 64)
+    monkeypatch.setattr("bddn.store.writer.MAX_LOOKUPS", 64)
     done = extract(spec, planted, bucket, device="cpu")
     assert done.digest == Cache(sealed).digest
     assert done.n_computed == 1

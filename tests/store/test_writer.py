@@ -349,9 +349,9 @@ def test_writing_other_images_into_a_store_is_refused_by_the_first_that_differs(
 ) -> None:
     root = request.getfixturevalue(made)
     other = [*IMAGES[:6], "e" * 64, *IMAGES[7:]]
-    with pytest.raises(MismatchError, match=r"images_sha256.*row 6, 'nsd-00042' there and 'nsd-00042' here"):
+    with pytest.raises(MismatchError, match=r"images_sha256.*row 6: 'nsd-00042' there and 'nsd-00042' here"):
         writer(root, images=other).prepare()
-    with pytest.raises(MismatchError, match=r"stimuli_sha256.*row 0, 'nsd-00000' there and 'nsd-00063' here"):
+    with pytest.raises(MismatchError, match=r"stimuli_sha256.*row 0: 'nsd-00000' there and 'nsd-00063' here"):
         writer(root, ids=IDS[::-1]).prepare()
 
 
@@ -367,10 +367,10 @@ def test_the_first_other_image_is_not_told_where_the_ids_are_damaged_or_missing(
 def test_a_folder_with_other_things_is_refused_and_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.tex").write_text("mine")
-    with pytest.raises(StoreError, match="other things"):
+    with pytest.raises(StoreError, match="other files"):
         writer(tmp_path / "thesis").prepare()
     zarr.create_group(tmp_path / "theirs.zarr")
-    with pytest.raises(StoreError, match="other things"):
+    with pytest.raises(StoreError, match="other files"):
         writer(tmp_path / "theirs.zarr").prepare()
     assert sorted(files(tmp_path)) == ["theirs.zarr/zarr.json", "thesis/chapter.tex"]
 
@@ -404,7 +404,7 @@ def test_a_vanished_store_is_not_recreated_by_a_write(unsealed: Path, filled: Ar
     with lease_of(made, 2) as lease:
         unsealed.rename(unsealed.with_name("moved"))
         assert not made.write(2, rows(filled, 2), lease)
-        with pytest.raises(StoreError, match="no such folder any more"):
+        with pytest.raises(StoreError, match="the folder no longer exists"):
             made.files.replace(SHARD, b"1")
     assert not unsealed.exists()
 

@@ -1,4 +1,4 @@
-"""The same work on many files at once, with progress."""
+"""Run the same work on many files in parallel, with progress."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,18 +12,18 @@ from bddn.store.files import Files
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-WAITING = 4  # items of each thread that are begun or done before their turn
+QUEUED_PER_THREAD = 4  # items per thread that run or wait to be yielded
 
 
-def at_once(
+def map_files(
     files: Files, work: Callable[[Item], Result], items: Sequence[Item], label: str, unit: str
 ) -> Iterator[Result]:
-    """Results of `work` on every item, in their order; as many at once as these files are best asked for."""
+    """Yield the results of `work` on every item, in order, with as many threads as suit these files."""
     n = files.at_once
     with (
         ThreadPoolExecutor(n) as pool,
         progress(label, len(items), unit) as advance,
-        closing(ahead(work, items, WAITING * n, pool)) as results,
+        closing(ahead(work, items, QUEUED_PER_THREAD * n, pool)) as results,
     ):
         for result in results:
             advance()
