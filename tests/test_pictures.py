@@ -56,7 +56,7 @@ def test_a_run_of_an_earlier_version_is_named(run: Path) -> None:
     code, said = _film(run)
     assert code == 2
     assert said.count("error:") == 1
-    assert "fitted by an earlier version. Fit again" in said
+    assert "a run of an earlier version, without this file. Fit again" in said
     assert not (run / "maps").exists()
 
 
@@ -72,7 +72,7 @@ def test_a_damaged_log_is_named(run: Path) -> None:
 def test_the_log_of_another_run_is_refused(run: Path) -> None:
     found = read_run(run)
     learning.save(read_learning(found), ["a", "b"], run / "learning.safetensors")
-    with pytest.raises(RunError, match="that of another run, with layers a, b"):
+    with pytest.raises(RunError, match="the file of another run, with layers a, b"):
         read_learning(found)
 
 

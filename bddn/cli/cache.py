@@ -88,4 +88,4 @@ def receipt(
     found = make(Cache(cache), open_dataset(data), precision.split(","), spec, images, voxels)
     if out is not None:
         write_json(out, [one.to_dict() for one in found])
-    typer.echo(as_table([one.to_words() for one in found]))
+    typer.echo(as_table([one.to_text() for one in found]))

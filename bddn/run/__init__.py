@@ -1,6 +1,6 @@
-"""Runs: one encoder fitted on one cache and one dataset, and the folder that it is kept in.
+"""Runs: fit one encoder on one cache and one dataset, and keep it in a folder.
 
-What reads a run folder loads no torch; `fit_run` and `Subject` are imported when they are first asked for.
+Reading a run folder must not load torch, so `fit_run` and `Subject` are imported on first use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ __all__ = ["Run", "Subject", "check_out", "fit_run", "labels", "read_channels", 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    home = {"fit_run": "bddn.run.fitting", "Subject": "bddn.run.inputs"}.get(name)
-    if home is None:
+    module = {"fit_run": "bddn.run.fitting", "Subject": "bddn.run.inputs"}.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    return getattr(import_module(module), name)

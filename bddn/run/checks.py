@@ -1,4 +1,4 @@
-"""What can be known of a cache and a dataset before the first step of a fit, cheapest first."""
+"""Checks of a cache and a dataset before the first step of a fit."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from bddn.data.splits import Split
 from bddn.errors import DataError
 from bddn.store.reader import Cache
 
-ROWS = 64  # of responses that are read at once; in nearly every dataset the first two differ
+ROWS_PER_READ = 64  # response rows; in nearly every dataset the first two differ
 
 
 def check_voxels(voxels: pd.DataFrame, place: str) -> None:
@@ -23,7 +23,7 @@ def check_voxels(voxels: pd.DataFrame, place: str) -> None:
 
 
 def check_leakage(store: Cache, split: Split) -> None:
-    """Refuse a split in which one picture, under two ids, is in two parts.
+    """Refuse a split in which one image is in two parts under two stimulus ids.
 
     Raises
     ------
@@ -38,17 +38,16 @@ def check_leakage(store: Cache, split: Split) -> None:
         if part_of[other] != part_of[stimulus]:
             raise DataError(
                 f"cache '{store.files.place}'",
-                expected="no picture in two parts of the split",
-                got=f"one file as '{other}' in {part_of[other]} and '{stimulus}' in {part_of[stimulus]}",
-                fix="Remove one of the two from the dataset, and extract again.",
+                expected="every image in only one part of the split",
+                got=f"the same image as '{other}' in {part_of[other]} and as '{stimulus}' in {part_of[stimulus]}",
+                fix="Remove one of the two stimuli from the dataset, and run 'bddn extract' again.",
             )
 
 
 def check_responses(dataset: Dataset, split: Split) -> None:
-    """Refuse responses from which nothing can be learned or scored: in each part of the split, at least one voxel must
-    respond differently to two images.
+    """Refuse responses that are constant over all images of a part of the split, in every voxel.
 
-    Voxels that do not are allowed beside others that do; they get no score.
+    Single constant voxels are allowed; they get no score.
 
     Raises
     ------
@@ -61,11 +60,12 @@ def check_responses(dataset: Dataset, split: Split) -> None:
             raise DataError(
                 f"responses of {dataset.name}",
                 expected="a voxel whose responses differ between images, in each of the parts train, val and test",
-                got=f"one and the same response to all {len(rows)} images of the part '{part}', in every voxel",
-                fix="Check the response files; where the part is small, use another seed or larger shares ('split').",
+                got=f"the same response to all {len(rows)} images of the part '{part}', in every voxel",
+                fix="Check the response files. If the part is small, use another seed or a larger share ('split').",
             )
 
 
 def _vary(dataset: Dataset, rows: "np.ndarray") -> bool:
     first = dataset.responses(rows[:1])
-    return any(bool((dataset.responses(rows[at : at + ROWS]) != first).any()) for at in range(1, len(rows), ROWS))
+    starts = range(1, len(rows), ROWS_PER_READ)
+    return any(bool((dataset.responses(rows[i : i + ROWS_PER_READ]) != first).any()) for i in starts)

@@ -1,6 +1,6 @@
-"""Stage two: fit an encoder on a sealed cache and a dataset, and keep everything in one run folder.
+"""Stage two: fit an encoder on a sealed cache and a dataset, and write the results into one run folder.
 
-The folder appears whole or not at all. While the fit is under way its state lies beside it, in a hidden folder.
+The folder appears only when it is complete. During the fit, its checkpoint is in a hidden folder next to it.
 """
 
 import glob
@@ -50,9 +50,9 @@ from bddn.store.reader import Cache
 from bddn.stream.loader import READERS, Resident, Streamed, rows_of
 from bddn.stream.order import Residency
 
-BASE_BYTES = 1100 << 20  # libraries, and what is alive within a step
-BATCH_COPIES = 6  # of the stored tokens of a batch: float32 numbers of it and of its aligned tokens
-VOXEL_BYTES = 2000  # position code, weights and responses of one batch
+BASE_BYTES = 1100 << 20  # libraries and temporary arrays of one step
+BATCH_COPIES = 6  # memory of a batch, in units of its stored tokens: its float32 tokens and its aligned tokens
+VOXEL_BYTES = 2000  # per voxel: position code, weights, and responses to one batch
 
 
 @own_settings()
@@ -69,40 +69,40 @@ def fit_run(
     resident: Resident | None = None,
     subject: Subject | None = None,
 ) -> tuple[Run, bool]:
-    """Fit and write a run folder; one that is there already for the same cache, data and spec is left as it is.
+    """Fit an encoder and write a run folder. An existing run of the same cache, data and spec is not changed.
 
-    A fit that was stopped goes on where its state was last kept, beside `out`, and gives the same bytes.
+    A fit that was stopped resumes from its last checkpoint, next to `out`, and gives the same bytes.
 
     Parameters
     ----------
-    cache : str or Path
-        A sealed store, by folder or URL; every byte that is read is checked.
+    cache : str, Path or Cache
+        Folder or URL of a sealed store, or an open one. The checksum of every chunk is verified.
     dataset : Dataset
     out : Path
-        The run folder: new, empty, or this very run.
+        The run folder: a new or empty folder, or the existing run.
     spec : FitSpec
     device : {'cpu', 'cuda', 'auto'}
     memory_gib : float, optional
-        Memory that the fit may take, by default what is free; tokens that do not fit in it are streamed.
+        Memory that the fit may use, by default the free memory. Tokens that do not fit into it are streamed.
     readers : int
-        Threads that read while streaming.
+        Number of threads that read during streaming.
     keep_every_s : float
-        How often the state is kept.
+        Interval of the checkpoints.
     resident : Resident, optional
-        The tokens of this cache, layers and dataset, where they are in memory already.
+        The tokens of this cache, layers and dataset, if they are already in memory.
     subject : Subject, optional
-        What was read of this dataset, where it has been read already.
+        The hashes of this dataset, if it was already read.
 
     Returns
     -------
     run : Run
     fresh : bool
-        False where the folder was there already.
+        False if the run existed already.
 
     Raises
     ------
     BddnError
-        Where cache, data or folder do not fit.
+        If the cache, the data or the folder is invalid, or they do not belong together.
     """
     started = time.monotonic()
     check_out(out)
@@ -120,7 +120,7 @@ def fit_run(
     if is_done(out, identity):
         return read_run(out), False
     truth = dataset.truth()
-    with _state_file(out, identity) as state, _enough_memory(device):
+    with _state_file(out, identity) as state, _explain_low_memory(device):
         widths = {layer.name: layer.channels for layer in layers}
         model = new_encoder(torch.from_numpy(coords_mm), widths, store.grid, spec).to(device)
         streamed = Streamed(store, layers, ids, readers, device)
@@ -161,7 +161,7 @@ def fit_run(
 
 
 def _write(out: Path, identity: Identity, files: Mapping[str, Callable[[Path], object]]) -> bool:
-    """Write the run folder. False where another process has put this very run there meanwhile, which is kept."""
+    """Write the run folder. Return False if another process wrote the same run first; that one is kept."""
     try:
         with new_folder(out, ABOUT) as aside:
             for name, write in files.items():
@@ -172,22 +172,22 @@ def _write(out: Path, identity: Identity, files: Mapping[str, Callable[[Path], o
 
 
 def _device_of(device: str, spec: FitSpec) -> str:
-    """The device of a fit; 'auto' never leads to one on which these settings cannot be fitted."""
+    """Return the device of a fit. For 'auto', choose a device that supports these settings."""
     on_cpu_only = spec.selection == "unfactorized"
     chosen = choose_device("cpu" if on_cpu_only and device == "auto" else device)
     if chosen == "cuda" and on_cpu_only:
         raise SpecError(
             "fit settings",
             expected="selection: topological or free on a GPU",
-            got="unfactorized, which is written for a CPU",
+            got="selection: unfactorized, which runs only on a CPU",
             fix="Use --device cpu.",
         )
     return chosen
 
 
 @contextmanager
-def _enough_memory(device: str) -> Iterator[None]:
-    """Make what numpy, torch or CUDA say of memory that ran out one message. The checkpoint stays."""
+def _explain_low_memory(device: str) -> Iterator[None]:
+    """Turn out-of-memory errors of numpy, torch and CUDA into one message. The checkpoint is kept."""
     try:
         yield
     except Exception as error:
@@ -197,32 +197,32 @@ def _enough_memory(device: str) -> Iterator[None]:
             f"fit on {device}",
             expected="enough memory",
             got=f"no memory left ({error_text(error)})",
-            fix="Give a smaller --memory, with which tokens are streamed, or another --device; or a smaller batch_size "
-            "or fewer channels in the spec. With the same spec, the fit resumes from its last checkpoint.",
+            fix="Give a smaller --memory, so that tokens are streamed, or another --device, or set a smaller "
+            "batch_size or fewer channels in the spec. With the same spec, the fit resumes from its last checkpoint.",
         ) from error
 
 
 @contextmanager
 def _state_file(out: Path, identity: Identity) -> Iterator[Path]:
-    """The checkpoint of a fit, named after its identity, so that no other fit resumes from it.
+    """Return the checkpoint file of a fit. Its name is made from the identity, so that no other fit resumes from it.
 
-    Its folder stays as long as there is a checkpoint in it.
+    Its folder is removed at the end if it is empty.
     """
     label = f"{identity.digest()[:16]}.fit"
     folder = hidden_folder(out, label)
-    alike = f"{glob.escape(folder.name.removesuffix(label))}{'[0-9a-f]' * 16}.fit"
-    others = [path.name for path in folder.parent.glob(alike) if path != folder]
+    pattern = f"{glob.escape(folder.name.removesuffix(label))}{'[0-9a-f]' * 16}.fit"
+    others = [path.name for path in folder.parent.glob(pattern) if path != folder]
     if others:
-        print(  # noqa: T201 - a fit that starts anew beside its own checkpoint would look like one that resumed
+        print(  # noqa: T201 - otherwise a user could believe that this fit resumes from the other checkpoint
             f"note: '{others[0]}' in '{folder.parent}' is the checkpoint of a fit with other inputs, settings or "
-            "versions. It is not used; delete it if you do not need it.",
+            "versions. It is not used. Delete it if you do not need it.",
             file=sys.stderr,
         )
-    atomic.make_folder(folder)  # known to be possible before any work is done
+    atomic.make_folder(folder)  # before any work, so that a folder that cannot be written is found early
     state = folder / "state.safetensors"
     try:
         yield state
-    except FitError:  # it would come again
+    except FitError:  # resuming would lead to the same error
         state.unlink(missing_ok=True)
         raise
     finally:
@@ -231,7 +231,7 @@ def _state_file(out: Path, identity: Identity) -> Iterator[Path]:
 
 
 def _targets(dataset: Dataset, kept: bool, device: str) -> Targets:
-    """Responses by row, from memory or from the dataset's files."""
+    """Return a function from rows to responses (rows, voxels), which reads from memory or from the dataset's files."""
     if not kept:
         return lambda rows: torch.from_numpy(dataset.responses(rows.numpy())).to(device)
     responses = torch.from_numpy(dataset.responses())
@@ -246,7 +246,7 @@ def _residency(
     spec: FitSpec,
     memory_gib: float | None,
 ) -> Residency:
-    """What is kept in memory; tokens in that of the device."""
+    """Choose whether tokens (in the memory of the device) and responses are kept in memory."""
     n_voxels, d = model.channels.shape
     state = 4 * sum(value.numel() for value in model.state_dict().values())
     rest = BASE_BYTES + 2 * streamed.pool_bytes + 5 * state + n_voxels * VOXEL_BYTES
@@ -255,5 +255,5 @@ def _residency(
         rest += polish_bytes(n_voxels, d)
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
     if model.bias.is_cuda and feature_bytes > torch.cuda.mem_get_info()[0] - rest:
-        feature_bytes = max(feature_bytes, free)  # no room on the device, so no room
+        feature_bytes = max(feature_bytes, free)  # tokens that do not fit on the device must be streamed
     return Residency.choose(feature_bytes, 4 * n_images * n_voxels, rest, free)

@@ -1,9 +1,8 @@
-"""Run folders: what is in them, and how they are read.
+"""Run folders: their files, and functions that read them.
 
-A run folder explains itself: `run.json` says what was fitted on what, `split.json` which images were in which part,
-`voxels.parquet` has one row per voxel, `metrics.json` the summary, `encoder.safetensors` the model,
-`learning.safetensors` how its selectors came about (see `encoder.learning`), and `truth.json`, for planted data, how
-close it came.
+`run.json` contains the identity of the fit, `split.json` the images of each part, `voxels.parquet` one row per voxel,
+`metrics.json` the summary, `encoder.safetensors` the model, `learning.safetensors` the history of the selectors (see
+`encoder.learning`), and `truth.json` a comparison with the truth of planted data.
 """
 
 import json
@@ -41,7 +40,7 @@ WEIGHT = "weight_"  # prefix of the columns of layer weights
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder, as read from disk; `about` is its `run.json`."""
+    """A finished run that was read from its folder; `about` is the content of `run.json`."""
 
     folder: Path
     layers: tuple[str, ...]
@@ -52,7 +51,8 @@ class Run:
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
-    """What tells folders apart: their paths below the one that holds them all; for a single one its name."""
+    """Return short names that distinguish the folders: their paths relative to the common parent, or the name of a
+    single folder."""
     real = [folder.resolve() for folder in folders]
     if len(real) == 1:
         return [printable(real[0].name)]
@@ -67,7 +67,7 @@ def read_run(folder: Path) -> Run:
     Raises
     ------
     RunError
-        Where it is missing, incomplete or of another format.
+        If it is missing, incomplete or has another format.
     """
     try:
         identity = _read_about(folder)
@@ -84,7 +84,7 @@ def read_run(folder: Path) -> Run:
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         fix = "Give the --out of a finished 'bddn fit'."
-        got, fix = explain_folder(folder, (*FILES, "truth.json"), _found(folder, error), fix)
+        got, fix = explain_folder(folder, (*FILES, "truth.json"), _describe(folder, error), fix)
         raise RunError(
             folder,
             expected="a run folder of 'bddn fit', with run.json, metrics.json and voxels.parquet",
@@ -93,8 +93,8 @@ def read_run(folder: Path) -> Run:
         ) from error
 
 
-def _found(folder: Path, error: Exception) -> str:
-    """What is there instead of a run, in words."""
+def _describe(folder: Path, error: Exception) -> str:
+    """Return a description of what is at the place of a run."""
     if not folder.is_dir():
         return "no such folder"
     missing = [name for name in FILES if not (folder / name).is_file()]
@@ -102,102 +102,102 @@ def _found(folder: Path, error: Exception) -> str:
 
 
 def read_learning(run: Run) -> learning.Learning:
-    """How the selectors of a run learned.
+    """Read the history of the selectors of a run.
 
     Raises
     ------
     RunError
-        Where the file is missing, as in runs of earlier versions, damaged, or of another run.
+        If the file is damaged, belongs to another run, or is missing, as in runs of earlier versions.
     """
     path = run.folder / LEARNING
     if not is_listed(path):
         raise RunError(
             run.folder,
             expected=f"{LEARNING}, which 'bddn fit' writes",
-            got="a run without it, fitted by an earlier version",
-            fix="Fit again with another --out; the encoder will be the same.",
+            got="a run of an earlier version, without this file",
+            fix="Fit again with another --out. The encoder will be the same.",
         )
-    found, layers = learning.load(path)
-    if layers != run.layers or found.voxel.max(initial=0) >= len(run.voxels):
+    history, layers = learning.load(path)
+    if layers != run.layers or history.voxel.max(initial=0) >= len(run.voxels):
         raise RunError(
             path,
-            expected=f"the learning of this run, with {len(run.voxels)} voxels and layers {', '.join(run.layers)}",
-            got=f"that of another run, with layers {', '.join(layers)}",
-            fix="Copy run folders as a whole.",
+            expected=f"the file of this run, with {len(run.voxels)} voxels and layers {', '.join(run.layers)}",
+            got=f"the file of another run, with layers {', '.join(layers)}",
+            fix="Copy the whole run folder again.",
         )
-    return found
+    return history
 
 
 def read_channels(run: Run) -> npt.NDArray[np.float32]:
-    """Read the channel vector of every voxel, (N, D) in the order of `run.voxels`; the encoder is not built.
+    """Read the channel vectors (N, D) of all voxels, in the order of `run.voxels`, without building the encoder.
 
     Raises
     ------
     RunError
-        Where the file of the encoder is missing, damaged, or of another run.
+        If the file of the encoder is missing, damaged, or belongs to another run.
     """
     path = run.folder / ENCODER
     arrays, _ = saved.read(path, saved.AN_ENCODER, "Fit again.", ["channels"])
-    found = np.asarray(arrays["channels"])
-    if len(found) != len(run.voxels):
+    channels = np.asarray(arrays["channels"])
+    if len(channels) != len(run.voxels):
         raise RunError(
             path,
-            expected=f"channels of the {len(run.voxels)} voxels of voxels.parquet",
-            got=f"{len(found)}",
-            fix="Copy run folders as a whole.",
+            expected=f"channel vectors of the {len(run.voxels)} voxels of voxels.parquet",
+            got=f"{len(channels)} channel vectors",
+            fix="Copy the whole run folder again.",
         )
-    return found
+    return channels
 
 
 def check_out(out: Path) -> None:
-    """Refuse a place for a run at which there is something else, or where none can be written.
+    """Refuse an output folder that contains other files, or in which a run cannot be written.
 
     Raises
     ------
     OutputError, RunError
-        Before anything has been read.
+        Before any input is read.
     """
     if is_vacant(out, ABOUT):
         check_folder(out)
     elif not (out / ABOUT).is_file():
-        raise _occupied(out, "a folder that is not empty and no run")
+        raise _occupied(out, "a folder that is not empty and is not a run")
 
 
 def is_done(out: Path, identity: Identity) -> bool:
-    """Whether `out` holds this very run; anything else in it is an error."""
+    """Return whether `out` contains the run with this identity. Other content is an error."""
     if is_vacant(out, ABOUT):
         return False
     try:
-        found = _read_about(out)
+        existing = _read_about(out)
     except (OSError, ValueError) as error:
-        raise _occupied(out, "a folder that is not empty and no run") from error
-    if differ := Identity(found).differences(identity):
-        raise _occupied(out, f"a run that differs in: {'; '.join(differ)}")
+        raise _occupied(out, "a folder that is not empty and is not a run") from error
+    if differences := Identity(existing).differences(identity):
+        raise _occupied(out, f"a run that differs in: {'; '.join(differences)}")
     return True
 
 
 def _occupied(out: Path, got: str) -> RunError:
     return RunError(
         out,
-        expected="a new or empty folder, or this very run",
+        expected="a new or empty folder, or the same run",
         got=got,
-        fix="Give another --out; nothing was written.",
+        fix="Nothing was written. Give another --out.",
     )
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"a {type(found).__name__} in {ABOUT}")
-    return found
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    if not isinstance(about, dict):
+        raise ValueError(f"a {type(about).__name__} in {ABOUT}")
+    return about
 
 
 def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...]) -> pd.DataFrame:
-    """One row per voxel: who it is, what it selects, and how well it is predicted."""
+    """Return a table with one row per voxel: its place and ROI, its selection, and its brain scores."""
     selection = fitted.selection
     weights = selection.layer.numpy()
     x, y = selection.place.numpy().T
-    found = pd.DataFrame(
+    results = pd.DataFrame(
         {
             "r2_val": fitted.r2_val,
             "r2_test": fitted.r2_test,
@@ -210,11 +210,11 @@ def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...])
         }
     )
     columns = pd.DataFrame(weights, columns=[WEIGHT + layer for layer in layers])
-    return pd.concat([voxels, found, columns], axis=1)
+    return pd.concat([voxels, results, columns], axis=1)
 
 
 def without_nan(value: Any) -> Any:
-    """A value for JSON, which has no NaN and no infinity: null in their place."""
+    """Return a value for JSON, with None in place of NaN and infinity."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -223,13 +223,13 @@ def without_nan(value: Any) -> Any:
 
 
 def _mean(scores: "np.ndarray") -> float | None:
-    """Over the voxels that have a score."""
+    """Return the mean over the voxels that have a score."""
     known = scores[~np.isnan(scores)]
     return float(known.mean()) if len(known) else None
 
 
 def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
-    """What `metrics.json` says of a fit."""
+    """Return the summary of a fit, for `metrics.json`."""
     return {
         "r2_test": _mean(fitted.r2_test),
         "r2_val": _mean(fitted.r2_val),

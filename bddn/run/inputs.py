@@ -1,4 +1,4 @@
-"""What decides the result of a fit: the parts of its identity, and the reading of a dataset that they need."""
+"""The identity of a fit: all inputs that determine its result. A dataset is read and hashed for it."""
 
 import hashlib
 import platform
@@ -29,15 +29,15 @@ HASHED_ROWS = 1024
 
 @dataclass(frozen=True)
 class Subject:
-    """What a dataset gives to a fit, read and hashed once.
+    """A dataset that was read and hashed once.
 
     Attributes
     ----------
     dataset : Dataset
     parts : mapping
-        Parts of the identity: which response belongs to which stimulus, and where the voxels are.
+        Parts of the identity: hashes of stimulus ids, responses, voxels and positions.
     images : tuple of (str or None)
-        By row, the SHA-256 of the image's file; None where the file is not on this machine.
+        SHA-256 of the image file of each row; None if the file is not on this machine.
     """
 
     dataset: Dataset
@@ -51,7 +51,7 @@ class Subject:
         Raises
         ------
         DataError
-            Where one of them cannot be read.
+            If one of them cannot be read.
         """
         stimuli, voxels, truth = dataset.stimuli, dataset.voxels(), dataset.truth()
 
@@ -60,11 +60,11 @@ class Subject:
 
         images, responses, n = list[str | None](), hashlib.sha256(), len(stimuli)
         with ThreadPoolExecutor(n_threads()) as threads, progress("check", n, "images") as advance:
-            for found in threads.map(image, range(n)):
-                images.append(found)
+            for sha256 in threads.map(image, range(n)):
+                images.append(sha256)
                 advance()
-        for at in range(0, n, HASHED_ROWS):
-            responses.update(dataset.responses(np.arange(at, min(at + HASHED_ROWS, n))).data)
+        for i in range(0, n, HASHED_ROWS):
+            responses.update(dataset.responses(np.arange(i, min(i + HASHED_ROWS, n))).data)
         parts = {
             "n_images": n,
             "n_voxels": len(voxels),
@@ -77,37 +77,37 @@ class Subject:
         return cls(dataset, parts, tuple(images))
 
     def identity(self, store: Cache) -> Identity:
-        """The parts with the hashes of the images, which must be those in the cache. Where image files are not on this
-        machine, stimulus ids alone are compared.
+        """Return the parts together with the hashes of the images, which must be the same as in the cache. If an image
+        file is not on this machine, only its stimulus id is compared.
 
         Raises
         ------
         MismatchError
-            Where the cache has another image under the id of a stimulus, or none.
+            If the cache lacks a stimulus id, or has another image with this id.
         """
         ids, paths = self.dataset.stimuli.ids, self.dataset.stimuli.paths
         cached = [store.images[row] for row in rows_of(store, ids)]
-        others = [row for row, (a, b) in enumerate(zip(self.images, cached, strict=True)) if a not in (b, None)]
-        if others:
+        different = [row for row, (a, b) in enumerate(zip(self.images, cached, strict=True)) if a not in (b, None)]
+        if different:
             raise MismatchError(
-                paths[others[0]],
-                expected=f"the image that cache '{store.files.place}' has as stimulus '{ids[others[0]]}'",
-                got=f"another image; {len(others)} of {len(ids)} images differ",
-                fix="Check which image has which id. If they are right, run 'bddn extract' into a new cache.",
+                paths[different[0]],
+                expected=f"the image of stimulus '{ids[different[0]]}' in cache '{store.files.place}'",
+                got=f"another image; {len(different)} of {len(ids)} images differ",
+                fix="Check the ids of the images. If they are correct, run 'bddn extract' into a new cache.",
             )
         return Identity({**self.parts, "images_sha256": digest(cached)})
 
 
 def fit_identity(store: Cache, layers: tuple[Layer, ...], data: Identity, spec: FitSpec, device: str) -> Identity:
-    """What decides the result of a fit; two fits with the same identity give the same run.
+    """Return the identity of a fit. Two fits with the same identity give the same run.
 
     Parameters
     ----------
     store : Cache
     layers : tuple of Layer
-        Early to late.
+        From early to late.
     data : Identity
-        From `Subject.identity`.
+        The result of `Subject.identity`.
     spec : FitSpec
     device : {'cpu', 'cuda'}
     """
@@ -124,7 +124,7 @@ def fit_identity(store: Cache, layers: tuple[Layer, ...], data: Identity, spec: 
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions and machine, which may change the last bits of a fit."""
+    """Return versions of the libraries and the machine, which may change the last bits of a fit."""
     return {
         "bddn": __version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""What a lossy precision costs: fit a sample of a cache again with its numbers rounded, and compare score and maps."""
+"""Measure the cost of a lossy precision: fit a sample of a cache with rounded tokens, and compare scores and maps."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,24 +25,24 @@ from bddn.stream.loader import Resident, Streamed
 
 @dataclass(frozen=True)
 class Receipt:
-    """What one choice costs against the numbers as they are stored, over the sampled voxels.
+    """The cost of one precision, compared with the stored tokens, over the sampled voxels.
 
     Attributes
     ----------
     precision : str
-        The choice; 'another seed' is the stored numbers fitted once more, for scale.
+        The precision; 'another seed' fits the stored tokens with another seed, as a reference for the size of changes.
     image_bytes : int
         Bytes of one image.
     r2 : float
         Mean brain score on the test images.
     r2_change : float
-        Mean change of the score; `r2_change_sd` is its spread over voxels.
+        Mean change of the score; `r2_change_sd` is its standard deviation over voxels.
     depth_change : float
-        Mean absolute change of the selected depth (0 first layer, 1 last).
+        Mean absolute change of the selected depth (0 is the first layer, 1 the last).
     layer_changed : float
-        Share of voxels whose strongest layer is another one.
+        Share of voxels with another strongest layer.
     place_change : float
-        Mean distance that the selected place moved (the image is 2 wide).
+        Mean distance between the selected places (the image is 2 wide).
     """
 
     precision: str
@@ -57,8 +57,8 @@ class Receipt:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def to_words(self) -> dict[str, str]:
-        """A row of a table for people."""
+    def to_text(self) -> dict[str, str]:
+        """Return a row of text for a table."""
         return {
             "precision": self.precision,
             "kB/image": f"{self.image_bytes / 1e3:.1f}",
@@ -74,23 +74,23 @@ class Receipt:
 def receipt(
     cache: Cache, dataset: Dataset, choices: Sequence[str], spec: FitSpec, n_images: int, n_voxels: int
 ) -> list[Receipt]:
-    """Fit a sample with the stored numbers, with them and another seed, and with each choice of precision.
+    """Fit a sample with the stored tokens, with the stored tokens and another seed, and with each precision.
 
     Parameters
     ----------
     cache : Cache
-        A sealed cache; its own precision is what the choices are compared with.
+        A sealed cache. The precisions are compared with its own.
     dataset : Dataset
     choices : sequence of str
         Precisions as in a cache spec.
     spec : FitSpec
     n_images, n_voxels : int
-        Size of the sample, taken at even steps.
+        Size of the sample, which is taken at regular steps.
 
     Raises
     ------
     BddnError
-        Where a choice is unknown or cannot hold the numbers, or cache and dataset do not fit.
+        If a precision is unknown or cannot represent the tokens, or the cache and the dataset do not belong together.
     """
     for choice in choices:
         _check(choice)
@@ -127,7 +127,7 @@ def _check(choice: str) -> None:
     except ValueError:
         raise SpecError(
             "--precision",
-            expected="float16, bfloat16, float32, bitround:1 to bitround:9 or int8, with commas between them",
+            expected="float16, bfloat16, float32, bitround:1 to bitround:9 or int8, separated by commas",
             got=repr(choice),
             fix="Correct the name.",
         ) from None
@@ -138,32 +138,32 @@ def _evenly(n: int, wanted: int) -> npt.NDArray[np.intp]:
 
 
 def _rounded(features: Features, choice: str, ids: Sequence[str], shard_images: int) -> tuple[Features, int]:
-    """The features as they would come back from a cache of another precision, and the bytes they would take."""
+    """Return the features as a cache of another precision would give them, and their size there in bytes."""
     kept, n_bytes = precision(choice), 0
 
-    def again(values: Tensor, name: str) -> Tensor:
+    def round_trip(values: Tensor, name: str) -> Tensor:
         nonlocal n_bytes
         parts = []
-        for at in range(0, len(values), shard_images):
-            filled = kept.fill(values[at : at + shard_images].float().numpy(), name, ids[at : at + shard_images])
+        for i in range(0, len(values), shard_images):
+            filled = kept.fill(values[i : i + shard_images].float().numpy(), name, ids[i : i + shard_images])
             rows, scale = kept.finish(filled)
             n_bytes += kept.stored_bytes(rows)
             parts.append(kept.decode(rows, scale))
         return torch.cat(parts)
 
-    local = [again(v, "local") for v in features.local]
-    global_ = [again(v, "global") for v in features.global_]
+    local = [round_trip(v, "local") for v in features.local]
+    global_ = [round_trip(v, "global") for v in features.global_]
     return Features(local, global_), n_bytes
 
 
-def _compare(name: str, image_bytes: int, found: Fitted, reference: Fitted) -> Receipt:
-    change = found.r2_test - reference.r2_test
-    weights = [fitted.selection.layer.numpy() for fitted in (found, reference)]
-    places = [fitted.selection.place.numpy() for fitted in (found, reference)]
+def _compare(name: str, image_bytes: int, result: Fitted, reference: Fitted) -> Receipt:
+    change = result.r2_test - reference.r2_test
+    weights = [fitted.selection.layer.numpy() for fitted in (result, reference)]
+    places = [fitted.selection.place.numpy() for fitted in (result, reference)]
     return Receipt(
         precision=name,
         image_bytes=image_bytes,
-        r2=float(np.nanmean(found.r2_test)),
+        r2=float(np.nanmean(result.r2_test)),
         r2_change=float(np.nanmean(change)),
         r2_change_sd=float(np.nanstd(change)),
         depth_change=float(np.abs(depth(weights[0]) - depth(weights[1])).mean()),

@@ -618,7 +618,7 @@ def test_a_picture_that_would_train_and_test_is_refused_by_both_its_names(
     path_of = dict(zip(dataset.stimuli.ids, dataset.stimuli.paths, strict=True))
     shutil.copyfile(path_of[a], path_of[b])
     extract(spec, dataset, tmp_path / "cache.zarr")
-    with pytest.raises(DataError, match="no picture in two parts") as caught:
+    with pytest.raises(DataError, match="every image in only one part") as caught:
         fit_run(tmp_path / "cache.zarr", dataset, tmp_path / "run", settings)
     assert f"'{a}'" in str(caught.value)
     assert f"'{b}'" in str(caught.value)
