@@ -23,10 +23,10 @@ from bddn.errors import ClusterError, MismatchError, RunError, SpecError
 from bddn.extract import extract
 from bddn.machine.parallel import n_threads
 from bddn.many import Many, fit_many, numbers, summary
-from bddn.many.campaign import Done, Work, one_by_one
-from bddn.many.holder import Holder
+from bddn.many.campaign import Outcome, Work, one_by_one
 from bddn.many.plan import Group, Task, make_plan
-from bddn.many.run_table import in_words, table_of
+from bddn.many.run_table import table_of, to_text
+from bddn.many.runner import Runner
 from bddn.many.workers import Workers, joined_workers, local_workers, next_group
 from bddn.planted.subject import Planted
 from bddn.run import fit_run
@@ -173,7 +173,7 @@ def test_an_interrupted_campaign_has_a_table(copied: Path, sealed: Path, data: s
     for folder in FOLDERS[1:]:
         shutil.rmtree(copied / folder)
 
-    def interrupted(tasks: Sequence[Task]) -> Iterator[Done]:
+    def interrupted(tasks: Sequence[Task]) -> Iterator[Outcome]:
         yield from one_by_one(tasks[:2])
         raise KeyboardInterrupt
 
@@ -186,22 +186,22 @@ def test_tokens_are_read_once_by_all_runs_of_a_worker(
     sealed: Path, data: str, tmp_path: Path, reads: list[str]
 ) -> None:
     first, *others = plan_of(sealed, data, tmp_path)
-    holder = Holder()
-    holder.do(first)
+    runner = Runner()
+    runner.run(first)
     once = len(reads)
     assert once == READS
     for task in others:
-        assert isinstance(holder.do(task), dict)
+        assert isinstance(runner.run(task), dict)
     assert len(reads) == once
 
 
 def test_tokens_without_room_are_streamed_and_give_the_same(
     done: Path, sealed: Path, data: str, tmp_path: Path, reads: list[str]
 ) -> None:
-    holder = Holder()
+    runner = Runner()
     n_reads = []
     for task in plan_of(sealed, data, tmp_path, memory_gib=1e-6)[:2]:
-        assert isinstance(holder.do(task), dict)
+        assert isinstance(runner.run(task), dict)
         n_reads.append(len(reads))
         assert files(tmp_path / task.folder) == files(done / task.folder)
     assert n_reads[1] > n_reads[0]
@@ -303,8 +303,8 @@ def test_a_full_disk_is_the_error_of_its_run(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bddn.many.holder.fit_run", full)
-    found = Holder().do(plan_of(sealed, data, tmp_path)[0])
+    monkeypatch.setattr("bddn.many.runner.fit_run", full)
+    found = Runner().run(plan_of(sealed, data, tmp_path)[0])
     assert isinstance(found, RunError)
     assert "No space left" in str(found)
 
@@ -314,7 +314,7 @@ def test_a_cache_that_was_made_anew_meanwhile_is_refused(
 ) -> None:
     (task, *_) = plan_of(sealed, data, tmp_path)
     moved = Task(**{**task.__dict__, "group": Group(**{**task.group.__dict__, "cache": str(other[0])})})
-    found = Holder().do(moved)
+    found = Runner().run(moved)
     assert isinstance(found, MismatchError)
     assert "as when the runs were planned" in str(found)
 
@@ -374,7 +374,7 @@ def test_a_summary_is_mean_and_standard_deviation() -> None:
     assert found["n"].tolist() == [3, 1]
     np.testing.assert_allclose(found[["r2_test", "r2_test_sd"]], [[0.2, 0.1], [0.4, np.nan]])
     np.testing.assert_allclose(found[["slope", "slope_sd"]], [[0.6, 0.2**0.5 / 10**0.5], [np.nan, np.nan]])
-    assert in_words(found) == [
+    assert to_text(found) == [
         {"cache": "a", "subject": "s1", "R²": "0.200 ± 0.100", "slope": "0.60 ± 0.14", "n": "3"},
         {"cache": "b", "subject": "s1", "R²": "0.400", "slope": "-", "n": "1"},
     ]
@@ -429,9 +429,9 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], list[str]]] = {
     "no such cache": (lambda c: ["none.zarr", *c], ["none.zarr", "no such folder"]),
     "no such subject": (lambda c: [*c, "--data", "planted:none"], ["none", "no such folder"]),
     "no such recipe": (lambda c: [*c, "--spec", "slow"], ["--spec slow"]),
-    "a cache twice": (lambda c: ["a/sealed.zarr", *c], ["told apart", "'a/sealed.zarr'", "sealed/brain/"]),
+    "a cache twice": (lambda c: ["a/sealed.zarr", *c], ["different names", "'a/sealed.zarr'", "sealed/brain/"]),
     "two caches of one name": (lambda c: ["b/sealed.zarr", *c], ["'a/sealed.zarr'", "'b/sealed.zarr'", "rename one"]),
-    "a subject twice": (lambda c: [*c, "--data", "planted:./brain"], ["'planted:./brain'", "each once"]),
+    "a subject twice": (lambda c: [*c, "--data", "planted:./brain"], ["'planted:./brain'", "each given once"]),
     "a subject of no cache": (lambda c: [*c, "--data", "planted:stranger"], ["a/sealed.zarr", "without 48", "'nsd-8"]),
     "too few images": (lambda c: [*c, "--spec", "split.yaml"], ["split", "at least two images"]),
     "a layer that is not stored": (lambda c: [*c, "--spec", "layers.yaml"], ["'block_12'", "a/sealed.zarr"]),
@@ -445,7 +445,7 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], list[str]]] = {
     ),
     "a damaged run": (
         lambda c: [*c[:-1], "damaged", "--spec", "fit.yaml"],
-        ["damaged/sealed/brain/seed0-boot0", "a whole run", "Delete this folder"],
+        ["damaged/sealed/brain/seed0-boot0", "a complete run", "Delete this folder"],
     ),
 }
 
@@ -477,7 +477,7 @@ def spoilt(
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gives_one_message_before_any_fit(spoilt: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     monkeypatch.chdir(spoilt)
-    monkeypatch.setattr("bddn.many.holder.fit_run", lambda *_, **__: pytest.fail("a fit began"))
+    monkeypatch.setattr("bddn.many.runner.fit_run", lambda *_, **__: pytest.fail("a fit began"))
     before = {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")}
     change, words = BAD[case]
     code, _, errors = cli(*change(["a/sealed.zarr", "--data", "planted:brain", "--out", "new"]))

@@ -48,7 +48,7 @@ def fit_many(
     """
     from bddn.many import fit_many as run
     from bddn.many import numbers, summary
-    from bddn.many.run_table import in_words
+    from bddn.many.run_table import to_text
 
     use_cluster = on_cluster(workers, scheduler)
     fit_spec = read_fit_spec(spec, {} if epochs is None else {"epochs": epochs}, "options of 'bddn fit-many'")
@@ -79,7 +79,7 @@ def fit_many(
             f"left out: {len(done.left_out)} pairs whose cache has not the subject's images, {done.left_out[0]} …"
         )
     if len(done.table):
-        typer.echo(as_table(in_words(summary(done.table))))
+        typer.echo(as_table(to_text(summary(done.table))))
     kept = f", {done.n_kept} of them before" if done.n_kept else ""
     typer.echo(f"runs: {done.n_runs - len(done.failed)} of {done.n_runs} done{kept}; table: {out / 'results.parquet'}")
     for error in list(done.failed.values())[:-1]:

@@ -1,4 +1,4 @@
-"""Many fits: caches × subjects × seeds × bootstraps, each in a run folder of its own, and one table of all of them."""
+"""Many fits: caches × subjects × seeds × bootstraps, each in its own run folder, and one table of all runs."""
 
 from bddn.many.campaign import Many, fit_many
 from bddn.many.plan import numbers

@@ -1,4 +1,4 @@
-"""All runs of a plan, here or on a cluster, and the table that grows with them."""
+"""Fit all runs of a plan, in this process or on a cluster, and update the table after each run."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,28 +11,28 @@ from bddn.errors import BddnError
 from bddn.files import atomic
 from bddn.files.output import check_folder
 from bddn.machine.parallel import choose_device
-from bddn.many.holder import Holder
 from bddn.many.plan import Task, finished, make_plan
 from bddn.many.run_table import Row, row_of, table_of, write
+from bddn.many.runner import Runner
 from bddn.spec import FitSpec
 
-Done = tuple[Task, Row | BddnError]
-Work = Callable[[Sequence[Task]], Iterator[Done]]
-"""Does tasks, and tells of each, in any order, its row or why there is none."""
+Outcome = tuple[Task, Row | BddnError]
+Work = Callable[[Sequence[Task]], Iterator[Outcome]]
+"""A function that fits tasks and yields for each, in any order, its table row or its error."""
 
 
 @dataclass(frozen=True)
 class Many:
-    """What `fit_many` did.
+    """The result of `fit_many`.
 
     Attributes
     ----------
-    table : table
+    table : DataFrame
         One row per run in the folder, as in results.parquet.
     failed : dict of BddnError
-        By folder, why there is no run.
+        The errors of failed runs, by run folder.
     n_runs, n_kept : int
-        How many were asked for, and how many of them had been done before.
+        Number of requested runs, and how many of them were finished before.
     left_out : tuple of str
         Pairs of cache and dataset that do not belong together.
     """
@@ -56,35 +56,35 @@ def fit_many(
     memory_gib: float | None = None,
     work: Work | None = None,
 ) -> Many:
-    """Fit every cache × subject × seed × bootstrap into a run folder of its own, OUT/CACHE/SUBJECT/seed0-boot3.
+    """Fit every cache × subject × seed × bootstrap into its own run folder, e.g. OUT/CACHE/SUBJECT/seed0-boot3.
 
-    Runs that are there are kept, and those that were stopped go on, so the same call resumes. results.parquet and
-    results.csv in `out`, one row per run of this and earlier calls, are written again after each run.
+    The same call resumes: finished runs are kept, and interrupted runs resume from their checkpoints. After each run,
+    results.parquet and results.csv in `out` are replaced; they have one row per run of this call and earlier calls.
 
     Parameters
     ----------
     caches : sequence of str or Path
-        Sealed stores, by folder or URL.
+        Folders or URLs of sealed stores.
     datasets : sequence of str
-        KIND:PATH; each is fitted on the caches that have all its images.
+        Dataset names KIND:PATH. Each is fitted on the caches that contain all its images.
     out : Path
-        The folder of all runs: one recipe, any number of caches, subjects, seeds and bootstraps.
+        The folder of all runs. They share one spec, except for seed and bootstrap.
     spec : FitSpec
-        Of every run, but for seed and bootstrap.
+        The spec of every run; its seed and bootstrap are replaced.
     seeds, bootstraps : sequences
-        Numbers from 0; a bootstrap of None has each training image once.
+        Numbers from 0. A bootstrap of None uses each training image once.
     device : {'cpu', 'cuda', 'auto'}
-        With `work` on a cluster, that of its workers.
+        With `work` on a cluster, the device of its workers.
     memory_gib : float, optional
-        Memory that a process may take, by default what is free.
+        Memory that a process may use, by default the free memory.
     work : Work, optional
-        How runs are done, for instance on a cluster; by default one after the other in this process.
+        Where runs are fitted, for example on a cluster; by default one after the other in this process.
 
     Raises
     ------
     BddnError
-        Where a cache, a dataset or what is in `out` does not fit, before any run begins. An error of one run does not
-        stop the others; it is in `failed`.
+        If a cache, a dataset or a run in `out` is invalid; before any fit starts. An error of one run does not stop the
+        others; it is returned in `failed`.
     """
     check_folder(out)
     device = choose_device(device) if work is None else device
@@ -94,24 +94,24 @@ def fit_many(
     n_kept = sum(task.folder in rows for task in plan.tasks)
     failed: dict[str, BddnError] = {}
     write(table_of(rows.values()), out)
-    for task, found in (work or one_by_one)(plan.tasks):
-        if isinstance(found, BddnError):
-            failed[task.folder] = found
+    for task, result in (work or one_by_one)(plan.tasks):
+        if isinstance(result, BddnError):
+            failed[task.folder] = result
             rows.pop(task.folder, None)
         else:
-            rows[task.folder] = found
+            rows[task.folder] = result
         write(table_of(rows.values()), out)
-    others = finished(out, plan.tasks, besides=rows | failed)  # of calls with other seeds, while this one ran
-    rows |= {folder: row_of(folder, run) for folder, run in others}
+    new = finished(out, plan.tasks, exclude=rows | failed)  # from calls with other seeds that ran at the same time
+    rows |= {folder: row_of(folder, run) for folder, run in new}
     table = table_of(rows.values())
     write(table, out)
     ordered = {task.folder: failed[task.folder] for task in plan.tasks if task.folder in failed}
     return Many(table, ordered, len(plan.tasks), n_kept, plan.left_out)
 
 
-def one_by_one(tasks: Sequence[Task]) -> Iterator[Done]:
-    """Do tasks in this process."""
-    holder = Holder()
+def one_by_one(tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """Fit tasks one after the other in this process, and yield each with its table row or its error."""
+    runner = Runner()
     for i, task in enumerate(tasks, 1):
         print(f"run {i}/{len(tasks)}: {task.folder}", file=sys.stderr, flush=True)  # noqa: T201
-        yield task, holder.do(task)
+        yield task, runner.run(task)

@@ -1,4 +1,4 @@
-"""Which runs there are, and in which folders: everything that can be wrong is found here, before any fit begins."""
+"""Plan the runs and their folders, and check all caches and datasets before any fit starts."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,22 +19,23 @@ from bddn.spec import FitSpec
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 
-MOST = 100_000  # numbers of one option
-MOST_DIGITS = 19  # of a number
-OWN = ("seed", "bootstrap")  # fields of the spec in which the runs of one folder differ
+MAX_NUMBERS = 100_000  # of one option
+MAX_DIGITS = 19  # of a number
+VARIED = ("seed", "bootstrap")  # fields of the spec in which the runs of one folder may differ
 
 
 @dataclass(frozen=True)
 class Group:
-    """What runs share that read the same tokens: a cache, a dataset, and what was found in them when they were opened.
+    """A cache and a dataset, which several runs share.
 
     Attributes
     ----------
     cache, data : str
-        A cache by folder or URL, a dataset by KIND:PATH.
+        Folder or URL of the cache, and dataset name KIND:PATH.
     cache_digest, ids_digest : str
+        Digests of the store and of the stimulus ids at planning time.
     layers : tuple of str
-        Early to late.
+        From early to late.
     """
 
     cache: str
@@ -46,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Task:
-    """One run that is to be: what is fitted, and where it goes.
+    """One planned run: its inputs and its folder.
 
     Attributes
     ----------
@@ -54,11 +55,11 @@ class Task:
     out : Path
         The folder of all runs.
     folder : str
-        That of this run below it, e.g. clip/subj01/seed0-boot3.
+        The run folder relative to `out`, e.g. clip/subj01/seed0-boot3.
     spec : FitSpec
     device : str
     memory_gib : float, optional
-        That it may take; None means what is free.
+        Memory that the fit may use; None means the free memory.
     """
 
     group: Group
@@ -71,43 +72,43 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs, those of one cache and subject one after the other; and pairs that do not belong together, in words."""
+    """The runs, sorted by cache and subject, and the names of the pairs that do not belong together."""
 
     tasks: tuple[Task, ...]
     left_out: tuple[str, ...]
 
 
 def numbers(text: str, option: str) -> tuple[int, ...]:
-    """The numbers that '3', '0-4' or '0,2,7-9' stand for, as written.
+    """Parse numbers and ranges such as '3', '0-4' or '0,2,7-9', and return the numbers in the given order.
 
     Parameters
     ----------
     text : str
     option : str
-        Where it was given, for the message.
+        Name of the option, for the error message.
 
     Raises
     ------
     SpecError
-        Where it is something else, a range goes down, or a number is there twice.
+        If the text has another form, a range is descending, or a number occurs twice.
     """
-    found: list[int] = []
+    values: list[int] = []
     for part in text.split(","):
         low, dash, high = (side.strip() for side in part.partition("-"))
         high = high if dash else low
-        digits = low.isdecimal() and high.isdecimal() and max(len(low), len(high)) < MOST_DIGITS
-        if not digits or not 0 <= int(high) - int(low) < MOST or len(found) > MOST:
-            found = []
+        digits = low.isdecimal() and high.isdecimal() and max(len(low), len(high)) < MAX_DIGITS
+        if not digits or not 0 <= int(high) - int(low) < MAX_NUMBERS or len(values) > MAX_NUMBERS:
+            values = []
             break
-        found += range(int(low), int(high) + 1)
-    if not found or len(set(found)) < len(found):
+        values += range(int(low), int(high) + 1)
+    if not values or len(set(values)) < len(values):
         raise SpecError(
             option,
             expected="numbers, or ranges from low to high, each number once, e.g. 0-4 or 0,2,7",
             got=repr(text),
-            fix="Correct it.",
+            fix="Correct the option.",
         )
-    return tuple(found)
+    return tuple(values)
 
 
 def make_plan(
@@ -121,15 +122,15 @@ def make_plan(
     device: str,
     memory_gib: float | None,
 ) -> Plan:
-    """Open all caches and datasets, and give every pair that belongs together its runs.
+    """Open all caches and datasets, and plan the runs of every pair that belongs together.
 
-    A subject belongs to the caches that have all its images; images differ between subjects, so a cache is mostly of
-    one subject, and pairs without its images are left out. One that belongs to none at all is an error.
+    A subject belongs to the caches that contain all its images. Other pairs are left out, because subjects usually see
+    different images. A cache or a subject without any partner is an error.
 
     Raises
     ------
     BddnError
-        Where a cache, a dataset or what is in `out` does not fit.
+        If a cache, a dataset or a run in `out` is invalid.
     """
     if not (caches and datasets and seeds and bootstraps):
         raise SpecError(
@@ -156,21 +157,21 @@ def make_plan(
     return Plan(tasks, tuple(left_out))
 
 
-def finished(out: Path, tasks: Iterable[Task], besides: Container[str] = ()) -> Iterator[tuple[str, Run]]:
-    """Folders and runs that are in `out`, also of other seeds or caches than are planned now, but those `besides`.
+def finished(out: Path, tasks: Iterable[Task], exclude: Container[str] = ()) -> Iterator[tuple[str, Run]]:
+    """Yield the folders and runs in `out`, including those of other seeds or caches; skip the folders in `exclude`.
 
     Raises
     ------
     RunError
-        Where one is damaged, or was fitted with other settings, on another cache or for other stimuli than planned
-        now. Responses and images are compared when runs of the same cache and subject are fitted.
+        If a run is damaged, or its settings, cache or stimuli differ from the plan. Responses and images are compared
+        later, when a run of the same cache and subject is fitted.
     """
     tasks = list(tasks)
     groups = {task.folder.rpartition("/")[0]: task.group for task in tasks}
     wanted = {"fit": _shared(tasks[0].spec.to_dict())}
     for path in sorted(out.glob("*/*/*/run.json")):
         folder = path.parent.relative_to(out).as_posix()
-        if folder in besides:
+        if folder in exclude:
             continue
         try:
             run = read_run(path.parent)
@@ -179,31 +180,31 @@ def finished(out: Path, tasks: Iterable[Task], besides: Container[str] = ()) -> 
             stored["data"] = {"stimuli_sha256": about["data"].get("stimuli_sha256")}
         except (RunError, KeyError, ValueError, AttributeError) as error:
             got = error.got if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
-            fix = "Delete this folder, and run the same command again."
-            raise RunError(path.parent, expected="a whole run", got=got, fix=fix) from error
+            fix = "Delete this folder, then run the same command again."
+            raise RunError(path.parent, expected="a complete run", got=got, fix=fix) from error
         group = groups.get(folder.rpartition("/")[0])
         of_group = (
             {}
             if group is None
             else {"cache": {"digest": group.cache_digest}, "data": {"stimuli_sha256": group.ids_digest}}
         )
-        differ = Identity(stored).only("fit", *of_group).differences(Identity(wanted | of_group))
-        if differ:
+        differences = Identity(stored).only("fit", *of_group).differences(Identity(wanted | of_group))
+        if differences:
             raise RunError(
                 path.parent,
-                expected=f"runs of the same settings and caches everywhere in '{out}'",
-                got=f"one that differs in: {'; '.join(differ)}",
-                fix="Give another --out; nothing was written.",
+                expected=f"all runs in '{out}' with the same settings and caches",
+                got=f"a run that differs in: {'; '.join(differences)}",
+                fix="Nothing was written. Give another --out.",
             )
         yield folder, run
 
 
 def _shared(fit: dict[str, object]) -> dict[str, object]:
-    return {field: value for field, value in fit.items() if field not in OWN}
+    return {field: value for field, value in fit.items() if field not in VARIED}
 
 
 def _checked(dataset: Dataset, spec: FitSpec, seed: int) -> Dataset:
-    """The dataset, of which everything but most of the responses has been read once."""
+    """Read the split, the voxels and one response of a dataset to check it, and return it."""
     split_by_id(dataset.stimuli.ids, spec.split, seed)
     dataset.voxels()
     dataset.responses(np.arange(1))
@@ -213,7 +214,7 @@ def _checked(dataset: Dataset, spec: FitSpec, seed: int) -> Dataset:
 def _pairs(
     stores: Sequence[tuple[str, Cache]], subjects: Sequence[tuple[str, Dataset]], spec: FitSpec
 ) -> tuple[dict[str, Group], list[str]]:
-    """Caches and datasets that belong together, by the folder of their runs; and in words those that do not."""
+    """Return the groups by the folder of their runs, and the names of pairs that do not belong together."""
     groups: dict[str, Group] = {}
     lacking: dict[tuple[str, str], MismatchError] = {}
     for (place, store), (data, dataset) in product(stores, subjects):
@@ -229,9 +230,9 @@ def _pairs(
             other = groups[folder]
             raise SpecError(
                 "fit-many",
-                expected="caches and subjects that can be told apart by their names, each once",
+                expected="caches and subjects with different names, each given once",
                 got=f"'{other.cache}' with '{other.data}' and '{place}' with '{data}', both for the folder {folder}/",
-                fix="Name each once, rename one of them, or give each its own --out.",
+                fix="Give each only once, rename one of them, or give each its own --out.",
             )
         groups[folder] = group
     for where, names in enumerate(([place for place, _ in stores], [data for data, _ in subjects])):
@@ -243,5 +244,5 @@ def _pairs(
 
 
 def _subject(data: str) -> str:
-    """The last part of a dataset's path, also of '.' or 'a/..'; links keep their own names."""
+    """Return the last part of a dataset's path, also for '.' or 'a/..'. Links are not followed."""
     return Path(abspath(expand_home(data.partition(":")[2]))).name  # noqa: PTH100 - Path.resolve would follow links

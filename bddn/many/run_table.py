@@ -1,4 +1,4 @@
-"""The table of all runs, one row per run, and what it says in short."""
+"""The table of all runs, one row per run, and its summary."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,12 +19,12 @@ SUMMED = {"r2_test": "R²", "slope": "slope"}
 
 
 def row_of(folder: str, run: Run) -> Row:
-    """What a run says of itself, in one row: numbers and short words, None where it does not tell.
+    """Return the results of a run as one table row; None for unknown values.
 
     Parameters
     ----------
     folder : str
-        Of the run, below that of all runs: CACHE/SUBJECT/RUN.
+        The run folder relative to the folder of all runs: CACHE/SUBJECT/RUN.
     run : Run
     """
     cache, subject, _ = folder.split("/")
@@ -45,7 +45,7 @@ def row_of(folder: str, run: Run) -> Row:
 
 
 def table_of(rows: Iterable[Row]) -> pd.DataFrame:
-    """Rows sorted by cache, subject, seed and bootstrap; regions and truths that no run has are no columns."""
+    """Return a table sorted by cache, subject, seed and bootstrap. Empty ROI and truth columns are dropped."""
     table = pd.DataFrame(list(rows))
     if table.empty:
         return pd.DataFrame(columns=[*FIRST, *LAST])
@@ -65,12 +65,13 @@ def write(table: pd.DataFrame, out: Path) -> None:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Per cache and subject the number of runs `n`, and mean and standard deviation (n - 1) of brain score and slope.
+    """Return per cache and subject the number of runs `n`, and mean and standard deviation (n - 1) of brain score and
+    slope.
 
     Returns
     -------
-    table
-        With `cache`, `subject`, `n`, `r2_test`, `r2_test_sd`, `slope`, `slope_sd`; NaN where the runs do not tell.
+    DataFrame
+        With columns `cache`, `subject`, `n`, `r2_test`, `r2_test_sd`, `slope`, `slope_sd`; NaN for unknown values.
     """
     by = table.groupby(["cache", "subject"], sort=True)
     columns: dict[str, Any] = {"n": by.size()}
@@ -79,20 +80,20 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def in_words(found: pd.DataFrame) -> list[dict[str, str]]:
-    """A summary as rows of text: 'R² 0.131 ± 0.002'."""
+def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
+    """Return a summary as rows of text, e.g. 'R²': '0.131 ± 0.002'."""
 
-    def words(mean: float, spread: float, digits: int) -> str:
+    def text(mean: float, sd: float, digits: int) -> str:
         if pd.isna(mean):
             return "-"
-        return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
+        return f"{mean:.{digits}f}" + ("" if pd.isna(sd) else f" ± {sd:.{digits}f}")
 
     return [
         {
             "cache": str(row["cache"]),
             "subject": str(row["subject"]),
-            "R²": words(row["r2_test"], row["r2_test_sd"], 3),
-            "slope": words(row["slope"], row["slope_sd"], 2),
+            "R²": text(row["r2_test"], row["r2_test_sd"], 3),
+            "slope": text(row["slope"], row["slope_sd"], 2),
             "n": str(row["n"]),
         }
         for row in found.to_dict("records")

@@ -1,6 +1,6 @@
-"""One run after the other, and between them the tokens of a cache and subject: read once, as long as they are wanted.
+"""Fit one run after the other in a process, and keep the tokens of one cache and subject in memory between runs.
 
-One group's tokens at most are held, so a process needs the memory of one fit and of one group.
+Only the tokens of one group are kept, so that a process needs the memory of one fit and one group.
 """
 
 import copy
@@ -24,13 +24,13 @@ from bddn.store.reader import Cache
 from bddn.stream.loader import Resident, Streamed
 
 GIB = 2**30
-SHARE = 0.5  # of the memory, which tokens may take to be held; the rest is for the fit
-ONE_AT_A_TIME = threading.Lock()  # fits of one process would share its threads, its memory and its standard error
+TOKEN_SHARE = 0.5  # of the memory; the rest is for the fit
+ONE_AT_A_TIME = threading.Lock()  # because fits of one process share its threads, memory and standard error
 
 
 @dataclass
-class _Held:
-    """What the runs of a group share."""
+class _SharedInputs:
+    """The inputs that the runs of a group share."""
 
     group: Group
     store: Cache
@@ -38,35 +38,35 @@ class _Held:
     tokens: Resident | None = None
 
 
-class Holder:
-    """Does tasks, one at a time in a process, and holds what the next one of the same group can use again.
+class Runner:
+    """A runner that fits one task at a time, and keeps the inputs of a group for its next task.
 
     Parameters
     ----------
     quiet : bool
-        Whether a fit shows no progress.
+        Whether to hide the progress of fits.
     """
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._held: _Held | None = None
+        self._held: _SharedInputs | None = None
 
-    def __reduce__(self) -> tuple[type["Holder"], tuple[bool]]:
-        return type(self), (self._quiet,)  # dask may move one to another worker or to a disk: without the tokens
+    def __reduce__(self) -> tuple[type["Runner"], tuple[bool]]:
+        return type(self), (self._quiet,)  # without the tokens, because dask may move it to another worker or a disk
 
-    def do(self, task: Task) -> Row | BddnError:
-        """The row of the run, fitted now or before; or why there is none."""
+    def run(self, task: Task) -> Row | BddnError:
+        """Fit a run, or read it if it exists; return its table row, or the error."""
         with ONE_AT_A_TIME, redirect_stderr(StringIO() if self._quiet else sys.stderr):
             try:
                 return row_of(task.folder, self._fit(task))
             except BddnError as error:
-                return copy.copy(error)  # without the frames that hold tokens and model
+                return copy.copy(error)  # without the stack frames, which keep tokens and model in memory
             except OSError as error:
                 return RunError(
                     error.filename or task.folder,
-                    expected="to be able to read and write",
+                    expected="read and write access",
                     got=error.strerror or str(error),
-                    fix="Check the path, its permissions and the free space, and run the same command again.",
+                    fix="Check the path, its permissions and the free space. Then run the same command again.",
                 )
 
     def _fit(self, task: Task) -> Run:
@@ -74,7 +74,7 @@ class Holder:
         held = self._open(task.group)
         _check_siblings(folder, held)
         memory_gib, tokens = task.memory_gib, None
-        if not _is_there(folder):  # what is there is only compared with the task, and needs no tokens
+        if not _exists(folder):  # an existing run is only compared with the task, without tokens
             held.tokens = tokens = held.tokens or _load(held, task)
         if tokens is not None and memory_gib is not None:
             memory_gib -= _n_bytes(held, task) / GIB
@@ -90,51 +90,51 @@ class Holder:
             subject=held.subject,
         )[0]
 
-    def _open(self, group: Group) -> _Held:
+    def _open(self, group: Group) -> _SharedInputs:
         if self._held is None or self._held.group != group:
-            self._held = None  # first, so that the tokens of two groups are never held at once
+            self._held = None  # first, so that the tokens of two groups are never in memory together
             store = Cache(group.cache)
             if store.digest != group.cache_digest:
                 raise MismatchError(
                     f"cache '{store.files.place}'",
                     expected=f"digest {group.cache_digest[:16]}, as when the runs were planned",
                     got=store.digest[:16],
-                    fix="Let all workers see the same files, and run the same command again.",
+                    fix="Make sure that all workers see the same files. Then run the same command again.",
                 )
-            self._held = _Held(group, store, Subject.read(open_dataset(group.data)))
+            self._held = _SharedInputs(group, store, Subject.read(open_dataset(group.data)))
         return self._held
 
 
-def _check_siblings(folder: Path, held: _Held) -> None:
-    """Runs of one cache and subject are rows of one table, so they must be fitted on the same tokens and data.
+def _check_siblings(folder: Path, held: _SharedInputs) -> None:
+    """Check that the existing runs of this cache and subject were fitted on the same tokens and data.
 
     Raises
     ------
     RunError
-        Where a run of this cache and subject, of another seed perhaps, was fitted on other data.
+        If one of them was fitted on other tokens or data.
     """
     for path in sorted(folder.parent.glob("*/run.json")):
         about = read_run(path.parent).about
         stored = {"data": about["data"], "cache": {"digest": about["cache"]["digest"]}}
         wanted = {"data": dict(held.subject.identity(held.store).parts), "cache": {"digest": held.store.digest}}
-        differ = Identity(stored).differences(Identity(wanted))
-        if differ:
+        differences = Identity(stored).differences(Identity(wanted))
+        if differences:
             raise RunError(
                 path.parent,
-                expected=f"runs on the same cache and data everywhere in '{folder.parent}'",
-                got=f"one that differs in: {'; '.join(differ)}",
-                fix="Give another --out; nothing was written.",
+                expected=f"all runs in '{folder.parent}' on the same cache and data",
+                got=f"a run that differs in: {'; '.join(differences)}",
+                fix="Nothing was written. Give another --out.",
             )
-        break  # the others were compared with it when they were fitted
+        break  # one is enough, because the others were compared with it when they were fitted
 
 
-def _is_there(folder: Path) -> bool:
+def _exists(folder: Path) -> bool:
     return (folder / "run.json").exists()
 
 
-def _load(held: _Held, task: Task) -> Resident | None:
-    """The tokens, where there is room for them."""
-    if _n_bytes(held, task) > SHARE * _free_bytes(task):
+def _load(held: _SharedInputs, task: Task) -> Resident | None:
+    """Read the tokens, or return None if they are too large for the memory."""
+    if _n_bytes(held, task) > TOKEN_SHARE * _free_bytes(task):
         return None
     return _streamed(held, task).load()
 
@@ -144,10 +144,10 @@ def _free_bytes(task: Task) -> float:
     return min(free, torch.cuda.mem_get_info()[0]) if task.device == "cuda" else free
 
 
-def _n_bytes(held: _Held, task: Task) -> int:
+def _n_bytes(held: _SharedInputs, task: Task) -> int:
     return _streamed(held, task).n_bytes
 
 
-def _streamed(held: _Held, task: Task) -> Streamed:
+def _streamed(held: _SharedInputs, task: Task) -> Streamed:
     layers = held.store.select_layers(task.group.layers)
     return Streamed(held.store, layers, held.subject.dataset.stimuli.ids, device=task.device)
