@@ -1,4 +1,4 @@
-"""The average of several subjects, on the vertices that they share."""
+"""The average of several subjects, matched by vertex."""
 
 from collections.abc import Sequence
 
@@ -12,27 +12,27 @@ AVERAGED = ("r2_val", "r2_test", "x", "y", "scale", "ceiling")
 
 
 def average(tables: Sequence[pd.DataFrame], layers: Sequence[str]) -> pd.DataFrame:
-    """Mean layer weights, places, scales and scores of several tables of voxels.
+    """Average the layer weights, places, scales and scores of several voxel tables.
 
-    Layer, depth and confidence are those of the mean weights. Voxels are matched by hemisphere and vertex; one that
-    only some subjects have is the mean over these, and `n_subjects` counts them.
+    Layer, depth and confidence are computed from the mean weights. Voxels are matched by hemisphere and vertex. A voxel
+    that only some subjects have is the mean over these subjects; `n_subjects` is their number.
 
     Parameters
     ----------
     tables : sequence of DataFrame
-        Of runs with the same layers.
+        Voxel tables of runs with the same layers.
     layers : sequence of str, (L,)
-        Early to late.
+        Names of the layers, from early to late.
 
     Returns
     -------
     DataFrame, one row per vertex that any subject has
-        `roi` is the most frequent name among the subjects, the first in the alphabet where two are as frequent.
+        `roi` is the most frequent name among the subjects; of equally frequent names, the first in the alphabet.
 
     Raises
     ------
     DataError
-        Where a table lacks a layer.
+        If a table lacks a layer.
     """
     weights = [f"weight_{layer}" for layer in layers]
     for i, table in enumerate(tables, 1):
@@ -41,7 +41,7 @@ def average(tables: Sequence[pd.DataFrame], layers: Sequence[str]) -> pd.DataFra
                 f"run {i} of {len(tables)}",
                 expected="the layers of the first run",
                 got=f"a run without {missing[0].removeprefix('weight_')}",
-                fix="Average runs of one network.",
+                fix="Give only runs of one network with the same layers.",
             )
     together = pd.concat(tables, ignore_index=True)
     groups = together.groupby(["hemi", "vertex"], sort=True)

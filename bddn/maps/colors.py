@@ -1,4 +1,4 @@
-"""Colours of the maps: of layers by confidence, of places in the image, of classes, and grey cortex."""
+"""Colours of the maps: layers with confidence, places in the image, classes, and grey cortex."""
 
 from typing import Any, Literal
 
@@ -9,17 +9,17 @@ from bddn.cortex.fsaverage import Floats, Ints
 from bddn.maps.style import colour_map
 
 Palette = Literal["hue", "safe"]
-"""'hue' tells layers and places by their hue; 'safe' by lightness and blue against yellow, for every kind of eye."""
+"""'hue' shows layers and places by hue; 'safe' uses lightness and blue to yellow, for readers with colour blindness."""
 
 CONFIDENCE_FLOOR = 0.45
-"""Brightness at confidence 0, as a part of full brightness; not black, so that the hue can still be told."""
+"""Brightness at confidence 0, as a fraction of full brightness. It is above 0, so that the hue stays visible."""
 
 _LIGHTNESS = 0.76
 _HUES = np.array([266.0, 240.0, 214.0, 188.0, 164.0, 144.0, 124.0, 104.0, 84.0, 64.0, 44.0, 24.0])
 _LIGHTER = np.array([-0.15, -0.08, -0.02, 0.0, 0.01, 0.03, 0.05, 0.05, 0.02, -0.04, -0.09, -0.13])
 _CHROMA = 0.20
 _SAFE_FLOOR, _FADED = 0.12, 0.82
-_DARK = 0.04045  # below it, sRGB is a straight line
+_DARK = 0.04045  # below this value, sRGB is linear
 _GYRUS, _SULCUS = 0.88, 0.74
 _OKLAB_TO_LMS = np.array(
     [[1.0, 0.3963377774, 0.2158037573], [1.0, -0.1055613458, -0.0638541728], [1.0, -0.0894841775, -1.2914855480]]
@@ -34,7 +34,7 @@ _LMS_TO_RGB = np.array(
 
 
 def layer_ramp(n: int) -> npt.NDArray[np.float64]:
-    """Colours of `n` layers at full brightness, from blue (early) through green and yellow to red (late).
+    """Return colours of `n` layers at full brightness, from blue (early) through green and yellow to red (late).
 
     Parameters
     ----------
@@ -44,15 +44,14 @@ def layer_ramp(n: int) -> npt.NDArray[np.float64]:
     Returns
     -------
     array of float64, (n, 3)
-        sRGB, 0 to 1, of about the same lightness (OKLCH 0.61 to 0.81), as colourful as the screen allows, up to
-        chroma 0.2.
+        sRGB, 0 to 1, with similar lightness (OKLCH 0.61 to 0.81) and the largest chroma that sRGB allows, at most 0.2.
     """
     at = np.linspace(0.0, 1.0, n) if n > 1 else np.zeros(1)
     knots = np.linspace(0.0, 1.0, len(_HUES))
     hue = np.deg2rad(np.interp(at, knots, _HUES))
     light = _LIGHTNESS + np.interp(at, knots, _LIGHTER)
     low, high = np.zeros(n), np.full(n, _CHROMA)
-    for _ in range(24):  # the largest chroma that the screen can show
+    for _ in range(24):  # bisection for the largest chroma inside sRGB
         chroma = (low + high) / 2
         linear = _linear_rgb(np.column_stack([light, chroma * np.cos(hue), chroma * np.sin(hue)]))
         fits = ((linear >= 0.0) & (linear <= 1.0)).all(1)
@@ -63,59 +62,58 @@ def layer_ramp(n: int) -> npt.NDArray[np.float64]:
 def layer_rgb(
     layer: Ints, confidence: npt.ArrayLike, n_layers: int, top: float, palette: Palette = "hue"
 ) -> npt.NDArray[np.float64]:
-    """Colours of a layer map: the layer's colour, darker the lower the confidence; with 'safe', nearer to grey.
+    """Return the colours of a layer map: the colour of the layer, darker for low confidence; with 'safe', greyer.
 
     Parameters
     ----------
     layer : array of int, (...)
         Index of the selected layer, 0 for the earliest; -1 for none.
     confidence : array of float, (...)
-        1 - entropy / log L, 0 to 1; NaN for none.
+        1 - entropy / log L, 0 to 1; NaN if missing.
     n_layers : int
         Number of layers.
     top : float
-        Confidence of full brightness; more is not brighter.
+        Lowest confidence with full brightness.
     palette : str
 
     Returns
     -------
     array of float64, (..., 3)
-        sRGB, 0 to 1; NaN where there is no layer or no confidence.
+        sRGB, 0 to 1; NaN if the layer or the confidence is missing.
     """
-    which, sure = np.asarray(layer), np.asarray(confidence, dtype=np.float64)
-    share = np.clip(np.nan_to_num(sure) / top, 0.0, 1.0)
-    at = np.clip(which, 0, n_layers - 1)
+    index, certainty = np.asarray(layer), np.asarray(confidence, dtype=np.float64)
+    share = np.clip(np.nan_to_num(certainty) / top, 0.0, 1.0)
+    row = np.clip(index, 0, n_layers - 1)
     if palette == "safe":
-        full = np.array(colour_map("viridis")(np.linspace(0.0, 1.0, n_layers))[:, :3])[at]
+        full = np.array(colour_map("viridis")(np.linspace(0.0, 1.0, n_layers))[:, :3])[row]
         strength = (_SAFE_FLOOR + (1.0 - _SAFE_FLOOR) * share)[..., None]
         out = _srgb(_linear(full) * strength + _linear(np.full(3, _FADED)) * (1.0 - strength))
     else:
         bright = CONFIDENCE_FLOOR + (1.0 - CONFIDENCE_FLOOR) * share
-        out = _srgb(
-            _linear(layer_ramp(n_layers))[at] * bright[..., None] ** 3
-        )  # a factor on OKLab is its cube on light
-    out[(which < 0) | np.isnan(sure)] = np.nan
+        # a factor on OKLab coordinates is its cube on linear light
+        out = _srgb(_linear(layer_ramp(n_layers))[row] * bright[..., None] ** 3)
+    out[(index < 0) | np.isnan(certainty)] = np.nan
     return out
 
 
 def place_rgb(place: Floats, reach: float, palette: Palette = "hue") -> npt.NDArray[np.float64]:
-    """Colours of places in the image.
+    """Return colours of places in the image.
 
-    With 'hue', the direction from the centre is the hue and the distance the strength. With 'safe', left to right is
-    blue to yellow, and top to bottom light to dark.
+    With 'hue', the direction from the centre is the hue and the distance is the strength. With 'safe', left to right is
+    blue to yellow, and top to bottom is light to dark.
 
     Parameters
     ----------
     place : array of float, (n, 2)
-        x to the right and y downwards, -1 to 1; NaN for none.
+        x to the right and y downwards, -1 to 1; NaN if missing.
     reach : float
-        The distance, along an axis, of full strength.
+        The distance along an axis with full strength.
     palette : str
 
     Returns
     -------
     array of float64, (n, 3)
-        sRGB, 0 to 1; NaN where there is no place.
+        sRGB, 0 to 1; NaN if the place is missing.
     """
     given = np.asarray(place, dtype=np.float64)
     x, y = (np.clip(np.nan_to_num(given[:, k]) / reach, -1.0, 1.0) for k in (0, 1))
@@ -132,7 +130,7 @@ def place_rgb(place: Floats, reach: float, palette: Palette = "hue") -> npt.NDAr
 
 
 def class_colours(n: int) -> npt.NDArray[np.float64]:
-    """Colours of `n` classes without an order: neighbours differ in hue, and in lightness too.
+    """Return colours of `n` unordered classes. Neighbours differ in hue and in lightness.
 
     Returns
     -------
@@ -140,13 +138,13 @@ def class_colours(n: int) -> npt.NDArray[np.float64]:
         sRGB, 0 to 1.
     """
     k = np.arange(n)
-    hue = 2.399963 * k + 0.5  # the golden angle: any first few are far apart
+    hue = 2.399963 * k + 0.5  # the golden angle, so that the first n hues are far apart for every n
     light, chroma = np.array([0.62, 0.80, 0.70, 0.52])[k % 4], np.array([0.15, 0.12, 0.14, 0.13])[k % 4]
     return _srgb(_linear_rgb(np.column_stack([light, chroma * np.cos(hue), chroma * np.sin(hue)])))
 
 
 def cortex_grey(sulc: Floats) -> npt.NDArray[np.float64]:
-    """The grey of bare cortex: light on gyri, darker in sulci.
+    """Return the grey of cortex without data: light on gyri, darker in sulci.
 
     Parameters
     ----------
@@ -156,7 +154,7 @@ def cortex_grey(sulc: Floats) -> npt.NDArray[np.float64]:
     Returns
     -------
     array of float64, (N,)
-        Red, green and blue in sRGB alike, 0 to 1.
+        sRGB value of each channel, 0 to 1.
     """
     deep = 1.0 / (1.0 + np.exp(-6.0 * np.asarray(sulc, dtype=np.float64)))
     return _GYRUS + (_SULCUS - _GYRUS) * deep

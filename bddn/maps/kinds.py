@@ -1,7 +1,7 @@
-"""The kinds of maps: for each, which numbers of a voxel it shows, in which colours, under which legend.
+"""The kinds of maps. Each defines the numbers of a voxel that it shows, their colours and the legend.
 
-A `Map` knows nothing of surfaces. Sheets, grids, films and pages draw any of them; numbers that a later analysis adds
-to the table of voxels are drawn as a column, without new code.
+A `Map` does not depend on a surface. Sheets, grids, films and pages can draw every map. `column_map` shows any column
+of the voxel table, without new code.
 
 Shape letters: N voxels, k numbers of a voxel, L layers.
 """
@@ -30,24 +30,24 @@ Column = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """One map of a table of voxels.
+    """One map of a voxel table.
 
     Attributes
     ----------
     name : str
-        Stem of its files.
+        Stem of the file names.
     heading : str
-        What is drawn, in a sentence that a caption can begin with.
+        First sentence of a caption: what the map shows.
     values : array of float64, (N, k)
-        The numbers that decide the colours. A voxel with NaN among them is bare cortex.
+        The numbers that determine the colours. A voxel with NaN is drawn as grey cortex.
     rgb : callable
-        Numbers (n, k) to colours (n, 3), sRGB 0 to 1; NaN where there is none.
+        A function from numbers (n, k) to colours (n, 3), sRGB 0 to 1; NaN if missing.
     legend : Legend
-        Draws itself on axes: `legend.draw(ax)`.
+        The legend; `legend.draw(ax)` draws it on axes.
     table : mapping of str to array, (N,)
-        The columns of its CSV file; those of numbers are in its GIFTI files too.
+        Columns of the CSV file; numeric columns are also written to GIFTI files.
     classes : int
-        Where above 0, the first number is a class from 0 to `classes` - 1, and classes are never mixed.
+        If positive, the first number is a class from 0 to `classes` - 1, and classes are never interpolated.
     """
 
     name: str
@@ -60,22 +60,22 @@ class Map:
 
 
 def layer_map(voxels: "pd.DataFrame", layers: Sequence[str], top: float | None = None, palette: Palette = "hue") -> Map:
-    """The layer with the highest weight, and how surely it has it.
+    """Return the map of the layer with the highest weight, and of the confidence of this selection.
 
     Parameters
     ----------
     voxels : DataFrame, one row per voxel
     layers : sequence of str, (L,)
-        Early to late.
+        Names of the layers, from early to late.
     top : float, optional
-        Confidence of full brightness; by default the 95th percentile.
+        Lowest confidence with full brightness; by default the 95th percentile.
     palette : str
-        'hue', or 'safe' for readers who see few hues.
+        'hue', or 'safe' for readers with colour blindness.
     """
-    index, sure = layer_index(voxels, layers).astype(np.float64), _numbers(voxels, "confidence")
-    index = np.where((index < 0) | np.isnan(sure), np.nan, index)
+    index, confidence = layer_index(voxels, layers).astype(np.float64), _numbers(voxels, "confidence")
+    index = np.where((index < 0) | np.isnan(confidence), np.nan, index)
     counts = np.bincount(index[np.isfinite(index)].astype(np.int64), minlength=len(layers))
-    full = ramps.confidence_top(sure) if top is None else top
+    full = ramps.confidence_top(confidence) if top is None else top
 
     def rgb(values: Floats) -> npt.NDArray[np.float64]:
         code = np.where(np.isnan(values[:, 0]), -1, np.nan_to_num(values[:, 0])).astype(np.int64)
@@ -87,13 +87,13 @@ def layer_map(voxels: "pd.DataFrame", layers: Sequence[str], top: float | None =
         "layer_map",
         f"Layer map: colour is the layer with the highest weight, early to late; {strength} is the confidence, "
         "1 - entropy / log L",
-        np.column_stack([index, sure]),
+        np.column_stack([index, confidence]),
         rgb,
         LayerField(tuple(layers), full, tuple(counts.tolist()), palette),
         {
             "layer_argmax": _column(voxels, "layer_argmax"),
             "layer_index": index,
-            "confidence": sure,
+            "confidence": confidence,
             "depth": _numbers(voxels, "depth"),
             **weights,
         },
@@ -102,7 +102,7 @@ def layer_map(voxels: "pd.DataFrame", layers: Sequence[str], top: float | None =
 
 
 def weight_maps(voxels: "pd.DataFrame", layers: Sequence[str]) -> list[Map]:
-    """For every layer its weight, all in the same colours."""
+    """Return one map per layer of its weights, all with the same colours."""
     weights = {layer: _numbers(voxels, f"weight_{layer}") for layer in layers}
     ramp = ramps.sequential_ramp(np.concatenate(list(weights.values())))
     return [
@@ -112,7 +112,7 @@ def weight_maps(voxels: "pd.DataFrame", layers: Sequence[str]) -> list[Map]:
 
 
 def score_map(voxels: "pd.DataFrame", top: float | None = None) -> Map:
-    """The brain score on the test images; `top` is the score at the upper end of the colours."""
+    """Return the map of the brain score on the test images; `top` is the score at the upper end of the colours."""
     score = _numbers(voxels, "r2_test")
     return _ramp_map(
         "score_map",
@@ -124,7 +124,7 @@ def score_map(voxels: "pd.DataFrame", top: float | None = None) -> Map:
 
 
 def relative_map(voxels: "pd.DataFrame", best: Floats, models: Sequence[str], bottom: float | None = None) -> Map:
-    """How far the score of every voxel is below that of the best model, `best` (N,), among some `models`."""
+    """Return the map of each voxel's score minus the score `best` (N,) of the best of the given `models`."""
     below = _numbers(voxels, "r2_test") - np.asarray(best, dtype=np.float64)
     ramp = ramps.shortfall_ramp(below, bottom)
     heading = f"Relative score: R² minus that of the best of {len(models)} models at each voxel"
@@ -132,7 +132,7 @@ def relative_map(voxels: "pd.DataFrame", best: Floats, models: Sequence[str], bo
 
 
 def scale_map(voxels: "pd.DataFrame") -> Map:
-    """Whether a voxel reads a place in the image or the image as a whole."""
+    """Return the map of the scale: whether a voxel reads local or global tokens."""
     scale = _numbers(voxels, "scale")
     return _ramp_map(
         "scale_map",
@@ -145,7 +145,7 @@ def scale_map(voxels: "pd.DataFrame") -> Map:
 
 
 def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
-    """Which place in the image a voxel reads."""
+    """Return the map of the place in the image that a voxel reads."""
     x, y = _numbers(voxels, "x"), _numbers(voxels, "y")
     values = np.column_stack([x, y])
     reach = ramps.place_reach(values)
@@ -160,22 +160,22 @@ def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
 
 
 def column_map(voxels: "pd.DataFrame", column: str) -> Map:
-    """Any column: numbers on a scale that suits them, words as classes.
+    """Return the map of any column. Numbers get a colormap that fits their range, text becomes classes.
 
     Raises
     ------
     DataError
-        Where there is no such column.
+        If the column does not exist.
     """
     if column not in voxels.columns:
         raise DataError(
-            "table of voxels",
+            "voxel table",
             expected=f"a column '{column}'",
             got=f"columns {', '.join(map(str, voxels.columns))}",
-            fix="Name one of these.",
+            fix="Give one of these columns.",
         )
     if voxels[column].dtype.kind in "OSUT" or str(voxels[column].dtype) in {"str", "string"}:
-        return _word_map(column, voxels[column].fillna("").astype(str).to_numpy(dtype=object))
+        return _class_map(column, voxels[column].fillna("").astype(str).to_numpy(dtype=object))
     values = _numbers(voxels, column)
     title = {"ceiling": "Noise ceiling: the largest R² that the responses' noise leaves"}.get(column, f"'{column}'")
     ramp = ramps.diverging_ramp(values) if np.nanmin(values, initial=0.0) < 0 else ramps.sequential_ramp(values)
@@ -183,18 +183,18 @@ def column_map(voxels: "pd.DataFrame", column: str) -> Map:
 
 
 def difference_map(
-    minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: str, words: str, reach: float | None = None
+    minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: str, label: str, reach: float | None = None
 ) -> Map:
-    """One column minus that of another run on the same voxels, row by row."""
+    """Return the map of a column minus the same column of another run on the same voxels, row by row."""
     values = _numbers(minuend, column) - _numbers(subtrahend, column)
     ramp = ramps.diverging_ramp(values, reach)
     return _ramp_map(
-        f"difference_{_stem(column)}", f"Difference: {words}", {f"{column}_difference": values}, ramp, words
+        f"difference_{_stem(column)}", f"Difference: {label}", {f"{column}_difference": values}, ramp, label
     )
 
 
 def response_maps(responses: npt.NDArray[np.floating], names: Sequence[str]) -> list[Map]:
-    """Responses (n, N) to `n` named pictures, all in the same colours."""
+    """Return one map per row of the responses (n, N) to `n` named images, all with the same colours."""
     ramp = ramps.diverging_ramp(responses)
     return [
         _ramp_map(
@@ -209,7 +209,7 @@ def response_maps(responses: npt.NDArray[np.floating], names: Sequence[str]) -> 
 
 
 def cluster_map(labels: npt.NDArray[np.integer], what: str) -> Map:
-    """Clusters of voxels, `labels` (N,) from 0."""
+    """Return the map of voxel clusters. `labels` (N,) are counted from 0; `what` describes the clustering."""
     n = int(labels.max()) + 1
     counts = tuple(np.bincount(labels, minlength=n).tolist())
     palette = colors.class_colours(n)
@@ -225,18 +225,18 @@ def cluster_map(labels: npt.NDArray[np.integer], what: str) -> Map:
 
 
 def run_maps(voxels: "pd.DataFrame", layers: Sequence[str], palette: Palette = "hue") -> list[Map]:
-    """The maps that every run has: layer, score, scale, place, and the noise ceiling where it is known.
+    """Return the maps of every run: layer, score, scale, place, and the noise ceiling if it is known.
 
     Raises
     ------
     DataError
-        If a column is missing, there is no voxel, or a hemisphere, vertex or layer is impossible.
+        If a column is missing, there is no voxel, or a hemisphere, vertex or layer is invalid.
     """
     check_voxels(voxels, layers)
-    found = [layer_map(voxels, layers, None, palette), score_map(voxels), scale_map(voxels), place_map(voxels, palette)]
+    maps = [layer_map(voxels, layers, None, palette), score_map(voxels), scale_map(voxels), place_map(voxels, palette)]
     if "ceiling" in voxels and np.isfinite(_numbers(voxels, "ceiling")).any():
-        found.append(column_map(voxels, "ceiling"))
-    return found
+        maps.append(column_map(voxels, "ceiling"))
+    return maps
 
 
 def _ramp_map(
@@ -247,26 +247,26 @@ def _ramp_map(
     label: str,
     ends: tuple[str, str] | None = None,
 ) -> Map:
-    """A map of the first of some columns of numbers."""
+    """Return a map of the first column of a table of numbers."""
     values = next(iter(table.values()))
     known = values[np.isfinite(values)]
     beyond = (bool((known < ramp.low).any()), bool((known > ramp.high).any()))
     return Map(name, heading, values[:, None], lambda v: ramp.rgb(v[:, 0]), Bar(ramp, label, ends, beyond), table)
 
 
-def _word_map(column: str, words: Column) -> Map:
-    names = sorted(set(words) - {""})
+def _class_map(column: str, labels: Column) -> Map:
+    names = sorted(set(labels) - {""})
     number = {name: float(i) for i, name in enumerate(names)}
-    values = np.array([number.get(word, np.nan) for word in words])
+    values = np.array([number.get(label, np.nan) for label in labels])
     palette = colors.class_colours(len(names))
-    counts = tuple(int((words == name).sum()) for name in names)
+    counts = tuple(int((labels == name).sum()) for name in names)
     return Map(
         _stem(column),
         f"'{column}' by name",
         values[:, None],
         lambda v: _of_classes(v, palette),
         Classes(tuple(names), palette, counts, column),
-        {column: words, f"{column}_number": values},
+        {column: labels, f"{column}_number": values},
         len(names),
     )
 
@@ -287,5 +287,5 @@ def _column(voxels: "pd.DataFrame", column: str) -> Column:
 
 
 def _stem(column: str) -> str:
-    """A file's name for a column of any name."""
+    """Return a column name in which all characters are allowed in file names."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in column)

@@ -1,4 +1,4 @@
-"""Legends: layers by confidence as a field of colours, bars for numbers, a wheel for places, chips for classes."""
+"""Legends of maps: layers and confidence, numbers (colour bar), places in the image, and classes."""
 
 import re
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ from bddn.maps.colors import Palette, layer_rgb, place_rgb
 from bddn.maps.ramps import Ramp
 from bddn.maps.style import colour_map
 
-_MOST_NAMES = 26
-_ROOM = 100  # letters of layer names that fit side by side
-_LONGEST = 12  # letters of a layer name
+_MAX_NAMES = 26
+_MAX_ROW_CHARS = 100  # characters of all layer names that fit side by side
+_MAX_NAME_CHARS = 12  # characters of one layer name
 _NEAR_TOP = 0.8
-_CHIPS = 12  # of a row
+_CLASSES_PER_ROW = 12
 _LABEL, _TICK = 8.0, 7.0
 
 
 @dataclass(frozen=True)
 class LayerField:
-    """Layers across, confidence up, and how many voxels chose each layer.
+    """The legend of a layer map: layers from left to right, confidence upwards, and the share of voxels of each layer.
 
     Attributes
     ----------
     layers : tuple of str, (L,)
-        Names, early to late.
+        Names of the layers, from early to late.
     top : float
-        The confidence of full brightness.
+        Lowest confidence with full brightness.
     counts : tuple of int, (L,) or ()
-        Voxels whose highest weight is on each layer; () where they are not told.
+        Number of voxels whose highest weight is on each layer; () to draw no shares.
     palette : str
     """
 
@@ -49,16 +49,16 @@ class LayerField:
 
     @property
     def key(self) -> object:
-        """What tells this legend from others of a figure."""
+        """Legends with the same key are drawn only once in a figure."""
         return self.layers, self.top, self.palette
 
     def draw(self, ax: Axes) -> None:
-        """Fill axes with it."""
+        """Draw the legend on these axes."""
         layers, top = self.layers, self.top
         n, rows = len(layers), 64
-        sure, layer = np.meshgrid((np.arange(rows) + 0.5) / rows * top, np.arange(n), indexing="ij")
+        confidence, layer = np.meshgrid((np.arange(rows) + 0.5) / rows * top, np.arange(n), indexing="ij")
         ax.imshow(
-            layer_rgb(layer, sure, n, top, self.palette),
+            layer_rgb(layer, confidence, n, top, self.palette),
             extent=(-0.5, n - 0.5, 0.0, top),
             origin="lower",
             aspect="auto",
@@ -68,24 +68,24 @@ class LayerField:
         more = "≥ " if top < 1.0 else ""
         ax.set_yticks([*ticks, top], [*(f"{t:g}" for t in ticks), f"{more}{top:g}"])
         ax.set_ylabel("confidence", fontsize=_LABEL)
-        every = int(np.ceil(n / _MOST_NAMES))
+        every = int(np.ceil(n / _MAX_NAMES))
         shown = list(range(0, n, every))
         shared, own = split_names(layers)
         names = [_shorten(own[i]) for i in shown]
-        slanted = max((len(name) for name in names), default=0) * len(names) > _ROOM
+        slanted = max((len(name) for name in names), default=0) * len(names) > _MAX_ROW_CHARS
         ax.set_xticks(shown, names)
         if shared:
             at, by, side = ((1.0, 0.0), (4, -2), "left") if slanted else ((0.0, 0.0), (-4, -6), "right")
             style: dict[str, Any] = {"ha": side, "va": "top", "fontsize": _TICK}
             ax.annotate(shared, at, by, xycoords="axes fraction", textcoords="offset points", **style)
-        if n <= _MOST_NAMES and self.counts:
+        if n <= _MAX_NAMES and self.counts:
             ax.text(n - 0.42, top * 1.04, "of voxels", ha="left", va="bottom", fontsize=6.0, color="#444444")
         ax.tick_params(labelsize=_TICK, length=2, width=0.5)
         if slanted:
             for label in ax.get_xticklabels():
                 label.set(rotation=40, ha="right", fontsize=_TICK - 1, rotation_mode="anchor")
         total = max(sum(self.counts), 1)
-        for i in range(n if n <= _MOST_NAMES and self.counts else 0):
+        for i in range(n if n <= _MAX_NAMES and self.counts else 0):
             ax.text(
                 i, top * 1.04, _percent(self.counts[i] / total), ha="center", va="bottom", fontsize=6.0, color="#444444"
             )
@@ -95,16 +95,18 @@ class LayerField:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a colour bar says.
+    """A colour bar.
 
     Attributes
     ----------
     ramp : Ramp
-        The colours and the numbers at their ends.
+        The colormap and the numbers at its ends.
     label : str
-        What the numbers are.
+        Description of the numbers.
     ends : tuple of str, optional
-        Words for the low and the high end.
+        Labels of the low and the high end.
+    beyond : tuple of bool
+        Whether numbers lie below the low end and above the high end; these ends get an arrow.
     """
 
     ramp: Ramp
@@ -116,11 +118,11 @@ class Bar:
 
     @property
     def key(self) -> object:
-        """What tells this legend from others of a figure."""
+        """Legends with the same key are drawn only once in a figure."""
         return self.ramp, self.label
 
     def draw(self, ax: Axes) -> None:
-        """Fill axes with it."""
+        """Draw the legend on these axes."""
         extends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
         mappable = ScalarMappable(norm=Normalize(self.ramp.low, self.ramp.high), cmap=colour_map(self.ramp.cmap))
         drawn = ax.figure.colorbar(
@@ -137,12 +139,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Wheel:
-    """The image, every place in its colour.
+    """The legend of a place map: the area of the image with the colour of every place.
 
     Attributes
     ----------
     reach : float
-        Distance from the centre of full strength.
+        Distance from the centre with full strength.
     palette : str
     """
 
@@ -153,11 +155,11 @@ class Wheel:
 
     @property
     def key(self) -> object:
-        """What tells this legend from others of a figure."""
+        """Legends with the same key are drawn only once in a figure."""
         return self.reach, self.palette
 
     def draw(self, ax: Axes) -> None:
-        """Fill square axes with it."""
+        """Draw the legend on these square axes."""
         at = (np.arange(96) + 0.5) / 48 - 1
         x, y = np.meshgrid(at, at)
         rgb = place_rgb(np.column_stack([x.ravel(), y.ravel()]), self.reach, self.palette).reshape(96, 96, 3)
@@ -192,7 +194,7 @@ class Wheel:
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Chips of colour with names and how many voxels there are of each.
+    """The legend of classes: colour patches with names and shares of voxels.
 
     Attributes
     ----------
@@ -200,9 +202,9 @@ class Classes:
     colours : array of float, (n, 3)
         sRGB, 0 to 1.
     counts : tuple of int, (n,) or ()
-        Voxels of each; () where they are not told.
+        Number of voxels of each class; () to draw no shares.
     label : str
-        What the classes are.
+        Description of the classes.
     """
 
     names: tuple[str, ...]
@@ -214,20 +216,20 @@ class Classes:
 
     @property
     def key(self) -> object:
-        """What tells this legend from others of a figure."""
+        """Legends with the same key are drawn only once in a figure."""
         return self.names, self.label
 
     def draw(self, ax: Axes) -> None:
-        """Fill axes with it."""
+        """Draw the legend on these axes."""
         n = len(self.names)
-        rows = 1 if n <= _CHIPS else 2 if n <= 2 * _CHIPS else 3
+        rows = 1 if n <= _CLASSES_PER_ROW else 2 if n <= 2 * _CLASSES_PER_ROW else 3
         columns = -(-n // rows)
         for i, name in enumerate(self.names):
             row, column = divmod(i, columns)
             ax.add_patch(Rectangle((column + 0.06, rows - row - 0.55), 0.88, 0.4, color=self.colours[i], linewidth=0))
             share = f"  {_percent(self.counts[i] / max(sum(self.counts), 1))}" if self.counts else ""
-            words = _shorten(name) + share
-            ax.text(column + 0.5, rows - row - 0.6, words, ha="center", va="top", fontsize=6.0)
+            text = _shorten(name) + share
+            ax.text(column + 0.5, rows - row - 0.6, text, ha="center", va="top", fontsize=6.0)
         ax.set_xlim(0, columns)
         ax.set_ylim(-0.1, rows)
         ax.set_axis_off()
@@ -243,7 +245,7 @@ class Classes:
 
 
 def split_names(layers: Sequence[str]) -> tuple[str, list[str]]:
-    """What all layer names share, and what is each one's own.
+    """Split layer names into the common part and the part of each name.
 
     Parameters
     ----------
@@ -253,17 +255,17 @@ def split_names(layers: Sequence[str]) -> tuple[str, list[str]]:
     Returns
     -------
     str
-        Such as 'block.' for block.0, block.1 and so on; with stars for what is not shared where it is not only at the
-        end: '*.resnet_*@t25'; '' for a single layer or if nothing is shared.
+        The common part, e.g. 'block.' for block.0, block.1 and so on. Stars stand for the parts that differ, unless
+        these are only at the end: '*.resnet_*@t25'. It is '' for a single layer or if nothing is common.
     list of str, (L,)
-        Such as '0', '1' and so on; 'down_0.0' for down_0.resnet_0@t25.
+        The parts that differ, e.g. '0', '1' and so on; 'down_0.0' for down_0.resnet_0@t25.
     """
     if len(set(layers)) < 2:
         return "", list(layers)
-    steps = {name.partition("@")[1:] for name in layers}  # of a diffusion network
+    steps = {name.partition("@")[1:] for name in layers}  # time-steps of a diffusion network
     end = "".join(steps.pop()) if len(steps) == 1 else ""
     names = [name.removesuffix(end) for name in layers]
-    low, high = min(names), max(names)  # what these two share, all share
+    low, high = min(names), max(names)  # a prefix of the first and the last name is a prefix of all
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     start = low[: max(low.rfind(mark, 0, same) for mark in "._-/@") + 1]
     kinds = {re.sub(r"^.*\.([a-z_]+)\d+(@.*)?$", r".\1", name[len(start) :]) for name in names}
@@ -273,13 +275,13 @@ def split_names(layers: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _shorten(name: str) -> str:
-    """Both ends of a name that is too long for the legend."""
-    half = _LONGEST // 2
-    return name if len(name) <= _LONGEST else f"{name[: half - 1]}…{name[-half:]}"
+    """Return a name that fits the legend: of a long name, both ends."""
+    half = _MAX_NAME_CHARS // 2
+    return name if len(name) <= _MAX_NAME_CHARS else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _percent(share: float) -> str:
-    """A share as a percentage of at most two digits."""
+    """Return a share as a rounded percentage, e.g. '12%'."""
     if share == 0:
         return "0"
     text = f"{100 * share:.0f}%"

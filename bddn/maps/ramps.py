@@ -1,4 +1,4 @@
-"""Ramps: how numbers of a map become colours, and the range that suits the numbers."""
+"""Colour ramps: a colormap and the range of numbers that it shows, chosen for each kind of map."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ import numpy.typing as npt
 
 from bddn.maps.style import colour_map
 
-LEAST_TOP = 0.05
+MIN_TOP = 0.05
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """How numbers become colours.
+    """A colormap with the numbers at its two ends.
 
     Attributes
     ----------
     cmap : str
-        Name of a matplotlib colour map.
+        Name of a matplotlib colormap.
     low, high : float
-        Numbers at its two ends; numbers beyond take the end's colour.
+        Numbers at the two ends; numbers outside get the colour of the nearer end.
     """
 
     cmap: str
@@ -27,17 +27,17 @@ class Ramp:
     high: float
 
     def rgb(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The colours of numbers.
+        """Return the colours of numbers.
 
         Parameters
         ----------
         value : array of float, (...)
-            Numbers; NaN for none.
+            Numbers; NaN if missing.
 
         Returns
         -------
         array of float64, (..., 3)
-            sRGB, 0 to 1; NaN where the number is NaN.
+            sRGB, 0 to 1; NaN if the number is NaN.
         """
         given = np.asarray(value, dtype=np.float64)
         share = np.clip((given - self.low) / (self.high - self.low), 0.0, 1.0)
@@ -47,30 +47,30 @@ class Ramp:
 
 
 def confidence_top(confidence: npt.ArrayLike) -> float:
-    """The confidence to show at full brightness: the 95th percentile, in two digits, and never less than 0.05.
+    """Return the lowest confidence with full brightness: the 95th percentile, rounded up to two digits.
 
     Parameters
     ----------
     confidence : array of float, (N,)
-        Confidences, 0 to 1; NaN is left out.
+        Confidences, 0 to 1; NaN is ignored.
 
     Returns
     -------
     float
-        0.05, so that selectors that have not learned look so, to 1; 1 if there is no confidence above 0.
+        At least 0.05, so that selectors without learning stay dark, and at most 1; 1 if no confidence is above 0.
     """
     known = _finite(confidence)
     top = float(np.percentile(known, 95)) if known.size else 0.0
-    return min(max(_two_digits(top), LEAST_TOP), 1.0) if top > 0 else 1.0
+    return min(max(_two_digits(top), MIN_TOP), 1.0) if top > 0 else 1.0
 
 
 def score_ramp(score: npt.ArrayLike, top: float | None = None) -> Ramp:
-    """Colours of scores: viridis from 0 to the 99th percentile.
+    """Return the colours of scores: viridis from 0 to the 99th percentile.
 
     Parameters
     ----------
     score : array of float, (N,)
-        Brain scores R2; NaN is left out. Scores below 0 take the colour of 0.
+        Brain scores R²; NaN is ignored. Scores below 0 get the colour of 0.
     top : float, optional
         The score at the upper end, to give several figures the same colours.
 
@@ -84,17 +84,17 @@ def score_ramp(score: npt.ArrayLike, top: float | None = None) -> Ramp:
 
 
 def scale_ramp(scale: npt.ArrayLike) -> Ramp:
-    """Colours of scales: orange for local, dark at 0.5 where every voxel begins, blue for global.
+    """Return the colours of scales: orange for local, dark at 0.5 (the initial value of each voxel), blue for global.
 
     Parameters
     ----------
     scale : array of float, (N,)
-        The scale selector's output, 0 (local) to 1 (global); NaN is left out.
+        Output of the scale selector, 0 (local) to 1 (global); NaN is ignored.
 
     Returns
     -------
     Ramp
-        Symmetric about 0.5 and just wide enough for 98 % of the voxels.
+        Symmetric around 0.5; it covers 98 % of the voxels.
     """
     known = np.abs(_finite(scale) - 0.5)
     reach = float(np.percentile(known, 98)) if known.size else 0.5
@@ -103,7 +103,7 @@ def scale_ramp(scale: npt.ArrayLike) -> Ramp:
 
 
 def sequential_ramp(values: npt.ArrayLike) -> Ramp:
-    """Colours of numbers from 0: viridis to the 99th percentile.
+    """Return the colours of numbers from 0: viridis to the 99th percentile.
 
     Parameters
     ----------
@@ -120,27 +120,27 @@ def sequential_ramp(values: npt.ArrayLike) -> Ramp:
 
 
 def diverging_ramp(values: npt.ArrayLike, reach: float | None = None) -> Ramp:
-    """Colours of numbers on both sides of 0: blue below, red above, white at 0.
+    """Return the colours of numbers on both sides of 0: blue below, red above, white at 0.
 
     Parameters
     ----------
     values : array of float, (N,)
         NaN is left out.
     reach : float, optional
-        The number at both ends; by default the 98th percentile of the magnitudes.
+        The magnitude at both ends; by default the 98th percentile of the magnitudes.
 
     Returns
     -------
     Ramp
     """
     known = np.abs(_finite(values))
-    most = float(np.percentile(known, 98)) if known.size else 0.0
-    reach = reach if reach is not None else _two_digits(most) if most > 0 else 1.0
+    high = float(np.percentile(known, 98)) if known.size else 0.0
+    reach = reach if reach is not None else _two_digits(high) if high > 0 else 1.0
     return Ramp("RdBu_r", -reach, reach)
 
 
 def shortfall_ramp(values: npt.ArrayLike, bottom: float | None = None) -> Ramp:
-    """Colours of numbers up to 0: bright at 0, dark at the 2nd percentile.
+    """Return the colours of numbers up to 0: bright at 0, dark at the 2nd percentile.
 
     Parameters
     ----------
@@ -160,12 +160,12 @@ def shortfall_ramp(values: npt.ArrayLike, bottom: float | None = None) -> Ramp:
 
 
 def place_reach(values: npt.ArrayLike) -> float:
-    """How far from the centre of the image the places of voxels lie: the 98th percentile, 0.1 to 1.
+    """Return the 98th percentile of the distance of places from the image centre along an axis, 0.1 to 1.
 
     Parameters
     ----------
     values : array of float, (N, 2)
-        x and y, -1 to 1; NaN is left out.
+        x and y, -1 to 1; NaN is ignored.
 
     Returns
     -------
@@ -181,6 +181,6 @@ def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _two_digits(x: float) -> float:
-    """`x` rounded up in its second digit."""
+    """Return `x` rounded up to two significant digits."""
     step = 10.0 ** (np.floor(np.log10(x)) - 1)
     return float(f"{np.ceil(x / step - 1e-9) * step:.6g}")

@@ -1,4 +1,4 @@
-"""The style of all drawings: matplotlib's own defaults, whatever style the user or the calling script has set."""
+"""The style of all figures: the defaults of matplotlib, independent of the style of the user or the calling script."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,23 +8,23 @@ from matplotlib import colormaps, rc_context, rcParamsDefault
 from matplotlib.colors import Colormap
 
 N_COLOURS = 256
-OURS = {
-    "svg.hashsalt": "bddn",  # names of parts that do not change from one drawing to the next
-    "pdf.fonttype": 42,  # letters that other programs can edit
-    "text.parse_math": False,  # a dollar in a file's name is a dollar
+STYLE = {
+    "svg.hashsalt": "bddn",  # so that ids in SVG files are the same in every drawing
+    "pdf.fonttype": 42,  # so that other programs can edit the text
+    "text.parse_math": False,  # so that a dollar sign in a file name is drawn as it is
 }
 
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Draw and save in this style; the caller's settings are back afterwards. It is a decorator, too."""
+    """Draw and save in this style, and restore the caller's settings afterwards. It is a decorator, too."""
     defaults: dict[Any, Any] = {
         name: value for name, value in rcParamsDefault.items() if not name.startswith("backend")
     }
-    with rc_context(defaults | OURS):
+    with rc_context(defaults | STYLE):
         yield
 
 
 def colour_map(name: str) -> Colormap:
-    """A colour map of matplotlib with 256 colours; a user's setting `image.lut` would give it another number."""
+    """Return a matplotlib colormap with 256 colours, independent of the user's setting `image.lut`."""
     return colormaps[name].resampled(N_COLOURS)

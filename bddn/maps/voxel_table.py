@@ -1,4 +1,4 @@
-"""The table of voxels that the maps are drawn from: its checks, and its columns on a mesh."""
+"""The voxel table, from which the maps are drawn: its checks, and its columns on a mesh."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REQUIRED = ("hemi", "vertex", "roi", "r2_val", "r2_test", "layer_argmax", "depth", "confidence", "x", "y", "scale")
-"""Columns that the maps need, besides `weight_<layer>` for each layer; others are ignored."""
+"""Columns that the maps need, in addition to `weight_<layer>` for each layer; others are ignored."""
 
 
 def check_voxels(voxels: "pd.DataFrame", layers: Sequence[str]) -> None:
-    """Refuse a table that the maps cannot be drawn from.
+    """Refuse a table from which the maps cannot be drawn.
 
     Parameters
     ----------
     voxels : DataFrame, one row per voxel
         Columns as in `REQUIRED` and `weight_<layer>`. `layer_argmax` may be missing (NaN, None or '') in a row.
     layers : sequence of str, (L,)
-        Names of the layers, early to late.
+        Names of the layers, from early to late.
 
     Raises
     ------
     DataError
-        If a column is missing, there is no row, a hemisphere, layer or vertex is impossible, or a voxel comes twice.
+        If a column is missing, there is no row, a hemisphere, layer or vertex is invalid, or a voxel occurs twice.
     """
-    place = "table of voxels"
+    place = "voxel table"
     if not len(layers) or len(set(layers)) != len(layers):
-        raise DataError("layers", expected="different names", got=f"{list(layers)}", fix="Name each layer once.")
+        raise DataError("layers", expected="different names", got=f"{list(layers)}", fix="Give each layer once.")
     missing = [name for name in (*REQUIRED, *(f"weight_{layer}" for layer in layers)) if name not in voxels.columns]
     if missing:
         raise DataError(
             place,
             expected=f"columns {', '.join(missing)}",
             got=f"columns {', '.join(map(str, voxels.columns))}",
-            fix="Write the table from the same run as the list of layers.",
+            fix="Give the table and the layers of the same run.",
         )
     if not len(voxels):
         raise DataError(place, expected="at least one voxel", got="none", fix="Check which voxels the run selected.")
-    strange = sorted(set(voxels["hemi"].astype(str)) - set(HEMISPHERES))
-    if strange:
-        raise DataError(f"{place}, column hemi", expected="'lh' or 'rh'", got=f"{strange[:3]}", fix="Rename them.")
+    invalid = sorted(set(voxels["hemi"].astype(str)) - set(HEMISPHERES))
+    if invalid:
+        raise DataError(f"{place}, column hemi", expected="'lh' or 'rh'", got=f"{invalid[:3]}", fix="Rename them.")
     chosen = voxels["layer_argmax"].fillna("").astype(str)
     unknown = sorted(set(chosen) - set(layers) - {""})
     if unknown:
@@ -56,33 +56,33 @@ def check_voxels(voxels: "pd.DataFrame", layers: Sequence[str]) -> None:
             f"{place}, column layer_argmax",
             expected=f"one of {', '.join(layers)}",
             got=f"{unknown[:3]}",
-            fix="Pass the layers of the run that made the table.",
+            fix="Give the table and the layers of the same run.",
         )
     for hemi in HEMISPHERES:
         check_vertices(f"{place}, column vertex, {hemi}", voxels.loc[voxels["hemi"] == hemi, "vertex"].to_numpy())
 
 
 def layer_index(voxels: "pd.DataFrame", layers: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The index of each voxel's selected layer.
+    """Return the index of each voxel's selected layer.
 
     Parameters
     ----------
     voxels : DataFrame, one row per voxel
         With the column `layer_argmax`.
     layers : sequence of str, (L,)
-        Names of the layers, early to late.
+        Names of the layers, from early to late.
 
     Returns
     -------
     array of int64, (N,)
-        0 to L - 1; -1 where no layer is named.
+        0 to L - 1; -1 if the voxel has no layer.
     """
     number = {name: i for i, name in enumerate(layers)}
     return np.array([number.get(str(name), -1) for name in voxels["layer_argmax"]], dtype=np.int64)
 
 
 def roi_names(voxels: "pd.DataFrame", hemi: str, mesh: Mesh = "fsaverage5") -> npt.NDArray[np.str_]:
-    """The ROI of each vertex of a mesh.
+    """Return the ROI of each vertex of a mesh.
 
     Parameters
     ----------
@@ -91,15 +91,15 @@ def roi_names(voxels: "pd.DataFrame", hemi: str, mesh: Mesh = "fsaverage5") -> n
     hemi : str
         'lh' or 'rh'.
     mesh : str
-        'fsaverage5', 'fsaverage6' or 'fsaverage7', of V vertices.
+        'fsaverage5', 'fsaverage6' or 'fsaverage7', with V vertices.
 
     Returns
     -------
     array of str, (V,)
-        '' where there is no voxel or no ROI.
+        '' if a vertex has no voxel or no ROI.
     """
-    here = voxels[(voxels["hemi"] == hemi) & (voxels["vertex"] < MESHES[mesh])]
-    names = [str(name) for name in here["roi"].fillna("")]
+    on_mesh = voxels[(voxels["hemi"] == hemi) & (voxels["vertex"] < MESHES[mesh])]
+    names = [str(name) for name in on_mesh["roi"].fillna("")]
     out = np.full(MESHES[mesh], "", dtype=f"<U{max([len(name) for name in names], default=1) or 1}")
-    out[here["vertex"].to_numpy(dtype=np.int64)] = names
+    out[on_mesh["vertex"].to_numpy(dtype=np.int64)] = names
     return out
