@@ -393,7 +393,7 @@ def test_ranges(text: str, expected: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["5-2", "", "0,", "0,0", "0-3,2", "a", "-1", "1-", "0-9999999999999", "1.5", "²"])
 def test_what_is_no_range_is_refused(text: str) -> None:
-    with pytest.raises(SpecError, match=r"--seeds: expected numbers, or ranges from low to high.*Correct it"):
+    with pytest.raises(SpecError, match=r"--seeds: expected numbers, or ranges from low to high.*Correct the option"):
         numbers(text, "--seeds")
 
 

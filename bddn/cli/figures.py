@@ -9,7 +9,7 @@ from bddn.cli.shared import DEVICE, WEIGHTS, Device, clear_errors
 from bddn.errors import SpecError
 
 if TYPE_CHECKING:
-    from bddn.figures.paper import Seen
+    from bddn.figures.paper import ChannelInputs
     from bddn.run import Run
 
 RUNS = typer.Argument(help="Run folders of 'bddn fit'.")
@@ -84,11 +84,11 @@ def figure(
 ) -> None:
     """Draw a figure from one run or several: those of the paper, and others like them."""
     from bddn.figures.grid import draw_grid
-    from bddn.figures.paper import FIGURES, WITH_PICTURES, channels
+    from bddn.figures.paper import FIGURES, WITH_IMAGES, channels
     from bddn.files.output import check_folder
     from bddn.run import read_run
 
-    words = {known: what for known, (what, _) in FIGURES.items()} | dict(WITH_PICTURES)
+    words = {known: what for known, (what, _) in FIGURES.items()} | dict(WITH_IMAGES)
     if name == "?":
         for known, what in sorted(words.items()):
             typer.echo(f"{known:10s} {what}")
@@ -97,14 +97,14 @@ def figure(
         raise SpecError(
             name, expected=f"a figure among {', '.join(sorted(words))}", got="another name", fix="Correct it."
         )
-    if not runs or (name in WITH_PICTURES) != bool(images):
-        needs = "runs and --images" if name in WITH_PICTURES else "runs, without --images"
+    if not runs or (name in WITH_IMAGES) != bool(images):
+        needs = "runs and --images" if name in WITH_IMAGES else "runs, without --images"
         raise SpecError(f"figure {name}", expected=needs, got="something else", fix="Give these.")
     formats = _formats(format_)
     check_folder(out)
     found = [read_run(run) for run in runs]
     _find_mesh(mesh, fetch)
-    if name in WITH_PICTURES:
+    if name in WITH_IMAGES:
         sheet = channels([_seen(run, images or [], spec, weights, device) for run in found])
     else:
         sheet = FIGURES[name][1](found, palette)
@@ -113,16 +113,18 @@ def figure(
             typer.echo(f"figure: {path}")
 
 
-def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None, device: str) -> "Seen":
+def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None, device: str) -> "ChannelInputs":
     """Pictures through the network of a run."""
     from bddn.cli.predict import find_network
-    from bddn.figures.paper import Seen
+    from bddn.figures.paper import ChannelInputs
     from bddn.predict import aligned_local, read_pictures, tokens_of
     from bddn.run import read_channels
 
     pictures = read_pictures(images)
     network = find_network(run, spec, weights, device)
-    return Seen(run, read_channels(run), pictures.thumbnails(), aligned_local(run, tokens_of(run, network, pictures)))
+    return ChannelInputs(
+        run, read_channels(run), pictures.thumbnails(), aligned_local(run, tokens_of(run, network, pictures))
+    )
 
 
 def _find_mesh(mesh: MeshName, fetch: bool) -> None:

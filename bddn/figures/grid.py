@@ -1,4 +1,4 @@
-"""Several maps and pictures on one sheet: rows of panels, each legend once below."""
+"""Draw several maps and images on one sheet: rows of panels, and each legend once below them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import Mesh
 from bddn.cortex.surfaces import surface
 from bddn.figures.numbers import write_numbers
-from bddn.figures.painting import OnCortex
-from bddn.figures.panels import INK, WIDTH_IN, axes_at, outline_rois, show_picture, write_at
+from bddn.figures.painting import SurfaceMap
+from bddn.figures.panels import INK, WIDTH_IN, axes_at, outline_rois, show_image, write_at
 from bddn.figures.placement import Crop, flat_crop
 from bddn.figures.raster import Box, Raster, flat_raster
 from bddn.figures.single import DPI, save, shown_vertices
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 _SIDE_IN, _GAP_IN, _BETWEEN_IN = 0.25, 0.18, 0.05
 _HEAD_IN, _TITLE_IN, _FOOT_IN = 0.62, 0.24, 0.12
 _ABOVE_LEGEND_IN, _BELOW_LEGEND_IN = 0.22, 0.42
-_NAMED_FROM_IN = 1.9  # width of a hemisphere from which ROI names can be read
-_LARGEST_IN = 4.6  # of a panel, so that a lone one is not blown up
-_FULL_IN = 3.2  # width of a hemisphere whose lines and letters have their full size
+_MIN_NAMED_IN = 1.9  # smallest width of a hemisphere with ROI names, which would not be legible below it
+_MAX_PANEL_IN = 4.6  # largest width of a panel
+_FULL_SIZE_IN = 3.2  # width of a hemisphere with lines and text of full size
 _TICKS_IN = 0.2
-_PLACES = 0.72  # of its panel that a scatter fills
+_SCATTER_SHARE = 0.72  # height of a scatter plot, as a fraction of the panel width
 
 
 class Panel(Protocol):
-    """One cell of a grid, with a `title` above it."""
+    """One cell of a grid. Its title is drawn above it."""
 
     @property
     def title(self) -> str: ...
@@ -49,15 +49,15 @@ class Panel(Protocol):
     def legend(self) -> Legend | None: ...
 
     def height(self, width: float, crop: Crop) -> float:
-        """In inches, of a panel of this width."""
+        """Return the height in inches of a panel with this width."""
 
     def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
-        """Draw it at left, bottom, width, height, in inches."""
+        """Draw the panel at `place` (left, bottom, width, height, in inches)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cortex:
-    """A map on the two flat maps."""
+class CortexPanel:
+    """A panel with a map on the two flat surfaces."""
 
     title: str
     kind: Map
@@ -72,20 +72,20 @@ class Cortex:
 
     def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
         left, bottom, width, height = place
-        cortex, wide = OnCortex.of(self.kind, self.table, crop.mesh), _hemisphere_width(width)
+        cortex, wide = SurfaceMap.of(self.kind, self.table, crop.mesh), _hemisphere_width(width)
         for k, hemi in enumerate(HEMISPHERES):
             raster = _raster(hemi, crop.mesh, crop.boxes[hemi], round(wide * dpi))
             tall = wide / _shape(crop.boxes[hemi])
             ax = axes_at(figure, left + k * (wide + _BETWEEN_IN), bottom + height - tall, wide, tall)
-            show_picture(ax, cortex.picture(hemi, raster), raster.box)
+            show_image(ax, cortex.image(hemi, raster), raster.box)
             names = roi_names(self.table, hemi, crop.mesh).tolist()
-            size = min(1.0, max(0.55, wide / _FULL_IN))
-            outline_rois(ax, surface(hemi, crop.mesh), names, raster.box, size, wide >= _NAMED_FROM_IN)
+            size = min(1.0, max(0.55, wide / _FULL_SIZE_IN))
+            outline_rois(ax, surface(hemi, crop.mesh), names, raster.box, size, wide >= _MIN_NAMED_IN)
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """An image (H, W, 3), 0 to 1 or uint8, in the middle of its panel: as wide as a `share` of it."""
+class ImagePanel:
+    """A panel with a centred image (H, W, 3), float 0 to 1 or uint8, whose width is a `share` of the panel width."""
 
     title: str
     image: npt.NDArray[np.generic]
@@ -104,8 +104,8 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
-    """Voxels on the image plane, where they look, coloured as in a layer map."""
+class PlacePanel:
+    """A panel with the voxels at their selected places in the image, in the colours of a map."""
 
     title: str
     kind: Map
@@ -116,15 +116,15 @@ class Places:
         return self.kind.legend
 
     def height(self, width: float, crop: Crop) -> float:
-        return width * _PLACES
+        return width * _SCATTER_SHARE
 
     def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
         left, bottom, width, _ = place
-        side = _PLACES * width - _TICKS_IN
+        side = _SCATTER_SHARE * width - _TICKS_IN
         ax = axes_at(figure, left + (width - side) / 2, bottom + _TICKS_IN, side, side)
         rgb = self.kind.rgb(self.kind.values)
-        seen = np.flatnonzero(~np.isnan(rgb).any(axis=1))
-        order = np.random.default_rng(0).permutation(seen)  # else the voxels of the last rows would hide the others
+        valid = np.flatnonzero(~np.isnan(rgb).any(axis=1))
+        order = np.random.default_rng(0).permutation(valid)  # so that the last rows do not hide the others
         x, y = (self.table[name].to_numpy(dtype=np.float64)[order] for name in "xy")
         ax.scatter(x, y, s=5.0 if len(order) < 5000 else 2.0, c=rgb[order], linewidths=0, rasterized=True)
         ax.axhline(0, color="#bbbbbb", linewidth=0.5, zorder=0)
@@ -149,33 +149,35 @@ def draw_grid(
     mesh: Mesh = "fsaverage5",
     numbers: bool = True,
 ) -> list[Path]:
-    """Draw panels in rows, and write the numbers of every map.
+    """Draw rows of panels, and write the numbers of every map.
 
     Parameters
     ----------
     rows : sequence of sequence of Panel
-        Panels of a row are as wide as each other. All maps show the same part of cortex, at one scale.
+        All panels have the same width. All maps show the same part of cortex at the same scale.
     stem : Path
-        Where to, without an ending; replaced if there. Numbers are STEM.1.csv and so on, by panel.
+        Path of the files without a suffix; existing files are replaced. Numbers of panel 1 are in STEM.1.csv, and so
+        on.
     title, heading : str
-        The first two lines.
+        The first two lines of the figure.
     dpi : int
     formats : sequence of str
     mesh : str
     numbers : bool
-        False where they are written otherwise.
+        Whether to write the numbers.
 
     Returns
     -------
     list of Path
+        The written files.
     """
     panels = [panel for row in rows for panel in row]
-    maps = [panel for panel in panels if isinstance(panel, Cortex)]
+    maps = [panel for panel in panels if isinstance(panel, CortexPanel)]
     tables = [panel.table for panel in maps]
     crop = flat_crop(_all_shown(tables, mesh), mesh) if maps else Crop(mesh, {})
     legends = _distinct([panel.legend for panel in panels])
-    most = max(len(row) for row in rows)
-    width = min((WIDTH_IN - 2 * _SIDE_IN - (most - 1) * _GAP_IN) / most, _LARGEST_IN)
+    columns = max(len(row) for row in rows)
+    width = min((WIDTH_IN - 2 * _SIDE_IN - (columns - 1) * _GAP_IN) / columns, _MAX_PANEL_IN)
     heights = [max(panel.height(width, crop) for panel in row) for row in rows]
     tall = _HEAD_IN + sum(heights) + len(rows) * (_TITLE_IN + _GAP_IN) + _FOOT_IN
     tall += sum(_ABOVE_LEGEND_IN + legend.height_in + _BELOW_LEGEND_IN for legend in legends)
@@ -200,9 +202,9 @@ def draw_grid(
     caption = f"{title}. {heading}. " + " ".join(f"({i}) {panel.title}." for i, panel in enumerate(panels, 1))
     written = save(figure, stem, formats, dpi)
     for i, panel in enumerate(panels, 1):
-        if numbers and isinstance(panel, Cortex):
-            words = f"{title}, panel {i}: {panel.title}. {panel.kind.heading}."
-            written += write_numbers(panel.kind, panel.table, words, stem.with_name(f"{stem.name}.{i}"))
+        if numbers and isinstance(panel, CortexPanel):
+            text = f"{title}, panel {i}: {panel.title}. {panel.kind.heading}."
+            written += write_numbers(panel.kind, panel.table, text, stem.with_name(f"{stem.name}.{i}"))
     return [*written, _write_caption(caption, stem)]
 
 
@@ -217,29 +219,29 @@ def _hemisphere_width(width: float) -> float:
 
 
 def _shape(box: Box) -> float:
-    """Width over height."""
+    """Return the ratio of width to height."""
     return (box[1] - box[0]) / (box[3] - box[2])
 
 
 @lru_cache(maxsize=4)
 def _raster(hemi: str, mesh: Mesh, box: Box, columns: int) -> Raster:
-    """The pixels of a view, which all panels of a size share."""
+    """Rasterise a flat map; panels of the same size share the result."""
     return flat_raster(surface(hemi, mesh), box, columns)
 
 
 def _all_shown(tables: "Sequence[pd.DataFrame]", mesh: Mesh) -> dict[str, npt.NDArray[np.bool_]]:
-    """By hemisphere, the vertices that hold a voxel in any of some tables."""
+    """Return for each hemisphere a mask (V,) of the vertices that have a voxel in at least one table."""
     shown = [shown_vertices(table, mesh) for table in tables]
     return {hemi: np.any([each[hemi] for each in shown], axis=0) for hemi in HEMISPHERES}
 
 
 def _distinct(legends: "Sequence[Legend | None]") -> list[Legend]:
-    """Each legend once; one that stands for several maps does not count the voxels of any."""
-    found: dict[object, Legend] = {}
+    """Return each legend once. A legend that several maps share has no counts of voxels."""
+    by_key: dict[object, Legend] = {}
     for legend in legends:
         if legend is not None:
-            known = found.get(legend.key, legend)
+            known = by_key.get(legend.key, legend)
             if isinstance(known, LayerField | Classes) and known.counts != getattr(legend, "counts", None):
                 known = replace(known, counts=())
-            found[legend.key] = known
-    return list(found.values())
+            by_key[legend.key] = known
+    return list(by_key.values())

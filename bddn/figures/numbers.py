@@ -1,4 +1,4 @@
-"""The numbers beside a picture: a table, a GIFTI file for each hemisphere, and a caption."""
+"""Write the numbers of a map: a table, a GIFTI file for each hemisphere, and a caption."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 
 
 def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path) -> list[Path]:
-    """Write what a map shows, for all voxels.
+    """Write the numbers of a map for all voxels.
 
     Parameters
     ----------
     kind : Map
     table : DataFrame, one row per voxel
-        With hemi, vertex and roi, in the map's order of rows.
+        With columns hemi, vertex and roi, in the row order of the map.
     caption : str
     stem : Path
-        Where to, without an ending.
+        Path of the files without a suffix.
 
     Returns
     -------
     list of Path
-        STEM.csv, STEM.lh.func.gii, STEM.rh.func.gii and STEM.txt, the caption.
+        STEM.csv, STEM.lh.func.gii, STEM.rh.func.gii, and the caption STEM.txt.
     """
     columns = table[["hemi", "vertex", "roi"]].assign(**kind.table)
     csv, text = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.txt")
-    if "layer_index" in columns:  # a whole number, empty where there is no layer
+    if "layer_index" in columns:  # so that it is written as an integer, or empty without a layer
         columns["layer_index"] = columns["layer_index"].astype("Int64")
-    replace_file(csv, lambda aside: columns.to_csv(aside, index=False, float_format="%.7g", lineterminator="\n"))
+    replace_file(csv, lambda path: columns.to_csv(path, index=False, float_format="%.7g", lineterminator="\n"))
     written = [csv]
     numeric = {name: values for name, values in kind.table.items() if np.issubdtype(values.dtype, np.number)}
     for hemi in HEMISPHERES:
-        here = (table["hemi"] == hemi).to_numpy()
-        arrays = {name: values[here].astype(np.float32) for name, values in numeric.items()}
+        rows = (table["hemi"] == hemi).to_numpy()
+        arrays = {name: values[rows].astype(np.float32) for name, values in numeric.items()}
         written.append(stem.with_name(f"{stem.name}.{hemi}.func.gii"))
-        write_gifti(written[-1], hemi, table["vertex"].to_numpy()[here], arrays)
+        write_gifti(written[-1], hemi, table["vertex"].to_numpy()[rows], arrays)
     write_text(text, caption + "\n")
     return [*written, text]

@@ -1,4 +1,4 @@
-"""A map on the cortex: its numbers on the vertices of a mesh, and its colours in the pixels of a picture."""
+"""Put a map on a mesh: its numbers on the vertices, and its colours in the pixels of an image."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class OnCortex:
-    """A map on both hemispheres.
+class SurfaceMap:
+    """A map on the vertices of both hemispheres.
 
     Attributes
     ----------
     kind : Map
     values : dict of str to array of float64, (V, k)
-        By hemisphere; NaN where no voxel is or where it lacks a number.
+        Values by hemisphere; NaN if a vertex has no voxel or a number is missing.
     mesh : str
-        The mesh, of V vertices.
+        The mesh, with V vertices.
     """
 
     kind: Map
@@ -36,23 +36,23 @@ class OnCortex:
     mesh: Mesh
 
     @classmethod
-    def of(cls, kind: Map, table: "pd.DataFrame", mesh: Mesh = "fsaverage5") -> "OnCortex":
-        """Put a map on the vertices of its voxels, with columns hemi and vertex, in the same order of rows."""
+    def of(cls, kind: Map, table: "pd.DataFrame", mesh: Mesh = "fsaverage5") -> "SurfaceMap":
+        """Put a map on the vertices of its voxels. `table` has columns hemi and vertex, in the row order of the map."""
         missing = np.asarray(np.isnan(kind.values).any(axis=1))
         whole = np.where(missing[:, None], np.nan, kind.values)
         values = {hemi: to_mesh(*of_hemisphere(table, hemi, whole), mesh) for hemi in HEMISPHERES}
         return cls(kind, values, mesh)
 
     def drawn(self, hemi: str) -> npt.NDArray[np.bool_]:
-        """The vertices (V,) that have a voxel to draw."""
+        """Return a mask (V,) of the vertices that have a voxel with values."""
         return np.asarray(np.isfinite(self.values[hemi][:, 0]))
 
     def vertex_rgb(self, hemi: str) -> npt.NDArray[np.float64]:
-        """Colours (V, 3) of the vertices, NaN where cortex is bare."""
+        """Return colours (V, 3) of the vertices, sRGB 0 to 1; NaN without a voxel."""
         return self.kind.rgb(self.values[hemi])
 
-    def picture(self, hemi: str, raster: Raster) -> npt.NDArray[np.float32]:
-        """The picture (rows, columns, 4) of a view of a hemisphere, for `panels.show_picture`."""
+    def image(self, hemi: str, raster: Raster) -> npt.NDArray[np.float32]:
+        """Return an image (rows, columns, 4) of a view of a hemisphere, for `panels.show_image`."""
         values, classes = self.values[hemi], self.kind.classes
 
         def rgb(part: Raster) -> npt.NDArray[np.float64]:
@@ -66,6 +66,6 @@ class OnCortex:
 
 
 def of_hemisphere(table: "pd.DataFrame", hemi: str, values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """The vertices and values of one hemisphere's voxels."""
-    here = (table["hemi"] == hemi).to_numpy()
-    return table["vertex"].to_numpy(dtype=np.int64)[here], values[here]
+    """Return the vertices and the values of the voxels of one hemisphere."""
+    rows = (table["hemi"] == hemi).to_numpy()
+    return table["vertex"].to_numpy(dtype=np.int64)[rows], values[rows]

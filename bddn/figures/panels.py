@@ -1,4 +1,4 @@
-"""The parts of a figure: axes and words at places in inches, pictures of a map, ROI outlines and their names."""
+"""The parts of a figure: axes and text at positions in inches, images of a map, ROI outlines and ROI names."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,19 +16,19 @@ from bddn.cortex.meshes import Surface
 from bddn.figures.raster import Box, Raster
 
 MIN_ROI_VERTICES = 8
-"""Fewest drawn vertices of an ROI that is outlined and named."""
+"""Smallest number of vertices on the flat map of an ROI that is outlined."""
 
 WIDTH_IN = 10.0
-"""Width of a figure."""
+"""Width of a figure in inches."""
 
 INK = "#1c1c1c"
 _NAME_SIZE = 6.5
 _CHUNK = 1 << 16
-_LINE_FROM_MM = 3.0
+_MIN_LINE_MM = 3.0
 
 
 def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place on the sheet.
+    """Add axes at a position of the figure.
 
     Parameters
     ----------
@@ -42,40 +42,40 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
     Axes
     """
     tall = figure.get_figheight()
-    made: Axes = figure.add_axes((left / WIDTH_IN, bottom / tall, width / WIDTH_IN, height / tall))
-    return made
+    axes: Axes = figure.add_axes((left / WIDTH_IN, bottom / tall, width / WIDTH_IN, height / tall))
+    return axes
 
 
 def write_at(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    """Write text on the sheet.
+    """Write text at a position of the figure.
 
     Parameters
     ----------
     figure : Figure
         Of 10 inches width.
     x, y : float
-        In inches from the left and the bottom; a negative y is measured down from the top.
+        Position in inches from the left and the bottom; a negative y is measured from the top.
     text : str
-        What to write.
+        The text.
     style
-        Passed on to `Figure.text`; centred and dark by default.
+        Keyword arguments of `Figure.text`; by default centred and dark.
     """
     tall = figure.get_figheight()
     at = (x / WIDTH_IN, (y if y >= 0 else tall + y) / tall)
     figure.text(*at, text, **{"ha": "center", "va": "top", "color": INK, **style})
 
 
-def show_picture(ax: Axes, image: Floats, box: Box) -> None:
-    """Put a picture on axes that then measure mm, without ticks or frame.
+def show_image(ax: Axes, image: Floats, box: Box) -> None:
+    """Show an image on axes in mm, without ticks or frame.
 
     Parameters
     ----------
     ax : Axes
-        Where to draw.
+        The axes to draw on.
     image : array of float, (rows, columns, 4)
-        From `Raster.image`.
+        The result of `Raster.image`.
     box : tuple of float
-        left, right, bottom, top of the picture, in mm.
+        left, right, bottom, top of the image, in mm.
     """
     ax.imshow(image, extent=box, origin="upper", interpolation="auto", aspect="equal")
     ax.set_axis_off()
@@ -87,23 +87,23 @@ def paint(
     drawn: npt.NDArray[np.bool_],
     rgb: Callable[[Raster], npt.NDArray[np.float64]],
 ) -> npt.NDArray[np.float32]:
-    """The picture of a map on the grey cortex.
+    """Return the image of a map on grey cortex.
 
     Parameters
     ----------
     raster : Raster
-        Which vertices the pixels show.
+        The pixels of the view.
     grey : array of float, (V,)
-        Grey of the bare vertices, 0 to 1.
+        Grey value of each vertex, 0 to 1, which is shown without a voxel.
     drawn : array of bool, (V,)
-        The vertices that have a voxel to draw; the map is asked for pixels near them only.
+        Mask of the vertices that have a voxel. `rgb` is called only for pixels next to them.
     rgb : callable
-        Gives the map's colours (P, 3) at the pixels of the raster that it is given, NaN where cortex is to be seen.
+        A function that returns the colours (P, 3) of the map at the pixels of a raster; NaN to show grey cortex.
 
     Returns
     -------
     array of float32, (rows, columns, 4)
-        Ready for `show_picture`.
+        The image for `show_image`.
     """
     colour = np.empty((len(raster.pixel), 3), dtype=np.float32)
     bare = grey.astype(np.float32)
@@ -113,35 +113,35 @@ def paint(
         near = np.flatnonzero(drawn[part.corners] @ np.ones(3, dtype=np.float32))
         if len(near):
             painted = rgb(part.part(near))
-            seen = ~np.isnan(painted[:, 0])
-            colour[start + near[seen]] = painted[seen]
+            valid = ~np.isnan(painted[:, 0])
+            colour[start + near[valid]] = painted[valid]
     return raster.image(colour)
 
 
 def outline_rois(
     ax: Axes, surface: Surface, roi: Sequence[str], box: Box, size: float = 1.0, named: bool = True
 ) -> list[str]:
-    """Draw thin outlines of ROIs on a flat map, and their names where they overlap least.
+    """Draw thin outlines of ROIs on a flat map, and their names at the positions with the least overlap.
 
     Parameters
     ----------
     ax : Axes
-        A flat map, after `show_picture`, in a figure whose size is final.
+        Axes of a flat map, after `show_image`. The size of the figure must not change any more.
     surface : Surface
         The hemisphere.
     roi : sequence of str, (V,)
-        ROI of each vertex, '' for none.
+        ROI of each vertex, or ''.
     box : tuple of float
         left, right, bottom, top of the flat map, in mm.
     size : float
-        Of lines and letters, 1 on a full sheet.
+        Size of lines and text, relative to a full figure.
     named : bool
-        Whether there is room for names.
+        Whether to write the names.
 
     Returns
     -------
     list of str
-        The ROIs that were drawn, largest first; those of fewer than 8 vertices on the flat map are not.
+        The drawn ROIs, largest first. ROIs with fewer than 8 vertices on the flat map are skipped.
     """
     label = np.asarray(roi, dtype=str)
     on_sheet = np.zeros(len(label), dtype=bool)
@@ -166,26 +166,26 @@ def outline_rois(
 
 
 def _border(edges: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.bool_]:
-    """Which of `n` vertices lie on the edge of the sheet, where an edge belongs to one triangle only."""
+    """Return a mask (n,) of the vertices on the border of the sheet, whose edges belong to only one triangle."""
     a, b = np.sort(edges, axis=1).astype(np.int64).T
-    which, count = np.unique(a * n + b, return_counts=True)
+    edge, count = np.unique(a * n + b, return_counts=True)
     out = np.zeros(n, dtype=bool)
-    out[which[count == 1] // n] = out[which[count == 1] % n] = True
+    out[edge[count == 1] // n] = out[edge[count == 1] % n] = True
     return out
 
 
 def _by_depth(
     inside: npt.NDArray[np.bool_], edges: npt.NDArray[np.integer], border: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """The vertices of a region, the innermost first: those that last when its rim is taken off again and again. What
-    is on the `border` of the sheet is of the rim."""
+    """Return the vertices of a region, sorted from the innermost outwards. Depth is the number of repeated erosions of
+    the rim that a vertex survives; vertices on the `border` of the sheet belong to the rim."""
     depth, left = np.zeros(len(inside)), inside.copy()
     while left.any():
         depth[left] += 1.0
         rim = border.copy()
         np.logical_or.at(rim, edges[:, 0], ~left[edges[:, 1]])
         np.logical_or.at(rim, edges[:, 1], ~left[edges[:, 0]])
-        if not (left & rim).any():  # no rim: the whole sheet
+        if not (left & rim).any():  # the region is the whole sheet and has no rim
             break
         left &= ~rim
     total, n = depth.copy(), np.ones(len(inside))
@@ -198,7 +198,8 @@ def _by_depth(
 
 
 def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: float) -> None:
-    """Write a name at the innermost place where it meets no other; beside the ROI with a line if there is none."""
+    """Write a name at the innermost position in the ROI without overlap; if there is none, next to the ROI with a
+    line."""
     figure: Any = ax.figure
     renderer = figure.canvas.get_renderer()
     text = ax.text(
@@ -216,19 +217,19 @@ def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: f
     angles = np.linspace(0.0, 2 * np.pi, 24, endpoint=False)
     steps = [(r * np.cos(t), r * np.sin(t)) for r in (6.0, 9.0, 12.0, 16.0, 20.0, 25.0) for t in angles]
     candidates = [*places[: max(len(places) * 2 // 3, 1)], *(places[0] + np.array(step) for step in steps)]
-    best, least = candidates[0], np.inf
+    best, min_overlap = candidates[0], np.inf
     for place in candidates:
         text.set_position((float(place[0]), float(place[1])))
         extent = text.get_window_extent(renderer).padded(1.5)
         outside = extent.width * extent.height - _shared_area(extent, frame)
         overlap = sum(_shared_area(extent, other) for other in placed) + 10.0 * outside
-        if overlap < least:
-            best, least = place, overlap
+        if overlap < min_overlap:
+            best, min_overlap = place, overlap
         if overlap < 1.0:
             break
     text.set_position((float(best[0]), float(best[1])))
     placed.append(text.get_window_extent(renderer).padded(1.5))
-    if np.linalg.norm(places - best, axis=1).min() > _LINE_FROM_MM:
+    if np.linalg.norm(places - best, axis=1).min() > _MIN_LINE_MM:
         ax.plot([places[0, 0], best[0]], [places[0, 1], best[1]], color=INK, linewidth=0.5, zorder=5)
 
 

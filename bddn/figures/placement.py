@@ -1,4 +1,4 @@
-"""Where the parts of a figure lie: the crop of the flat maps, the row of inflated views, the sheet of paper."""
+"""The positions of the parts of a figure: the crop of the flat maps, the row of inflated views, and the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ View = Literal["flat", "inflated"]
 BOTH: tuple[View, ...] = ("flat", "inflated")
 
 FLAT_WIDTH_IN = 4.66
-"""Width of a flat map; its height follows from the part that it shows."""
+"""Width of a flat map in inches; its height depends on the part that it shows."""
 
 _MARGIN_MM = 6.0
 _SHAPES = (0.90, 1.12)
-"""Least and largest width of a flat map as a part of its height; the whole sheets need the largest."""
+"""Smallest and largest ratio of width to height of a flat map; the whole sheets need the largest."""
 _ABOVE_FLAT, _ABOVE_ROW = 0.80, 0.70
 _FLAT_LEFT = {"lh": 0.24, "rh": 5.10}
 _FLAT_BOTTOM, _FLAT_BOTTOM_ALONE = 3.72, 1.92
@@ -44,16 +44,16 @@ _GAP_MM, _BETWEEN_MM = 22.0, 4.0
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """The pixels of all views of a figure; the same for each of a run's maps.
+    """The pixels of all views of a figure, which all maps of a run share.
 
     Attributes
     ----------
     mesh : str
-        The mesh that is drawn.
+        The drawn mesh.
     flat : dict of str to Raster
-        The flat map of each hemisphere; empty where none is drawn.
+        The flat map of each hemisphere; empty without flat maps.
     inflated : dict of (str, str) to Raster
-        The inflated brain by hemisphere and view; empty where none is drawn.
+        The inflated brain by hemisphere and view; empty without inflated brains.
     mm_per_inch : float
         Scale of the inflated brains.
     """
@@ -66,7 +66,7 @@ class Pixels:
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """The parts of a mesh's two flat sheets that a figure shows: `boxes`, in mm, by hemisphere."""
+    """The parts of the two flat sheets of a mesh that a figure shows: `boxes` in mm, by hemisphere."""
 
     mesh: Mesh
     boxes: dict[str, Box]
@@ -80,13 +80,13 @@ def make_pixels(
     Parameters
     ----------
     drawn : dict of str to array of bool, (V,)
-        For each hemisphere, the vertices that hold a voxel.
+        For each hemisphere, a mask of the vertices that have a voxel.
     dpi : int
         Pixels per inch.
     views : sequence of str
         'flat', 'inflated' or both.
     mesh : str
-        The mesh to draw, of V vertices.
+        The mesh to draw, with V vertices.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def make_pixels(
     Raises
     ------
     DataError
-        If the mesh is not found, or a flat map is wanted and it was found without one.
+        If the mesh is not found, or a flat map is requested and the mesh has none.
     """
     flat = {}
     if "flat" in views:
@@ -113,14 +113,15 @@ def make_pixels(
 
 
 def flat_crop(drawn: dict[str, npt.NDArray[np.bool_]], mesh: Mesh = "fsaverage5") -> Crop:
-    """The parts of the two flat sheets that a figure shows: all voxels and a margin, at one scale for both.
+    """Return the parts of the two flat sheets that a figure shows: all voxels and a margin, at the same scale.
 
     Parameters
     ----------
     drawn : dict of str to array of bool, (V,)
-        For each hemisphere, the vertices that hold a voxel. One without any is shown in the mirror of the other's part.
+        For each hemisphere, a mask of the vertices that have a voxel. A hemisphere without voxels shows the mirrored
+        part of the other one.
     mesh : str
-        The mesh, of V vertices.
+        The mesh, with V vertices.
 
     Returns
     -------
@@ -130,20 +131,20 @@ def flat_crop(drawn: dict[str, npt.NDArray[np.bool_]], mesh: Mesh = "fsaverage5"
     Raises
     ------
     DataError
-        If the mesh is not found, or was found without flat maps.
+        If the mesh is not found, or has no flat maps.
     """
     sheets = {hemi: surface(hemi, mesh) for hemi in HEMISPHERES}
     for hemi, sheet in sheets.items():
         if not len(sheet.flat_faces):
             raise DataError(
                 f"{mesh}, {hemi}",
-                expected="a flat map beside the inflated surface",
-                got="none",
-                fix="Draw inflated brains only ('bddn maps RUN --views inflated'), or use nilearn's copy (--fetch).",
+                expected="a flat map in addition to the inflated surface",
+                got="no flat map",
+                fix="Draw only inflated brains ('bddn maps RUN --views inflated'), or use nilearn's copy (--fetch).",
             )
     whole = {hemi: _bounds(sheet, None) for hemi, sheet in sheets.items()}
     known = {hemi: _bounds(sheet, drawn[hemi]) for hemi, sheet in sheets.items() if _on_sheet(sheet, drawn[hemi]).size}
-    shape = float(np.clip(_most(known, 0) / _most(known, 2), *_SHAPES)) if known else _SHAPES[1]
+    shape = float(np.clip(_largest(known, 0) / _largest(known, 2), *_SHAPES)) if known else _SHAPES[1]
     full = max(max(b[1] - b[0], (b[3] - b[2]) * _SHAPES[1]) for b in whole.values())
     width = max((max(b[1] - b[0], (b[3] - b[2]) * shape) for b in known.values()), default=full)
     if width > 0.75 * full:
@@ -161,12 +162,12 @@ def flat_crop(drawn: dict[str, npt.NDArray[np.bool_]], mesh: Mesh = "fsaverage5"
 
 
 def new_figure(pixels: Pixels, dpi: int) -> Figure:
-    """A sheet of white paper with its own Agg canvas, outside pyplot.
+    """Return a white figure with its own Agg canvas, independent of pyplot.
 
     Parameters
     ----------
     pixels : Pixels
-        The views; the flat maps decide the height of the sheet.
+        The views; the height of the figure depends on the flat maps.
     dpi : int
         Pixels per inch.
 
@@ -184,18 +185,18 @@ def new_figure(pixels: Pixels, dpi: int) -> Figure:
 
 
 def flat_axes(figure: Figure, pixels: Pixels, hemi: str, note: str = "") -> Axes:
-    """Axes of a flat map, with the hemisphere's name above and the directions below.
+    """Add axes for a flat map, with the name of the hemisphere above and the directions below.
 
     Parameters
     ----------
     figure : Figure
-        From `new_figure`.
+        The result of `new_figure`.
     pixels : Pixels
         The views.
     hemi : str
         'lh' (drawn on the left) or 'rh'.
     note : str
-        Added to the hemisphere's name.
+        Text after the name of the hemisphere.
 
     Returns
     -------
@@ -212,19 +213,19 @@ def flat_axes(figure: Figure, pixels: Pixels, hemi: str, note: str = "") -> Axes
 
 
 def inflated_axes(figure: Figure, pixels: Pixels) -> dict[tuple[str, str], Axes]:
-    """Axes of the row of inflated views, with their names below.
+    """Add axes for the row of inflated views, with their names below.
 
     Parameters
     ----------
     figure : Figure
-        From `new_figure`.
+        The result of `new_figure`.
     pixels : Pixels
         The views.
 
     Returns
     -------
     dict of (str, str) to Axes
-        By hemisphere and view, as `pixels.inflated`.
+        Axes by hemisphere and view, with the keys of `pixels.inflated`.
     """
     out: dict[tuple[str, str], Axes] = {}
     if not pixels.inflated:
@@ -245,43 +246,43 @@ def inflated_axes(figure: Figure, pixels: Pixels) -> dict[tuple[str, str], Axes]
 
 
 def _flat_bottom(pixels: Pixels) -> float:
-    """Where the flat maps begin: above the row of inflated brains, if there is one."""
+    """Return the bottom of the flat maps in inches; they are above the row of inflated brains, if there is one."""
     return _FLAT_BOTTOM if pixels.inflated else _FLAT_BOTTOM_ALONE
 
 
 def _flat_height(pixels: Pixels) -> float:
-    """Height of the flat maps in inches."""
+    """Return the height of the flat maps in inches."""
     left, right, bottom, top = pixels.flat["lh"].box
     return FLAT_WIDTH_IN * (top - bottom) / (right - left)
 
 
-def _most(boxes: dict[str, Box], axis: int) -> float:
-    """The largest width (axis 0) or height (axis 2) of some boxes."""
+def _largest(boxes: dict[str, Box], axis: int) -> float:
+    """Return the largest width (axis 0) or height (axis 2) of the boxes."""
     return max(box[axis + 1] - box[axis] for box in boxes.values())
 
 
 @cache
 def _span(view: str, mesh: Mesh) -> float:
-    """Width of an inflated view of the left hemisphere, in mm, as `inflated_raster` makes it."""
+    """Return the width in mm of an inflated view of the left hemisphere, as `inflated_raster` draws it."""
     box = inflated_raster(surface("lh", mesh), view, 10.0).box
     return box[1] - box[0]
 
 
-def _on_sheet(sheet: Surface, of: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Those of some vertices that have a place on the flat sheet."""
-    here = np.unique(sheet.flat_faces)
-    return here[of[here]].astype(np.int64)
+def _on_sheet(sheet: Surface, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return those vertices of a mask (V,) that are on the flat sheet."""
+    vertices = np.unique(sheet.flat_faces)
+    return vertices[mask[vertices]].astype(np.int64)
 
 
-def _bounds(sheet: Surface, of: npt.NDArray[np.bool_] | None) -> Box:
-    """left, right, bottom, top of vertices on the flat sheet (None: all of them) and a margin."""
-    places = sheet.flat[np.unique(sheet.flat_faces) if of is None else _on_sheet(sheet, of)]
+def _bounds(sheet: Surface, mask: npt.NDArray[np.bool_] | None) -> Box:
+    """Return left, right, bottom, top in mm of the masked vertices on the flat sheet (None: all), with a margin."""
+    places = sheet.flat[np.unique(sheet.flat_faces) if mask is None else _on_sheet(sheet, mask)]
     (left, bottom), (right, top) = places.min(0) - _MARGIN_MM, places.max(0) + _MARGIN_MM
     return float(left), float(right), float(bottom), float(top)
 
 
 def _slide(centre: float, width: float, low: float, high: float) -> float:
-    """The centre of an interval of this width, moved so that it stays between two bounds where it can."""
+    """Return the centre of an interval of this width, moved so that the interval stays inside the bounds if it can."""
     if width >= high - low:
         return (low + high) / 2
     return float(np.clip(centre, low + width / 2, high - width / 2))

@@ -1,4 +1,4 @@
-"""Predicted responses beside the pictures that they are to."""
+"""A figure of images and the predicted responses to them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bddn.figures.grid import Cortex, Panel, Picture
+from bddn.figures.grid import CortexPanel, ImagePanel, Panel
 from bddn.figures.paper import Sheet
 from bddn.maps.kinds import response_maps
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAIRS = 2  # of a picture and its map in a row
-SHARE = 0.55  # of a panel that a picture takes, so that it is about as tall as the maps
-LONGEST_TITLE = 28
+PAIRS_PER_ROW = 2  # pairs of an image and its map
+IMAGE_SHARE = 0.55  # width of an image as a fraction of its panel, which makes it about as tall as the maps
+MAX_TITLE_CHARS = 28
 
 
 def predicted(
@@ -24,27 +24,27 @@ def predicted(
     pictures: Sequence[npt.NDArray[np.uint8]],
     names: Sequence[str],
 ) -> Sheet:
-    """A sheet of pictures and the responses to them.
+    """Return a sheet of images and maps of the responses to them.
 
     Parameters
     ----------
     voxels : DataFrame, N rows
-        Of the run.
+        Voxel table of the run.
     responses : array of float32, (n, N)
     pictures : sequence of array of uint8, n × (H, W, 3)
     names : sequence of str, (n,)
-        Of the pictures.
+        Names of the images.
 
     Returns
     -------
     Sheet
-        All maps have the same colours.
+        All maps have the same colour ramp.
     """
     panels: list[Panel] = []
     for image, name, kind in zip(pictures, names, response_maps(responses, names), strict=True):
-        title = name if len(name) <= LONGEST_TITLE else f"{name[: LONGEST_TITLE - 1]}…"
-        panels += [Picture(title, image, share=SHARE), Cortex("predicted response", kind, voxels)]
-    rows = [panels[start : start + 2 * PAIRS] for start in range(0, len(panels), 2 * PAIRS)]
+        title = name if len(name) <= MAX_TITLE_CHARS else f"{name[: MAX_TITLE_CHARS - 1]}…"
+        panels += [ImagePanel(title, image, share=IMAGE_SHARE), CortexPanel("predicted response", kind, voxels)]
+    rows = [panels[i : i + 2 * PAIRS_PER_ROW] for i in range(0, len(panels), 2 * PAIRS_PER_ROW)]
     return Sheet(
         "Predicted responses", "In the unit of the responses that the run was fitted to: blue below 0, red above", rows
     )

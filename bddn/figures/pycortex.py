@@ -1,4 +1,4 @@
-"""A bridge to pycortex, for those who have it; nothing else here needs it."""
+"""Convert a map to pycortex, which is an optional package."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.errors import DataError
-from bddn.figures.painting import OnCortex
+from bddn.figures.painting import SurfaceMap
 from bddn.maps.kinds import Map
 
 if TYPE_CHECKING:
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def to_pycortex(kind: Map, voxels: "pd.DataFrame", subject: str = "fsaverage") -> Any:
-    """A map in its own colours as pycortex's data, ready for `cortex.quickshow` and `cortex.webshow`.
+    """Convert a map to pycortex data with the same colours, for `cortex.quickshow` and `cortex.webshow`.
 
     Parameters
     ----------
     kind : Map
-        One of `bddn.maps.kinds`, as of `run_maps(run.voxels, run.layers)`.
+        A map of `bddn.maps.kinds`, for example from `run_maps(run.voxels, run.layers)`.
     voxels : DataFrame, one row per voxel
-        With hemi and vertex, in the map's order of rows.
+        With columns hemi and vertex, in the row order of the map.
     subject : str
-        pycortex's name of fsaverage7.
+        The name of fsaverage7 in pycortex.
 
     Returns
     -------
     cortex.VertexRGB
-        Of 2 × 163,842 vertices, left before right; transparent where no voxel is.
+        Colours of 2 × 163,842 vertices, left hemisphere first; transparent without a voxel.
 
     Raises
     ------
@@ -43,10 +43,10 @@ def to_pycortex(kind: Map, voxels: "pd.DataFrame", subject: str = "fsaverage") -
             "pycortex",
             expected="an installed package",
             got=str(error),
-            fix="Install pycortex, or draw with 'bddn maps', which needs it not.",
+            fix="Install pycortex, or draw with 'bddn maps', which does not need it.",
         ) from error
-    on = OnCortex.of(kind, voxels, "fsaverage7")
-    rgb = np.concatenate([on.vertex_rgb(hemi) for hemi in HEMISPHERES])
+    cortex_map = SurfaceMap.of(kind, voxels, "fsaverage7")
+    rgb = np.concatenate([cortex_map.vertex_rgb(hemi) for hemi in HEMISPHERES])
     bare = np.isnan(rgb).any(axis=1)
     red, green, blue = np.rint(255 * np.where(bare[:, None], 0.0, rgb)).astype(np.uint8).T
     alpha = np.where(bare, 0, 255).astype(np.uint8)

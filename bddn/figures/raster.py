@@ -1,7 +1,7 @@
-"""From triangles to pixels: which triangle a pixel shows, and how near the pixel is to each of its corners.
+"""Convert triangles to pixels: the triangle that a pixel shows, and its barycentric weights.
 
-Drawing pixels, not patches, leaves no seams between triangles, and lets a map of categories stay one: a pixel takes the
-category that has most of its weight, so no colour stands between two layers that neither of them has.
+Drawing pixels instead of patches avoids seams between triangles, and keeps categories pure: a pixel gets the category
+with the largest weight, so that no mixed colour appears between two layers.
 """
 
 from dataclasses import dataclass, replace
@@ -14,40 +14,40 @@ from bddn.cortex.fsaverage import Floats, Ints
 from bddn.cortex.meshes import Surface
 
 Box = tuple[float, float, float, float]
-"""left, right, bottom, top of a picture, in mm."""
+"""left, right, bottom, top of an image, in mm."""
 
 TOWARD_AND_UP: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "left": ((-1, 0, 0), (0, 0, 1)),
     "right": ((1, 0, 0), (0, 0, 1)),
     "posterior": ((0, -1, 0), (0, 0, 1)),
-    "ventral": ((0, 0, -1), (0, -1, 0)),  # posterior up: the camera sinks from the posterior view, left stays left
+    "ventral": ((0, 0, -1), (0, -1, 0)),  # posterior is up, so that left stays left as in the posterior view
 }
-"""For each view, the direction to the viewer and the one that is up in the picture."""
+"""For each view, the direction to the viewer and the upward direction of the image."""
 
 _SUPERSAMPLE = 2
 _CHUNK = 1 << 16
-_SLACK = 1e-9  # a centre on the edge between two triangles belongs to one of them
+_TOLERANCE = 1e-9  # so that a pixel centre on the edge of two triangles belongs to one of them
 _HALF = 0.5
 _AMBIENT = 0.62
-_LAMP = np.array([-0.25, 0.35, 0.90])  # in the picture's axes: right, up, toward the viewer
+_LIGHT = np.array([-0.25, 0.35, 0.90])  # direction in image axes: right, up, toward the viewer
 
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """The pixels of a picture that show a surface.
+    """The pixels of an image that show a surface.
 
     Attributes
     ----------
     shape : tuple of int
-        Rows (from the top) and columns, twice as fine as the picture that `image` gives.
+        Rows (from the top) and columns, twice the size of the result of `image`.
     pixel : array of int64, (P,)
         Flat indices of the pixels that show the surface.
     corners : array of int32, (P, 3)
-        The vertices of the triangle seen there.
+        The vertices of the visible triangle.
     weight : array of float32, (P, 3)
-        Nearness to each corner; sums to 1.
+        Barycentric weight of each corner; they sum to 1.
     shade : array of float32, (P,)
-        How bright the lamp makes it; 1 on a flat map.
+        Brightness by the light; 1 on a flat map.
     box : tuple of float
         left, right, bottom, top, in mm.
     """
@@ -60,12 +60,12 @@ class Raster:
     box: Box
 
     def part(self, keep: Ints) -> "Raster":
-        """The same picture with some of its pixels only.
+        """Return the same raster with a part of its pixels.
 
         Parameters
         ----------
         keep : array of int, (Q,)
-            Which of the P pixels to keep.
+            Indices of the pixels to keep.
 
         Returns
         -------
@@ -76,7 +76,7 @@ class Raster:
         )
 
     def categories(self, code: Ints, n: int) -> npt.NDArray[np.int64]:
-        """The category of each pixel.
+        """Return the category of each pixel.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Raster:
         Returns
         -------
         array of int64, (P,)
-            -1 where vertices without a category have more than half of the weight, else the category with most of it.
+            The category with the largest weight, or -1 if vertices without a category have more than half the weight.
         """
         seen = np.asarray(code)[self.corners]
         votes = np.column_stack([_dot(seen == seen[:, [k]], self.weight) for k in range(3)])
@@ -98,17 +98,17 @@ class Raster:
         return np.where(none | (best >= n), -1, best).astype(np.int64)
 
     def values(self, value: Floats) -> npt.NDArray[np.float64]:
-        """The value of each pixel, between those of the corners that have one.
+        """Return the value of each pixel, interpolated between the corners that have a value.
 
         Parameters
         ----------
         value : array of float, (V,)
-            One number per vertex, NaN for none.
+            One number per vertex; NaN if missing.
 
         Returns
         -------
         array of float64, (P,)
-            NaN where vertices without a value have more than half of the weight.
+            NaN if vertices without a value have more than half of the weight.
         """
         seen = np.asarray(value, dtype=np.float64)[self.corners]
         finite = np.isfinite(seen)
@@ -118,7 +118,7 @@ class Raster:
         return np.where(known, mixed / np.where(known, total, 1.0), np.nan)
 
     def image(self, rgb: Floats) -> npt.NDArray[np.float32]:
-        """The picture of pixel colours, with a transparent surround and smooth edges.
+        """Return an image of the pixel colours, with a transparent background and smooth edges.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Raster:
         Returns
         -------
         array of float32, (rows, columns, 4)
-            Red, green, blue and opacity, 0 to 1, at half the raster's fineness.
+            Red, green, blue and opacity, 0 to 1, at half the resolution of the raster.
         """
         rows, columns = self.shape
         fine = np.zeros((rows * columns, 4), dtype=np.float32)
@@ -145,16 +145,16 @@ class Raster:
 
 
 def flat_raster(surface: Surface, box: Box, columns: int) -> Raster:
-    """The pixels of a flat map.
+    """Rasterise a flat map.
 
     Parameters
     ----------
     surface : Surface
-        The hemisphere; only the flat sheet's own triangles are drawn.
+        The hemisphere; only the triangles of the flat sheet are drawn.
     box : tuple of float
         left, right, bottom, top of the part to draw, in mm.
     columns : int
-        Width of the picture in pixels; its height follows from the box.
+        Width of the image in pixels; the box determines its height.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def flat_raster(surface: Surface, box: Box, columns: int) -> Raster:
 
 
 def inflated_raster(surface: Surface, view: str, mm_per_pixel: float) -> Raster:
-    """The pixels of an inflated hemisphere, seen from afar without perspective.
+    """Rasterise an inflated hemisphere in orthographic projection.
 
     Parameters
     ----------
@@ -174,12 +174,12 @@ def inflated_raster(surface: Surface, view: str, mm_per_pixel: float) -> Raster:
     view : str
         A key of `TOWARD_AND_UP`: 'left', 'right', 'posterior' or 'ventral'.
     mm_per_pixel : float
-        Size of a pixel of the picture.
+        Size of a pixel of the image in mm.
 
     Returns
     -------
     Raster
-        Its box is that of the brain and a margin of 2 mm.
+        Its box contains the hemisphere and a margin of 2 mm.
     """
     toward, up = (np.array(v, dtype=np.float64) for v in TOWARD_AND_UP[view])
     axes = np.stack([np.cross(up, toward), up, toward])
@@ -190,7 +190,7 @@ def inflated_raster(surface: Surface, view: str, mm_per_pixel: float) -> Raster:
     for k in range(3):
         np.add.at(normal, surface.faces[:, k], across)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    lit = np.clip(normal @ (_LAMP / np.linalg.norm(_LAMP)), 0.0, 1.0)
+    lit = np.clip(normal @ (_LIGHT / np.linalg.norm(_LIGHT)), 0.0, 1.0)
     low, high = points.min(0) - 2.0, points.max(0) + 2.0
     columns = round((high[0] - low[0]) / mm_per_pixel)
     box = (float(low[0]), float(high[0]), float(low[1]), float(high[1]))
@@ -198,7 +198,7 @@ def inflated_raster(surface: Surface, view: str, mm_per_pixel: float) -> Raster:
 
 
 def _rasterise(points: Floats, faces: Ints, light: Floats, box: Box, columns: int) -> Raster:
-    """Find for each pixel the nearest front face; `points` are (right, up, toward the viewer)."""
+    """Find the nearest front face of each pixel. `points` (V, 3) are right, up and toward the viewer."""
     left, right, bottom, top = box
     width = max(columns, 1) * _SUPERSAMPLE
     height = max(round((top - bottom) / (right - left) * max(columns, 1)), 1) * _SUPERSAMPLE
@@ -208,7 +208,7 @@ def _rasterise(points: Floats, faces: Ints, light: Floats, box: Box, columns: in
     first = np.clip(np.ceil(p.min(1) - 0.5).astype(np.int64), 0, None)  # pixel centres lie at i + 0.5
     last = np.minimum(np.floor(p.max(1) - 0.5).astype(np.int64), [width - 1, height - 1])
     size = last - first + 1
-    keep = np.flatnonzero((area < 0) & (size > 0).all(1))  # rows run down, so front faces turn clockwise here
+    keep = np.flatnonzero((area < 0) & (size > 0).all(1))  # front faces are clockwise here, because rows run down
     depth = np.full(width * height, -np.inf)
     seen = np.full(width * height, -1, dtype=np.int64)
     near = np.zeros((width * height, 3), dtype=np.float32)
@@ -225,9 +225,9 @@ def _rasterise(points: Floats, faces: Ints, light: Floats, box: Box, columns: in
         z = _dot(weight, height_of[face])
         pixel = row * width + column
         hit = np.flatnonzero(
-            (np.minimum(np.minimum(weight[:, 0], weight[:, 1]), weight[:, 2]) >= -_SLACK) & (z > depth[pixel])
+            (np.minimum(np.minimum(weight[:, 0], weight[:, 1]), weight[:, 2]) >= -_TOLERANCE) & (z > depth[pixel])
         )
-        hit = hit[np.argsort(z[hit], kind="stable")]  # the last of several writes to a pixel stays: the nearest
+        hit = hit[np.argsort(z[hit], kind="stable")]  # the last write to a pixel wins, so the nearest face is last
         at = pixel[hit]
         seen[at], depth[at], near[at] = face[hit], z[hit], weight[hit]
     pixels = np.flatnonzero(seen >= 0)
@@ -238,7 +238,7 @@ def _rasterise(points: Floats, faces: Ints, light: Floats, box: Box, columns: in
 
 
 def _barycentric(p: Floats, area: Floats, face: Ints, column: Ints, row: Ints) -> npt.NDArray[np.float64]:
-    """Weights (n, 3) of the corners of `face` at the centres of pixels."""
+    """Return the barycentric weights (n, 3) of the corners of `face` at the centres of pixels."""
     a, b, c = p[face, 0], p[face, 1], p[face, 2]
     at = np.column_stack([column + 0.5, row + 0.5])
     u = _cross(b - at, c - at) / area[face]
@@ -247,7 +247,7 @@ def _barycentric(p: Floats, area: Floats, face: Ints, column: Ints, row: Ints) -
 
 
 def _dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Row by row, the sum of products of the three columns."""
+    """Return the dot product of each row of two arrays (n, 3)."""
     return np.asarray(a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2])
 
 

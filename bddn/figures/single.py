@@ -1,4 +1,4 @@
-"""A map as a figure of its own: flat maps, inflated brains, legend and small print, with its numbers beside it."""
+"""Draw one map as a figure with flat maps, inflated brains, legend and notes, and write its numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
 from bddn.cortex.meshes import MESHES, Mesh
 from bddn.cortex.surfaces import surface, to_mesh
 from bddn.figures.numbers import write_numbers
-from bddn.figures.painting import OnCortex, of_hemisphere
-from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, show_picture, write_at
+from bddn.figures.painting import SurfaceMap, of_hemisphere
+from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, show_image, write_at
 from bddn.figures.placement import BOTH, Pixels, View, flat_axes, inflated_axes, make_pixels, new_figure
 from bddn.files.atomic import replace_file
 from bddn.maps.kinds import Map
@@ -39,16 +39,16 @@ def draw(
     formats: Sequence[str] = ("png",),
     mesh: Mesh = "fsaverage5",
 ) -> list[Path]:
-    """Draw maps of the same voxels, and write the numbers of each beside it.
+    """Draw maps of the same voxels, and write the numbers of each map into the same folder.
 
     Parameters
     ----------
     voxels : DataFrame, one row per voxel
-        Columns hemi ('lh' or 'rh'), vertex (fsaverage7 index) and roi ('' for none).
+        Columns hemi ('lh' or 'rh'), vertex (fsaverage7 index) and roi (or '').
     kinds : sequence of Map
-        Of these voxels, in the same order of rows. What has no number is drawn as bare cortex.
+        Maps of these voxels, in the same row order. Voxels without a value are drawn as grey cortex.
     out_dir : Path
-        Folder for the files, made if it does not exist; files of the same names are replaced.
+        Folder for the files. It is created if it does not exist; files with the same names are replaced.
     title : str
         First line of each figure.
     dpi : int
@@ -56,14 +56,14 @@ def draw(
     views : sequence of str
         'flat', 'inflated' or both.
     formats : sequence of str
-        Among 'png', 'svg' and 'pdf'.
+        One or more of 'png', 'svg' and 'pdf'.
     mesh : str
-        What to draw on: 'fsaverage5', or 'fsaverage6' or 'fsaverage7' where they are found.
+        The mesh to draw: 'fsaverage5', or 'fsaverage6' or 'fsaverage7' if their files are found.
 
     Returns
     -------
     list of Path
-        For each map NAME its pictures, NAME.csv, NAME.lh.func.gii, NAME.rh.func.gii and NAME.txt, the caption.
+        For each map NAME the figures, NAME.csv, NAME.lh.func.gii, NAME.rh.func.gii and the caption NAME.txt.
     """
     table = voxels.reset_index(drop=True)
     pixels = make_pixels(shown_vertices(table, mesh), dpi, views, mesh)
@@ -76,21 +76,21 @@ def draw(
 
 
 def shown_vertices(table: "pd.DataFrame", mesh: Mesh) -> dict[str, np.ndarray]:
-    """By hemisphere, the vertices (V,) of a mesh that hold a voxel."""
+    """Return for each hemisphere a mask (V,) of the vertices of a mesh that have a voxel."""
     ones = np.ones((len(table), 1))
     return {hemi: np.isfinite(to_mesh(*of_hemisphere(table, hemi, ones), mesh)[:, 0]) for hemi in HEMISPHERES}
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str], dpi: int) -> list[Path]:
-    """Write a figure in some formats, STEM.png and so on; within `own_style` equal figures give equal bytes."""
+    """Write a figure as STEM.png and so on; return the paths. Within `own_style`, equal figures give equal bytes."""
     written = []
     for kind in formats:
         path = stem.with_name(f"{stem.name}.{kind}")
         metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
         replace_file(
             path,
-            lambda aside, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
-                aside, dpi=dpi, format=kind, metadata=metadata
+            lambda temporary, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
+                temporary, dpi=dpi, format=kind, metadata=metadata
             ),
         )
         written.append(path)
@@ -98,21 +98,21 @@ def save(figure: Figure, stem: Path, formats: Sequence[str], dpi: int) -> list[P
 
 
 def _figure(kind: Map, table: "pd.DataFrame", pixels: Pixels, title: str, dpi: int) -> tuple[Figure, str]:
-    """The picture of one map, and its caption."""
+    """Return the figure of one map, and its caption."""
     figure = new_figure(pixels, dpi)
     write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
     write_at(figure, WIDTH_IN / 2, -0.38, kind.heading, fontsize=8.5, color="#333333")
-    cortex = OnCortex.of(kind, table, pixels.mesh)
+    cortex = SurfaceMap.of(kind, table, pixels.mesh)
     for hemi in HEMISPHERES:
         if pixels.flat:
             raster = pixels.flat[hemi]
             ax = flat_axes(figure, pixels, hemi, "" if (table["hemi"] == hemi).any() else " (no voxels)")
-            show_picture(ax, cortex.picture(hemi, raster), raster.box)
+            show_image(ax, cortex.image(hemi, raster), raster.box)
             names = roi_names(table, hemi, pixels.mesh).tolist()
             outline_rois(ax, surface(hemi, pixels.mesh), names, raster.box)
     for (hemi, view), pane in inflated_axes(figure, pixels).items():
         raster = pixels.inflated[hemi, view]
-        show_picture(pane, cortex.picture(hemi, raster), raster.box)
+        show_image(pane, cortex.image(hemi, raster), raster.box)
     legend = kind.legend
     left = (WIDTH_IN - legend.width_in) / 2
     legend.draw(axes_at(figure, left, LEGEND_TOP_IN - legend.height_in, legend.width_in, legend.height_in))
@@ -122,8 +122,8 @@ def _figure(kind: Map, table: "pd.DataFrame", pixels: Pixels, title: str, dpi: i
     return figure, f"{title}. {kind.heading}. {' '.join(notes)}"
 
 
-def _notes(kind: Map, cortex: OnCortex, table: "pd.DataFrame", flat: bool) -> list[str]:
-    """Which voxels are drawn, in two lines."""
+def _notes(kind: Map, cortex: SurfaceMap, table: "pd.DataFrame", flat: bool) -> list[str]:
+    """Return two lines that say which voxels are drawn."""
     drawn = {hemi: cortex.drawn(hemi) for hemi in HEMISPHERES}
     n = {hemi: int(drawn[hemi].sum()) for hemi in HEMISPHERES}
     of = {hemi: int((table["hemi"] == hemi).sum()) for hemi in HEMISPHERES}

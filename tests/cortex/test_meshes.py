@@ -15,7 +15,7 @@ from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import MESHES, Mesh, fetch_mesh, read_mesh
 from bddn.cortex.surfaces import surface
 from bddn.errors import DataError
-from bddn.figures.painting import OnCortex
+from bddn.figures.painting import SurfaceMap
 from bddn.figures.placement import flat_crop
 from bddn.figures.pycortex import to_pycortex
 from bddn.figures.raster import flat_raster, inflated_raster
@@ -59,18 +59,18 @@ def table() -> pd.DataFrame:
 
 
 def test_a_mark_is_at_its_place(found: str, table: pd.DataFrame) -> None:
-    cortex = OnCortex.of(column_map(table, "mark"), table, "fsaverage6")
+    cortex = SurfaceMap.of(column_map(table, "mark"), table, "fsaverage6")
     crop = flat_crop({hemi: np.ones(MESHES["fsaverage6"], bool) for hemi in HEMISPHERES}, "fsaverage6")
     for hemi, vertex in MARKED.items():
         expected = split("fsaverage6", hemi)
         assert vertex in expected.flat_faces
         raster = flat_raster(surface(hemi, "fsaverage6"), crop.boxes[hemi], 700)
-        assert _middle(cortex.picture(hemi, raster), raster.box) == pytest.approx(expected.flat[vertex], abs=1.5)
+        assert _middle(cortex.image(hemi, raster), raster.box) == pytest.approx(expected.flat[vertex], abs=1.5)
         for view, sign in (("left", -1), ("right", 1)):
             raster = inflated_raster(surface(hemi, "fsaverage6"), view, 0.5)
             if (raster.corners == vertex).any():
                 _, y, z = expected.inflated[vertex]
-                at = _middle(cortex.picture(hemi, raster), raster.box)
+                at = _middle(cortex.image(hemi, raster), raster.box)
                 assert at == pytest.approx((sign * y, z), abs=1.5)
 
 

@@ -11,7 +11,7 @@ import pytest
 from nilearn import datasets, surface
 
 from bddn.cortex.surfaces import surface as our_surface
-from bddn.figures.painting import OnCortex
+from bddn.figures.painting import SurfaceMap
 from bddn.figures.raster import flat_raster, inflated_raster
 from bddn.figures.single import draw
 from bddn.maps.kinds import column_map
@@ -44,7 +44,7 @@ def test_a_mark_is_where_nilearn_has_it_on_the_inflated_brain(table: pd.DataFram
     at = nilearn_points("infl", hemi)[MARKED[hemi]]
     raster = inflated_raster(our_surface(hemi), view, 1.0)
     seen = np.flatnonzero((raster.corners == MARKED[hemi]).any(axis=1))
-    image = OnCortex.of(column_map(table, "mark"), table).picture(hemi, raster)
+    image = SurfaceMap.of(column_map(table, "mark"), table).image(hemi, raster)
     coloured = np.ptp(image[..., :3], axis=-1) * (image[..., 3] > 0.9) > 0.05
     if not len(seen):  # on the other side of the brain
         assert not coloured.any()
@@ -67,7 +67,7 @@ def test_a_mark_is_where_nilearn_has_it_on_the_flat_map(table: pd.DataFrame, hem
         float(mesh.flat[:, 1].max()),
     )
     raster = flat_raster(mesh, box, 400)
-    image = OnCortex.of(column_map(table, "mark"), table).picture(hemi, raster)
+    image = SurfaceMap.of(column_map(table, "mark"), table).image(hemi, raster)
     rows, columns = np.nonzero(np.ptp(image[..., :3], axis=-1) > 0.05)
     across = box[0] + (columns.mean() + 0.5) / image.shape[1] * (box[1] - box[0])
     up = box[3] - (rows.mean() + 0.5) / image.shape[0] * (box[3] - box[2])

@@ -11,8 +11,8 @@ from PIL import Image
 from bddn.cortex.gifti import read_gifti
 from bddn.cortex.surfaces import surface
 from bddn.errors import DataError, SpecError
-from bddn.figures.grid import Cortex, Picture, Places, draw_grid
-from bddn.figures.paper import Seen, change, channels, layer_maps, scores, short_labels, topology
+from bddn.figures.grid import CortexPanel, ImagePanel, PlacePanel, draw_grid
+from bddn.figures.paper import ChannelInputs, change, channels, layer_maps, scores, short_labels, topology
 from bddn.maps import colors
 from bddn.run import Run
 from bddn.stats.hierarchy import confidence, depth
@@ -81,14 +81,14 @@ def test_selection_has_the_ablation_the_places_and_every_layer(tmp_path: Path) -
     sheet = topology([run(tmp_path / "a"), run(tmp_path / "b", selection="free")], "hue")
     first, *weights = sheet.rows
     assert [panel.title for panel in first] == ["with topological constraint", "without", "places in the image"]
-    assert isinstance(first[2], Places)
+    assert isinstance(first[2], PlacePanel)
     assert [panel.title for row in weights for panel in row] == list(LAYERS)
 
 
 def test_the_best_model_is_zero_below_itself(tmp_path: Path) -> None:
     runs = [run(tmp_path / "a", 0), run(tmp_path / "b", 1)]
     sheet = scores(runs, "hue")
-    below = [panel.kind.values[:, 0] for row in sheet.rows for panel in row[1:] if isinstance(panel, Cortex)]
+    below = [panel.kind.values[:, 0] for row in sheet.rows for panel in row[1:] if isinstance(panel, CortexPanel)]
     assert np.allclose(np.maximum(*below), 0)
     assert (np.minimum(*below) < 0).any()
 
@@ -96,7 +96,7 @@ def test_the_best_model_is_zero_below_itself(tmp_path: Path) -> None:
 def test_voxels_that_differ_are_not_compared(tmp_path: Path) -> None:
     runs = [run(tmp_path / "a"), run(tmp_path / "b", reach_mm=30.0)]
     for figure in (scores, change):
-        with pytest.raises(DataError, match="voxels, not the same"):
+        with pytest.raises(DataError, match="voxels, which are different"):
             figure(runs, "hue")
     with pytest.raises(SpecError, match="before and after"):
         change(runs[:1], "hue")
@@ -106,14 +106,14 @@ def test_a_change_is_after_minus_before(tmp_path: Path) -> None:
     before, after = run(tmp_path / "a"), run(tmp_path / "b")
     after = replace(after, voxels=after.voxels.assign(depth=after.voxels["depth"] + 0.1))
     panel = change([before, after], "hue").rows[1][0]
-    assert isinstance(panel, Cortex)
+    assert isinstance(panel, CortexPanel)
     assert np.allclose(panel.kind.values, 0.1)
 
 
 def test_pictures_are_shown_in_the_channels_of_the_rois(tmp_path: Path) -> None:
     made = run(tmp_path / "a")
     rng = np.random.default_rng(0)
-    seen = Seen(
+    seen = ChannelInputs(
         made,
         rng.normal(size=(len(made.voxels), 8)).astype(np.float32),
         [np.full((32, 32, 3), 100, np.uint8)] * 2,
@@ -122,7 +122,7 @@ def test_pictures_are_shown_in_the_channels_of_the_rois(tmp_path: Path) -> None:
     sheet = channels([seen])
     assert [[panel.title for panel in row] for row in sheet.rows] == [["picture", "V1"], ["picture", ""]]
     image = sheet.rows[0][1]
-    assert isinstance(image, Picture)
+    assert isinstance(image, ImagePanel)
     assert image.image.shape == (4, 4, 3)
     written = draw_grid(sheet.rows, tmp_path / "figure2", sheet.title, sheet.heading, dpi=30)
     assert [path.name for path in written] == ["figure2.png", "figure2.txt"]
