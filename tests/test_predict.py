@@ -138,7 +138,7 @@ def test_predictions_of_the_test_images_have_the_score_of_the_run(
 
 
 def test_tokens_of_another_network_are_refused(run: Run) -> None:
-    with pytest.raises(MismatchError, match="tokens of pictures"):
+    with pytest.raises(MismatchError, match="tokens of images"):
         predict(run, Features([torch.zeros(2, 12, 5)] * 3, [torch.zeros(2, 5)] * 3))
 
 
@@ -215,10 +215,10 @@ def test_the_network_is_found_among_named_specs(run: Run, spec: CacheSpec, monke
     del named["right"]
     alike = FamilySpec(family="clip", architecture=cache_of(run)["backbone"]["config"])
     named["twin"] = spec.model_copy(update={"backbone": alike, "weights": WeightsSpec(random=0)})
-    with pytest.raises(MismatchError, match="other weights: no such folder; twin: one that differs in"):
+    with pytest.raises(MismatchError, match="other weights: no such folder; twin: a network that differs in"):
         find_network(run, None, None, "cpu")
     named.clear()
-    with pytest.raises(MismatchError, match="no spec in cache_specs/ that could be it"):
+    with pytest.raises(MismatchError, match="no suitable spec in cache_specs/"):
         find_network(run, None, None, "cpu")
 
 
@@ -259,7 +259,7 @@ def test_other_versions_are_told_and_not_refused(run: Run, spec: CacheSpec) -> N
 
 @pytest.mark.parametrize("about", [{}, {"cache": 1}, {"cache": {"digest": ""}}])
 def test_a_run_that_does_not_say_its_cache_is_refused(run: Run, spec: CacheSpec, about: dict[str, Any]) -> None:
-    with pytest.raises(RunError, match="what the run was fitted on"):
+    with pytest.raises(RunError, match="a description of the cache of this run"):
         open_network(replace(run, about=about), {"planted": spec}, "cpu")
 
 

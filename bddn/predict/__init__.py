@@ -1,6 +1,6 @@
-"""A fitted brain and new pictures: their tokens, the responses it predicts, and their features in its shared channels.
+"""Predict responses of a fitted encoder to new images, and compute their aligned features.
 
-The network that the run was fitted through is opened again, and must be that very one.
+The network of the run is opened again. It must be identical to the network that filled the cache.
 """
 
 from bddn.predict.network import Network, cache_of, check_network, open_network, specs_of

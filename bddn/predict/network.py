@@ -1,4 +1,4 @@
-"""The network that a run was fitted through: where it may come from, and that it is this very one."""
+"""Open the network of a run, and check that it is identical to the network that filled the cache."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from bddn.machine.settings import own_settings
 from bddn.run import Run
 from bddn.spec import CacheSpec
 
-AS_EXTRACTED = "Give --spec and --weights as they were given to 'bddn extract'."
+AS_EXTRACTED = "Give --spec and --weights as for 'bddn extract'."
 
 
 @dataclass(frozen=True)
 class Network:
-    """The network that a run was fitted through, open on a device; `made_with` what changes last bits of its tokens
-    only, device and versions of libraries, and in words how these are `others` than those of the cache."""
+    """The open network of a run. `made_with` is the device and the versions of libraries, which change only the last
+    bits of tokens, and `others` describes how they differ from those of the cache."""
 
     name: str
     spec: CacheSpec
@@ -34,7 +34,7 @@ class Network:
 
 
 def specs_of(run: Run) -> dict[str, CacheSpec]:
-    """Specs that can be called by name and may be that of the run's cache, as far as is told without opening them."""
+    """Return the named specs that may belong to the cache of the run, without opening their networks."""
     about = cache_of(run)
     return {
         name: spec
@@ -47,30 +47,30 @@ def specs_of(run: Run) -> dict[str, CacheSpec]:
 
 @own_settings()
 def open_network(run: Run, specs: Mapping[str, CacheSpec], device: str = "auto") -> Network:
-    """Open the network that a run was fitted through.
+    """Open the network of a run.
 
     Parameters
     ----------
     run : Run
     specs : mapping of str to CacheSpec
-        Where it may come from, by name; the first that gives this very network is taken.
+        Candidates by name; the first that gives the identical network is used.
     device : {'auto', 'cpu', 'cuda'}
 
     Raises
     ------
     BddnError
-        Where none of them does: its weights are not here, or it is another network.
+        If none of them gives this network: weights are missing, or it is another network.
     """
     device, refused = choose_device(device), dict[str, BddnError]()
     for name, spec in specs.items():
         try:
-            # before its weights are asked for
-            before = Identity(cache_of(run)).only("spec")
-            _refuse(run, name, before.differences(Identity({"spec": spec.identity()})))
+            # the spec first, so that a spec that differs needs no weights
+            cached = Identity(cache_of(run)).only("spec")
+            _refuse(run, name, cached.differences(Identity({"spec": spec.identity()})))
             if spec.weights is not None and is_remote(spec) and not is_here(spec):
                 raise not_downloaded(spec.weights, name)
-            only = _only(spec, run.layers)
-            return check_network(run, name, only, open_backbone(only, device), device)
+            needed = _only_layers(spec, run.layers)
+            return check_network(run, name, needed, open_backbone(needed, device), device)
         except BddnError as error:
             refused[name] = error
     if len(refused) == 1:
@@ -78,31 +78,30 @@ def open_network(run: Run, specs: Mapping[str, CacheSpec], device: str = "auto")
     about = cache_of(run)["backbone"]
     raise MismatchError(
         run.folder,
-        expected=f"its network, a {about['class']} with weights {about['weights_sha256'][:16]}",
-        got="; ".join(f"{name}: {error.got}" for name, error in refused.items())
-        or "no spec in cache_specs/ that could be it",
+        expected=f"the network of this run, a {about['class']} with weights {about['weights_sha256'][:16]}",
+        got="; ".join(f"{name}: {error.got}" for name, error in refused.items()) or "no suitable spec in cache_specs/",
         fix=AS_EXTRACTED,
     )
 
 
 @own_settings()
 def check_network(run: Run, name: str, spec: CacheSpec, backbone: Backbone, device: str) -> Network:
-    """Take a backbone that is open, as `bddn.backbones.from_module` gives it, for the network of a run.
+    """Check that an open backbone, for example of `bddn.backbones.from_module`, is the network of a run.
 
     Parameters
     ----------
     run : Run
     name : str
-        For messages.
+        Name of the network in error messages.
     spec : CacheSpec
     backbone : Backbone
     device : {'cpu', 'cuda'}
-        Where it is.
+        The device of the backbone.
 
     Raises
     ------
     MismatchError
-        Where spec, weights or architecture are not those of the run's cache, or a layer of the run is not given.
+        If the spec, weights or architecture differ from those of the cache, or a layer of the run is missing.
     """
     before, now = Identity(cache_of(run)), network_identity(spec, backbone, device)
     words = before.only("spec", "backbone").differences(now.only("spec", "backbone"))
@@ -113,21 +112,21 @@ def check_network(run: Run, name: str, spec: CacheSpec, backbone: Backbone, devi
 
 
 def cache_of(run: Run) -> dict[str, Any]:
-    """What the run says of the cache that it was fitted on: `digest`, `spec`, `backbone` and `made_with`.
+    """Return `digest`, `spec`, `backbone` and `made_with` of the cache of a run, from `run.json`.
 
     Raises
     ------
     RunError
-        Where it says nothing.
+        If one of them is missing.
     """
     try:
         return {key: run.about["cache"][key] for key in ("digest", "spec", "backbone", "made_with")}
     except (KeyError, TypeError) as error:
         raise RunError(
             run.folder / "run.json",
-            expected="what the run was fitted on, as 'bddn fit' wrote it",
+            expected="a description of the cache of this run",
             got=f"{type(error).__name__}: {error}",
-            fix="Fit again.",
+            fix="Run 'bddn fit' again with another --out.",
         ) from error
 
 
@@ -135,14 +134,14 @@ def _refuse(run: Run, name: str, words: Sequence[str]) -> None:
     if words:
         raise MismatchError(
             f"network '{name}'",
-            expected=f"the one that {run.folder} was fitted through",
-            got=f"one that differs in: {'; '.join(words)}",
+            expected=f"the network of run {run.folder}",
+            got=f"a network that differs in: {'; '.join(words)}",
             fix=AS_EXTRACTED,
         )
 
 
-def _only(spec: CacheSpec, layers: tuple[str, ...]) -> CacheSpec:
-    """The spec with the layers of a run, where these do not make another network."""
+def _only_layers(spec: CacheSpec, layers: tuple[str, ...]) -> CacheSpec:
+    """Return the spec with only the layers of a run if this keeps the network."""
     if spec.backbone is None or not kind_of(spec).narrows:
         return spec
     return spec.model_copy(update={"backbone": spec.backbone.model_copy(update={"layers": layers})})

@@ -1,4 +1,4 @@
-"""A user's own pictures: where they are, and that all of them are whole."""
+"""Find the images of a user, and check that all of them can be decoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ THUMBNAIL = 256
 
 @dataclass(frozen=True)
 class Pictures:
-    """Whole pictures: `stimuli`, named by their paths, the `sha256` of their files, and `notes`: in words, what is to
-    be told of how they are read, which is as in an extraction."""
+    """Checked images of a user: `stimuli` with their paths as ids, the `sha256` of their files, and `notes` on how some
+    of them are decoded, which is the same as in an extraction."""
 
     stimuli: Stimuli
     sha256: tuple[str, ...]
@@ -28,50 +28,50 @@ class Pictures:
         return len(self.sha256)
 
     def part(self, start: int, stop: int) -> "Pictures":
-        """Some of them."""
-        some = slice(start, stop)
-        return Pictures(Stimuli(self.stimuli.ids[some], self.stimuli.paths[some]), self.sha256[some], self.notes)
+        """Return the images in the rows from `start` to `stop`, without `stop`."""
+        rows = slice(start, stop)
+        return Pictures(Stimuli(self.stimuli.ids[rows], self.stimuli.paths[rows]), self.sha256[rows], self.notes)
 
     def thumbnails(self) -> list[npt.NDArray[np.uint8]]:
-        """All of them for a figure, n × (256, 256, 3), squashed to a square."""
+        """Return all images for a figure, n × (256, 256, 3) uint8, resized to a square."""
         return [np.asarray(self.stimuli.read(i)[0].resize((THUMBNAIL, THUMBNAIL))) for i in range(len(self))]
 
 
 def read_pictures(places: Sequence[Path]) -> Pictures:
-    """Find pictures, and decode every one to see that it is whole.
+    """Find images, and decode each of them to check it.
 
     Parameters
     ----------
     places : sequence of Path
-        Files of any of `bddn.data.decoding.FORMATS`, and folders, of which all PNG and JPEG files are taken by name,
-        but no hidden ones and none of inner folders. A file that is named twice is taken once.
+        Image files in one of `bddn.data.decoding.FORMATS`, and folders. In folders, all PNG and JPEG files are used,
+        except hidden files and files in subfolders. A file that is given twice is used once.
 
     Raises
     ------
     DataError
-        Listing all files that are missing, damaged or no pictures, and all folders without any.
+        If files are missing, damaged or not images, or folders contain no image. The message names them.
     """
     paths, bad = list[Path](), list[DataError]()
     for place in places:
-        found = visible_images(place) if place.is_dir() else [place]
-        if not found:
+        files = visible_images(place) if place.is_dir() else [place]
+        if not files:
             bad.append(_bad(str(place), f"a folder without {', '.join(SUFFIXES)}"))
-        paths += found
+        paths += files
     paths = list(dict.fromkeys(paths))
     bad += [_bad(ascii(str(path)), "a name that cannot be printed") for path in paths if not is_printable(str(path))]
     stimuli = Stimuli(tuple(str(path) for path in paths), tuple(paths))
     checked, unread = inspect_images(stimuli)
     if bad or unread:
-        raise combined_error([*bad, *unread], "pictures")
+        raise combined_error([*bad, *unread], "images")
     if not paths:
-        raise _bad("pictures", "none")
+        raise _bad("images", "none")
     return Pictures(stimuli, tuple(checked.sha256), tuple(checked.notes))
 
 
 def _bad(place: str, got: str) -> DataError:
     return DataError(
         place,
-        expected="files of whole pictures, or folders of them",
+        expected="complete image files, or folders of them",
         got=got,
-        fix="Correct or leave out what is listed.",
+        fix="Correct the paths, replace the files, or leave them out.",
     )

@@ -1,8 +1,9 @@
-"""From pictures to tokens, predicted responses and aligned features.
+"""Compute tokens, predicted responses and aligned features of images.
 
-Pictures go through the network as in an extraction, to the rounding of what is stored. The encoder runs on the CPU.
+Images go through the network as in an extraction, including the rounding to the stored precision. The encoder runs on
+the CPU.
 
-Shape letters: n pictures, N voxels, L layers, H rows, W columns, D shared channels.
+Shape letters: n images, N voxels, L layers, H rows, W columns, D shared channels.
 """
 
 from collections.abc import Mapping
@@ -29,20 +30,20 @@ from bddn.store.layout import Layout
 from bddn.store.precision import TokenRows
 from bddn.stream.features import Features
 
-VOXELS = "voxels.parquet"  # of a run folder
+VOXELS = "voxels.parquet"  # a file of a run folder
 
 
 @own_settings()
 def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
-    """Tokens of pictures for the layers of a run, as `bddn extract` would cache them of these pictures in this order.
+    """Compute the tokens of images in the layers of a run, as `bddn extract` would store them for images in this order.
 
-    Their type is that of the stored precision. Last bits depend on the pictures that share a batch, and with precision
-    int8 the rounding depends on those that share a shard.
+    Their dtype is that of the stored precision. The last bits depend on the other images of the batch, and with
+    precision int8 the rounding depends on the other images of the shard.
 
     Raises
     ------
     BddnError
-        Where a picture has changed since it was read, or its tokens are not finite in the stored precision.
+        If an image has changed since it was read, or its tokens are not finite in the stored precision.
     """
     layout = Layout.of_spec(network.spec, _encoder(run).widths, len(pictures))
     source = TokenSource(
@@ -54,31 +55,31 @@ def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
         progress("tokens", len(pictures), "images") as advance,
     ):
         for start, stop in layout.shards:
-            parts.append(_decoded(source.read(start, stop, images, advance), layout))
+            parts.append(_decode(source.read(start, stop, images, advance), layout))
     return Features.cat(parts)
 
 
 def prediction_identity(run: Run, pictures: Pictures, device: str) -> Identity:
-    """What decides predicted responses and their maps: the encoder, the cache, the voxels and the pictures in order.
+    """Return the identity of predicted responses and their maps: encoder, cache, voxels and the images in their order.
 
     Parameters
     ----------
     run : Run
     pictures : Pictures
     device : {'auto', 'cpu', 'cuda'}
-        Where the network runs.
+        The device of the network.
 
     Raises
     ------
     RunError
-        Where the run has no encoder.
+        If the run has no encoder.
     """
     names = [[stimulus, sha256] for stimulus, sha256 in zip(pictures.stimuli.ids, pictures.sha256, strict=True)]
     try:
         files = {name: file_sha256(run.folder / name) for name in (ENCODER, VOXELS)}
     except OSError as error:
         raise RunError(
-            run.folder, expected=f"{ENCODER} and {VOXELS}", got=str(error), fix="Copy run folders as a whole."
+            run.folder, expected=f"{ENCODER} and {VOXELS}", got=str(error), fix="Copy the whole run folder again."
         ) from error
     return Identity(
         {
@@ -93,13 +94,13 @@ def prediction_identity(run: Run, pictures: Pictures, device: str) -> Identity:
 
 @own_settings()
 def predict(run: Run, features: Features) -> npt.NDArray[np.float32]:
-    """Predicted responses to pictures, in the unit of the responses that the run was fitted to.
+    """Predict responses to images, in the unit of the responses of the fit.
 
     Parameters
     ----------
     run : Run
     features : Features
-        Tokens of n pictures, as `tokens_of` gives them.
+        Tokens of n images, from `tokens_of`.
 
     Returns
     -------
@@ -109,20 +110,20 @@ def predict(run: Run, features: Features) -> npt.NDArray[np.float32]:
     Raises
     ------
     BddnError
-        Where the run has no encoder, or the tokens are not those of its layers.
+        If the run has no encoder, or the tokens do not match its layers.
     """
     model = _encoder(run)
     _check_shapes(model, features)
-    found = np.empty((len(features), len(model.bias)), np.float32)
+    responses = np.empty((len(features), len(model.bias)), np.float32)
     with single_threaded_kernels():
         reading = model.read(PREDICT_IMAGES)
         for batch in _batches(len(features)):
-            found[batch] = model.predict(features.at(batch).float(), reading).numpy()
-    return found
+            responses[batch] = model.predict(features.at(batch).float(), reading).numpy()
+    return responses
 
 
 def predict_pictures(run: Run, network: Network, pictures: Pictures) -> npt.NDArray[np.float32]:
-    """Predicted responses (n, N) to any number of pictures; the tokens of one shard of them are alive at a time."""
+    """Predict responses (n, N) float32 to many images. Only the tokens of one shard are in memory at a time."""
     n = network.spec.shard_images
     parts = [pictures.part(start, start + n) for start in range(0, len(pictures), n)]
     return np.concatenate([predict(run, tokens_of(run, network, part)) for part in parts])
@@ -130,13 +131,13 @@ def predict_pictures(run: Run, network: Network, pictures: Pictures) -> npt.NDAr
 
 @own_settings()
 def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
-    """Local features of pictures in the shared channels, from which every voxel reads by its channel vector.
+    """Compute the local features of images in the shared channels, which voxels read with their channel vectors.
 
     Parameters
     ----------
     run : Run
     features : Features
-        Tokens of n pictures, as `tokens_of` gives them.
+        Tokens of n images, from `tokens_of`.
 
     Returns
     -------
@@ -146,21 +147,21 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
     Raises
     ------
     BddnError
-        As of `predict`.
+        The same errors as `predict`.
     """
     model = _encoder(run)
     _check_shapes(model, features)
     n_layers, n_channels = len(model.layers), model.channels.shape[1]
-    found = np.empty((n_layers, len(features), *model.grid.grid, n_channels), np.float32)
+    aligned = np.empty((n_layers, len(features), *model.grid.grid, n_channels), np.float32)
     with single_threaded_kernels():
         for batch in _batches(len(features)):
             tokens = model.align(features.at(batch).float())
-            found[:, batch] = model.grid.local(tokens).permute(0, 3, 1, 2, 4).numpy()
-    return found
+            aligned[:, batch] = model.grid.local(tokens).permute(0, 3, 1, 2, 4).numpy()
+    return aligned
 
 
-def _decoded(filled: Mapping[str, TokenRows], layout: Layout) -> Features:
-    """Rows of a shard as they come back from a cache."""
+def _decode(filled: Mapping[str, TokenRows], layout: Layout) -> Features:
+    """Return the tokens of a shard as they would be read from a cache."""
     kept, names = layout.precision, [layer.name for layer in layout.layers]
     local = [kept.decode(*kept.finish(filled[f"local/{name}"])).flatten(1, 2) for name in names]
     return Features(local, [kept.decode(*kept.finish(filled[f"global/{name}"])) for name in names])
@@ -176,10 +177,10 @@ def _check_shapes(model: FactorTopy, features: Features) -> None:
     got = [tuple(values.shape[1:]) for values in features.local]
     if expected != got:
         raise MismatchError(
-            "tokens of pictures",
-            expected=f"places and channels {expected}, by layer",
+            "tokens of images",
+            expected=f"places and channels {expected} of each layer",
             got=f"{got}",
-            fix="Make them with the network of this run.",
+            fix="Compute the tokens with the network of this run.",
         )
 
 

@@ -98,7 +98,7 @@ def test_voxels_that_differ_are_not_compared(tmp_path: Path) -> None:
     for figure in (scores, change):
         with pytest.raises(DataError, match="voxels, which are different"):
             figure(runs, "hue")
-    with pytest.raises(SpecError, match="before and after"):
+    with pytest.raises(SpecError, match="two runs with the same layers; got 1"):
         change(runs[:1], "hue")
 
 
