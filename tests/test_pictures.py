@@ -79,4 +79,4 @@ def test_the_log_of_another_run_is_refused(run: Path) -> None:
 def test_an_impossible_file_is_refused_before_anything_is_drawn(run: Path, tmp_path: Path) -> None:
     code, said = _film(run, "--out", tmp_path / "film.avi")
     assert code == 2
-    assert "expected a file .gif or .mp4; got '.avi'" in said
+    assert "expected a .gif or .mp4 file; got '.avi'" in said

@@ -121,10 +121,8 @@ def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None,
     from bddn.run import read_channels
 
     pictures = read_pictures(images)
-    network = find_network(run, spec, weights, device)
-    return ChannelInputs(
-        run, read_channels(run), pictures.thumbnails(), aligned_local(run, tokens_of(run, network, pictures))
-    )
+    tokens = tokens_of(run, find_network(run, spec, weights, device), pictures)
+    return ChannelInputs(run, read_channels(run), pictures.thumbnails(), aligned_local(run, tokens))
 
 
 def _find_mesh(mesh: MeshName, fetch: bool) -> None:

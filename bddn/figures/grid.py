@@ -156,8 +156,7 @@ def draw_grid(
     rows : sequence of sequence of Panel
         All panels have the same width. All maps show the same part of cortex at the same scale.
     stem : Path
-        Path of the files without a suffix; existing files are replaced. Numbers of panel 1 are in STEM.1.csv, and so
-        on.
+        Path of the files without a suffix; existing files are replaced. STEM.1.csv has the numbers of panel 1.
     title, heading : str
         The first two lines of the figure.
     dpi : int

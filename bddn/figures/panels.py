@@ -198,8 +198,7 @@ def _by_depth(
 
 
 def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: float) -> None:
-    """Write a name at the innermost position in the ROI without overlap; if there is none, next to the ROI with a
-    line."""
+    """Write a name at the innermost position without overlap, or next to the ROI with a line if there is none."""
     figure: Any = ax.figure
     renderer = figure.canvas.get_renderer()
     text = ax.text(

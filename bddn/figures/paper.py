@@ -40,10 +40,8 @@ class Sheet:
 
 @dataclass(frozen=True, eq=False)
 class ChannelInputs:
-    """Images, their aligned features in a run, and the channel vectors of the run.
-
-    `pictures` are n images (H, W, 3) uint8 to show, `aligned` (L, n, h, w, D) is the result of
-    `bddn.predict.aligned_local`, and `channels` (N, D) of `bddn.predict.channel_vectors`.
+    """A run with n images: `pictures` (H, W, 3) uint8 to show, `aligned` features (L, n, h, w, D) from
+    `bddn.predict.aligned_local`, and `channels` (N, D) from `bddn.predict.channel_vectors`.
     """
 
     run: Run
@@ -61,7 +59,7 @@ def short_labels(runs: Sequence[Run]) -> list[str]:
 
 
 def layer_maps(runs: Sequence[Run], palette: Palette) -> Sheet:
-    """Return layer maps side by side. If all layers are the same and the data differ, their average comes first."""
+    """Return layer maps side by side. If the runs have the same layers but other voxels, their average comes first."""
     panels: list[Panel] = []
     same = len({run.layers for run in runs}) == 1
     top = ramps.confidence_top(np.concatenate([run.voxels["confidence"] for run in runs]))
@@ -88,11 +86,8 @@ def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
         for layer, kind in zip(first.layers, weight_maps(first.voxels, first.layers), strict=True)
     ]
     heading = "Layer maps; where voxels look in the image, coloured by layer; and the weight of every layer"
-    return Sheet(
-        f"Selection: {short_labels(runs)[0]}",
-        heading,
-        [*_in_rows(panels, MAPS_PER_ROW), *_in_rows(weights, WEIGHTS_PER_ROW)],
-    )
+    rows = [*_in_rows(panels, MAPS_PER_ROW), *_in_rows(weights, WEIGHTS_PER_ROW)]
+    return Sheet(f"Selection: {short_labels(runs)[0]}", heading, rows)
 
 
 def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
@@ -106,9 +101,8 @@ def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
     for run, name in zip(runs, names, strict=True):
         row: list[Panel] = [CortexPanel(f"{name}: R²", score_map(run.voxels, top), run.voxels)]
         if len(runs) > 1:
-            row.append(
-                CortexPanel(f"{name}: below the best", relative_map(run.voxels, best, names, bottom), run.voxels)
-            )
+            relative = relative_map(run.voxels, best, names, bottom)
+            row.append(CortexPanel(f"{name}: below the best", relative, run.voxels))
         rows.append(row)
     heading = "Brain score on the test images"
     if len(runs) > 1:

@@ -1,4 +1,4 @@
-"""What moves below the maps of the learning film: the loss so far, and which layers are chosen.
+"""The moving strips below the maps of the learning film: the loss, and the share of voxels of each layer.
 
 Shape letters: F frames, V voxels shown, L layers.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bddn.encoder.learning import Learning
 
 BOTTOM_IN, HEIGHT_IN = 0.74, 1.08
-"""Where the strips lie, above the words below their axes."""
+"""Position of the strips, above the text below their axes."""
 
 _LOSS_LEFT_IN, _LOSS_WIDTH_IN = 0.72, 3.90
 _LAYERS_LEFT_IN, _LAYERS_WIDTH_IN, _FIELD_IN, _GAP_IN = 5.72, 3.55, 0.46, 0.12
@@ -28,17 +28,17 @@ _TICKS = 5
 
 
 class Strip(Protocol):
-    """A part of the film that changes from frame to frame."""
+    """A part of the film that changes in each frame."""
 
     moving: list[Artist]
-    """What changes, in the order of drawing."""
+    """The artists that change, in drawing order."""
 
     def show(self, frame: int) -> None:
-        """Change it."""
+        """Update the artists to a frame."""
 
 
 class LossStrip:
-    """The loss over the frames, and a counter of steps.
+    """The loss over the frames, and a step counter.
 
     Parameters
     ----------
@@ -63,21 +63,21 @@ class LossStrip:
         ax.tick_params(labelsize=_TICK, length=2, width=0.5)
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["left", "bottom"]].set_linewidth(0.5)
-        self._words = ax.text(
+        self._counter = ax.text(
             0.0, 1.10, "", transform=ax.transAxes, fontsize=10, fontweight="bold", color=INK, va="bottom"
         )
-        self.moving: list[Artist] = [self._line, self._dot, self._words]
+        self.moving: list[Artist] = [self._line, self._dot, self._counter]
 
     def show(self, frame: int) -> None:
-        """Show the loss up to a frame."""
+        """Show the loss until a frame."""
         so_far = np.arange(frame + 1)
         self._line.set_data(so_far, self._loss[: frame + 1])
         self._dot.set_data(so_far[-1:], self._loss[frame : frame + 1])
-        self._words.set_text(f"step {self._step[frame]:,} of {self._step[-1]:,}")
+        self._counter.set_text(f"step {self._step[frame]:,} of {self._step[-1]:,}")
 
 
 class LayerStrip:
-    """The legend of layers and confidence, and above each layer the share of voxels that chose it, by confidence.
+    """The legend of layers and confidence, and above it the share of voxels of each layer, weighted by confidence.
 
     Parameters
     ----------
@@ -85,9 +85,9 @@ class LayerStrip:
         Of 10 inches width.
     learning : Learning
     layers : sequence of str, (L,)
-        Names, early to late.
+        Names of the layers, from early to late.
     top : float
-        The confidence of full brightness.
+        Lowest confidence with full brightness.
     palette : str
     """
 
@@ -98,12 +98,12 @@ class LayerStrip:
         field = axes_at(figure, _LAYERS_LEFT_IN, BOTTOM_IN, _LAYERS_WIDTH_IN, _FIELD_IN)
         LayerField(tuple(layers), top, (0,) * self._n, palette).draw(field)
         for text in [text for text in field.texts if text.get_position()[1] > top]:
-            text.remove()  # counts of one moment
+            text.remove()  # because these shares do not change with the frames
         bottom = BOTTOM_IN + _FIELD_IN + _GAP_IN
         ax = axes_at(figure, _LAYERS_LEFT_IN, bottom, _LAYERS_WIDTH_IN, BOTTOM_IN + HEIGHT_IN - bottom)
-        most = max(self._shares(k)[0].max() for k in range(len(learning.step)))
+        highest = max(self._shares(k)[0].max() for k in range(len(learning.step)))
         ax.set_xlim(*field.get_xlim())
-        ax.set_ylim(0.0, 1.05 * most or 1.0)
+        ax.set_ylim(0.0, 1.05 * highest or 1.0)
         ax.set_xticks([])
         ax.yaxis.set_major_locator(MaxNLocator(2))
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -118,14 +118,14 @@ class LayerStrip:
 
     def show(self, frame: int) -> None:
         """Show the shares of a frame."""
-        share, sure = self._shares(frame)
-        rgb = layer_rgb(np.arange(self._n), sure, self._n, self._top, self._palette)
+        share, confidence = self._shares(frame)
+        rgb = layer_rgb(np.arange(self._n), confidence, self._n, self._top, self._palette)
         for k, bar in enumerate(self._bars):
             bar.set_height(share[k])
             bar.set_facecolor(rgb[k])
 
     def _shares(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """The share of voxels of each layer (L,), each voxel counted by its confidence, and their mean confidence."""
-        layer, sure = self._learning.layer[frame], self._learning.confidence[frame] / 255.0
-        counted = np.bincount(layer, sure, self._n)
+        """Return for each layer (L,) the share of voxels, weighted by confidence, and their mean confidence."""
+        layer, confidence = self._learning.layer[frame], self._learning.confidence[frame] / 255.0
+        counted = np.bincount(layer, confidence, self._n)
         return counted / max(len(layer), 1), counted / np.maximum(np.bincount(layer, minlength=self._n), 1)

@@ -65,8 +65,7 @@ def write(table: pd.DataFrame, out: Path) -> None:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return per cache and subject the number of runs `n`, and mean and standard deviation (n - 1) of brain score and
-    slope.
+    """Return the number of runs, and mean and sample standard deviation of score and slope, by cache and subject.
 
     Returns
     -------

@@ -1,7 +1,6 @@
 """Compute tokens, predicted responses and aligned features of images.
 
-Images go through the network as in an extraction, including the rounding to the stored precision. The encoder runs on
-the CPU.
+Images go through the network and are rounded as in an extraction. The encoder runs on the CPU.
 
 Shape letters: n images, N voxels, L layers, H rows, W columns, D shared channels.
 """

@@ -1,4 +1,4 @@
-"""How brain-like the order of a network's layers is: depth, confidence and the hierarchy slope."""
+"""Depth and confidence of layer selections, and the hierarchy slope, which measures how brain-like a network is."""
 
 from collections.abc import Mapping
 
@@ -11,19 +11,19 @@ from bddn.stats.scores import in_roi
 Floats = npt.NDArray[np.floating]
 
 IDEAL_DEPTH: Mapping[str, float] = {"V1": 0.0, "V2": 0.33, "V3": 0.33, "OPA": 0.66, "EBA": 1.0}
-"""Where a hierarchical network's layers would map (paper, section 4)."""
+"""The relative depth at which each ROI would select layers of an ideally hierarchical network (paper, section 4)."""
 
 
 def depth(layer_weights: Floats) -> Floats:
-    """Mean relative depth of the selected layers, (n_voxels, L) weights to (n_voxels,) in [0, 1]."""
+    """Return the mean relative depth of the selected layers, (n_voxels,) from 0 to 1, of weights (n_voxels, L)."""
     relative: Floats = np.linspace(0, 1, layer_weights.shape[1])
     return np.asarray(layer_weights @ relative)
 
 
 def confidence(layer_weights: Floats) -> Floats:
-    """1 for a single selected layer, 0 for equal weights: 1 - entropy / log L, (n_voxels, L) to (n_voxels,).
+    """Return the confidence 1 - entropy / log L of weights (n_voxels, L): 1 for one layer alone, 0 for equal weights.
 
-    Where there is one layer only, nothing is chosen: 1.
+    The shape is (n_voxels,). With only one layer, the confidence is 1.
     """
     w = np.asarray(layer_weights, dtype=np.float64)
     if w.shape[1] == 1:
@@ -33,29 +33,29 @@ def confidence(layer_weights: Floats) -> Floats:
 
 
 def hierarchy_slope(voxels: pd.DataFrame) -> dict[str, float] | None:
-    """Fit depth = slope · ideal + b0 over the voxels of the regions of `IDEAL_DEPTH` (paper, Table 2).
+    """Fit depth = slope · ideal + b0 over the voxels of the ROIs of `IDEAL_DEPTH` (paper, Table 2).
 
     Parameters
     ----------
-    voxels : table
-        With `depth` and text columns of ROI labels.
+    voxels : DataFrame
+        Voxel table with the column `depth` and text columns of ROI labels.
 
     Returns
     -------
-    dict with `slope`, `b0` (0 if early layers are selected), `b1` = slope + b0 (1 if late ones are) and `n_voxels`;
-    None where one of the regions has no voxel.
+    dict with `slope`, `b0` (0 if early layers are selected), `b1` = slope + b0 (1 if late layers are selected) and
+    `n_voxels`; None if one of the ROIs has no voxel.
     """
-    ideal, found = [], []
+    ideal, selected = [], []
     for roi, value in IDEAL_DEPTH.items():
         depths = voxels.loc[in_roi(voxels, roi), "depth"].to_numpy()
         if not len(depths):
             return None
-        found.append(depths)
+        selected.append(depths)
         ideal.append(np.full(len(depths), value))
-    slope, b0 = np.polyfit(np.concatenate(ideal), np.concatenate(found), 1)
+    slope, b0 = np.polyfit(np.concatenate(ideal), np.concatenate(selected), 1)
     return {
         "slope": float(slope),
         "b0": float(b0),
         "b1": float(slope + b0),
-        "n_voxels": sum(len(d) for d in found),
+        "n_voxels": sum(len(d) for d in selected),
     }

@@ -1,4 +1,4 @@
-"""Brain scores: how much of a voxel's response an encoder predicts, per voxel and per region."""
+"""Brain scores: the explained variance of responses, per voxel and per ROI."""
 
 from collections.abc import Mapping
 
@@ -21,11 +21,11 @@ ROIS: Mapping[str, tuple[str, ...]] = {
     "OWFA": ("OWFA",),
     "VWFA": ("VWFA-1", "VWFA-2"),
 }
-"""Regions that are reported, each the union of these labels of the dataset's atlases, both hemispheres."""
+"""The reported ROIs. Each is the union of these labels of the dataset's atlases, over both hemispheres."""
 
 
 class R2:
-    """Brain score of every voxel, 1 - Σ(y - ŷ)² / Σ(y - ȳ)² over images, raw (paper, section 4), summed by batches."""
+    """The raw brain score 1 - Σ(y - ŷ)² / Σ(y - ȳ)² of every voxel (paper, section 4), accumulated over batches."""
 
     def __init__(self) -> None:
         self._n = 0
@@ -33,9 +33,9 @@ class R2:
         self._sums: npt.NDArray[np.float64] = np.zeros((3, 0))
 
     def add(self, responses: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> None:
-        """Take some images more, (n_images, n_voxels) each."""
+        """Add a batch of images: responses and predictions, (n_images, n_voxels) each."""
         if not self._n:
-            self._first = responses[0].astype(np.float64)  # sums of differences to it lose no digits
+            self._first = responses[0].astype(np.float64)  # subtracted, so that the sums lose no digits
             self._sums = np.zeros((3, len(self._first)))
         self._n += len(responses)
         centred = responses - self._first
@@ -43,7 +43,7 @@ class R2:
         self._sums += parts
 
     def score(self) -> npt.NDArray[np.float64]:
-        """Scores (n_voxels,); NaN for a voxel whose responses do not vary."""
+        """Return the scores (n_voxels,) float64; NaN for voxels with constant responses."""
         residual, sum_, square = self._sums
         total = square - sum_**2 / self._n
         varies = square > 0
@@ -51,12 +51,12 @@ class R2:
 
 
 def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
-    """Which voxels belong to a region of `ROIS`, by any column of text labels; regions of two atlases may overlap."""
+    """Return a mask of the voxels in an ROI of `ROIS`, by all text columns; ROIs of two atlases may overlap."""
     labels = voxels.select_dtypes(include=["object", "string"]).drop(columns=["hemi"], errors="ignore")
     return np.asarray(labels.isin(ROIS[roi]).to_numpy().any(axis=1))
 
 
 def roi_scores(voxels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
-    """Mean of a column in every region that has voxels, with their number: {'V1': {'mean': …, 'n_voxels': …}, …}."""
-    found = {roi: voxels.loc[in_roi(voxels, roi), score].dropna() for roi in ROIS}
-    return {roi: {"mean": float(v.mean()), "n_voxels": len(v)} for roi, v in found.items() if len(v)}
+    """Return the mean of a column and the number of voxels for each ROI: {'V1': {'mean': …, 'n_voxels': …}, …}."""
+    scores = {roi: voxels.loc[in_roi(voxels, roi), score].dropna() for roi in ROIS}
+    return {roi: {"mean": float(v.mean()), "n_voxels": len(v)} for roi, v in scores.items() if len(v)}

@@ -1,24 +1,24 @@
-"""How close a fit came to a planted truth."""
+"""Comparison of a fit with the truth of planted data."""
 
 import numpy as np
 import pandas as pd
 
-MIN_CEILING = 0.1  # below it a voxel says nothing
+MIN_CEILING = 0.1  # a voxel with a lower noise ceiling is ignored
 MIN_VOXELS = 3  # for a correlation
-MAX_SCALE = 0.5  # above it the response hardly depends on place, so the place cannot be known
+MAX_SCALE = 0.5  # above it the response hardly depends on the place, so the place cannot be recovered
 
 
 def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float | None]:
-    """Compare recovered `depth`, `x`, `y`, `scale` and `r2_test` with the planted ones, voxel by voxel.
+    """Compare fitted `depth`, `x`, `y`, `scale` and `r2_test` with the planted values, voxel by voxel.
 
-    Over the voxels with a ceiling above 0.1; place over those of them whose planted scale is below 0.5.
+    Only voxels with a noise ceiling above 0.1 are used; for the place, only those with a planted scale below 0.5.
 
     Returns
     -------
     dict
-        Correlations `depth_r`, `place_x_r`, `place_y_r`, `scale_r`; `depth_slope` of recovered on planted depth, which
-        soft selectors shrink; `r2_over_ceiling`, mean score over mean ceiling; `mean_ceiling`; `n_voxels`, `n_near`.
-        None where fewer than three voxels are left, or they are all alike.
+        Correlations `depth_r`, `place_x_r`, `place_y_r`, `scale_r`; `depth_slope`, the slope of fitted on planted
+        depth, below 1 for soft selectors; `r2_over_ceiling`, mean score divided by mean ceiling; `mean_ceiling`;
+        `n_voxels`, `n_near`. A value is None if there are fewer than three voxels, or they are all equal.
     """
     known = (truth["ceiling"] > MIN_CEILING).to_numpy()
     near = known & (truth["scale"] < MAX_SCALE).to_numpy()

@@ -87,9 +87,9 @@ def test_regions_without_three_components_are_refused() -> None:
     aligned = np.zeros((L, N, H, W, D), np.float32)
     with pytest.raises(DataError, match="more than 3 voxels"):
         channel_images(aligned, _region(rng, 3), _weights(rng, 3))
-    with pytest.raises(DataError, match="a region's voxels"):
+    with pytest.raises(DataError, match="voxels of an ROI"):
         channel_images(aligned[1:], _region(rng), _weights(rng))
-    with pytest.raises(DataError, match="a region's voxels"):
+    with pytest.raises(DataError, match="voxels of an ROI"):
         channel_images(aligned, _region(rng), _weights(rng, 39))
 
 
