@@ -182,7 +182,7 @@ CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     ),
     "weights that lack a block": (_weights(_drop_block), EXTRACT, ["brain/backbone", "missing", "mlp.fc1"]),
     "features beyond float16": (_weights(_enlarge), EXTRACT, ["features local/block_1", "float16", "precision"]),
-    "cache folder with other things": (_occupy("new.zarr"), EXTRACT, ["new.zarr", "other things"]),
+    "cache folder with other things": (_occupy("new.zarr"), EXTRACT, ["new.zarr", "other files"]),
     "cache of another spec": (
         _append("spec.yaml", "grid: [4, 4]"),
         EXTRACT.replace("new.zarr", "cache.zarr"),

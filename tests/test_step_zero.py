@@ -303,7 +303,7 @@ def test_an_extraction_checks_everything_cheap_before_the_images(
         (changed(image_size=100), tmp_path / "new.zarr", "multiple of the patch size"),
         (changed(backbone={"family": "clip", "layers": ["block_7"]}), tmp_path / "new.zarr", "block_7"),
         (spec, tmp_path / "file/new.zarr", "Not a directory"),
-        (spec, brain, "other things"),
+        (spec, brain, "other files"),
         (changed(grid=[3, 4]), sealed, r"spec.grid \[4, 3\] → \[3, 4\]"),
         (changed(precision="float32"), sealed, "spec.precision"),
     ]

@@ -116,8 +116,7 @@ def fetch_mesh(mesh: Mesh) -> None:
 
 
 def _places(hemi: str, mesh: Mesh) -> Iterator[tuple[Path, list[str], Callable[..., Surface]]]:
-    """Yield the folders that may contain a mesh, in the order of the search, with the names and the reader of their
-    files."""
+    """Yield the folders that may contain a mesh, in search order, with the names and the reader of their files."""
     from nilearn.datasets.utils import get_data_dirs
 
     name, side = _SUBJECT[mesh], _SIDES[hemi]

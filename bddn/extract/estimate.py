@@ -154,8 +154,7 @@ def plan(
 
 
 def summarise(plans: Mapping[str, Plan]) -> tuple[list[dict[str, str]], list[str]]:
-    """Summarise several consecutive extractions: return one table row for each network and one for all, and advice on
-    what does not fit."""
+    """Return one table row for each of several consecutive extractions and one for all, and advice if they do not fit."""
 
     def row(name: str, found: Sequence[Plan]) -> dict[str, str]:
         asked = [one.requests.total for one in found if one.requests is not None]
@@ -183,8 +182,7 @@ def _request_counts(asked: Requests) -> str:
 
 
 def shard_bytes_in_memory(layout: Layout) -> int:
-    """Return the memory in bytes for shards: the tokens of two shards, of which one is computed while the other is
-    written, and encoded copies of the largest arrays."""
+    """Return the memory in bytes for two shards (one is computed, one is written) and encoded copies of arrays."""
     n = min(layout.shard_images, layout.n_images)
     size = np.dtype(layout.precision.filled).itemsize
     arrays = [n * size * int(np.prod(shape)) for shape in layout.arrays().values()]

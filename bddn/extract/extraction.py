@@ -162,10 +162,7 @@ def prepare(
 
 
 def _finish(job: Job, shards: list[int], compute: Compute, advance: Advance) -> int:
-    """Compute shards until all have a record, and return how many were computed here.
-
-    Shards of other jobs are computed too if these jobs die.
-    """
+    """Compute shards, also of jobs that die, until all have a record. Return how many were computed here."""
     writer, n_computed, todo = job.writer, 0, shards
     while todo:
         others = compute(todo, advance)
