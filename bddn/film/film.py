@@ -1,7 +1,7 @@
-"""The learning film: the layer map from before the first step of a fit to after the last one.
+"""The learning film: the layer map from before the first step of a fit until after the last step.
 
-Outlines, words and legend are drawn once. For each frame the maps are painted as in any figure, and what moves in the
-strips below is drawn again.
+ROI outlines, text and legend are drawn once. For each frame, the maps are painted as in any figure, and the moving
+parts of the strips below the maps are drawn again.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from bddn.errors import RunError
 from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, paint, write_at
 from bddn.figures.placement import FLAT_WIDTH_IN, flat_crop
 from bddn.figures.raster import Raster, flat_raster
-from bddn.film.moving import MOST_COLOURS, Picture, check_kind, write_moving
+from bddn.film.moving import MAX_COLOURS, Picture, check_kind, write_moving
 from bddn.film.strips import LayerStrip, LossStrip, Strip
 from bddn.maps import colors
 from bddn.maps.colors import Palette
@@ -37,8 +37,8 @@ DPI = 100
 FPS = 10.0
 HOLD_S = 2.0
 
-_WORD_GREYS, _CORTEX_GREYS = 16, (186, 226, 17)  # of a GIF
-_FEWEST_LEVELS = 8
+_TEXT_GREYS, _CORTEX_GREYS = 16, (186, 226, 17)  # in the palette of a GIF
+_MIN_LEVELS = 8
 _LEFT_IN = {"lh": 0.24, "rh": 5.10}
 _MAPS_BOTTOM_IN, _ABOVE_MAPS_IN = 2.16, 0.76
 _GREY = "#555555"
@@ -67,50 +67,50 @@ def write_film(
     dpi: int = DPI,
     palette: Palette = "hue",
 ) -> None:
-    """Write the learning film of a run. As a GIF, the same input gives the same bytes.
+    """Write the learning film of a run. For a GIF, the same input gives the same bytes.
 
     Parameters
     ----------
     learning : Learning
-        The run's frames.
+        The history of the selectors, from `bddn.run.read_learning`.
     voxels : DataFrame, one row per voxel
-        The run's table, with columns hemi, vertex, roi and confidence.
+        The voxel table of the run, with columns hemi, vertex, roi and confidence.
     layers : sequence of str, (L,)
-        Names of the layers, early to late.
+        Names of the layers, from early to late.
     out : Path
-        A .gif or .mp4 file; one that is there is replaced.
+        A .gif or .mp4 file; an existing file is replaced.
     title : str
-        First line of the picture.
+        First line of the film.
     fps : float
-        Frames per second; the last frame stands 2 s longer.
+        Frames per second; the last frame is shown 2 s longer.
     dpi : int
-        Pixels per inch of a picture 10 inches wide.
+        Pixels per inch; a frame is 10 inches wide.
     palette : str
-        'hue', or 'safe' for readers who see few hues.
+        'hue', or 'safe' for readers with colour blindness.
 
     Raises
     ------
     SpecError
-        Where `out` is of another kind, or mp4 is asked for and there is no ffmpeg.
+        If `out` is neither .gif nor .mp4, or is .mp4 and ffmpeg is missing.
     RunError
-        Where the run has no voxel that pictures show.
+        If the run has no voxel at vertices of fsaverage5.
     BddnError
-        Where ffmpeg fails.
+        If ffmpeg fails.
     """
     check_kind(out)
     if not len(learning.voxel):
         raise RunError(
             f"film {out}",
-            expected=f"a run with voxels at vertices of fsaverage5, which are those below {N_VERTICES_FSAVERAGE5:,}",
-            got=f"{len(voxels):,} voxels at others",
-            fix="Pictures need some; fit on all voxels of the subject.",
+            expected=f"a run with voxels at vertices of fsaverage5, whose indices are below {N_VERTICES_FSAVERAGE5:,}",
+            got=f"{len(voxels):,} voxels at other vertices",
+            fix="Fit again on all voxels of the subject.",
         )
     frames = Frames(learning, voxels, layers, title, dpi, palette)
     write_moving(frames, frames.colours, out, fps, HOLD_S)
 
 
 class Frames(Sequence[Picture]):
-    """The pictures of the film, each drawn when it is asked for. Parameters as of `write_film`."""
+    """The frames of the film, which are drawn on demand. The parameters are those of `write_film`."""
 
     @own_style()
     def __init__(
@@ -127,9 +127,9 @@ class Frames(Sequence[Picture]):
         self._shown = shown = voxels.iloc[learning.voxel]
         self._rasters = rasters = _rasters(shown, dpi)
         tall = rasters["lh"].shape[0] / 2 / dpi
-        height = 2 * round((_MAPS_BOTTOM_IN + tall + _ABOVE_MAPS_IN) * dpi / 2)  # mp4 has even ones only
+        height = 2 * round((_MAPS_BOTTOM_IN + tall + _ABOVE_MAPS_IN) * dpi / 2)  # even, because mp4 requires it
         figure = Figure(figsize=(WIDTH_IN, height / dpi), dpi=dpi, facecolor="none")
-        self._canvas = cast(Any, FigureCanvasAgg(figure))  # its methods have no types
+        self._canvas = cast(Any, FigureCanvasAgg(figure))  # because its methods have no type annotations
         axes = {hemi: _map_axes(figure, hemi, rasters[hemi], voxels, tall) for hemi in HEMISPHERES}
         write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
         write_at(figure, WIDTH_IN / 2, -0.36, _HEADING[palette], fontsize=8.5, color="#333333")
@@ -140,17 +140,17 @@ class Frames(Sequence[Picture]):
             LayerStrip(figure, learning, layers, self._top, palette),
         )
         for artist in (artist for strip in self._strips for artist in strip.moving):
-            artist.set_animated(True)  # left out when the rest is drawn
+            artist.set_animated(True)  # so that the static parts are drawn without it
         self._canvas.draw()
-        self._still = self._canvas.copy_from_bbox(figure.bbox)
+        self._static = self._canvas.copy_from_bbox(figure.bbox)
         self._shape = height, round(WIDTH_IN * dpi), 3
         self._corners = {hemi: (height - round(ax.bbox.y1), round(ax.bbox.x0)) for hemi, ax in axes.items()}
 
     @property
     def colours(self) -> Picture:
-        """Colours (n, 3), at most 255, that are near all others: greys of words and cortex, layers by confidence."""
-        greys = np.concatenate([np.linspace(0, 255, _WORD_GREYS), np.linspace(*_CORTEX_GREYS)])
-        layers = layer_colours(MOST_COLOURS - len(greys), self._n_layers, self._top, self._palette)
+        """The palette of a GIF, (n, 3) with n at most 255: greys of text and cortex, and colours of layers."""
+        greys = np.concatenate([np.linspace(0, 255, _TEXT_GREYS), np.linspace(*_CORTEX_GREYS)])
+        layers = layer_colours(MAX_COLOURS - len(greys), self._n_layers, self._top, self._palette)
         return np.concatenate([_as_bytes(np.repeat(greys[:, None], 3, axis=1)), layers])
 
     def __len__(self) -> int:
@@ -163,11 +163,11 @@ class Frames(Sequence[Picture]):
     def __getitem__(self, index: int | slice) -> Picture | list[Picture]:
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
-        return self._drawn(range(len(self))[index])
+        return self._draw(range(len(self))[index])
 
     @own_style()
-    def _drawn(self, k: int) -> Picture:
-        self._canvas.restore_region(self._still)
+    def _draw(self, k: int) -> Picture:
+        self._canvas.restore_region(self._static)
         for strip in self._strips:
             strip.show(k)
             for artist in strip.moving:
@@ -180,30 +180,30 @@ class Frames(Sequence[Picture]):
         return draw_over(paper, np.asarray(self._canvas.buffer_rgba()))
 
     def _map(self, hemi: str, k: int) -> npt.NDArray[np.float32]:
-        """The flat map (rows, columns, 4) of a hemisphere in frame `k`, from 0 to 1."""
-        here = (self._shown["hemi"] == hemi).to_numpy()
-        vertex = self._shown["vertex"].to_numpy()[here]
+        """Return the flat map (rows, columns, 4) of a hemisphere in frame `k`, float32 from 0 to 1."""
+        on_side = (self._shown["hemi"] == hemi).to_numpy()
+        vertex = self._shown["vertex"].to_numpy()[on_side]
         layer = np.full(N_VERTICES_FSAVERAGE5, -1)
-        layer[vertex] = self._learning.layer[k][here]
-        confidence = to_mesh(vertex, self._learning.confidence[k][here] / 255.0)
+        layer[vertex] = self._learning.layer[k][on_side]
+        confidence = to_mesh(vertex, self._learning.confidence[k][on_side] / 255.0)
 
         def rgb(part: Raster) -> npt.NDArray[np.float64]:
-            code, sure = part.categories(layer, self._n_layers), part.values(confidence)
-            return colors.layer_rgb(code, sure, self._n_layers, self._top, self._palette)
+            index, certainty = part.categories(layer, self._n_layers), part.values(confidence)
+            return colors.layer_rgb(index, certainty, self._n_layers, self._top, self._palette)
 
         return paint(self._rasters[hemi], colors.cortex_grey(surface(hemi).sulc), layer >= 0, rgb)
 
 
 def layer_colours(n: int, n_layers: int, top: float, palette: Palette) -> Picture:
-    """At most `n` of the colours (n, 3) of a layer map, evenly chosen: of all layers as long as each can have some
-    levels of confidence, from 0 to `top`."""
-    layers = np.unique(np.linspace(0, n_layers - 1, n // _FEWEST_LEVELS).round().astype(int))
-    layer, sure = np.meshgrid(layers, np.linspace(0.0, top, n // len(layers)), indexing="ij")
-    return _as_bytes(255 * colors.layer_rgb(layer.ravel(), sure.ravel(), n_layers, top, palette))
+    """Return at most `n` colours (n, 3) of a layer map, at equal steps of confidence from 0 to `top`. If there are too
+    many layers for at least 8 levels each, only some of the layers are used."""
+    layers = np.unique(np.linspace(0, n_layers - 1, n // _MIN_LEVELS).round().astype(int))
+    layer, confidence = np.meshgrid(layers, np.linspace(0.0, top, n // len(layers)), indexing="ij")
+    return _as_bytes(255 * colors.layer_rgb(layer.ravel(), confidence.ravel(), n_layers, top, palette))
 
 
 def draw_over(paper: npt.NDArray[np.float32], ink: Picture) -> Picture:
-    """Paper (..., 3), from 0 to 255, with ink (..., 4) on it."""
+    """Return paper (..., 3), 0 to 255, with ink (..., 4) drawn over it by its opacity."""
     return _as_bytes(paper + (ink[..., :3] - paper) * (ink[..., 3:] / np.float32(255)))
 
 
@@ -212,17 +212,17 @@ def _as_bytes(colours: Floats) -> Picture:
 
 
 def _rasters(shown: "pd.DataFrame", dpi: int) -> dict[str, Raster]:
-    """The flat maps of both hemispheres, cropped to some voxels."""
-    held = {}
+    """Rasterise the flat maps of both hemispheres, cropped to the shown voxels."""
+    has_voxel = {}
     for hemi in HEMISPHERES:
         vertex = shown.loc[shown["hemi"] == hemi, "vertex"].to_numpy()
-        held[hemi] = np.isin(np.arange(N_VERTICES_FSAVERAGE5), vertex)
-    boxes = flat_crop(held).boxes
+        has_voxel[hemi] = np.isin(np.arange(N_VERTICES_FSAVERAGE5), vertex)
+    boxes = flat_crop(has_voxel).boxes
     return {hemi: flat_raster(surface(hemi), boxes[hemi], round(FLAT_WIDTH_IN * dpi)) for hemi in HEMISPHERES}
 
 
 def _map_axes(figure: Figure, hemi: str, raster: Raster, voxels: "pd.DataFrame", tall: float) -> Axes:
-    """The place of a flat map, with its outlines and words."""
+    """Add axes for a flat map, with ROI outlines and text."""
     ax = axes_at(figure, _LEFT_IN[hemi], _MAPS_BOTTOM_IN, FLAT_WIDTH_IN, tall)
     ax.set_axis_off()
     outline_rois(ax, surface(hemi), roi_names(voxels, hemi).tolist(), raster.box)

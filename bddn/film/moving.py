@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bddn.errors import BddnError, SpecError
 from bddn.files.atomic import replace_file
 
-MOST_COLOURS = 255
+MAX_COLOURS = 255
 """Largest number of colours in a GIF; one more index marks unchanged pixels."""
 
 Picture = npt.NDArray[np.uint8]
@@ -48,7 +48,7 @@ def write_moving(frames: Sequence[Picture], colours: Picture, out: Path, fps: fl
     frames : sequence of array of uint8, (rows, columns, 3)
         The frames, which may be drawn on demand. The numbers of rows and columns are even.
     colours : array of uint8, (n, 3)
-        At most `MOST_COLOURS` colours. In a GIF every pixel gets the nearest colour; an mp4 ignores them.
+        At most `MAX_COLOURS` colours. In a GIF every pixel gets the nearest colour; an mp4 ignores them.
     out : Path
         A .gif or .mp4 file, which is replaced atomically.
     fps : float

@@ -109,7 +109,7 @@ def test_one_hemisphere_and_two_frames_are_enough(tmp_path: Path) -> None:
 def test_a_run_without_voxels_to_show_is_refused(tmp_path: Path) -> None:
     table = voxels()
     table = table[table["vertex"] >= 10_242].reset_index(drop=True)
-    with pytest.raises(RunError, match="4 voxels at others"):
+    with pytest.raises(RunError, match="4 voxels at other vertices"):
         write_film(learned(table), table, LAYERS, tmp_path / "a.gif", "Trial", dpi=DPI)
     assert not list(tmp_path.iterdir())
 
