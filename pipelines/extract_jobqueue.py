@@ -16,8 +16,8 @@ from distributed import Client
 from bddn.backbones.registry import load_spec
 from bddn.cli import clear_errors
 from bddn.data import open_dataset
-from bddn.extract import extract
-from bddn.extract.cluster import DEVICE, Cluster
+from bddn.extraction import extract
+from bddn.extraction.cluster import DEVICE, Cluster
 
 
 @clear_errors

@@ -14,7 +14,7 @@ from bddn.backbones.registry import load_spec
 from bddn.cli import clear_errors
 from bddn.cli.shared import read_fit_spec
 from bddn.data import open_dataset
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.figures.single import draw
 from bddn.maps.kinds import run_maps
 from bddn.run import fit_run

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.plant import plant
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec

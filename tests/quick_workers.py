@@ -11,7 +11,7 @@ from distributed import WorkerPlugin
 
 from bddn.store import lease
 
-PRELOADED = ["distributed", "bddn.extract.on_worker", "bddn.backbones.vit", "quick_workers"]
+PRELOADED = ["distributed", "bddn.extraction.on_worker", "bddn.backbones.vit", "quick_workers"]
 PRELOADED += ["transformers.models.clip.modeling_clip"]  # the network of the planted brain
 BEAT_S, STALE_S = 0.5, 3.0
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bddn import errors
 from bddn.cli import app
 from bddn.errors import BackboneError, BddnError, CorruptStoreError, SpecError, StoreError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.run import read_run
 from bddn.spec import CacheSpec, FitSpec
@@ -115,7 +115,7 @@ def test_an_error_of_the_network_is_not_taken_for_one_of_torch() -> None:
     from typing import Any
 
     from bddn.data import Stimuli
-    from bddn.extract.source import TokenSource
+    from bddn.extraction.source import TokenSource
     from bddn.store.precision import precision
 
     layout: Any = SimpleNamespace(arrays=dict, layers=(), precision=precision("float16"))

@@ -24,7 +24,7 @@ from bddn.backbones.registry import open_backbone
 from bddn.data.algonauts import IMAGES
 from bddn.data.dataset import Stimuli
 from bddn.errors import BackboneError, DataError, IncompleteStoreError, MismatchError, SpecError, StoreError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.files import atomic
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, WeightsSpec
@@ -90,7 +90,7 @@ class Chosen(Planted):
 def watch(monkeypatch: pytest.MonkeyPatch, spec: CacheSpec, stop_after: int | None = None) -> Watched:
     """Put a watched backbone in the place of the one that `extract` opens."""
     watched = Watched(open_backbone(spec), stop_after)
-    monkeypatch.setattr("bddn.extract.extraction.open_backbone", lambda _spec, _device: watched)
+    monkeypatch.setattr("bddn.extraction.extraction.open_backbone", lambda _spec, _device: watched)
     return watched
 
 
@@ -230,7 +230,7 @@ def test_the_batch_size_changes_speed_only(
 def test_the_number_of_threads_does_not_change_a_byte(
     spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_threads: int
 ) -> None:
-    monkeypatch.setattr("bddn.extract.extraction.n_threads", lambda: n_threads)
+    monkeypatch.setattr("bddn.extraction.extraction.n_threads", lambda: n_threads)
     extract(spec, planted, tmp_path / "other.zarr")
     assert files(tmp_path / "other.zarr") == files(sealed)
 
@@ -504,7 +504,7 @@ def test_a_sealed_cache_of_other_versions_is_used_and_the_versions_are_told(
 ) -> None:
     before = files(sealed)
     assert extract(spec, planted, sealed).versions == []
-    monkeypatch.setattr("bddn.extract.source.__version__", "0.0.7")
+    monkeypatch.setattr("bddn.extraction.source.__version__", "0.0.7")
     done = extract(spec, planted, sealed)
     assert (done.reused, done.n_computed, done.digest) == (True, 0, Cache(sealed).digest)
     assert done.versions == [f"made_with.bddn {__version__} → 0.0.7"]
@@ -515,7 +515,7 @@ def test_an_unfinished_cache_of_other_versions_is_not_gone_on_with(
     spec: CacheSpec, planted: Planted, cut: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = files(cut)
-    monkeypatch.setattr("bddn.extract.source.__version__", "0.0.7")
+    monkeypatch.setattr("bddn.extraction.source.__version__", "0.0.7")
     with pytest.raises(MismatchError, match=r"made_with\.bddn .* → 0\.0\.7"):
         extract(spec, planted, cut)
     assert files(cut) == before
@@ -524,7 +524,7 @@ def test_an_unfinished_cache_of_other_versions_is_not_gone_on_with(
 def test_other_versions_do_not_hide_another_difference(
     spec: CacheSpec, planted: Planted, sealed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bddn.extract.source.__version__", "0.0.7")
+    monkeypatch.setattr("bddn.extraction.source.__version__", "0.0.7")
     with pytest.raises(MismatchError, match=r"made_with\.bddn.*spec\.grid"):
         extract(changed(spec, grid=[3, 4]), planted, sealed)
 

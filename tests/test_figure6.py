@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from backbones.small_diffusion import ARCHITECTURE, write_small_diffusion
 from bddn.cli import app
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache

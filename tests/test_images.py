@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec

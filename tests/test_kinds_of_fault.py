@@ -18,7 +18,7 @@ SAME, CODE, LAYERS, OUTPUTS, PROBE = (
     "backbones/test_outputs.py",
     "backbones/test_probe.py",
 )
-CLUSTER, SCHEDULER = "extract/test_cluster.py", "extract/test_scheduler.py"
+CLUSTER, SCHEDULER = "extraction/test_cluster.py", "extraction/test_scheduler.py"
 DECODING, IMAGES, CAUSE = "data/test_decoding.py", "test_images.py", "test_true_cause.py"
 AROUND, MEMORY = "test_surroundings.py", "test_memory.py"
 OUT, ZERO, OPTIONS, YAML, PROGRESS = (
@@ -81,13 +81,13 @@ KINDS: dict[str, dict[str, str]] = {
     "jobs get in each other's way": {
         # seen first
         "a lease of a machine that died": (
-            "extract/test_leases.py::test_a_lease_of_a_machine_that_died_is_taken_over_in_time"
+            "extraction/test_leases.py::test_a_lease_of_a_machine_that_died_is_taken_over_in_time"
         ),
         "the same on dask workers": f"{CLUSTER}::test_shards_of_a_machine_that_is_lost_are_taken_over",
         "two extractions on one scheduler": f"{CLUSTER}::test_jobs_on_one_scheduler_do_each_their_own",
         # found since
         "a machine that lives, however slow": (
-            "extract/test_leases.py::test_a_machine_that_lives_is_waited_for_however_long_it_takes"
+            "extraction/test_leases.py::test_a_machine_that_lives_is_waited_for_however_long_it_takes"
         ),
         "a watcher that slept": (
             "store/test_lease.py::test_a_watcher_that_was_asleep_or_hung_does_not_take_all_that_time_for_the_age_of_a_lease"

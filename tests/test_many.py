@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.errors import ClusterError, MismatchError, RunError, SpecError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.machine.parallel import n_threads
 from bddn.many import Many, fit_many, numbers, summary
 from bddn.many.campaign import Outcome, Work, one_by_one
@@ -496,7 +496,7 @@ def test_nothing_to_fit_is_refused(sealed: Path, data: str, tmp_path: Path) -> N
 def test_waiting_ends_where_all_workers_are_gone_for_good(
     sealed: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bddn.extract.cluster.START_S", 1.0)
+    monkeypatch.setattr("bddn.extraction.cluster.START_S", 1.0)
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as running,
         joined_workers(running.scheduler_address, "cpu") as work,

@@ -23,7 +23,7 @@ from bddn.cortex.gifti import read_gifti
 from bddn.encoder import checkpoint
 from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.errors import BddnError, DataError, MismatchError, RunError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.predict import (
     Network,

@@ -26,8 +26,8 @@ from bddn.backbones.registry import open_backbone
 from bddn.cli import app
 from bddn.data.dataset import Stimuli
 from bddn.errors import MismatchError, RunError
-from bddn.extract import extract
-from bddn.extract.job import in_this_process
+from bddn.extraction import extract
+from bddn.extraction.job import in_this_process
 from bddn.many import fit_many
 from bddn.many.campaign import one_by_one
 from bddn.planted.subject import Planted
@@ -230,7 +230,7 @@ def test_an_unfinished_extraction_is_not_resumed_with_another_input(
         raise EnoughError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bddn.extract.extraction.time.sleep", enough)
+        patch.setattr("bddn.extraction.extraction.time.sleep", enough)
         with pytest.raises(EnoughError):
             extract(spec, planted, cut, work=first_shard_only)
     before = files(cut)

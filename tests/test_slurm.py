@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, ModuleSpec
 from bddn.store.reader import Cache

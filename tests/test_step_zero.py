@@ -16,7 +16,7 @@ from bddn.cli import app
 from bddn.data import Stimuli
 from bddn.data.splits import split_by_id
 from bddn.errors import BackboneError, DataError, LowMemoryError, SpecError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.run import Run, Subject, fit_run
 from bddn.spec import CacheSpec, FitSpec
@@ -247,7 +247,7 @@ def test_other_errors_are_not_taken_for_memory(
 def test_memory_that_runs_out_within_an_extraction_is_one_message(
     spec: CacheSpec, planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("bddn.extract.source.on_cpu", _raising(name))
+    monkeypatch.setattr("bddn.extraction.source.on_cpu", _raising(name))
     with pytest.raises(BackboneError, match=r"no memory left. Set batch_size: [13]"):
         extract(spec, planted, tmp_path / "c.zarr", device="cpu")
 
@@ -293,7 +293,7 @@ def test_an_extraction_checks_everything_cheap_before_the_images(
 ) -> None:
     """Decoding takes minutes; a wrong folder, weights, spec or a full disk is known in seconds."""
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr("bddn.extract.extraction.check_images", _no_step)
+    monkeypatch.setattr("bddn.extraction.extraction.check_images", _no_step)
 
     def changed(**fields: object) -> CacheSpec:
         return CacheSpec.parse(spec.to_dict() | fields, "test")

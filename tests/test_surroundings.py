@@ -22,7 +22,7 @@ import yaml
 from bddn.cli.shared import STOPPING, stops_cleanly
 from bddn.encoder import checkpoint
 from bddn.errors import BddnError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.run import fit_run, read_run
 from bddn.spec import CacheSpec, FitSpec
@@ -284,7 +284,7 @@ def state():
     return (dict(os.environ), random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist(),
         torch.get_num_threads(), torch.get_default_dtype(), signal.getsignal(signal.SIGINT))
 before = state()
-import bddn, bddn.run, bddn.extract, bddn.predict, bddn.many, bddn.encoder.checkpoint, bddn.cli, bddn.cli.process
+import bddn, bddn.run, bddn.extraction, bddn.predict, bddn.many, bddn.encoder.checkpoint, bddn.cli, bddn.cli.process
 after = state()
 assert before == after, [(a, b) for a, b in zip(before, after) if a != b]
 """

@@ -81,8 +81,8 @@ def plan(
     Of several specs it tells the sum: bytes, requests to an object store, device hours and tasks (shards).
     """
     from bddn.data import open_dataset
-    from bddn.extract.estimate import plan as make
-    from bddn.extract.estimate import summarise
+    from bddn.extraction.estimate import plan as make
+    from bddn.extraction.estimate import summarise
 
     dataset = open_dataset(data)
     found = {name: make(ready_spec(name, weights), dataset, out, device, images) for name in spec}
@@ -119,8 +119,8 @@ def extract(
     What is written stays written: the same command goes on where it stopped.
     """
     from bddn.data import open_dataset
-    from bddn.extract import extract as run
-    from bddn.extract.preflight import check_place
+    from bddn.extraction import extract as run
+    from bddn.extraction.preflight import check_place
 
     use_cluster, part, place = on_cluster(workers, scheduler, shard), _part(shard), check_place(out)
     cache_spec, dataset = ready_spec(spec, weights), open_dataset(data)
@@ -130,7 +130,7 @@ def extract(
 
     with stops_cleanly(), ExitStack() as stack:
         if use_cluster:
-            from bddn.extract.cluster import joined_cluster, local_cluster
+            from bddn.extraction.cluster import joined_cluster, local_cluster
 
             opened = joined_cluster(scheduler, device) if scheduler is not None else local_cluster(workers, device)
             cluster = stack.enter_context(opened)

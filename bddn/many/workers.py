@@ -18,9 +18,9 @@ import dask
 from distributed import Client, KilledWorker, wait
 
 from bddn.errors import BddnError, ClusterError, MismatchError
-from bddn.extract import cluster as dask_cluster
-from bddn.extract.cluster import DEATHS, DEVICE, LOOK_S, Cluster, environment_error, no_workers, scheduler_lost
-from bddn.extract.on_worker import NOT_SEEN, SHARE_DISK, error_on_worker
+from bddn.extraction import cluster as dask_cluster
+from bddn.extraction.cluster import DEATHS, DEVICE, LOOK_S, Cluster, environment_error, no_workers, scheduler_lost
+from bddn.extraction.on_worker import NOT_SEEN, SHARE_DISK, error_on_worker
 from bddn.files.paths import expand_home
 from bddn.machine.memory import free_bytes
 from bddn.machine.parallel import THREADS, n_threads

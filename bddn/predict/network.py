@@ -10,7 +10,7 @@ from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_specs, open_backbone
 from bddn.backbones.weights import not_downloaded
 from bddn.errors import BddnError, MismatchError, RunError
-from bddn.extract.source import network_identity
+from bddn.extraction.source import network_identity
 from bddn.identity import Identity
 from bddn.machine.parallel import choose_device
 from bddn.machine.settings import own_settings

@@ -14,7 +14,7 @@ from bddn.encoder import checkpoint
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.errors import MismatchError, RunError
-from bddn.extract.source import TokenSource
+from bddn.extraction.source import TokenSource
 from bddn.files.checksum import file_sha256
 from bddn.identity import Identity, digest
 from bddn.machine.parallel import choose_device, n_threads, single_threaded_kernels

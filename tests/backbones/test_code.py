@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bddn.backbones import code, from_module
 from bddn.backbones.registry import open_backbone
 from bddn.errors import BackboneError, MismatchError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.identity import Identity
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bddn.backbones import from_module
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
 from bddn.errors import BackboneError, SpecError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache

@@ -23,7 +23,7 @@ from bddn.backbones.orders import known_orders
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
 from bddn.cli import app
 from bddn.errors import BackboneError, BddnError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, WeightsSpec
 from bddn.tokens import LayerTokens, Tokens

@@ -24,7 +24,7 @@ from bddn.data.splits import split_by_id
 from bddn.encoder import fit as fitting
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit, score
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.brain import true_maps, true_responses
 from bddn.planted.plant import plant
 from bddn.planted.subject import BACKBONE, Planted

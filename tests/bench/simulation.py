@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bddn.data import Stimuli
 from bddn.data.decoding import Remark
-from bddn.extract import Extraction, extract
+from bddn.extraction import Extraction, extract
 from bddn.spec import CacheSpec
 from bddn.store.check import verify
 from bddn.store.files import LocalFiles

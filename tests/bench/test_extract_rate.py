@@ -23,8 +23,8 @@ from torch import Tensor
 from bddn.backbones.registry import open_backbone
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.data.dataset import Stimuli
-from bddn.extract import extract
-from bddn.extract.job import Compute, Job, Owners, compute_all
+from bddn.extraction import extract
+from bddn.extraction.job import Compute, Job, Owners, compute_all
 from bddn.machine.parallel import choose_device, n_threads
 from bddn.planted.brain import image_path, write_subject
 from bddn.planted.scenes import draw_scene

@@ -116,7 +116,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
 def test_integrity_of_extraction(true_size: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The share of an extraction that goes into integrity, with ViT-B/16 on 224 px images at true size."""
     from bddn.data.algonauts import Algonauts
-    from bddn.extract import extract
+    from bddn.extraction import extract
     from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
     from bench.test_whole_way import write_brain, write_network
 

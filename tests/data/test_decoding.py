@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageFile
 from bddn.data.dataset import Stimuli
 from bddn.data.decoding import Remark, decode
 from bddn.errors import DataError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache

@@ -30,7 +30,7 @@ from bddn.cli import app
 from bddn.data.dataset import Stimuli
 from bddn.data.splits import split_by_id
 from bddn.errors import BackboneError, BddnError, CorruptStoreError, DataError, IncompleteStoreError
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec, WeightsSpec
@@ -50,7 +50,7 @@ COVERED = {
     ),
     "killed between sealing and tidying up": "test_extract.py::test_an_interrupt_just_after_sealing_costs_nothing",
     "a worker of a cluster is killed": (
-        "extract/test_cluster.py::test_workers_are_killed_and_machines_lost_while_two_jobs_share_a_scheduler"
+        "extraction/test_cluster.py::test_workers_are_killed_and_machines_lost_while_two_jobs_share_a_scheduler"
     ),
     "asked to end: SIGTERM, SIGUSR1, SIGINT": (
         "store/test_faults.py::test_a_signal_ends_with_its_code_and_the_way_to_go_on_and_gives_the_shard_back"
@@ -67,7 +67,7 @@ COVERED = {
         "store/test_lease.py::test_of_two_that_take_at_once_one_gets_it"
     ),
     "a machine dies with a lease": (
-        "extract/test_leases.py::test_a_lease_of_a_machine_that_died_is_taken_over_in_time"
+        "extraction/test_leases.py::test_a_lease_of_a_machine_that_died_is_taken_over_in_time"
     ),
     "a job is stopped and not ended": (
         "store/test_lease.py::test_a_job_of_this_machine_that_was_stopped_and_not_ended_gives_way_like_one_of_another"
@@ -336,7 +336,7 @@ def test_a_signal_ends_with_its_code_and_the_way_to_go_on_and_gives_the_shard_ba
 
 STRUCK_TWICE = """
 import os, signal, sys, time
-import bddn.extract.extraction as job
+import bddn.extraction.extraction as job
 from bddn.cli import app
 
 opened, n = job.open_backbone, 0

@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 import torch
 
-from bddn.extract import extract, extraction
+from bddn.extraction import extract, extraction
 from bddn.files import atomic
 from bddn.spec import CacheSpec
 from bddn.store.files import ASIDE, FIRST, LocalFiles

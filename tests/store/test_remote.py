@@ -21,9 +21,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 
 from bddn.errors import CorruptStoreError, IncompleteStoreError, StoreError
-from bddn.extract import extract
-from bddn.extract.extraction import prepare
-from bddn.extract.job import compute_all
+from bddn.extraction import extract
+from bddn.extraction.extraction import prepare
+from bddn.extraction.job import compute_all
 from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
@@ -320,7 +320,7 @@ def test_an_object_that_is_not_what_was_sealed_is_an_error_that_names_it(
 def test_two_extractions_at_once_write_every_object_once(
     server: Server, bucket: str, spec: CacheSpec, planted: Planted, sealed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bddn.extract.extraction.POLL_S", 0.05)
+    monkeypatch.setattr("bddn.extraction.extraction.POLL_S", 0.05)
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: extract(spec, planted, bucket), range(2)))
     assert {one.digest for one in done} == {Cache(sealed).digest}
@@ -435,7 +435,7 @@ def test_a_record_that_a_store_lists_late_is_found_by_its_name(
 
     monkeypatch.setattr("bddn.store.writer.MAX_LOOKUPS", 2)
     monkeypatch.setattr(RemoteFiles, "sizes", late)
-    monkeypatch.setattr("bddn.extract.extraction.POLL_S", 0.05)
+    monkeypatch.setattr("bddn.extraction.extraction.POLL_S", 0.05)
     first, _ = prepare(spec, planted, bucket, "cpu")
     compute_all(first, [0, 1], lambda *args, **options: None)
     assert first.writer.uncommitted([0, 1]) == []

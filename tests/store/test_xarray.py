@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bddn.extract import extract
+from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache

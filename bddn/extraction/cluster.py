@@ -19,9 +19,9 @@ from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, wai
 
 from bddn import __version__
 from bddn.errors import BddnError, ClusterError
-from bddn.extract.job import Compute, Job, Owner, Owners
-from bddn.extract.on_worker import SharedJob, compute, hold
-from bddn.extract.scheduler import ANSWER_S, OPTION, find_scheduler
+from bddn.extraction.job import Compute, Job, Owner, Owners
+from bddn.extraction.on_worker import SharedJob, compute, hold
+from bddn.extraction.scheduler import ANSWER_S, OPTION, find_scheduler
 from bddn.machine.parallel import choose_device, n_threads
 from bddn.progress import Advance
 
@@ -33,7 +33,7 @@ RETRIES = 2
 
 
 class Cluster:
-    """The workers of a dask cluster as a place to compute shards; implements `bddn.extract.job.Work`.
+    """The workers of a dask cluster as a place to compute shards; implements `bddn.extraction.job.Work`.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Cluster:
 
     @contextmanager
     def __call__(self, job: Job) -> Iterator[Compute]:
-        """Set up a job on all workers, including workers that join later; see `bddn.extract.job.Work`."""
+        """Set up a job on all workers, including workers that join later; see `bddn.extraction.job.Work`."""
         name = f"bddn-{secrets.token_hex(8)}"  # unique, since other jobs may use the same workers
         shared = self.client.submit(hold, SharedJob(job, self._threads), key=name, pure=False)
         left = [stop - start for start, stop in job.writer.layout.shards]

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.errors import StoreError
-from bddn.extract import extract
-from bddn.extract.estimate import advice, plan, shard_bytes_in_memory, summarise
+from bddn.extraction import extract
+from bddn.extraction.estimate import advice, plan, shard_bytes_in_memory, summarise
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layer, Layout

@@ -15,7 +15,7 @@ from bddn.backbones.backbone import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset, Stimuli
 from bddn.data.checking import check_images
-from bddn.extract.source import TokenSource, batch_size, infer_layout
+from bddn.extraction.source import TokenSource, batch_size, infer_layout
 from bddn.machine.memory import free_bytes
 from bddn.machine.parallel import choose_device, n_threads
 from bddn.machine.settings import own_settings

@@ -15,9 +15,9 @@ from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
 from bddn.data.checking import check_images
 from bddn.errors import DataError, SpecError
-from bddn.extract.job import Compute, Job, Work, in_this_process
-from bddn.extract.preflight import check_disk, check_place, refuse_other_content
-from bddn.extract.source import TokenSource, infer_layout, network_identity
+from bddn.extraction.job import Compute, Job, Work, in_this_process
+from bddn.extraction.preflight import check_disk, check_place, refuse_other_content
+from bddn.extraction.source import TokenSource, infer_layout, network_identity
 from bddn.machine.parallel import choose_device, n_threads
 from bddn.machine.settings import own_settings
 from bddn.progress import Advance, progress, say

@@ -17,7 +17,7 @@ from bddn.backbones.backbone import Backbone
 from bddn.data import Stimuli
 from bddn.data.decoding import DECODING
 from bddn.errors import BackboneError, BddnError, DataError
-from bddn.extract.device import Arrays, OnDevice, on_cpu
+from bddn.extraction.device import Arrays, OnDevice, on_cpu
 from bddn.identity import Identity
 from bddn.machine.parallel import ahead, error_text, is_out_of_memory, n_threads
 from bddn.spec import CacheSpec

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
-from bddn.extract.source import ImageQueue, TokenSource
+from bddn.extraction.source import ImageQueue, TokenSource
 from bddn.progress import Advance
 from bddn.store.lease import UNKNOWN_OWNER, Lease, LeaseMonitor
 from bddn.store.precision import TokenRows

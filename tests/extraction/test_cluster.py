@@ -20,9 +20,9 @@ import pytest
 from distributed import Client, LocalCluster
 
 from bddn.errors import BackboneError, ClusterError
-from bddn.extract import extract
-from bddn.extract.cluster import Cluster, joined_cluster, local_cluster
-from bddn.extract.extraction import prepare
+from bddn.extraction import extract
+from bddn.extraction.cluster import Cluster, joined_cluster, local_cluster
+from bddn.extraction.extraction import prepare
 from bddn.many import fit_many
 from bddn.many.workers import Workers
 from bddn.planted.subject import Planted
@@ -73,7 +73,7 @@ def test_workers_are_killed_and_machines_lost_while_two_jobs_share_a_scheduler(
 ) -> None:
     """A worker is killed while shards are being written, at a random moment. In a fifth of the kills its whole machine
     is lost: all that others see is its lease, which nobody renews."""
-    monkeypatch.setattr("bddn.extract.extraction.POLL_S", 0.2)
+    monkeypatch.setattr("bddn.extraction.extraction.POLL_S", 0.2)
     cluster.client.register_plugin(QuickLeases(), name="quick-leases")
     one_by_one = spec.model_copy(update={"batch_size": 1})
     specs = {"a": one_by_one, "b": one_by_one.model_copy(update={"precision": "float32"})}
@@ -284,7 +284,7 @@ def test_shards_of_a_machine_that_is_lost_are_taken_over(
     cluster: Cluster, spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a poll of the job nor another worker begins to count again."""
-    monkeypatch.setattr("bddn.extract.extraction.POLL_S", 0.2)
+    monkeypatch.setattr("bddn.extraction.extraction.POLL_S", 0.2)
     cluster.client.register_plugin(QuickLeases(), name="quick-leases")
     out = tmp_path / "new.zarr"
     prepare(spec, planted, out, "cpu")
@@ -331,7 +331,7 @@ def test_a_running_cluster_is_joined_by_its_address(
 def test_waiting_ends_where_all_workers_are_gone_for_good(
     spec: CacheSpec, planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bddn.extract.cluster.START_S", 1.0)
+    monkeypatch.setattr("bddn.extraction.cluster.START_S", 1.0)
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as running,
         Client(running, set_as_default=False) as client,

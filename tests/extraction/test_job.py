@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bddn.errors import StoreError
-from bddn.extract import extract
-from bddn.extract.device import Arrays, as_stored, flattened, split
-from bddn.extract.extraction import prepare
-from bddn.extract.job import Job, compute_all
-from bddn.extract.source import CPU_BATCH, TokenSource
+from bddn.extraction import extract
+from bddn.extraction.device import Arrays, as_stored, flattened, split
+from bddn.extraction.extraction import prepare
+from bddn.extraction.job import Job, compute_all
+from bddn.extraction.source import CPU_BATCH, TokenSource
 from bddn.machine.parallel import ahead
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
@@ -169,8 +169,8 @@ def test_the_way_of_a_device_gives_the_tokens_of_the_cpu(
     spec: CacheSpec, planted: Planted, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoded ahead past the ends of shards, in one copy: all but CUDA itself."""
-    monkeypatch.setattr("bddn.extract.extraction.choose_device", lambda device: "a device")
-    monkeypatch.setattr("bddn.extract.source.OnDevice", PlainDevice)
+    monkeypatch.setattr("bddn.extraction.extraction.choose_device", lambda device: "a device")
+    monkeypatch.setattr("bddn.extraction.source.OnDevice", PlainDevice)
     extract(spec, planted, tmp_path / "new.zarr")
     found, expected = files(tmp_path / "new.zarr"), files(sealed)
     tokens = [name for name in expected if name.startswith(("local/", "global/"))]

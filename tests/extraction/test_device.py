@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bddn.extract.device import OnDevice, as_stored, flattened, on_cpu, split
+from bddn.extraction.device import OnDevice, as_stored, flattened, on_cpu, split
 from bddn.tokens import LayerTokens, Tokens
 
 LAYERS = ("early", "late")

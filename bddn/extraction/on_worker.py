@@ -19,8 +19,8 @@ from bddn.backbones.backbone import Backbone
 from bddn.backbones.registry import open_backbone
 from bddn.data import Stimuli
 from bddn.errors import BddnError, ClusterError, MismatchError
-from bddn.extract.job import Job, Owner
-from bddn.extract.source import TokenSource, network_identity
+from bddn.extraction.job import Job, Owner
+from bddn.extraction.source import TokenSource, network_identity
 from bddn.identity import Identity
 from bddn.store.files import LocalFiles
 from bddn.store.lease import LeaseMonitor, Observation

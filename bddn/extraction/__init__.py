@@ -1,5 +1,5 @@
 """Stage one: run a backbone once over the images of a dataset and seal its tokens in a store."""
 
-from bddn.extract.extraction import Extraction, extract
+from bddn.extraction.extraction import Extraction, extract
 
 __all__ = ["Extraction", "extract"]

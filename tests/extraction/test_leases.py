@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bddn.extract import extract, extraction
-from bddn.extract.job import Compute, Job
+from bddn.extraction import extract, extraction
+from bddn.extraction.job import Compute, Job
 from bddn.planted.subject import Planted
 from bddn.progress import Advance
 from bddn.spec import CacheSpec
@@ -28,7 +28,7 @@ class Clock:
         self.now = 1000.0
         self.during: Callable[[], object] = lambda: None
         monkeypatch.setattr("bddn.store.lease.time.monotonic", lambda: self.now)
-        monkeypatch.setattr("bddn.extract.extraction.time.sleep", self._sleep)
+        monkeypatch.setattr("bddn.extraction.extraction.time.sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
