@@ -10,14 +10,10 @@ from typing import Annotated
 
 import typer
 
-from bddn.backbones.registry import load_spec
+import bddn
 from bddn.cli import clear_errors
-from bddn.cli.shared import read_fit_spec
-from bddn.data import open_dataset
-from bddn.extraction import extract
 from bddn.figures.single import draw
 from bddn.maps.kinds import run_maps
-from bddn.run import fit_run
 
 
 @clear_errors
@@ -28,14 +24,10 @@ def one_backbone(
     fit: Annotated[str, typer.Option(help="A recipe, or a YAML file of fit settings.")] = "paper",
 ) -> None:
     """Map one backbone onto the cortex of several subjects."""
-    cache_spec = load_spec(spec)
-    fit_spec = read_fit_spec(fit, {}, "fit settings")
     for name in data:
-        dataset = open_dataset(name)
         subject = Path(name.partition(":")[2]).name
-        cache = out / f"{subject}.zarr"
-        extract(cache_spec, dataset, cache)
-        run, _ = fit_run(cache, dataset, out / subject, fit_spec)
+        cache = bddn.extract(spec, name, out / f"{subject}.zarr")
+        run = bddn.fit(cache, name, out / subject, fit)
         draw(run.voxels, run_maps(run.voxels, run.layers), run.folder / "maps", run.metrics["title"])
         slope = (run.metrics["hierarchy"] or {}).get("slope")
         typer.echo(f"{subject}: R² {run.metrics['r2_test']:.3f}, slope {'-' if slope is None else f'{slope:.2f}'}")

@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from bddn.cli import clear_errors
-from bddn.cli.shared import read_fit_spec
 from bddn.errors import DataError
 from bddn.many import fit_many, numbers, summary
 from bddn.many.workers import local_workers
+from bddn.run.recipes import fit_spec
 
 
 @clear_errors
@@ -33,7 +33,7 @@ def refit_many(
     found = sorted(caches.glob("*.zarr"))
     if not found:
         raise DataError(caches, expected="feature caches, *.zarr", got="none", fix="Run 'bddn extract' first.")
-    spec = read_fit_spec(fit, {}, "fit settings")
+    spec = fit_spec(fit, {}, "fit settings")
     of_each_seed = (None,) if bootstraps is None else numbers(bootstraps, "--bootstraps")
     with local_workers(workers, "auto") if workers else nullcontext() as work:
         done = fit_many(

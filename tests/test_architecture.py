@@ -16,7 +16,7 @@ ORDER = (
     {"stats"},
     {"encoder"},
     {"run"},
-    {"many", "predict"},
+    {"many", "predict", "api"},
     {"maps"},
     {"figures"},
     {"film"},
@@ -109,28 +109,28 @@ def test_a_command_imports_no_numbers_before_it_runs(path: Path) -> None:
     assert not names & {"numpy", "torch", "pandas"}
 
 
-def _loaded_by(code: str) -> set[str]:
+def loaded_by(code: str) -> set[str]:
     report = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
 def test_fitting_loads_no_backbone_library_and_no_writer() -> None:
-    loaded = _loaded_by("import bddn.run, bddn.encoder.fit")
+    loaded = loaded_by("import bddn.run, bddn.encoder.fit")
     assert "torch" in loaded
     assert not loaded & {"transformers", "diffusers", "bddn.store.writer", "matplotlib"}
 
 
 def test_many_fits_load_no_backbone_library_and_dask_only_for_workers() -> None:
-    assert not _loaded_by("import bddn.many") & {"transformers", "diffusers", "matplotlib", "dask", "distributed"}
-    loaded = _loaded_by("import bddn.many.workers")
+    assert not loaded_by("import bddn.many") & {"transformers", "diffusers", "matplotlib", "dask", "distributed"}
+    loaded = loaded_by("import bddn.many.workers")
     assert "distributed" in loaded
     assert not loaded & {"transformers", "diffusers", "matplotlib"}
 
 
 def test_the_command_fit_loads_no_backbone_library(sealed: Path, brain: Path, tmp_path: Path) -> None:
     command = ["fit", str(sealed), "--data", f"planted:{brain}", "--out", str(tmp_path / "run"), "--epochs", "1"]
-    loaded = _loaded_by(
+    loaded = loaded_by(
         "from typer.testing import CliRunner\nimport bddn.cli\n"
         f"assert CliRunner().invoke(bddn.cli.app, {command!r}).exit_code == 0"
     )
@@ -140,7 +140,7 @@ def test_the_command_fit_loads_no_backbone_library(sealed: Path, brain: Path, tm
 
 
 def test_help_loads_nothing_heavy() -> None:
-    loaded = _loaded_by(
+    loaded = loaded_by(
         "from typer.testing import CliRunner\nimport bddn.cli\nCliRunner().invoke(bddn.cli.app, ['--help'])"
     )
     heavy = {"torch", "numpy", "pandas", "pydantic", "transformers", "zarr", "matplotlib", "nilearn", "sklearn"}

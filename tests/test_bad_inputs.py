@@ -215,7 +215,7 @@ CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     "recipe that there is not": (
         _nothing,
         FIT.replace("--spec fit.yaml", "--spec quick"),
-        ["--spec quick", "paper, fast"],
+        ["fit spec 'quick'", "paper, fast"],
     ),
     "run folder that is not empty": (_occupy("new"), FIT, ["new", "not empty"]),
     "run folder of another fit": (

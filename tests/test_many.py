@@ -428,7 +428,7 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], list[str]]] = {
     "a bootstrap twice": (lambda c: [*c, "--bootstraps", "1,1"], ["--bootstraps", "'1,1'"]),
     "no such cache": (lambda c: ["none.zarr", *c], ["none.zarr", "no such folder"]),
     "no such subject": (lambda c: [*c, "--data", "planted:none"], ["none", "no such folder"]),
-    "no such recipe": (lambda c: [*c, "--spec", "slow"], ["--spec slow"]),
+    "no such recipe": (lambda c: [*c, "--spec", "slow"], ["fit spec 'slow'"]),
     "a cache twice": (lambda c: ["a/sealed.zarr", *c], ["different names", "'a/sealed.zarr'", "sealed/brain/"]),
     "two caches of one name": (lambda c: ["b/sealed.zarr", *c], ["'a/sealed.zarr'", "'b/sealed.zarr'", "rename one"]),
     "a subject twice": (lambda c: [*c, "--data", "planted:./brain"], ["'planted:./brain'", "each given once"]),

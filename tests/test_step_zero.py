@@ -273,12 +273,12 @@ def test_the_device_is_chosen_by_itself_unless_it_cannot_do_the_fit(
     result = CliRunner().invoke(app, arguments)
     assert "fitted before" in result.output, result.output
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    from bddn.run.fitting import _device_of
+    from bddn.run.fitting import device_of
 
     free = FIT.model_copy(update={"selection": "unfactorized"})
-    assert (_device_of("auto", FIT), _device_of("auto", free)) == ("cuda", "cpu")
+    assert (device_of("auto", FIT), device_of("auto", free)) == ("cuda", "cpu")
     with pytest.raises(SpecError, match="Use --device cpu"):
-        _device_of("cuda", free)
+        device_of("cuda", free)
 
 
 def test_a_subject_read_before_is_checked_too(sealed: Path, planted: Planted, tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ class HookedModule:
             "made_with": {name: version(name) for name in ("torch", "pillow")},
         }
 
+    @property
+    def device(self) -> str:
+        """Where the module is."""
+        return self._device
+
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`."""
         size = self.spec.image_hw
@@ -163,7 +168,7 @@ def from_module(
 ) -> HookedModule:
     """A backbone of any torch module that takes pixels (B, 3, H, W).
 
-    `extract(backbone.spec, dataset, out, backbone=backbone)` caches its tokens.
+    `bddn.extract(backbone, dataset, out)` caches its tokens.
 
     Parameters
     ----------

@@ -21,7 +21,6 @@ from bddn.cli.shared import (
     as_table,
     clear_errors,
     on_cluster,
-    read_fit_spec,
     ready_spec,
     stops_cleanly,
 )
@@ -164,13 +163,14 @@ def fit(
     from bddn.files.output import is_vacant
     from bddn.run import check_out, fit_run
     from bddn.run.folder import ABOUT
+    from bddn.run.recipes import fit_spec
 
     given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
-    fit_spec = read_fit_spec(spec, given, "options of 'bddn fit'")
+    settings = fit_spec(spec, given, "options of 'bddn fit'")
     with stops_cleanly():
         check_out(out)  # first of all, since what follows reads files
         before = not is_vacant(out, ABOUT)
-        run, fresh = fit_run(cache, open_dataset(data), out, fit_spec, device=device, memory_gib=memory)
+        run, fresh = fit_run(cache, open_dataset(data), out, settings, device=device, memory_gib=memory)
     when = "before" if before else "meanwhile by another process"
     what = (
         f"fitted in {run.metrics['seconds']:.0f} s"

@@ -17,7 +17,6 @@ from bddn.cli.shared import (
     as_table,
     clear_errors,
     on_cluster,
-    read_fit_spec,
     stops_cleanly,
 )
 
@@ -49,9 +48,10 @@ def fit_many(
     from bddn.many import fit_many as run
     from bddn.many import numbers, summary
     from bddn.many.run_table import to_text
+    from bddn.run.recipes import fit_spec
 
     use_cluster = on_cluster(workers, scheduler)
-    fit_spec = read_fit_spec(spec, {} if epochs is None else {"epochs": epochs}, "options of 'bddn fit-many'")
+    settings = fit_spec(spec, {} if epochs is None else {"epochs": epochs}, "options of 'bddn fit-many'")
     seed_numbers = numbers(seeds, "--seeds")
     bootstrap_numbers = (None,) if bootstraps is None else numbers(bootstraps, "--bootstraps")
     with stops_cleanly(), ExitStack() as stack:
@@ -67,7 +67,7 @@ def fit_many(
             caches,
             data,
             out,
-            fit_spec,
+            settings,
             seeds=seed_numbers,
             bootstraps=bootstrap_numbers,
             device=where,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from bddn.errors import BddnError, LowMemoryError, SpecError
-from bddn.files.paths import expand_home, expanded
+from bddn.files.paths import expanded
 
 if TYPE_CHECKING:
-    from bddn.spec import CacheSpec, FitSpec
+    from bddn.spec import CacheSpec
 
 
 def finite(value: float | None) -> float | None:
@@ -174,28 +174,6 @@ def ready_spec(name: str, weights: str | None = None) -> "CacheSpec":
     if spec.weights is not None and is_remote(spec) and not is_here(spec):
         raise not_downloaded(spec.weights, name)
     return spec
-
-
-def read_fit_spec(name: str, given: dict[str, Any], place: str) -> "FitSpec":
-    """The fit settings of a recipe or of a YAML file, with some of them `given` by options.
-
-    Raises
-    ------
-    SpecError
-        Where there is neither, or a setting is wrong.
-    """
-    from bddn.spec import RECIPES, FitSpec
-
-    path = Path(expand_home(name))
-    if name not in RECIPES and not path.is_file():
-        raise SpecError(
-            f"--spec {name}",
-            expected=f"a recipe ({', '.join(RECIPES)}), or a YAML file of fit settings",
-            got="no such recipe or file",
-            fix="Correct the name.",
-        )
-    spec = FitSpec.recipe(name) if name in RECIPES else FitSpec.from_yaml(path.read_bytes(), name)
-    return FitSpec.parse(spec.to_dict() | given, place)
 
 
 def as_table(rows: Sequence[Mapping[str, str]]) -> str:

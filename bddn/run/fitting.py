@@ -106,7 +106,7 @@ def fit_run(
     """
     started = time.monotonic()
     check_out(out)
-    device = _device_of(device, spec)
+    device = device_of(device, spec)
     store = cache if isinstance(cache, Cache) else Cache(cache)
     layers, ids = store.select_layers(spec.layers), dataset.stimuli.ids
     split = split_by_id(ids, spec.split, spec.seed)
@@ -171,7 +171,7 @@ def _write(out: Path, identity: Identity, files: Mapping[str, Callable[[Path], o
     return True
 
 
-def _device_of(device: str, spec: FitSpec) -> str:
+def device_of(device: str, spec: FitSpec) -> str:
     """Return the device of a fit. For 'auto', choose a device that supports these settings."""
     on_cpu_only = spec.selection == "unfactorized"
     chosen = choose_device("cpu" if on_cpu_only and device == "auto" else device)

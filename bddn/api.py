@@ -1,0 +1,152 @@
+"""The two stages as functions, for scripts and notebooks; `import bddn` offers them.
+
+They do what the commands do, with the same arguments, and raise errors of `bddn.errors`.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from bddn.backbones.module import HookedModule
+from bddn.backbones.registry import load_spec
+from bddn.data import Dataset, open_dataset
+from bddn.extraction import extraction
+from bddn.files.paths import expanded
+from bddn.run import Run, fit_run, read_run
+from bddn.run.recipes import fit_spec
+from bddn.spec import CacheSpec, FitSpec
+from bddn.store.reader import Cache
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def extract(
+    spec: CacheSpec | HookedModule | str | Path, dataset: Dataset | str, out: str | Path, *, device: Device = "auto"
+) -> Cache:
+    """Run a backbone over the images of a dataset, write its tokens into a sealed cache, and open it.
+
+    An extraction that was interrupted resumes, and a finished cache of the same content is kept. Notes on how images
+    are read are Python warnings.
+
+    Parameters
+    ----------
+    spec : str, Path, CacheSpec or what `from_module` returned
+        The backbone: a name that `bddn backbones` lists, a YAML file, a spec, or a network of your own.
+    dataset : Dataset or str
+        An open dataset, or its name, KIND:PATH; `bddn datasets` lists the kinds.
+    out : str or Path
+        The cache: a folder, or a URL such as 's3://bucket/clip.zarr'.
+    device : {'auto', 'cpu', 'cuda'}
+        Where the backbone runs; 'auto' leaves a network of your own where it is.
+
+    Returns
+    -------
+    Cache
+
+    Raises
+    ------
+    BddnError
+        Where spec, images, weights or a cache that is there do not fit.
+
+    Examples
+    --------
+    >>> cache = bddn.extract("clip_vit_b16", "algonauts:algonauts_2023/subj01", "clip.zarr")
+    >>> network = bddn.from_module(torch_module, layers=["blocks.*"], image_size=224)
+    >>> cache = bddn.extract(network, "algonauts:algonauts_2023/subj01", "own.zarr")
+    """
+    if isinstance(spec, HookedModule):
+        where = spec.device if device == "auto" else device
+        extraction.extract(spec.spec, _opened(dataset), out, device=where, backbone=spec)
+    else:
+        found = spec if isinstance(spec, CacheSpec) else load_spec(str(spec))
+        extraction.extract(found, _opened(dataset), out, device=device)
+    return Cache(out)
+
+
+def fit(
+    cache: Cache | str | Path,
+    dataset: Dataset | str,
+    out: str | Path,
+    spec: FitSpec | str | Path = "paper",
+    *,
+    device: Device = "auto",
+    memory_gib: float | None = None,
+    **settings: Any,
+) -> Run:
+    """Fit an encoder on a sealed cache and the responses of a dataset, and keep it in a run folder.
+
+    A fit that was interrupted resumes, and a finished run of the same cache, data and settings is kept.
+
+    Parameters
+    ----------
+    cache : Cache, str or Path
+        A sealed cache, or its folder or URL.
+    dataset : Dataset or str
+        An open dataset, or its name, KIND:PATH. The cache must have all its images.
+    out : str or Path
+        The run folder.
+    spec : str, Path or FitSpec
+        A recipe ('paper' or 'fast'), a YAML file of settings, or settings.
+    device : {'auto', 'cpu', 'cuda'}
+    memory_gib : float, optional
+        Memory that the fit may take; by default what is free. Tokens that do not fit in it are streamed from the cache.
+    **settings
+        Fields of `bddn.spec.FitSpec` that replace those of `spec`, such as seed=1 or epochs=5.
+
+    Returns
+    -------
+    Run
+        With the table `voxels`, one row per voxel, and `metrics`.
+
+    Raises
+    ------
+    BddnError
+        Where cache, data, settings or a folder that is there do not fit.
+
+    Examples
+    --------
+    >>> run = bddn.fit("clip.zarr", "algonauts:algonauts_2023/subj01", "clip_subj01", "fast", seed=1)
+    >>> run.voxels.groupby("roi")["depth"].mean()
+    """
+    found = fit_spec(spec, settings, "settings of bddn.fit")
+    data, folder = _opened(dataset), expanded(Path(out))
+    return fit_run(cache, data, folder, found, device=device, memory_gib=memory_gib)[0]
+
+
+def open_cache(place: str | Path) -> Cache:
+    """Open a sealed cache; every byte is checked when it is read.
+
+    Parameters
+    ----------
+    place : str or Path
+        A folder or a URL.
+
+    Raises
+    ------
+    StoreError
+        Where there is no cache, or it is not sealed or damaged.
+
+    Examples
+    --------
+    >>> cache = bddn.open_cache("clip.zarr")
+    >>> local = cache.read("local", cache.layers[-1].name, 0, 10)  # of ten images, (10, rows, columns, channels)
+    """
+    return Cache(place)
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a finished run folder.
+
+    Raises
+    ------
+    RunError
+        Where it is missing, incomplete or of another format.
+
+    Examples
+    --------
+    >>> bddn.open_run("clip_subj01").voxels["r2_test"].median()
+    """
+    return read_run(expanded(Path(folder)))
+
+
+def _opened(dataset: Dataset | str) -> Dataset:
+    return open_dataset(dataset) if isinstance(dataset, str) else dataset

@@ -1,0 +1,182 @@
+"""Arrays that a user hands over: all that is wrong with them is told in one message, before any work.
+
+Where something is wrong, the functions note it and return empty arrays; `Wrong.refuse` raises the message.
+
+Shape letters: n images, N voxels, H rows, W columns, C channels of a layer.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bddn.errors import DataError
+from bddn.stream.features import Features
+from bddn.stream.order import Rows
+
+Array = npt.NDArray[Any] | Tensor
+Layer = tuple[Array, Array]
+"""Local tokens (n, H, W, C) and global tokens (n, C), of any float type."""
+
+BLOCK = 256  # images whose numbers are checked in one go
+
+
+class Wrong:
+    """What is wrong with some arguments; `place` names them in the message."""
+
+    def __init__(self, place: str) -> None:
+        self._place, self._found = place, list[tuple[str, str]]()
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, expected: str, got: str) -> None:
+        self._found.append((expected, got))
+
+    def refuse(self) -> None:
+        """Raise DataError if anything was added."""
+        if self._found:
+            expected, got = ("; ".join(words) for words in zip(*self._found, strict=True))
+            raise DataError(self._place, expected=expected, got=got, fix="Correct these arguments.")
+
+
+def layers_of(
+    features: Mapping[str, Layer],
+    names: Sequence[str] | None,
+    wrong: Wrong,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Features:
+    """Tokens of some layers, by default all, in memory that is shared with the arrays.
+
+    Parameters
+    ----------
+    features : mapping of str to (local, global)
+    names : sequence of str, optional
+        Early to late.
+    wrong : Wrong
+    shapes : mapping of str to (H, W, C), optional
+        What they must be.
+    """
+    if not isinstance(features, Mapping) or not features:
+        wrong.add("features: a mapping of layer names to pairs (local, global)", f"{type(features).__name__}")
+        return Features([], [])
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for name in names or features:
+        layer = _layer(name, features, wrong)
+        if layer is None:
+            continue
+        images_places, shape = tuple(layer[0].shape[:3]), tuple(layer[0].shape[1:])
+        if found and images_places != (first := tuple(next(iter(found.values()))[0].shape[:3])):
+            wrong.add(f"layer '{name}': n, H and W of the first layer, {first}", f"{images_places}")
+        if shapes and shape != shapes[name]:
+            wrong.add(f"layer '{name}': H, W and C of the fit, {shapes[name]}", f"{shape}")
+        found[name] = layer
+    if not wrong:
+        for name, layer in found.items():
+            if not all(part.isfinite().all() for tokens in layer for part in tokens.split(BLOCK)):
+                wrong.add(f"layer '{name}': finite numbers", "NaN or infinity")
+    return Features([local.flatten(1, 2) for local, _ in found.values()], [global_ for _, global_ in found.values()])
+
+
+def matrix_of(
+    values: npt.ArrayLike, name: str, axes: tuple[str, str], shape: tuple[int | None, int | None], wrong: Wrong
+) -> npt.NDArray[np.float32]:
+    """A matrix as finite float32; the known sides of `shape` must be these."""
+    try:
+        with np.errstate(over="ignore"):
+            found = np.asarray(values.detach().float().cpu() if isinstance(values, Tensor) else values, np.float32)
+    except (TypeError, ValueError) as error:
+        wrong.add(f"{name}: numbers ({', '.join(axes)})", f"{error}")
+        return np.empty((0, 0), np.float32)
+    if found.ndim != 2 or 0 in found.shape or any(a not in (None, b) for a, b in zip(shape, found.shape, strict=True)):
+        known = ", ".join(axis if side is None else str(side) for axis, side in zip(axes, shape, strict=True))
+        wrong.add(f"{name}: a matrix ({known})", f"{found.shape}")
+        return np.empty((0, 0), np.float32)
+    if not np.isfinite(found).all():
+        wrong.add(f"{name}: finite numbers", "NaN or infinity")
+    return found
+
+
+def rows_that_train(
+    responses: npt.NDArray[np.float32],
+    validation: float | npt.ArrayLike,
+    train: npt.ArrayLike | None,
+    seed: int,
+    wrong: Wrong,
+) -> tuple[Rows, Rows]:
+    """Rows that train and rows that validate, of `responses` (n, N); see `FactorTopy.fit`."""
+    n = len(responses)
+    rows = np.arange(n) if train is None else _rows("train", train, n, wrong)
+    if isinstance(validation, float | np.floating):
+        if not 0 < validation < 1:
+            wrong.add("validation: a share between 0 and 1, or row numbers", f"{validation}")
+        n_val = round(len(rows) * float(validation)) if 0 < validation < 1 else 0
+        val = np.sort(np.random.default_rng([seed, 0]).permutation(rows)[:n_val])
+    else:
+        val = _rows("validation", validation, n, wrong)
+    rows = rows[~np.isin(rows, val)]
+    if not wrong:
+        if min(len(rows), len(val)) < 2:
+            wrong.add("at least two rows that train and two that validate", f"{len(rows)} and {len(val)}")
+        elif not all((responses[part] != responses[part[0]]).any() for part in (rows, val)):
+            wrong.add(
+                "a voxel whose responses differ between the rows that train, and between those that validate", "none"
+            )
+    return rows, val
+
+
+def _layer(name: str, features: Mapping[str, Layer], wrong: Wrong) -> tuple[Tensor, Tensor] | None:
+    expected = f"layer '{name}': a pair of float arrays, local (n, H, W, C) and global (n, C)"
+    if name not in features:
+        wrong.add(f"layer '{name}' among the features", f"only {', '.join(map(str, features))}")
+        return None
+    pair = features[name]
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        wrong.add(expected, _words(pair))
+        return None
+    local, global_ = (_tensor(values) for values in pair)
+    if (
+        local is None
+        or global_ is None
+        or local.ndim != 4
+        or 0 in local.shape
+        or tuple(global_.shape) != (local.shape[0], local.shape[3])
+        or not (local.is_floating_point() and global_.is_floating_point())
+    ):
+        wrong.add(expected, " and ".join(_words(values) for values in pair))
+        return None
+    return local, global_
+
+
+def _tensor(values: Array) -> Tensor | None:
+    """The same memory as a tensor; None where it is no array of floats that torch knows."""
+    if isinstance(values, Tensor):
+        return values.detach()
+    if not isinstance(values, np.ndarray) or values.dtype not in (np.float16, np.float32, np.float64):
+        return None
+    if any(stride < 0 for stride in values.strides):  # of a reversed view, which torch has not
+        values = values.copy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing is written
+        return torch.from_numpy(values)
+
+
+def _rows(name: str, values: npt.ArrayLike, n: int, wrong: Wrong) -> Rows:
+    found = np.asarray(values)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        wrong.add(f"{name}: row numbers, whole numbers in one dimension", _words(found))
+    elif len(np.unique(found)) < len(found) or (n and len(found) and not 0 <= found.min() <= found.max() < n):
+        wrong.add(f"{name}: row numbers from 0 to {n - 1}, each once", f"{len(found)} numbers, others among them")
+    else:
+        return found.astype(np.intp)
+    return np.array([], np.intp)
+
+
+def _words(values: object) -> str:
+    if isinstance(values, np.ndarray | Tensor):
+        return f"{tuple(values.shape)} {str(values.dtype).removeprefix('torch.')}"
+    return type(values).__name__
