@@ -2,24 +2,36 @@
 
 from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
-from bddn.cli.commands import app
+from bddn.cli.commands import app, extract, fit, plan, plant
 from bddn.cli.datasets import datasets
 from bddn.cli.figures import figure, maps
 from bddn.cli.many import fit_many
 from bddn.cli.pictures import film
 from bddn.cli.predict import predict
 from bddn.cli.report import report
-from bddn.cli.shared import clear_errors, stops_cleanly
+from bddn.cli.shared import clear_errors, example, stops_cleanly
 
 __all__ = ["app", "clear_errors", "stops_cleanly"]
 
-app.command()(fit_many)
-app.command()(maps)
-app.command()(figure)
-app.command()(film)
-app.command()(report)
-app.command()(predict)
-app.command()(fetch)
-app.command()(datasets)
-app.add_typer(backbones_app, name="backbones")
-app.add_typer(cache_app, name="cache")
+COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the help
+    ("Data", datasets, "bddn datasets"),
+    ("Data", plant, "bddn plant build/demo --images 400"),
+    ("Stage one", fetch, "bddn fetch clip_vit_b16 mae_b"),
+    ("Stage one", plan, "bddn plan clip_vit_b16 --data algonauts:data/subj01"),
+    ("Stage one", extract, "bddn extract clip_vit_b16 --data planted:demo --out clip.zarr"),
+    ("Stage two", fit, "bddn fit clip.zarr --data algonauts:data/subj01 --out run --spec fast"),
+    ("Stage two", fit_many, "bddn fit-many clip.zarr --data planted:demo --out many --seeds 0-4"),
+    ("Numbers", predict, "bddn predict run photos/"),
+    ("Pictures", maps, "bddn maps run --format png,svg"),
+    ("Pictures", report, "bddn report run"),
+    ("Pictures", figure, "bddn figure figure5 run_a run_b run_c"),
+    ("Pictures", film, "bddn film run --out learning.mp4"),
+)
+GROUPS = (
+    ("Stage one", "backbones", backbones_app, "bddn backbones"),
+    ("Caches", "cache", cache_app, "bddn cache info clip.zarr"),
+)
+for _panel, _command, _example in COMMANDS:
+    app.command(rich_help_panel=_panel, epilog=example(_example))(_command)
+for _panel, _name, _group, _example in GROUPS:
+    app.add_typer(_group, name=_name, rich_help_panel=_panel, epilog=example(_example))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bddn.cli.card import card_of, from_to, height_width, layout_of, places_range, source_of, weights_here
-from bddn.cli.shared import SPEC, as_table, clear_errors
+from bddn.cli.shared import SPEC, as_table, clear_errors, example
 from bddn.errors import BackboneError, BddnError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def backbones(context: typer.Context) -> None:
     )
 
 
-@backbones_app.command()
+@backbones_app.command(epilog=example("bddn backbones show sam_b"))
 @clear_errors
 def show(spec: Annotated[str, SPEC]) -> None:
     """Tell of one backbone what it is, what it sees, and exactly what is cached of it."""

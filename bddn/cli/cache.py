@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from bddn.cli.shared import CACHE, DATASET, as_table, clear_errors
+from bddn.cli.shared import CACHE, DATASET, as_table, clear_errors, example
 
 cache_app = typer.Typer(help="Look into feature caches.", no_args_is_help=True)
 
 
-@cache_app.command()
+@cache_app.command(epilog=example("bddn cache info clip.zarr"))
 @clear_errors
 def info(cache: Annotated[str, CACHE]) -> None:
     """Tell what a cache is of, and what is in each of its layers."""
@@ -29,7 +29,7 @@ def info(cache: Annotated[str, CACHE]) -> None:
     typer.echo(as_table(describe(found)))
 
 
-@cache_app.command()
+@cache_app.command(epilog=example("bddn cache verify s3://bucket/clip.zarr"))
 @clear_errors
 def verify(cache: Annotated[str, CACHE]) -> None:
     """Compare every byte of a cache with what was sealed. Exit code 1, and a list, where files are bad."""
@@ -46,7 +46,7 @@ def verify(cache: Annotated[str, CACHE]) -> None:
     typer.echo(f"good: all {found.n_files} files of {place} are what was sealed ({rate})")
 
 
-@cache_app.command()
+@cache_app.command(epilog=example("bddn cache diff clip.zarr other.zarr"))
 @clear_errors
 def diff(
     a: Annotated[str, typer.Argument(help="A feature cache.", metavar="A")],
@@ -62,7 +62,7 @@ def diff(
         raise typer.Exit(1)
 
 
-@cache_app.command()
+@cache_app.command(epilog=example("bddn cache receipt clip.zarr --data algonauts:data/subj01"))
 @clear_errors
 def receipt(
     cache: Annotated[str, CACHE],

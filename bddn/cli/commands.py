@@ -41,7 +41,6 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
 @clear_errors
 def plant(
     out: Annotated[Path, typer.Argument(help="Folder for subject, network and truth.")],
@@ -63,7 +62,6 @@ def plant(
     )
 
 
-@app.command()
 @clear_errors
 def plan(
     spec: Annotated[list[str], typer.Argument(help="Names of specs in cache_specs/, or .yaml files.")],
@@ -97,7 +95,6 @@ def plan(
         raise typer.Exit(1)
 
 
-@app.command()
 @clear_errors
 def extract(
     spec: Annotated[str, SPEC],
@@ -143,7 +140,6 @@ def extract(
     typer.echo(f"cache: {place}, {done.n_images} images, {done.n_shards} shards, {what}, {state}")
 
 
-@app.command()
 @clear_errors
 def fit(
     cache: Annotated[str, CACHE],

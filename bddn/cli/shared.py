@@ -48,6 +48,11 @@ MEMORY = typer.Option(
 DATASET = typer.Option("--data", help="KIND:PATH, e.g. algonauts:PATH/subj01; see 'bddn datasets'.", show_default=False)
 
 
+def example(command: str) -> str:
+    """The last line of a command's help."""
+    return f"Example: {command}"
+
+
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Print an error of ours as one message and exit with code 2, without a traceback. Paths may start with `~`."""
 
