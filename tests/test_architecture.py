@@ -13,7 +13,7 @@ ORDER = (
     {"spec", "tokens", "cortex"},
     {"data", "backbones", "store"},
     {"planted", "extraction", "stream"},
-    {"stats"},
+    {"stats", "testing"},
     {"encoder"},
     {"run"},
     {"many", "predict", "api"},
@@ -38,8 +38,9 @@ KNOWN_BY = {
     "distributed": {"extraction", "many"},
     "fsspec": {"store"},
     "jinja2": {"report"},
-    "sklearn": {"stats"},
+    "sklearn": {"stats", "run"},
     "typer": {"cli"},
+    "pytest": {"testing"},
 }
 
 
@@ -148,7 +149,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_figures_load_scikit_learn_only_where_they_cluster() -> None:
-    loaded = _loaded_by("import bddn.figures.paper")
+    loaded = loaded_by("import bddn.figures.paper")
     assert "bddn.stats.channels" in loaded
     assert not loaded & {"sklearn", "nilearn"}
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from backbones.sources import WRITERS, seeded
 from bddn.spec import CacheSpec, FamilySpec
-from bddn.tokens import LayerTokens, Tokens
 
 DEPTH = 3
 Reference = Callable[[Tensor], list[tuple[Tensor, Tensor]]]  # pixels to (local (B, H, W, C), global (B, C)) per block
@@ -33,25 +32,6 @@ class Small:
 
     spec: CacheSpec
     reference: Reference
-
-
-def global_of(tokens: Tokens, layer: str) -> Tensor:
-    """The global tokens of a layer."""
-    found = tokens[layer].global_
-    assert found is not None
-    return found
-
-
-def difference(a: Tokens, b: Tokens) -> float:
-    """The largest difference of any two tokens."""
-    assert list(a) == list(b)
-    local = max((a[name].local_ - b[name].local_).abs().max().item() for name in a)
-    return max(local, *((global_of(a, name) - global_of(b, name)).abs().max().item() for name in a))
-
-
-def rows(tokens: Tokens, index: list[int]) -> Tokens:
-    """The tokens of some images."""
-    return Tokens({n: LayerTokens(t.local_[index], global_of(tokens, n)[index]) for n, t in tokens.items()})
 
 
 def shrink(spec: CacheSpec, folder: Path) -> Small:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones.contract import DEPTH, Small, difference, global_of, rows, shrink
+from backbones.contract import DEPTH, Small, shrink
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.family_kind import FAMILIES
 from bddn.backbones.kind import kind_of
@@ -25,6 +25,8 @@ from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
 from bddn.store.layout import Layer, Layout
 from bddn.store.precision import precision
+from bddn.testing import BackboneContract
+from bddn.testing.contract_of_backbones import difference, global_of
 from bddn.tokens import Tokens
 
 NAMES = [name for name in spec_names() if isinstance(load_spec(name).backbone, FamilySpec)]
@@ -78,17 +80,20 @@ def tokens(network: Backbone, pixels: Tensor) -> Tokens:
     return network(pixels)
 
 
-def test_layers_are_the_blocks_early_to_late(network: Backbone, tokens: Tokens) -> None:
-    assert network.layers == tuple(tokens) == tuple(f"block_{i}" for i in range(DEPTH))
+class TestSpecs(BackboneContract):
+    """Each spec as a small network, unpooled."""
+
+    @pytest.fixture
+    def spec(self, small: Small) -> CacheSpec:
+        return small.spec
+
+    @pytest.fixture
+    def backbone(self, network: Backbone) -> Backbone:
+        return network
 
 
-def test_tokens_are_float32_of_images_channels_rows_columns(small: Small, tokens: Tokens) -> None:
-    for name, layer in tokens.items():
-        assert layer.local_.shape == (5, 48, *small.spec.grid)
-        assert global_of(tokens, name).shape == (5, 48)
-        assert layer.local_.dtype == global_of(tokens, name).dtype == torch.float32
-        assert layer.register is None
-        assert not layer.local_.requires_grad
+def test_layers_are_the_blocks_early_to_late(network: Backbone) -> None:
+    assert network.layers == tuple(f"block_{i}" for i in range(DEPTH))
 
 
 def test_tokens_are_those_of_the_class_that_published_it(small: Small, pixels: Tensor, tokens: Tokens) -> None:
@@ -97,32 +102,6 @@ def test_tokens_are_those_of_the_class_that_published_it(small: Small, pixels: T
         torch.testing.assert_close(layer.local_.permute(0, 2, 3, 1), local, rtol=0, atol=1e-5)
         torch.testing.assert_close(global_of(tokens, name), global_, rtol=0, atol=1e-5)
         assert local.std() > 0.1  # there is something to compare
-
-
-def test_an_image_gives_the_same_whatever_its_batch(network: Backbone, pixels: Tensor, tokens: Tokens) -> None:
-    for i in (0, 4):
-        assert difference(network(pixels[i : i + 1]), rows(tokens, [i])) <= 1e-5
-
-
-def test_images_in_another_order_give_rows_in_that_order(network: Backbone, pixels: Tensor, tokens: Tokens) -> None:
-    order = [3, 0, 4, 1, 2]
-    assert difference(network(pixels[order]), rows(tokens, order)) <= 1e-5
-
-
-def test_the_same_images_give_the_same_bytes(network: Backbone, pixels: Tensor, tokens: Tokens) -> None:
-    assert difference(network(pixels), tokens) == 0
-
-
-@pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 5), (5, 0), (2, 4), (4, 2)])
-def test_a_patch_of_the_image_moves_the_token_at_its_place_most(
-    small: Small, network: Backbone, pixels: Tensor, tokens: Tokens, row: int, column: int
-) -> None:
-    size = small.spec.image_hw[0] // small.spec.grid[0]
-    changed = pixels.clone()
-    rows, columns = slice(row * size, (row + 1) * size), slice(column * size, (column + 1) * size)
-    changed[:, :, rows, columns] = -changed[:, :, rows, columns]
-    far = (network(changed)["block_0"].local_ - tokens["block_0"].local_).square().sum((0, 1))
-    assert divmod(int(far.argmax()), far.shape[1]) == (row, column)
 
 
 def test_lower_precision_gives_nearly_the_same(small: Small, pixels: Tensor, tokens: Tokens) -> None:

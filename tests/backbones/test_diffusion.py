@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from backbones.contract import difference, rows
 from backbones.small_diffusion import ARCHITECTURE, SCHEDULER, UNET, edit_weights, write_json, write_small_diffusion
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.diffusion import StableDiffusion
@@ -28,6 +27,7 @@ from bddn.backbones.kind import kind_of
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, DiffusionSpec, WeightsSpec
+from bddn.testing.contract_of_backbones import difference, rows
 from bddn.tokens import Tokens
 
 SIZE = 64

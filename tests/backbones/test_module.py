@@ -11,12 +11,14 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from bddn.backbones import from_module
+from bddn.backbones.module import HookedModule
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
 from bddn.errors import BackboneError, SpecError
 from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache
+from bddn.testing import BackboneContract
 
 SIZE = 32
 
@@ -39,6 +41,16 @@ class Net(nn.Module):
         for block in self.blocks:
             x = block(self.act(x))
         return self.head(x[:, 0])  # type: ignore[no-any-return]
+
+
+class TestModule(BackboneContract):
+    @pytest.fixture
+    def backbone(self) -> HookedModule:
+        return from_module(Net(), ["stem", "blocks.?"], image_size=SIZE, grid=(8, 8), global_token="mean")
+
+    @pytest.fixture
+    def spec(self, backbone: HookedModule) -> CacheSpec:
+        return backbone.spec
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel, ViTConfig, ViTModel
 
-from backbones.contract import difference, global_of
 from bddn.backbones.vit import VisionTransformer
 from bddn.errors import BackboneError, SpecError
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
+from bddn.testing.contract_of_backbones import difference, global_of
 
 SIZE, PATCH, SIDE, WIDTH = 112, 14, 8, 24
 LAYERS = ("block_0", "block_1", "block_2")

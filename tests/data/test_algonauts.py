@@ -10,6 +10,7 @@ from PIL import Image
 from bddn.cortex.fsaverage import N_VERTICES, sphere
 from bddn.data.algonauts import ATLASES, Algonauts
 from bddn.errors import DataError
+from bddn.testing import DatasetContract
 
 VERTICES = {"lh": np.array([3, 40, 500, 9_000, 120_000]), "rh": np.array([7, 40, 163_841])}
 NSD = (13, 14, 27, 300, 301, 72_999)  # image of train-0001, train-0002, …
@@ -70,6 +71,12 @@ def subject(tmp_path: Path) -> Path:
         mapping = dict(enumerate(("Unknown", *names)))
         save(folder / f"roi_masks/mapping_{atlas}.npy", np.array(mapping, dtype=object))
     return folder
+
+
+class TestAlgonauts(DatasetContract):
+    @pytest.fixture
+    def dataset(self, subject: Path) -> Algonauts:
+        return Algonauts(subject)
 
 
 def relist(monkeypatch: pytest.MonkeyPatch, order: Any) -> None:

@@ -23,6 +23,7 @@ from bddn.planted.scenes import draw_scene
 from bddn.planted.subject import Planted
 from bddn.planted.tower import write_small_clip
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
+from bddn.testing import DatasetContract
 
 HEMISPHERES = ("lh", "rh")
 
@@ -52,6 +53,12 @@ def signal(brain: Path, planted_spec: PlantSpec) -> np.ndarray:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class TestPlanted(DatasetContract):
+    @pytest.fixture
+    def dataset(self, planted: Planted) -> Planted:
+        return planted
 
 
 def test_its_files_are_named_as_in_the_challenge(brain: Path) -> None:

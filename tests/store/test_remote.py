@@ -32,6 +32,7 @@ from bddn.store.files import Files, LocalFiles
 from bddn.store.lease import Lease, LeaseMonitor
 from bddn.store.reader import Cache
 from bddn.store.remote import RemoteFiles, open_files
+from bddn.testing import StoreContract
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 BUCKET = "bddn"
@@ -204,6 +205,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 # --- the same store
 
 
+class TestRemoteFiles(StoreContract):
+    """In a bucket, and in this process's memory."""
+
+    @pytest.fixture
+    def place_files(self, url: str) -> Files:
+        return open_files(url)
+
+
 def test_an_extraction_gives_the_files_and_the_digest_of_one_on_a_disk_and_keeps_its_credentials_to_itself(
     url: str,
     spec: CacheSpec,
@@ -329,15 +338,6 @@ def test_two_extractions_at_once_write_every_object_once(
     assert everything(open_files(bucket)) == everything(open_files(sealed))
 
 
-def test_of_eight_threads_one_makes_a_file(bucket: str) -> None:
-    copies = [open_files(bucket), open_files(bucket)] * 4
-    with ThreadPoolExecutor(8) as pool:
-        for n in range(5):
-            made = list(pool.map(lambda k, n=n: copies[k].create(f"manifest/{n}", b"%d" % k), range(8)))
-            assert made.count(True) == 1
-            assert copies[0].read(f"manifest/{n}") == b"%d" % made.index(True)
-
-
 def test_of_eight_threads_one_takes_a_lease_and_the_others_learn_whose_it_is(bucket: str) -> None:
     files = open_files(bucket)
     with ThreadPoolExecutor(8) as pool:
@@ -347,13 +347,6 @@ def test_of_eight_threads_one_takes_a_lease_and_the_others_learn_whose_it_is(buc
     with leases[0] as lease:
         assert lease.is_held()
     assert files.sizes() == {}
-
-
-def test_a_file_that_is_there_is_never_made_again(url: str) -> None:
-    files = open_files(url)
-    assert files.create("manifest/a", b"mine")
-    assert not files.create("manifest/a", b"yours")
-    assert files.read("manifest/a") == b"mine"
 
 
 def test_files_can_be_sent_to_other_processes_and_used_in_many_threads(bucket: str) -> None:
@@ -502,19 +495,6 @@ def test_large_objects_are_read_in_blocks(url: str, size: int, monkeypatch: pyte
         pieces = [memoryview(bytearray((stop - start) // 3)) for _ in range(3)]
         n, _ = files.read_into("large", start, pieces)
         assert b"".join(pieces)[:n] == data[start : start + sum(map(len, pieces))]
-
-
-def test_what_is_not_there_is_none_and_an_empty_object_is_empty(url: str) -> None:
-    files = open_files(url)
-    files.replace("empty", b"")
-    assert files.read("empty") == b""
-    assert files.read("empty", 0, 10) == b""
-    assert files.read("missing") is None
-    assert files.read("missing", 0, 10) is None
-    assert list(files.blocks("missing")) == []
-    assert files.read_into("missing", 0, [memoryview(bytearray(4))]) == (0, None)
-    files.delete("missing")
-    assert files.sizes("nothing") == {}
 
 
 def test_a_listing_is_never_an_old_one_and_has_only_files_of_the_store(bucket: str) -> None:

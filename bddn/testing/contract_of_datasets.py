@@ -1,0 +1,76 @@
+"""What every dataset keeps; see `bddn.data.dataset.Dataset`."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
+from bddn.data.dataset import About, Dataset
+from bddn.data.dataset import about as about_of
+
+RANGES = {"depth": (0, 1), "x": (-1, 1), "y": (-1, 1), "scale": (0, 1), "ceiling": (0, 1)}  # of a planted truth
+
+
+class DatasetContract:
+    """Give the fixture `dataset`: an open dataset, small or not."""
+
+    @pytest.fixture
+    def dataset(self) -> Dataset:
+        raise NotImplementedError("expected a fixture 'dataset' in the class that inherits from DatasetContract")
+
+    def test_ids_are_unique_texts_and_each_has_an_image(self, dataset: Dataset) -> None:
+        stimuli = dataset.stimuli
+        assert all(isinstance(stimulus, str) and stimulus for stimulus in stimuli.ids)
+        assert len(set(stimuli.ids)) == len(stimuli.ids) == len(stimuli.paths) > 0
+        for i in {0, len(stimuli) - 1}:
+            assert stimuli.image(i).mode == "RGB"
+
+    def test_responses_are_finite_float32_of_images_and_voxels(self, dataset: Dataset) -> None:
+        responses = dataset.responses()
+        assert responses.dtype == np.float32
+        assert responses.shape == (len(dataset.stimuli), len(dataset.voxels()))
+        assert np.isfinite(responses).all()
+
+    def test_rows_of_responses_are_those_of_the_ids(self, dataset: Dataset) -> None:
+        every, n = dataset.responses(), len(dataset.stimuli)
+        shuffled = np.random.default_rng(0).permutation(n)[:50]
+        for rows in (shuffled, np.sort(shuffled), np.array([n - 1, 0, n - 1])):
+            np.testing.assert_array_equal(dataset.responses(rows), every[rows])
+
+    def test_voxels_are_vertices_with_their_columns(self, dataset: Dataset) -> None:
+        voxels = dataset.voxels()
+        assert {"hemi", "vertex", "roi", "ceiling"} <= set(voxels.columns)
+        assert list(voxels.index) == list(range(len(voxels))) != []
+        assert set(voxels["hemi"]) <= set(HEMISPHERES)
+        assert pd.api.types.is_integer_dtype(voxels["vertex"])
+        assert voxels["vertex"].between(0, N_VERTICES - 1).all()
+        assert not voxels.duplicated(["hemi", "vertex"]).any()
+        ceiling = voxels["ceiling"]
+        assert pd.api.types.is_float_dtype(ceiling)
+        assert (ceiling.isna() | ceiling.between(0, 1)).all()
+        for atlas in set(voxels.columns) - {"vertex", "ceiling"}:
+            assert voxels[atlas].map(lambda label: isinstance(label, str)).all(), atlas
+
+    def test_positions_are_finite_and_one_per_voxel(self, dataset: Dataset) -> None:
+        coords = dataset.coords_mm()
+        assert coords.dtype == np.float32
+        assert coords.shape == (len(dataset.voxels()), 3)
+        assert np.isfinite(coords).all()
+        assert len(np.unique(coords, axis=0)) == len(coords)
+
+    def test_it_says_what_it_is(self, dataset: Dataset) -> None:
+        about = about_of(dataset)
+        assert isinstance(about, About)
+        assert dataset.name.startswith(f"{about.name}:")
+        assert about.usage.startswith(f"{about.name}:")
+        for sentence in (about.responses, about.terms):
+            assert sentence.endswith(".")
+        assert all(isinstance(reference, str) and reference for reference in about.references)
+
+    def test_a_truth_has_a_row_for_each_voxel(self, dataset: Dataset) -> None:
+        truth = dataset.truth()
+        if truth is None:
+            return
+        assert list(truth.index) == list(dataset.voxels().index)
+        for name, (low, high) in RANGES.items():
+            assert truth[name].between(low, high).all(), name
