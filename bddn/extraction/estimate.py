@@ -154,7 +154,7 @@ def plan(
 
 
 def summarise(plans: Mapping[str, Plan]) -> tuple[list[dict[str, str]], list[str]]:
-    """Return one table row for each of several consecutive extractions and one for all, and advice if they do not fit."""
+    """Return one table row per extraction and one for all, and advice on what does not fit."""
 
     def row(name: str, found: Sequence[Plan]) -> dict[str, str]:
         asked = [one.requests.total for one in found if one.requests is not None]
