@@ -77,7 +77,7 @@ def _equal(a: Features, b: Features) -> bool:
 
 
 def test_tokens_are_those_of_the_cache(run: Run, network: Network, pictures: Pictures, sealed: Path) -> None:
-    assert network.others == []
+    assert network.version_differences == []
     assert _equal(tokens_of(run, network, pictures), _stored(Cache(sealed), run.layers))
 
 
@@ -252,7 +252,7 @@ def test_a_network_without_a_layer_of_the_run_is_refused(run: Run, network: Netw
 def test_other_versions_are_told_and_not_refused(run: Run, spec: CacheSpec) -> None:
     about = copy.deepcopy(run.about)
     about["cache"]["made_with"]["torch"] = "0.1"
-    others = open_network(replace(run, about=about), {"planted": spec}, "cpu").others
+    others = open_network(replace(run, about=about), {"planted": spec}, "cpu").version_differences
     assert len(others) == 1
     assert others[0].startswith("torch 0.1 → ")
 

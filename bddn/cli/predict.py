@@ -64,7 +64,7 @@ def predict(
             return
     else:
         network = find_network(found, spec, weights, device)
-        for words in network.others:
+        for words in network.version_differences:
             typer.echo(f"note: the cache was made with other versions, {words}")
         for words in pictures.notes:
             typer.echo(f"note: {words}")

@@ -91,7 +91,7 @@ def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
 
 
 def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
-    """Return figure 4: the score of every model, and its difference to the best model at each voxel."""
+    """Return figure 4: the score of every model, and its difference from the best model at each voxel."""
     _check_same_voxels(runs)
     all_scores = np.stack([run.voxels["r2_test"].to_numpy(dtype=np.float64) for run in runs])
     best, top = np.nanmax(all_scores, axis=0), ramps.score_ramp(all_scores.ravel()).high
@@ -166,7 +166,7 @@ def channels(inputs: Sequence[ChannelInputs]) -> Sheet:
             raise DataError(
                 given.run.folder,
                 expected=f"more than three voxels in one of the ROIs {', '.join(ROIS)}",
-                got="fewer in each ROI",
+                got="at most three voxels in each ROI",
                 fix="Use a dataset with ROI masks.",
             )
         for i, picture in enumerate(given.pictures):
@@ -182,7 +182,7 @@ def channels(inputs: Sequence[ChannelInputs]) -> Sheet:
 FIGURES: Mapping[str, tuple[str, Callable[[Sequence[Run], Palette], Sheet]]] = {
     "layers": ("layer maps of runs side by side, with their average over subjects", layer_maps),
     "selection": ("layer maps of ablations, places, and the weight of each layer", topology),
-    "scores": ("scores of models, and their differences to the best model", scores),
+    "scores": ("scores of models, and their differences from the best model", scores),
     "change": ("layer maps before and after, with differences", change),
     "clusters": ("voxels clustered by channels", clusters),
     "figure3": ("the paper's figure 3: selection", topology),

@@ -1,4 +1,4 @@
-"""Convert triangles to pixels: the triangle that a pixel shows, and its barycentric weights.
+"""Convert triangles to pixels: find the triangle that each pixel shows, and its barycentric weights.
 
 Drawing pixels instead of patches avoids seams between triangles, and keeps categories pure: a pixel gets the category
 with the largest weight, so that no mixed colour appears between two layers.

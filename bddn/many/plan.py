@@ -136,8 +136,8 @@ def make_plan(
         raise SpecError(
             "fit-many",
             expected="at least one cache, dataset, seed and bootstrap",
-            got=f"{len(caches)}, {len(datasets)}, {len(seeds)} and {len(bootstraps)}",
-            fix="Add what is missing.",
+            got=f"numbers of these: {len(caches)}, {len(datasets)}, {len(seeds)}, {len(bootstraps)}",
+            fix="Give at least one of each.",
         )
     stores = [(str(place), Cache(place)) for place in caches]
     subjects = [(name, _checked(open_dataset(name), spec, seeds[0])) for name in datasets]

@@ -45,7 +45,7 @@ def check_voxels(voxels: "pd.DataFrame", layers: Sequence[str]) -> None:
             fix="Give the table and the layers of the same run.",
         )
     if not len(voxels):
-        raise DataError(place, expected="at least one voxel", got="none", fix="Check which voxels the run selected.")
+        raise DataError(place, expected="at least one voxel", got="an empty table", fix="Fit a dataset with voxels.")
     invalid = sorted(set(voxels["hemi"].astype(str)) - set(HEMISPHERES))
     if invalid:
         raise DataError(f"{place}, column hemi", expected="'lh' or 'rh'", got=f"{invalid[:3]}", fix="Rename them.")

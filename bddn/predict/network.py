@@ -23,14 +23,14 @@ AS_EXTRACTED = "Give --spec and --weights as for 'bddn extract'."
 @dataclass(frozen=True)
 class Network:
     """The open network of a run. `made_with` is the device and the versions of libraries, which change only the last
-    bits of tokens, and `others` describes how they differ from those of the cache."""
+    bits of tokens, and `version_differences` describes how they differ from the cache."""
 
     name: str
     spec: CacheSpec
     backbone: Backbone
     device: str
     made_with: dict[str, str]
-    others: list[str]
+    version_differences: list[str]
 
 
 def specs_of(run: Run) -> dict[str, CacheSpec]:
@@ -107,8 +107,8 @@ def check_network(run: Run, name: str, spec: CacheSpec, backbone: Backbone, devi
     words = before.only("spec", "backbone").differences(now.only("spec", "backbone"))
     _refuse(run, name, [*words, *(f"no layer '{layer}'" for layer in run.layers if layer not in backbone.layers)])
     made_with = now.parts["made_with"]
-    others = Identity(before.parts["made_with"]).differences(Identity(made_with))
-    return Network(name, spec, backbone, device, made_with, others)
+    differences = Identity(before.parts["made_with"]).differences(Identity(made_with))
+    return Network(name, spec, backbone, device, made_with, differences)
 
 
 def cache_of(run: Run) -> dict[str, Any]:
