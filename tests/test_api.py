@@ -75,7 +75,7 @@ def test_no_room_takes_the_place_of_a_public_name() -> None:
         if (path / "__init__.py").is_file() and path.name not in {"cli", "testing"}:
             import_module(f"bddn.{path.name}")
     assert callable(bddn.extract)
-    assert not {path.stem for path in (ROOT / "bddn").iterdir()} & set(bddn.__all__)
+    assert not {path.stem for path in (ROOT / "bddn").glob("*.py")} & set(bddn.__all__)
 
 
 def test_extract_takes_a_name_and_opens_the_sealed_cache(

@@ -85,7 +85,7 @@ def extract(
     work : Work, optional
         Where shards are computed, for example on a cluster; by default one after the other in this process.
     backbone : Backbone, optional
-        An open backbone on `device`, as `bddn.backbones.from_module` returns it; by default the backbone of the spec.
+        An open backbone on `device`, as `bddn.from_module` returns it; by default the backbone of the spec.
     tell : function of str
         Callback for notes on how images are decoded, for example that transparent parts become white in some of them.
         It is called before the long work; by default it gives a Python warning.

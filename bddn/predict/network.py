@@ -86,7 +86,7 @@ def open_network(run: Run, specs: Mapping[str, CacheSpec], device: str = "auto")
 
 @own_settings()
 def check_network(run: Run, name: str, spec: CacheSpec, backbone: Backbone, device: str) -> Network:
-    """Check that an open backbone, for example of `bddn.backbones.from_module`, is the network of a run.
+    """Check that an open backbone, for example of `bddn.from_module`, is the network of a run.
 
     Parameters
     ----------

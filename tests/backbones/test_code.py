@@ -11,7 +11,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from bddn.backbones import code, from_module
+from bddn import from_module
+from bddn.backbones import code
 from bddn.backbones.registry import open_backbone
 from bddn.errors import BackboneError, MismatchError
 from bddn.extraction import extract

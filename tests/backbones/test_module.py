@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from bddn.backbones import from_module
+from bddn import from_module
 from bddn.backbones.module import HookedModule
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
 from bddn.errors import BackboneError, SpecError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from bddn.backbones import from_module
+from bddn import from_module
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import ModuleSpec
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from backbones.contract import shrink
 from backbones.foreign import NETWORKS, SIZE, Foreign, PlainViT
 from backbones.small_diffusion import ARCHITECTURE
-from bddn.backbones import from_module, probe
+from bddn import from_module
+from bddn.backbones import probe
 from bddn.backbones.module import HookedModule
 from bddn.backbones.orders import known_orders
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
