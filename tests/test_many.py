@@ -432,7 +432,7 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], list[str]]] = {
     "a cache twice": (lambda c: ["a/sealed.zarr", *c], ["different names", "'a/sealed.zarr'", "sealed/brain/"]),
     "two caches of one name": (lambda c: ["b/sealed.zarr", *c], ["'a/sealed.zarr'", "'b/sealed.zarr'", "rename one"]),
     "a subject twice": (lambda c: [*c, "--data", "planted:./brain"], ["'planted:./brain'", "each given once"]),
-    "a subject of no cache": (lambda c: [*c, "--data", "planted:stranger"], ["a/sealed.zarr", "without 48", "'nsd-8"]),
+    "a subject of no cache": (lambda c: [*c, "--data", "planted:stranger"], ["a/sealed.zarr", "lacks 48", "'nsd-8"]),
     "too few images": (lambda c: [*c, "--spec", "split.yaml"], ["split", "at least two images"]),
     "a layer that is not stored": (lambda c: [*c, "--spec", "layers.yaml"], ["'block_12'", "a/sealed.zarr"]),
     "runs of other settings": (
