@@ -1,4 +1,4 @@
-"""What a backbone gives for a batch of images.
+"""The tokens of a backbone for a batch of images.
 
 Shape letters: B images, C channels, R register tokens, H rows, W columns.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 class LayerTokens:
     """Tokens of one layer; layers may differ in C, H and W.
 
-    `local_` is (B, C, H, W); `global_` is (B, C), or None where the layer has no global token;
-    `register` is (B, R, C) or None, kept apart so that it never enters a spatial mean.
+    `local_` is (B, C, H, W). `global_` is (B, C), or None if the layer has no global token. `register` is (B, R, C) or
+    None; it is separate, so that it never enters a spatial mean.
     """
 
     local_: Tensor
@@ -30,8 +30,8 @@ class LayerTokens:
 
     @classmethod
     def of_sequence(cls, tokens: Tensor, n_leading: int, places: tuple[int, int]) -> "LayerTokens":
-        """Tokens (B, T, C), of which the leading ones are one global token and registers, and the others are those of
-        `places` (rows, columns), row by row."""
+        """Split tokens (B, T, C) of a transformer: one global token, then registers, together `n_leading`, then the
+        local tokens of `places` (rows, columns), row by row."""
         leading, local = tokens[:, :n_leading], tokens[:, n_leading:]
         return cls(
             local.transpose(1, 2).unflatten(2, places),
@@ -40,20 +40,20 @@ class LayerTokens:
         )
 
     def pooled(self, grid: tuple[int, int], global_token: str) -> "LayerTokens":
-        """What is stored of them, as float32: local tokens resized to `grid` (rows, columns), and the global token.
+        """Return the tokens to store, as float32: local tokens resized to `grid` (rows, columns), and the global token.
 
-        Resizing is bilinear, from pixel centres, without antialias (code recipe). With the global token `mean`, it is
-        the mean of the local tokens before they are resized; registers are left out. The result shares no memory with
-        these tokens: it stays as it is when they are changed, and does not keep them alive.
+        Resizing is bilinear, from pixel centres, without antialias (code recipe). With `global_token="mean"`, the
+        global token is the mean of the local tokens before resizing. Registers are left out. The result shares no
+        memory with these tokens: later changes do not affect it, and it does not keep them in memory.
         """
         local = self.local_.float()
         global_ = local.mean((2, 3)) if global_token == "mean" else self.global_
-        assert global_ is not None, "these tokens have no global one"
+        assert global_ is not None, "these tokens have no global token"
         resized = F.interpolate(local, size=grid, mode="bilinear", align_corners=False)
         return LayerTokens(self._apart(resized), self._apart(global_.float()))
 
     def _apart(self, values: Tensor) -> Tensor:
-        """The values themselves if they are in memory of their own, or a copy."""
+        """Return the values if they have memory of their own, else a copy."""
         ours = [t for t in (self.local_, self.global_, self.register) if t is not None]
         shared = {t.untyped_storage().data_ptr() for t in ours}
         return values.clone() if values.untyped_storage().data_ptr() in shared else values

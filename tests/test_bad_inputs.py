@@ -210,7 +210,7 @@ CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     "loss that is not finite": (
         _array(FMRI, lambda a: a * 1e38),
         FIT,
-        ["step 0", "finite loss", "nothing was written"],
+        ["step 0", "finite loss", "No run was written"],
     ),
     "recipe that there is not": (
         _nothing,

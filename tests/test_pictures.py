@@ -66,7 +66,7 @@ def test_a_damaged_log_is_named(run: Path) -> None:
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     code, said = _film(run)
     assert code == 2
-    assert "learning.safetensors: expected what 'bddn fit' logged of its learning, as it was saved; got other" in said
+    assert "learning.safetensors: expected a learning log of 'bddn fit', as it was saved; got other" in said
 
 
 def test_the_log_of_another_run_is_refused(run: Path) -> None:

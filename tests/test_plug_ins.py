@@ -57,7 +57,7 @@ class StripesKind(Kind):
         layers = select(about.layers, ("near", "far"), "stripes")
         return dict.fromkeys(layers, Outline(about.stripes, (height // SIDE, width // SIDE)))
 
-    def may_be(self, spec, layers, identity):
+    def may_match(self, spec, layers, identity):
         return identity["class"] == "Stripes" and identity["stripes"] == spec.section(StripesSpec).stripes
 
 
@@ -219,6 +219,14 @@ def test_a_kind_that_cannot_be_imported_is_one_clear_error_and_harms_no_other(ou
     said = _said(outside, f"{LOAD_SPEC}\nprint(load_spec('sam_b').title)")
     assert "'stripes' of bddn.backbones: expected an object at outside.backbone:KIND; got ModuleNotFoundError" in said
     assert "SAM" in said
+
+
+def test_an_installation_without_entry_points_is_one_clear_error(outside: Path) -> None:
+    (outside / "wrong.yaml").write_text(SPEC)
+    hidden = "import importlib.metadata as m\nm.entry_points = lambda group: ()\n"
+    said = _said(outside, hidden + LOAD_SPEC)
+    assert "bddn.backbones: expected those that bddn registers; got none: bddn is not installed correctly" in said
+    assert "Install it again" in said
 
 
 def test_two_packages_of_one_name_are_refused(outside: Path) -> None:

@@ -92,7 +92,7 @@ import sys
 import bddn.run
 from bddn.cli import app
 fit_run = bddn.run.fit_run
-bddn.run.fit_run = lambda *a, **k: fit_run(*a, **k, keep_every_s=0)
+bddn.run.fit_run = lambda *a, **k: fit_run(*a, **k, checkpoint_every_s=0)
 app(sys.argv[1:])
 """
 

@@ -394,7 +394,7 @@ FITS: dict[str, Change] = {
     "device": lambda given: {**given, "device": "cpu"},
     "memory_gib": lambda given: {**given, "memory_gib": 0.1},
     "readers": lambda given: {**given, "readers": 0, "memory_gib": 0.1},
-    "keep_every_s": lambda given: {**given, "keep_every_s": 0.0},
+    "checkpoint_every_s": lambda given: {**given, "checkpoint_every_s": 0.0},
     "resident": _resident,
     "subject": lambda given: {**given, "subject": Subject.read(given["dataset"])},
 }
@@ -406,7 +406,7 @@ KEPT_BY_FIT = {
     "device",
     "memory_gib",
     "readers",
-    "keep_every_s",
+    "checkpoint_every_s",
     "resident",
     "subject",
 }
@@ -465,7 +465,7 @@ def test_a_fit_that_does_not_resume_from_a_checkpoint_beside_it_says_so(
     with monkeypatch.context() as patch:
         patch.setattr("bddn.run.fitting.voxel_table", stop)
         with pytest.raises(KeyboardInterrupt):
-            fit_run(sealed, Subject2(planted, "one response"), tmp_path / "run", FIT, keep_every_s=0)
+            fit_run(sealed, Subject2(planted, "one response"), tmp_path / "run", FIT, checkpoint_every_s=0)
     (checkpoint,) = tmp_path.glob(".run-*.fit")
     fit_run(sealed, planted, tmp_path / "run", FIT)
     assert f"'{checkpoint.name}'" in capsys.readouterr().err

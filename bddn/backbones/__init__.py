@@ -1,1 +1,1 @@
-"""Frozen networks: pictures in, tokens of their layers out."""
+"""Backbones: frozen networks that return the tokens of their layers for a batch of images."""

@@ -1,4 +1,4 @@
-"""What every backbone gives: names of its layers, a way to prepare an image, and the tokens of a batch."""
+"""The interface of a backbone: names of its layers, preprocessing of an image, and the tokens of a batch."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,42 +16,42 @@ if TYPE_CHECKING:
 class Backbone(Protocol):
     """A frozen network, ready to run.
 
-    A *layer* is whatever the network names: a block, or a diffusion block at a time-step. Layers may differ in
-    channels, and may have registers (see `LayerTokens`).
+    A *layer* is a part of the network with a name: a block, or a diffusion block at a time-step. Layers may differ
+    in channels, and may have registers (see `LayerTokens`).
     """
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers that are to be stored, early to late."""
+        """Names of the stored layers, early to late."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the features besides the spec: class, hash of the weights, and under `made_with` what changes
-        their last bits only: versions of the libraries."""
+        """What determines the features besides the spec: class, hash of the weights, and under `made_with` library
+        versions, which change only the last bits."""
 
     def preprocess(self, image: "Image") -> Tensor:
-        """An RGB image to float32 pixels (3, H, W)."""
+        """Return the pixels of an RGB image, (3, H, W) float32."""
 
     def __call__(self, pixels: Tensor) -> Tokens:
-        """Pixels (B, 3, H, W) to the tokens of every layer, resized to the grid of the spec.
+        """Return the tokens of every layer for pixels (B, 3, H, W), resized to the grid of the spec.
 
-        Tokens are float32, without gradient, on the backbone's device. It may be called from several threads at once.
+        Tokens are float32, without gradient, on the backbone's device. Several threads may call this at the same time.
         """
 
 
 @runtime_checkable
 class ShowsFullSize(Protocol):
-    """A backbone whose tokens can also be seen before they are resized. All of bddn's own can."""
+    """A backbone that also returns tokens before they are resized. All backbones of bddn do."""
 
-    def each_layer(self, pixels: Tensor, keep: Callable[[LayerTokens], Any]) -> dict[str, Any]:
-        """What `keep` makes of the full-size tokens of each layer, for pixels (B, 3, H, W).
+    def each_layer(self, pixels: Tensor, reduce: Callable[[LayerTokens], Any]) -> dict[str, Any]:
+        """Return `reduce(tokens)` of each layer's full-size tokens, by layer, for pixels (B, 3, H, W).
 
-        If modules run at several steps, it is their first step, and the names are those of the modules alone.
+        If modules run at several steps, only the first step is run, and keys are the names of the modules alone.
         """
 
 
 def weights_sha256(state: dict[str, Tensor]) -> str:
-    """Hash of a state dict: names, types, shapes and bytes, whatever file format it came from."""
+    """Return the SHA-256 of a state dict: names, types, shapes and bytes, independent of the file format."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

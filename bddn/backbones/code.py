@@ -1,7 +1,7 @@
-"""The code of a network of the user's own as part of its identity: its source, and what it computes.
+"""The code of a user's own network as part of its identity: its source, and numbers that it computes.
 
-Weights and structure do not change when somebody edits `forward`. The source of the module's classes tells most edits.
-The tokens of fixed noise tell those that it does not show: a function in another file, a constant, a patched method.
+Weights and structure do not change if someone edits `forward`. The source of the module's classes reveals most edits.
+The tokens of fixed noise reveal the others: a function in another file, a constant, a patched method.
 """
 
 import hashlib
@@ -20,18 +20,19 @@ from bddn.errors import BackboneError
 from bddn.tokens import LayerTokens
 
 NOT_AVAILABLE = "source not available"
-NUMBERS = 4  # of each layer and image
+NUMBERS = 4  # numbers per layer and image
 DIGITS = 3
-CHANCE = 1e-2  # a difference of two numbers, of order 1, that rounding errors cannot explain
+CHANCE = 1e-2  # a difference of numbers of order 1 that is larger than rounding errors
 DROPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 STRUCTURE = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}
 
 
 def sources(module: nn.Module) -> dict[str, str]:
-    """Hashes of the source of the methods of every class in a network, by its name; torch's own are left out.
+    """Return the hash of the source of the methods of every class in a network, by class name, without torch's own
+    classes.
 
-    A method that was patched counts as it is now, and a `forward` that was patched on an instance is listed apart.
-    Where there is no source, as for classes that are made by a program, the value says so.
+    The current source of a patched method counts; a `forward` that was patched on an instance has its own entry. If
+    there is no source, as for classes made by a program, the value is `NOT_AVAILABLE`.
     """
     found: dict[str, str] = {}
     for one in module.modules():
@@ -45,18 +46,18 @@ def sources(module: nn.Module) -> dict[str, str]:
 
 
 def source_of_function(function: Callable[..., Any]) -> str:
-    """The hash of the source of a function or a callable object, or the words that there is none."""
+    """Return the hash of the source of a function or a callable object, or `NOT_AVAILABLE`."""
     while isinstance(function, partial):
         function = function.func
     is_function = inspect.isfunction(function) or inspect.ismethod(function)
     return _hashed([function] if is_function else _methods(type(function)))
 
 
-def numbers(tokens: LayerTokens) -> list[list[float]]:
-    """A few numbers of order 1 that stand for the tokens of each image of a layer.
+def fingerprint(tokens: LayerTokens) -> list[list[float]]:
+    """Return a few numbers of order 1 for the tokens of each image of a layer: a list (B, 4).
 
-    They are sums of all tokens with fixed random weights, in units of the layer's root mean square, after the logarithm
-    of that.
+    The first is the logarithm of the layer's root mean square; the others are sums of all tokens with fixed random
+    weights, divided by the root mean square.
     """
     parts = [tokens.local_.flatten(1), *(t.flatten(1) for t in (tokens.global_, tokens.register) if t is not None)]
     values = torch.cat([part.float() for part in parts], 1)
@@ -68,18 +69,18 @@ def numbers(tokens: LayerTokens) -> list[list[float]]:
 
 
 def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Tensor) -> dict[str, list[float]]:
-    """The numbers of every layer for one image of two, rounded.
+    """Return the rounded `fingerprint` of every layer for the second of two images.
 
     Parameters
     ----------
     run : function of pixels (B, 3, H, W)
-        Gives the `numbers` of each layer.
+        Returns the `fingerprint` of each layer.
     pixels : Tensor, (2, 3, H, W)
 
     Raises
     ------
     BackboneError
-        Where tokens are not finite, or those of an image are not the same each time.
+        If tokens are not finite, or differ between two runs or two batches.
     """
     both, alone = run(pixels), run(pixels[1:])
     for layer, of_images in both.items():
@@ -87,7 +88,7 @@ def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Te
             raise BackboneError(
                 f"layer '{layer}'",
                 expected="finite tokens",
-                got="NaN or infinite ones, for normal noise",
+                got="NaN or infinite tokens for an image of normal noise",
                 fix="Correct the module or its weights, or choose other layers.",
             )
     differ = [layer for layer in both if _far(both[layer][1], alone[layer][0])]
@@ -96,13 +97,13 @@ def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Te
         by_chance = any(_far(both[layer][1], twice[layer][1]) for layer in both)
         raise BackboneError(
             f"layer '{differ[0]}'",
-            expected="the same tokens for the same image each time",
-            got="others in a second run: the network draws random numbers"
+            expected="the same tokens for the same image in every run",
+            got="other tokens in a second run: the network draws random numbers"
             if by_chance
-            else "others in another batch: the network mixes the images of a batch",
+            else "other tokens in another batch: the network mixes the images of a batch",
             fix="Turn off random masking, dropout or sampling in its forward."
             if by_chance
-            else "Use statistics that were fixed in training, as BatchNorm in eval mode does.",
+            else "Use statistics that were fixed in training, like BatchNorm in eval mode.",
         )
     return {layer: [round(x, DIGITS) for x in of_images[1]] for layer, of_images in both.items()}
 
@@ -117,10 +118,12 @@ def _far(a: list[float], b: list[float]) -> bool:
 
 
 def _methods(kind: type) -> list[Any]:
-    """The functions in a class by name, without those of the classes that it inherits from."""
+    """Return the functions that a class itself defines, sorted by name."""
     found = []
     for _, value in sorted(vars(kind).items()):
-        function = getattr(value, "__func__", getattr(value, "fget", value))  # of a static or class method, a property
+        function = getattr(
+            value, "__func__", getattr(value, "fget", value)
+        )  # unwraps static and class methods, and properties
         if inspect.isfunction(function):
             found.append(function)
     return found
@@ -136,7 +139,7 @@ def _name(kind: type) -> str:
 
 
 def _source(function: Any) -> str:
-    """Its source without comments and layout, or nothing where there is none."""
+    """Return the source of a function without comments and layout, or '' if there is none."""
     try:
         text = textwrap.dedent(inspect.getsource(function))
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
@@ -146,7 +149,9 @@ def _source(function: Any) -> str:
 
 
 def _hashed(functions: list[Any]) -> str:
-    texts = [text for function in functions if (text := _source(function))]  # those of a dataclass have none
+    texts = [
+        text for function in functions if (text := _source(function))
+    ]  # generated methods of a dataclass have no source
     if functions and not texts:
         return NOT_AVAILABLE
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Checkpoints of other libraries, loaded into the vision transformers of `transformers`."""
+"""Load checkpoints of other libraries into the vision transformers of `transformers`."""
 
 import re
 import zipfile
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from bddn.backbones.loading import refuse_misfits, some
+from bddn.backbones.loading import refuse_misfits, shorten
 from bddn.errors import BackboneError
 from bddn.files.filekind import MISSING, PICKLE, SAFETENSORS, TORCH, explain
 
@@ -24,12 +24,13 @@ class _Names:
     Parameters
     ----------
     rules : dict
-        From the pattern of a `transformers` name to the file's name without prefix; `|` parts names of which a file
-        has one. Parameters that have one name in the file are fused in it: queries, keys and values, in this order.
+        From a pattern of a `transformers` name to the name in the file, without prefix. `|` separates alternatives.
+        Parameters with one name in the file are fused in it: queries, keys and values, in this order.
     prefixes : tuple of str
-        What the tower's names start with: the first that the file has. What is outside it is of another network.
+        Prefixes of the tower's names: the first that occurs in the file counts. Names without it belong to another
+        network.
     other : str
-        The pattern of the names, without prefix, of layers that come after the tower.
+        Pattern of the names, without prefix, of layers after the tower.
     """
 
     rules: dict[str, str]
@@ -57,7 +58,7 @@ _TORCHVISION = {
     r"layers\.(\d+)\.attention\.[qkv]_proj\.(\w+)": rf"{_TV}.self_attention.in_proj_\2",
     r"layers\.(\d+)\.attention\.o_proj\.(\w+)": rf"{_TV}.self_attention.out_proj.\2",
     r"layers\.(\d+)\.layernorm_after\.(\w+)": rf"{_TV}.ln_2.\2",
-    r"layers\.(\d+)\.mlp\.fc1\.(\w+)": rf"{_TV}.mlp.0.\2|{_TV}.mlp.linear_1.\2",  # the latter before 0.13
+    r"layers\.(\d+)\.mlp\.fc1\.(\w+)": rf"{_TV}.mlp.0.\2|{_TV}.mlp.linear_1.\2",  # the second form is older than 0.13
     r"layers\.(\d+)\.mlp\.fc2\.(\w+)": rf"{_TV}.mlp.3.\2|{_TV}.mlp.linear_2.\2",
     r"layernorm\.(\w+)": r"encoder.ln.\1",
 }
@@ -84,21 +85,21 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the CPU, in the file's names, shapes and dtypes.
+    """Return the tensors of a checkpoint, on the CPU, with the names, shapes and dtypes of the file.
 
     Parameters
     ----------
     path : Path
-        A `.safetensors` file, or one that `torch.save` wrote: a state dict, or a dict that has one under `state_dict`
-        (open_clip's and MoCo's training) or `model` (MAE's). Of a pickle only tensors and plain Python are read.
+        A `.safetensors` file, or a file of `torch.save`: a state dict, or a dict that contains one under `state_dict`
+        (training of open_clip and MoCo) or `model` (MAE). Only tensors and plain Python are read from a pickle.
 
     Raises
     ------
     BackboneError
-        Where there is no such file, where it is damaged or of another format, where its pickle needs code to be run,
-        and where it holds no tensors or other things among them.
+        If the file does not exist, is damaged or has another format, if its pickle would run code, or if it contains no
+        tensors, or other objects besides tensors.
     """
-    expected = "a checkpoint file, .safetensors or as torch.save writes it"
+    expected = "a checkpoint file: .safetensors, or a file of torch.save"
     if not path.is_file():
         got, fix = explain(path, "no such file", "Correct the path of the weights.", MISSING)
         raise BackboneError(path, expected=expected, got=got, fix=fix)
@@ -107,12 +108,15 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             content: object = load_file(path)
-        else:  # the format before torch 1.6, which is no zip, cannot be mapped
+        else:  # files before torch 1.6 are not zip files and cannot be mapped
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # torch's own message advises to read it unsafely
-        got, fix = f"one that is cut short, damaged or of another format ({type(error).__name__})", "Download it again."
+    except Exception as error:  # torch's own message advises an unsafe way to read
+        got, fix = (
+            f"a file that is truncated, damaged or of another format ({type(error).__name__})",
+            "Download it again.",
+        )
         if code := re.search(r"[Uu]nsupported .*GLOBAL (\S+)", str(error)):
-            got, fix = f"a pickle that needs {code[1]}", "Where you trust it, save its state dict alone."
+            got, fix = f"a pickle that needs {code[1]}", "If you trust the file, save only its state dict."
         else:
             own = (SAFETENSORS,) if path.suffix == ".safetensors" else (TORCH, PICKLE)
             got, fix = explain(path, got, fix, *own)
@@ -126,40 +130,40 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if others or not tensors:
         raise BackboneError(
             path,
-            expected="tensors by name, alone or under state_dict or model",
-            got=f"other things: {some(others)}" if others else "no tensors",
-            fix="Save its state dict alone with torch.save.",
+            expected="tensors by name, at the top or under state_dict or model",
+            got=f"other objects: {shorten(others)}" if others else "no tensors",
+            fix="Save only the state dict with torch.save.",
         )
     return tensors
 
 
 def load_converted(model: nn.Module, path: Path, source: Format) -> None:
-    """Load a checkpoint of another library into a model of `transformers`, all of it or nothing.
+    """Load a checkpoint of another library into a model of `transformers`, completely or not at all.
 
     Parameters
     ----------
     model : nn.Module
-        For `open_clip` a `CLIPVisionModel`; else a `ViTModel` without pooling layer. It becomes float32. The caller's
-        config decides what no weight tells: number of heads, activation, epsilon of the norms (1e-5 in open_clip,
-        1e-6 elsewhere).
+        For `open_clip` a `CLIPVisionModel`, else a `ViTModel` without pooling layer. It becomes float32. The caller's
+        config sets what weights do not contain: number of heads, activation, epsilon of the norms (1e-5 in
+        open_clip, else 1e-6).
     path : Path
         See `read_checkpoint`.
     source : Format
-        Whose names the file has: `open_clip`, a whole CLIP or its visual tower alone; `torchvision`, its ViTs; `timm`,
-        its ViTs and MAE's releases; `moco`, MoCo v3's, whose base encoder is taken, not the momentum encoder.
+        Library whose names the file has: `open_clip`, a whole CLIP or only its visual tower; `torchvision`, its ViTs;
+        `timm`, its ViTs and the releases of MAE; `moco`, MoCo v3, of which the base encoder is read.
 
     Raises
     ------
     BackboneError
-        Where `read_checkpoint` does, and where the file lacks a parameter of the model, has one that the model has
-        not, or has one of another shape; the message has the file's names. The model is then as it was.
+        As in `read_checkpoint`, and if the file lacks a parameter of the model, has an unknown one, or one of another
+        shape. The message uses the names of the file. The model is then unchanged.
     """
     state, names = read_checkpoint(path), _NAMES[source]
     prefix = next((p for p in names.prefixes if any(key.startswith(p) for key in state)), names.prefixes[0])
-    targets: dict[str, dict[str, nn.Parameter]] = {}  # per name in the file: the parameter, or those fused in it
-    for name, parameter in model.named_parameters():  # buffers are position ids, which no file needs to tell
+    targets: dict[str, dict[str, nn.Parameter]] = {}  # by name in the file: the parameter, or the fused ones
+    for name, parameter in model.named_parameters():  # buffers are only position ids
         fused = re.search(r"\.([qkv])_proj\.", name)
-        targets.setdefault(_found_as(name, names.rules, prefix, state), {})[fused[1] if fused else ""] = parameter
+        targets.setdefault(_name_in_file(name, names.rules, prefix, state), {})[fused[1] if fused else ""] = parameter
     parts = {key: [found[part] for part in ("", *"qkv") if part in found] for key, found in targets.items()}
     shapes = {key: (sum(len(part) for part in own), *own[0].shape[1:]) for key, own in parts.items()}
 
@@ -174,7 +178,7 @@ def load_converted(model: nn.Module, path: Path, source: Format) -> None:
         ],
     }
     expected = f"the {len(shapes)} weights of this {type(model).__name__} under {source}'s names"
-    fix = "Use a checkpoint of this architecture, or correct the architecture and format that are given."
+    fix = "Use a checkpoint of this architecture, or correct architecture and format in the spec."
     refuse_misfits(path, expected, misfits, fix)
     model.float()
     with torch.no_grad():
@@ -183,15 +187,15 @@ def load_converted(model: nn.Module, path: Path, source: Format) -> None:
                 part.copy_(value)
 
 
-def _found_as(name: str, rules: dict[str, str], prefix: str, state: Mapping[str, Tensor]) -> str:
-    """Under which name of the file a parameter of the model is found, or ought to be."""
+def _name_in_file(name: str, rules: dict[str, str], prefix: str, state: Mapping[str, Tensor]) -> str:
+    """Return the name that a parameter of the model has, or should have, in the file."""
     for pattern, template in rules.items():
         if match := re.fullmatch(pattern, name):
             keys = [prefix + key for key in match.expand(template).split("|")]
             return next((key for key in keys if key in state), keys[0])
     raise BackboneError(
         name,
-        expected="a parameter that the format has",
+        expected="a parameter that the format contains",
         got="a model of another class, or of another version of transformers",
-        fix="Use a vision transformer of a transformers version that this package was tested with.",
+        fix="Install a version of transformers that this bddn was tested with.",
     )

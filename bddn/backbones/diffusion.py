@@ -1,28 +1,28 @@
-"""Stable Diffusion: what its U-Net makes of an image while the image is inverted to noise.
+"""Stable Diffusion as a backbone: outputs of its U-Net while an image is inverted to noise.
 
-The image becomes the latent z₀: the mode of the autoencoder's posterior, no sample, times its scaling factor. DDIM
-inversion then goes up the noise levels in `n_steps` steps, with the empty prompt and without guidance. There is one
-call of the U-Net in a step. With 50 steps and the scheduler of Stable Diffusion 1.x:
+The latent z₀ of an image is the mode of the autoencoder's posterior (not a sample), times its scaling factor. DDIM
+inversion then increases the noise level in `n_steps` steps, with the empty prompt and without guidance. Each step calls
+the U-Net once. With 50 steps and the scheduler of Stable Diffusion 1.x:
 
 ==========================  =======  ========  ===  ============  ===  =======
 step k                      1        2         …    k             …    50
-timestep told to the U-Net  1        21        …    1 + 20(k−1)   …    981
-latent that it sees         z₀       z₁        …    z₍ₖ₋₁₎        …    z₄₉
+timestep input of U-Net     1        21        …    1 + 20(k−1)   …    981
+latent input of U-Net       z₀       z₁        …    z₍ₖ₋₁₎        …    z₄₉
 noise level of that latent  (clean)  ᾱ(1)      …    ᾱ(20k − 39)   …    ᾱ(961)
 ==========================  =======  ========  ===  ============  ===  =======
 
-So `@t1` is next to the clean image, `@t50` next to noise. `DDIMInverseScheduler.step` takes the timestep of a step for
-the level to which it goes: the U-Net is told that level, and sees the latent of the level before. At step 1 the latent
-is clean, and the scheduler takes it for one of level 0 (ᾱ = 0.999), as `set_alpha_to_one: false` says.
+So `@t1` is close to the clean image and `@t50` close to noise. `DDIMInverseScheduler.step` reads the timestep of a step
+as the level after it: the U-Net gets that timestep, with the latent of the level before. At step 1 the latent is clean,
+and the scheduler treats it as one of level 0 (ᾱ = 0.999), because of `set_alpha_to_one: false`.
 
-Diffusion Hyperfeatures counts from noise, s = n_steps − k, so that its 49 is our t1 and its 0 our t50. Its own code
-also differs in that the U-Net is told the level of the latent it sees (−1, 0, 20, …, 960), the latent is a sample, and
-features are taken before the shortcut of a residual block is added. The paper on maps of the brain does not say from
-which end its time steps T count.
+Diffusion Hyperfeatures counts from noise, s = n_steps − k, so its 49 is our t1 and its 0 our t50. Its code also differs
+in three points: the U-Net gets the timestep of its latent (−1, 0, 20, …, 960), the latent is a sample, and features are
+read before the shortcut of a residual block is added. The paper on maps of the brain does not say from which end its
+time steps T count.
 
-Layers are whole outputs of residual blocks and of transformers: `down_0.resnet_0`, `down_0.attention_0`, …,
-`mid.resnet_0`, `mid.attention_0`, `mid.resnet_1`, `up_0.resnet_0`, …, each at a step. If layer L of the decoder counts
-its 12 residual blocks from 0, as Hyperfeatures do, it is `up_{L // 3}.resnet_{L % 3}`: layer 6 is `up_2.resnet_0`.
+Layers are complete outputs of residual blocks and of transformers: `down_0.resnet_0`, `down_0.attention_0`, …,
+`mid.resnet_0`, `mid.attention_0`, `mid.resnet_1`, `up_0.resnet_0`, …, each at a step. Hyperfeatures numbers the
+12 residual blocks of the decoder from 0; its layer L is `up_{L // 3}.resnet_{L % 3}`: layer 6 is `up_2.resnet_0`.
 """
 
 import inspect
@@ -35,10 +35,10 @@ from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.diffusion_kind import blocks_of, names_of
-from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
+from bddn.backbones.hooks import LayerHooks, Reduce, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
 from bddn.backbones.loading import refuse_cls
-from bddn.backbones.pipeline import Parts, load, set_steps
+from bddn.backbones.pipeline import Pipeline, load, set_steps
 from bddn.backbones.preprocess import HALF, squash
 from bddn.errors import SpecError
 from bddn.spec import CacheSpec, DiffusionSpec
@@ -64,21 +64,22 @@ CONVENTIONS = (
 
 
 class StableDiffusion:
-    """A frozen U-Net of Stable Diffusion 1.x or 2.x; its layers are its blocks at steps of the inversion, by step.
+    """A frozen U-Net of Stable Diffusion 1.x or 2.x. Its layers are its blocks at steps of the inversion, ordered by
+    step.
 
     Parameters
     ----------
     spec : CacheSpec
         With a backbone of the family stable_diffusion, `preprocess: native` and `global_token: mean`.
     device : str
-        Where it runs: 'cpu' or 'cuda'. The prompt is encoded on the CPU.
+        'cpu' or 'cuda'. The prompt is always encoded on the CPU.
 
     Raises
     ------
     BackboneError
-        Where parts or weights cannot be found or do not fit.
+        If parts or weights are missing or do not fit.
     SpecError
-        Where the spec asks for something that this model cannot do.
+        If this model does not support the spec.
     """
 
     def __init__(self, spec: CacheSpec, device: str = "cpu") -> None:
@@ -132,27 +133,28 @@ class StableDiffusion:
                 found |= {f"{name}@t{k + 1}": layer for name, layer in tokens.items()}
         return Tokens(found)
 
-    def each_layer(self, pixels: Tensor, keep: Keep) -> dict[str, Any]:
-        """See `ShowsFullSize.each_layer`: the blocks at step 1, since all steps run the same blocks."""
+    def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
+        """See `ShowsFullSize.each_layer`. Blocks run at step 1, because all steps run the same blocks."""
         wanted = list(dict.fromkeys(name for names in self._at for name in names))
         with frozen(self._device, self._spec.autocast):
-            return self._step(0, self._latent(pixels), wanted, keep, last=True)[0]
+            return self._step(0, self._latent(pixels), wanted, reduce, last=True)[0]
 
     def _latent(self, pixels: Tensor) -> Tensor:
-        with frozen(self._device, None):  # one pass, of which all steps are made
+        with frozen(self._device, None):  # always full precision, because all steps start from this latent
             latent = self._vae.encode(pixels.to(self._device)).latent_dist.mode()
         return latent * self._vae.config.scaling_factor  # type: ignore[no-any-return]
 
     def _step(
-        self, k: int, latent: Tensor, names: Sequence[str], keep: Keep, last: bool
+        self, k: int, latent: Tensor, names: Sequence[str], reduce: Reduce, last: bool
     ) -> tuple[dict[str, Any], Tensor]:
-        """What is kept of some blocks at step k (from 0), and the next latent; after the last step, the same one."""
+        """Return reduced tokens of some blocks at step k (from 0), and the next latent; after the last step, the same
+        latent."""
         outputs: list[Tensor] = []
         text = self._text.expand(len(latent), -1, -1)
         tokens = self._hooks.run(
             lambda: outputs.append(self._unet(latent, self._timesteps[k], encoder_hidden_states=text).sample),
             names,
-            keep,
+            reduce,
             stop=last,
         )
         if last:
@@ -163,20 +165,20 @@ class StableDiffusion:
         return LayerTokens(output[0] if isinstance(output, tuple) else output)
 
     def _level(self, k: int) -> dict[str, int | float]:
-        """What the U-Net is told and what it sees at step k (from 0); ᾱ is the scheduler's, rounded."""
+        """Return the inputs of the U-Net at step k (from 0); ᾱ is the scheduler's, rounded."""
         before = self._timesteps[k] - self._scheduler.config.num_train_timesteps // len(self._timesteps)
         alpha = self._scheduler.alphas_cumprod[before] if before >= 0 else self._scheduler.initial_alpha_cumprod
         return {"step": k + 1, "timestep": self._timesteps[k], "alpha_bar": round(float(alpha), 6)}
 
 
 def _by_step(layers: Sequence[str]) -> list[list[str]]:
-    """Blocks that are wanted at each step, up to the last at which any is."""
+    """Return the selected blocks of each step, up to the last step that has one."""
     pairs = [(block, int(k)) for block, _, k in (layer.partition("@t") for layer in layers)]
     return [[block for block, k in pairs if k == step] for step in range(1, pairs[-1][1] + 1)]
 
 
 def _modules(unet: Any, names: Mapping[str, int]) -> dict[str, nn.Module]:
-    """The submodules by the names of blocks."""
+    """Return the submodules by the names of blocks."""
 
     def one(name: str) -> Any:
         level, _, part = name.partition(".")
@@ -188,25 +190,26 @@ def _modules(unet: Any, names: Mapping[str, int]) -> dict[str, nn.Module]:
     return {name: one(name) for name in names}
 
 
-def _hash(parts: Parts) -> str:
+def _hash(parts: Pipeline) -> str:
     models = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}
     return weights_sha256({f"{part}.{k}": v for part, model in models.items() for k, v in model.state_dict().items()})
 
 
-def _configs(parts: Parts) -> dict[str, dict[str, Any]]:
-    """What decides the tokens besides the weights: of models with many fields, those that are not the default."""
+def _configs(parts: Pipeline) -> dict[str, dict[str, Any]]:
+    """Return what determines the tokens besides the weights; of models with many fields, those that differ from the
+    default."""
     found = parts.configs()
     for part, model in (("unet", parts.unet), ("vae", parts.vae)):
         defaults = {k: list(v) if isinstance(v, tuple) else v for k, v in _parameters(model).items()}
         found[part] = {k: v for k, v in found[part].items() if k in defaults and v != defaults[k]}
-        found[part].pop("sample_size", None)  # the size of the images it was trained on
+        found[part].pop("sample_size", None)  # the size of training images
     found["text_encoder"] = {k: found["text_encoder"][k] for k in TEXT_FIELDS}
     found["scheduler"] = {k: v for k, v in found["scheduler"].items() if k in _parameters(parts.scheduler)}
     return found
 
 
 def _parameters(made: Any) -> dict[str, Any]:
-    """Parameters of the constructor with their defaults."""
+    """Return the parameters of the constructor with their defaults."""
     return {k: p.default for k, p in inspect.signature(type(made).__init__).parameters.items() if k != "kwargs"}
 
 
@@ -214,21 +217,21 @@ def _check(spec: CacheSpec) -> None:
     if spec.preprocess == "paper":
         raise SpecError(
             f"spec '{spec.title}'",
-            expected="pixels in [-1, 1], which the autoencoder wants",
+            expected="pixels in [-1, 1], as the autoencoder needs",
             got="preprocess: paper",
             fix="Set preprocess: native in the spec.",
         )
     refuse_cls(spec)
 
 
-def _check_size(spec: CacheSpec, parts: Parts) -> None:
-    """Every level halves the latent, and the way up must meet the way down."""
+def _check_size(spec: CacheSpec, parts: Pipeline) -> None:
+    """Check that each level can halve the latent; otherwise sizes do not match on the way up."""
     halvings = len(parts.vae.config.block_out_channels) + len(parts.unet.config.block_out_channels) - 2
     (height, width), unit = spec.image_hw, 2**halvings
     if height % unit or width % unit:
         raise SpecError(
             f"spec '{spec.title}'",
-            expected=f"image_size to be a multiple of {unit}, to which autoencoder and U-Net reduce it",
+            expected=f"image_size to be a multiple of {unit}, because autoencoder and U-Net reduce it by this factor",
             got=f"{height} × {width}",
             fix="Correct image_size in the spec.",
         )

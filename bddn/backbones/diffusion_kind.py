@@ -1,9 +1,9 @@
-"""The kind `family: stable_diffusion`: U-Nets of Stable Diffusion, and what their blocks are called."""
+"""The kind `family: stable_diffusion`: U-Nets of Stable Diffusion, and the names of their blocks."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bddn.backbones.family_kind import CONFIG, in_words
+from bddn.backbones.family_kind import CONFIG, describe_fields
 from bddn.backbones.kind import Description, Kind, Outline
 from bddn.backbones.layers import select
 from bddn.backbones.weights import TRANSFORMERS_FILES, whole_or_shards
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 PIPELINE = "model_index.json"
 DIFFUSERS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 PARTS = {"unet": DIFFUSERS_FILES, "vae": DIFFUSERS_FILES, "text_encoder": TRANSFORMERS_FILES}
-VAE_LEVELS = 4  # of an autoencoder's configuration that does not tell
-STABLE_DIFFUSION_1: dict[str, Any] = {  # what diffusers takes for fields that a configuration does not have
+VAE_LEVELS = 4  # default if the configuration of the autoencoder does not say
+STABLE_DIFFUSION_1: dict[str, Any] = {  # default values of diffusers
     "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
@@ -28,7 +28,7 @@ HAS_ATTENTION = {"CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossAttnU
 
 
 class DiffusionKind(Kind):
-    """U-Nets of Stable Diffusion, seen while an image is inverted."""
+    """U-Nets of Stable Diffusion, run while an image is inverted."""
 
     spec = DiffusionSpec
 
@@ -39,7 +39,7 @@ class DiffusionKind(Kind):
         return StableDiffusion(spec, device)
 
     def outline(self, spec: CacheSpec) -> dict[str, Outline]:
-        """See `Kind.outline`; an architecture that does not tell is that of Stable Diffusion 1.x."""
+        """See `Kind.outline`. Missing fields of the architecture are those of Stable Diffusion 1.x."""
         about = spec.section(DiffusionSpec)
         unet, vae = (about.architecture.get(part, {}) for part in ("unet", "vae"))
         n_levels = len({**STABLE_DIFFUSION_1, **unet}["block_out_channels"])
@@ -54,13 +54,13 @@ class DiffusionKind(Kind):
         return found
 
     def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
-        """See `Kind.files`: a pipeline folder of diffusers, without what U-Net, autoencoder and prompt do not need."""
+        """See `Kind.files`: a pipeline folder of diffusers, only with the files of U-Net, autoencoder and prompt."""
         found = [PIPELINE] if PIPELINE in names else []
         lacks = []
         for folder, ends in (("scheduler", (".json",)), ("tokenizer", (".json", ".txt"))):
-            some = sorted(name for name in names if name.rpartition("/")[0] == folder and name.endswith(ends))
-            found += some
-            lacks += [] if some else [f"{folder}/*.json"]
+            matching = sorted(name for name in names if name.rpartition("/")[0] == folder and name.endswith(ends))
+            found += matching
+            lacks += [] if matching else [f"{folder}/*.json"]
         for folder, files in PARTS.items():
             weights = whole_or_shards(names, [f"{folder}/{name}" for name in files])
             config = f"{folder}/{CONFIG}"
@@ -76,7 +76,7 @@ class DiffusionKind(Kind):
             family="SD U-Net",
             network="UNet2DConditionModel of diffusers, family stable_diffusion",
             outline=self.outline(spec),
-            architecture=tuple(f"{part}: {in_words(fields)}" for part, fields in about.architecture.items())
+            architecture=tuple(f"{part}: {describe_fields(fields)}" for part, fields in about.architecture.items())
             or ("not told",),
             pixels="scaled to [-1, 1]",
             stored=f"outputs of U-Net blocks in a DDIM inversion of {about.n_steps} steps, empty prompt, no guidance; "
@@ -84,8 +84,8 @@ class DiffusionKind(Kind):
             local="maps",
         )
 
-    def may_be(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
-        """See `Kind.may_be`: it has the same number of steps, and stores the layers."""
+    def may_match(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
+        """See `Kind.may_match`: it has the same number of steps and contains the layers."""
         return identity.get("n_steps") == spec.section(DiffusionSpec).n_steps and set(layers) <= set(self.outline(spec))
 
 
@@ -93,12 +93,12 @@ KIND = DiffusionKind()
 
 
 def blocks_of(architecture: Mapping[str, Any]) -> dict[str, int]:
-    """Channels of the blocks of a U-Net by name, in the order in which they run.
+    """Return the number of channels of each block of a U-Net by name, in the order in which blocks run.
 
     Parameters
     ----------
     architecture : mapping
-        Configuration of the U-Net; fields that it does not have are those of Stable Diffusion 1.x.
+        Configuration of the U-Net. Missing fields are those of Stable Diffusion 1.x.
     """
     fields = {name: architecture.get(name, default) for name, default in STABLE_DIFFUSION_1.items()}
     widths, down, up = (fields[name] for name in ("block_out_channels", "down_block_types", "up_block_types"))
@@ -121,12 +121,12 @@ def blocks_of(architecture: Mapping[str, Any]) -> dict[str, int]:
 
 
 def names_of(blocks: Mapping[str, object], n_steps: int) -> tuple[str, ...]:
-    """All layers, by step: every block at every step."""
+    """Return the names of all layers, by step: every block at every step."""
     return tuple(f"{block}@t{k}" for k in range(1, n_steps + 1) for block in blocks)
 
 
 def _level(layer: str, n_levels: int) -> int:
-    """How often the latent was halved where a block of the U-Net runs: levels go down from 0, and up to 0."""
+    """Return how many times the latent is halved before a block of the U-Net: levels go down from 0, and up to 0."""
     side, _, i = layer.partition(".")[0].partition("_")
     return int(i) if side == "down" else n_levels - 1 - (int(i) if side == "up" else 0)
 

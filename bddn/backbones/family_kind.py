@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from bddn.backbones.backbone import Backbone
 
 CONFIG, PROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
-TELL = ("num_hidden_layers", "hidden_size", "patch_size")
-"""Fields of an architecture that tell the layers."""
+SIZE_FIELDS = ("num_hidden_layers", "hidden_size", "patch_size")
+"""Fields of an architecture that determine the layers."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """What there is to know of a class of transformers.
+    """A class of transformers.
 
     Attributes
     ----------
     model : str
         The class.
     kinds : tuple of str
-        Values of `model_type` in the config.json of checkpoints that hold its weights.
+        Values of `model_type` in the config.json of checkpoints with its weights.
     cls : bool
-        Whether its sequences begin with a CLS token; if not, its blocks give maps (B, H, W, C).
+        Whether its sequences begin with a CLS token; otherwise its blocks return maps (B, H, W, C).
     options : mapping
-        Of its constructor.
+        Options of its constructor.
     interpolates : bool
-        Whether its forward must be told to fit the position codes to another image size.
+        Whether its forward needs an option to adapt position codes to another image size.
     short : str
-        Its name in a narrow column, where it has a shorter one.
+        Short name for a narrow column, if it has one.
     """
 
     model: str
@@ -48,7 +48,7 @@ class Family:
 
 FAMILIES = {
     "clip": Family("CLIPVisionModel", ("clip", "clip_vision_model"), interpolates=True),
-    # MAE's encoder is this class too: its own class shuffles the patches of every image.
+    # The encoder of MAE also uses this class, because its own class shuffles the patches of every image.
     "vit": Family("ViTModel", ("vit", "vit_mae"), options={"add_pooling_layer": False}, interpolates=True),
     "dinov2": Family("Dinov2Model", ("dinov2",)),
     "dinov2_registers": Family("Dinov2WithRegistersModel", ("dinov2_with_registers",), short="dinov2+reg"),
@@ -60,7 +60,7 @@ class FamilyKind(Kind):
     """Vision transformers."""
 
     spec = FamilySpec
-    narrows = True  # the forward pass ends with the last layer
+    narrows = True  # because the forward pass ends with the last layer
 
     def open(self, spec: CacheSpec, device: str) -> "Backbone":
         """See `Kind.open`."""
@@ -69,17 +69,17 @@ class FamilyKind(Kind):
         return VisionTransformer(spec, device)
 
     def outline(self, spec: CacheSpec) -> dict[str, Outline]:
-        """See `Kind.outline`: told by an architecture with the fields `TELL`."""
+        """See `Kind.outline`. Empty if the architecture lacks one of `SIZE_FIELDS`."""
         about = spec.section(FamilySpec)
-        if not about.architecture.keys() >= set(TELL):
+        if not about.architecture.keys() >= set(SIZE_FIELDS):
             return {}
-        depth, width, patch = (_positive(spec, name, about.architecture[name]) for name in TELL)
+        depth, width, patch = (_positive(spec, name, about.architecture[name]) for name in SIZE_FIELDS)
         height, width_px = spec.image_hw
         chosen = select(about.layers, tuple(f"block_{i}" for i in range(depth)), f"spec '{spec.title}'")
         return dict.fromkeys(chosen, Outline(width, (height // patch, width_px // patch)))
 
     def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
-        """See `Kind.files`; safetensors where there are any, for CLIP those of open_clip where there are no others."""
+        """See `Kind.files`. Safetensors come first; for CLIP, files of open_clip are used if there are no others."""
         family = spec.section(FamilySpec).family
         processor = [PROCESSOR] if PROCESSOR in names else []
         without = f"{PROCESSOR}, for preprocess: native" if spec.preprocess == "native" and not processor else ""
@@ -87,7 +87,7 @@ class FamilyKind(Kind):
         if CONFIG in names and weights:
             return [CONFIG, *processor, *weights], without
         foreign = [name for name in OPEN_CLIP_FILES if name in names] if family == "clip" else []
-        if foreign:  # without a config.json, which some have: by it, weights of transformers are told from these
+        if foreign:  # without config.json, which marks weights of transformers
             return [*([OPEN_CLIP_CONFIG] if OPEN_CLIP_CONFIG in names else []), *processor, foreign[0]], without
         or_foreign = f", or {OPEN_CLIP_FILES[0]}" if family == "clip" else ""
         first, second = TRANSFORMERS_FILES
@@ -97,12 +97,12 @@ class FamilyKind(Kind):
         """See `Kind.describe`."""
         about = spec.section(FamilySpec)
         family, sizes = FAMILIES[about.family], about.architecture
-        depth, width, patch = (str(sizes.get(name, "?")) for name in TELL)
+        depth, width, patch = (str(sizes.get(name, "?")) for name in SIZE_FIELDS)
         return Description(
             family=family.short or about.family,
             network=f"{family.model} of transformers, family {about.family}",
             outline=self.outline(spec),
-            architecture=(in_words(sizes) or "not told",),
+            architecture=(describe_fields(sizes) or "not told",),
             stored="output of each transformer block (residual stream, before the final norm);",
             local="patch tokens",
             cls=family.cls,
@@ -111,8 +111,8 @@ class FamilyKind(Kind):
             patch=patch,
         )
 
-    def may_be(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
-        """See `Kind.may_be`: the class and all fields of the architecture are the same."""
+    def may_match(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
+        """See `Kind.may_match`: the class and all fields of the architecture are the same."""
         about, config = spec.section(FamilySpec), identity.get("config", {})
         alike = all(config.get(name, value) == value for name, value in about.architecture.items())
         return alike and FAMILIES[about.family].model == identity["class"]
@@ -121,8 +121,8 @@ class FamilyKind(Kind):
 KIND = FamilyKind()
 
 
-def in_words(fields: Mapping[str, object]) -> str:
-    """Names and values of an architecture."""
+def describe_fields(fields: Mapping[str, object]) -> str:
+    """Return the names and values of an architecture as text."""
     return ", ".join(f"{name} {_plain(value)}" for name, value in fields.items())
 
 
@@ -136,6 +136,6 @@ def _positive(spec: CacheSpec, name: str, value: object) -> int:
             f"spec '{spec.title}'",
             expected=f"{name} in backbone.architecture to be a whole number from 1",
             got=repr(value),
-            fix="Correct it, after the specs in cache_specs/.",
+            fix="Correct it in the spec; the specs in cache_specs/ are examples.",
         )
     return value

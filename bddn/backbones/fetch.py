@@ -1,4 +1,4 @@
-"""Downloading weights: what `bddn fetch` does, and nothing else in bddn."""
+"""Download weights, for `bddn fetch`. No other module of bddn downloads."""
 
 import http.client
 import logging
@@ -20,14 +20,14 @@ from bddn.files.checksum import file_sha256
 from bddn.progress import progress
 from bddn.spec import CacheSpec, WeightsSpec
 
-SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")  # as torchvision names its files: the first digits
-MOST_LISTED = 16
+SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")  # first digits of the SHA-256 in torchvision's file names
+MAX_LISTED = 16
 TIMEOUT_S = 60
 READ_BYTES = 1 << 20
 
 
 def is_here(spec: CacheSpec) -> bool:
-    """Whether all that `bddn fetch` would bring is on this machine; no network is asked."""
+    """Return whether all files that `bddn fetch` would download are on this machine. Does not use the network."""
     weights = spec.weights
     if weights is None or weights.random is not None:
         return True
@@ -40,12 +40,12 @@ def is_here(spec: CacheSpec) -> bool:
 
 
 def is_remote(spec: CacheSpec) -> bool:
-    """Whether its weights come from a network."""
+    """Return whether the weights come from a network."""
     return spec.weights is not None and (spec.weights.hub is not None or spec.weights.url is not None)
 
 
 def where(spec: CacheSpec) -> Path | None:
-    """The folder or file in which its weights lie, or would lie once they are fetched; None where they are made."""
+    """Return the folder or file of the weights, also before they are fetched; None if there is no file."""
     weights = spec.weights
     if weights is None or weights.random is not None:
         return None
@@ -61,12 +61,12 @@ def where(spec: CacheSpec) -> Path | None:
 
 
 def fetch(spec: CacheSpec) -> None:
-    """Download the weights of a spec. Where they are on this machine, no network is asked.
+    """Download the weights of a spec. If they are on this machine, the network is not used.
 
     Raises
     ------
     BackboneError
-        Where they cannot be had; what was downloaded in part is never taken for whole.
+        If the download fails. A partial download is never used.
     """
     weights = spec.weights
     if weights is None or is_here(spec):
@@ -75,33 +75,33 @@ def fetch(spec: CacheSpec) -> None:
         _fetch_hub(spec, weights)
     elif weights.url is not None:
         _fetch_url(weights)
-    else:  # local ones that are not there
+    else:  # raises the error about missing local weights
         _ = file_of(weights) if weights.file is not None else folder_of(weights)
 
 
 def _listing(folder: Path) -> list[str]:
-    """Files of a folder; links to what is gone are none."""
+    """Return the files of a folder, without broken links."""
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def _lacking(place: str, lacks: str, files: Sequence[str]) -> BackboneError:
-    shown = sorted(files)[:MOST_LISTED]
+    shown = sorted(files)[:MAX_LISTED]
     more = f" and {len(files) - len(shown)} more" if len(files) > len(shown) else ""
     return BackboneError(
         place,
         expected=lacks,
         got=f"only {', '.join(shown)}{more}" if files else "no files",
-        fix="Correct weights or family in the spec: this repository does not have what the family needs.",
+        fix="Correct weights or family in the spec: this repository lacks files that the family needs.",
     )
 
 
 def _fetch_hub(spec: CacheSpec, weights: WeightsSpec) -> None:
-    """Download the files that the network needs, all of one commit."""
+    """Download the files that the network needs, all from one commit."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     assert weights.hub is not None
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is an error here
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # bddn raises errors for what it warns of
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
@@ -113,7 +113,7 @@ def _fetch_hub(spec: CacheSpec, weights: WeightsSpec) -> None:
         snapshot_download(weights.hub, revision=revision, allow_patterns=files)
     except BddnError:
         raise
-    except Exception as error:  # of the hub's client, of its HTTP library, or of the disk
+    except Exception as error:  # from the hub's client, its HTTP library, or the disk
         raise _hub_error(weights, error) from error
 
 
@@ -128,35 +128,38 @@ def _hub_error(weights: WeightsSpec, error: Exception) -> BackboneError:
     wrapped = isinstance(error, errors.LocalEntryNotFoundError | errors.RevisionResolutionError)
     cause = error.__cause__ if wrapped and error.__cause__ else error
     status = cause.response.status_code if isinstance(cause, errors.HfHubHTTPError) else None
-    again = "then run 'bddn fetch' again; files that are whole are kept."
+    retry_hint = "then run 'bddn fetch' again; complete files are kept."
     if isinstance(cause, errors.GatedRepoError) or status == 403:
-        expected, got = "leave to read a gated repository", f"a refusal (HTTP {status})"
-        fix = f"Accept its terms at {page}, log in with 'hf auth login', {again}"
+        expected, got = f"access to the gated repository {weights.hub}", f"HTTP {status}"
+        fix = f"Accept its terms at {page}, then log in with 'hf auth login', {retry_hint}"
     elif isinstance(cause, errors.RepositoryNotFoundError):
-        expected, got = "a repository of the hub", f"none of this name, or a private one (HTTP {status})"
-        fix = "Correct weights.hub in the spec, or log in with 'hf auth login' where it is private."
+        expected, got = "a repository of the hub", f"no repository of this name, or a private one (HTTP {status})"
+        fix = "Correct weights.hub in the spec; if it is private, log in with 'hf auth login'."
     elif isinstance(cause, errors.RevisionNotFoundError):
-        expected, got = "a revision of the repository", "none of this name"
+        expected, got = "a revision of the repository", "no revision of this name"
         fix = f"Correct weights.revision in the spec; see {page}/commits/main."
     elif isinstance(cause, errors.HFValidationError):
         expected, got, fix = "a hub id, owner/name", first_line(cause), "Correct weights.hub in the spec."
     elif isinstance(cause, errors.OfflineModeIsEnabled):
-        expected, got, fix = "a network", "HF_HUB_OFFLINE is set, which forbids it", f"Unset it, {again}"
+        expected, got, fix = "network access", "HF_HUB_OFFLINE is set", f"Unset HF_HUB_OFFLINE, {retry_hint}"
     elif status is not None:
-        expected, got, fix = f"{hub} to answer", f"HTTP {status}", f"Wait, {again}"
+        expected, got, fix = f"{hub} to answer", f"HTTP {status}", f"Wait a minute, {retry_hint}"
     elif isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ConnectionError):
         return _disk_error(place, Path(constants.HF_HUB_CACHE), cause, "HF_HOME")
     else:
-        expected, got, fix = f"{hub} to answer", first_line(cause), f"Check the network, {again}"
+        expected, got, fix = f"{hub} to answer", first_line(cause), f"Check the network, {retry_hint}"
     return BackboneError(place, expected=expected, got=got, fix=fix)
 
 
 def _fetch_url(weights: WeightsSpec) -> None:
-    """Download a file aside, check it, and put it in its place."""
+    """Download a file to a temporary name, check it, and move it to its place."""
     url, path = str(weights.url), download_path(weights)
     if not url.startswith(("https://", "http://")):
         raise BackboneError(
-            url, expected="an address, https://…", got="another one", fix="Correct weights.url, or use weights.file."
+            url,
+            expected="an address, https://…",
+            got="no such address",
+            fix="Correct weights.url, or use weights.file.",
         )
     begins = SHA256_IN_NAME.search(path.name)
     sha256 = weights.sha256 or (begins[1] if begins else "")
@@ -182,9 +185,9 @@ def _fetch_url(weights: WeightsSpec) -> None:
 
 
 def _download(url: str, aside: Path, sha256: str) -> None:
-    """Fill a file, and check that it is whole and begins with the SHA-256 that is known of it.
+    """Download to a file, and check its length and the known first digits of its SHA-256.
 
-    `torch.hub.download_url_to_file` would take a file for whole whose connection was cut.
+    `torch.hub.download_url_to_file` would accept a file after a lost connection.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "bddn"})  # noqa: S310 (its scheme was checked)
     n = 0
@@ -194,27 +197,27 @@ def _download(url: str, aside: Path, sha256: str) -> None:
         if length is not None and sys.stderr.isatty():
             shown = progress(aside.name, -(-length // READ_BYTES), "MiB")
         with shown as advance:
-            while some := answer.read(READ_BYTES):
-                file.write(some)
-                n += len(some)
+            while part := answer.read(READ_BYTES):
+                file.write(part)
+                n += len(part)
                 advance()
     if length is not None and n != length:
         raise BackboneError(
-            url, expected=f"{length} bytes", got=f"{n}, then the end", fix="Run 'bddn fetch' again: nothing was kept."
+            url, expected=f"{length} bytes", got=f"{n} bytes", fix="Run 'bddn fetch' again; nothing was kept."
         )
     if not (found := file_sha256(aside)).startswith(sha256):
         raise BackboneError(
             url,
             expected=f"a file whose SHA-256 begins with {sha256}, as its name or weights.sha256 says",
             got=found,
-            fix="Run 'bddn fetch' again; if that fails too, do not use this address. Nothing was kept.",
+            fix="Run 'bddn fetch' again; if it fails again, do not use this address. Nothing was kept.",
         )
 
 
 def _disk_error(place: str, folder: Path, error: OSError, variable: str) -> BackboneError:
     return BackboneError(
         place,
-        expected=f"to be able to write to {folder}",
+        expected=f"permission and space to write to {folder}",
         got=error.strerror or first_line(error),
-        fix=f"Check permissions and free space, or set {variable} to a folder elsewhere; then run 'bddn fetch' again.",
+        fix=f"Check permissions and free space, or set {variable} to another folder; then run 'bddn fetch' again.",
     )

@@ -1,4 +1,4 @@
-"""How the layers of a network of the user's own are read, found out by running it on two numbers of images."""
+"""Find out how to read the layers of a user's own network, by running it on two batch sizes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bddn.backbones.outputs import Seen, choose, tensors_in
+from bddn.backbones.outputs import TensorInfo, choose, tensors_in
 from bddn.backbones.shapes import Form, infer
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, ModuleSpec
 
-BATCHES = (2, 1)  # images of the two passes that tell which axis is that of images
-Outputs = dict[str, Seen]
+BATCHES = (2, 1)  # batch sizes of the two passes; the axis that changes is that of images
+Outputs = dict[str, TensorInfo]
 
 
 def forms_of(
@@ -22,7 +22,7 @@ def forms_of(
     spec: CacheSpec,
     answers: ModuleSpec,
 ) -> dict[str, tuple[str, Form]]:
-    """For each chosen submodule, where in its output the tokens are and how they are read, in the order of running.
+    """Return for each chosen submodule the path of its tokens in the output and their form, in the order of running.
 
     Parameters
     ----------
@@ -30,18 +30,18 @@ def forms_of(
     chosen : mapping of str to Module
         Submodules by the names of their layers.
     run : function of pixels (B, 3, H, W)
-        Runs the whole network, as in an extraction.
+        Runs the whole network.
     spec : CacheSpec
-        For the size of the images and the global token.
+        Gives the image size and the global token.
     answers : ModuleSpec
-        What the user said of outputs that can be read in several ways.
+        The user's settings for ambiguous outputs.
 
     Raises
     ------
     BackboneError
-        Where the network does not run on such images.
+        If the network does not run on such images.
     SpecError
-        Where an output can be read in several ways, or in none, or a submodule does not run once for a batch.
+        If the form of an output is ambiguous or unknown, or if a submodule does not run exactly once per batch.
     """
     place = type(module).__name__
     first, second = (_outputs(module, chosen, run, spec, n) for n in BATCHES)
@@ -50,9 +50,9 @@ def forms_of(
         if times != [1, 1]:
             raise SpecError(
                 f"'layers' of {place}",
-                expected="submodules that run once for a batch of images",
+                expected="submodules that run once per batch",
                 got=f"'{name}', which {'does not run' if not any(times) else f'runs {max(times)} times'}",
-                fix="Name others in 'layers'.",
+                fix="Name other submodules in 'layers'.",
             )
     forms = {}
     for name, (seen,) in first.items():
@@ -65,7 +65,7 @@ def forms_of(
     if without and spec.global_token == "cls":
         raise SpecError(
             f"layer '{without[0]}'",
-            expected="a CLS token, since global_token is cls",
+            expected="a CLS token, because global_token is cls",
             got=str(forms[without[0]][1]),
             fix="Set global_token: mean in the spec.",
         )
@@ -73,7 +73,7 @@ def forms_of(
 
 
 def noise(n_images: int, image_hw: tuple[int, int]) -> Tensor:
-    """The same normal noise for every network, as pixels (n, 3, H, W)."""
+    """Return normal noise as pixels (n, 3, H, W) float32, the same for every network."""
     generator = torch.Generator().manual_seed(0)
     return torch.stack([torch.randn(3, *image_hw, generator=generator) for _ in range(n_images)])
 
@@ -81,13 +81,13 @@ def noise(n_images: int, image_hw: tuple[int, int]) -> Tensor:
 def _outputs(
     module: nn.Module, chosen: Mapping[str, nn.Module], run: Callable[[Tensor], object], spec: CacheSpec, n_images: int
 ) -> dict[str, list[Outputs]]:
-    """What the submodules return for so many images, for each time that they run."""
+    """Return the outputs of the submodules for `n_images` images, one entry per run of a submodule."""
     seen: dict[str, list[Outputs]] = {}
 
     def remember(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             tensors = tensors_in(output)
-            seen.setdefault(name, []).append({path: Seen.of(tensor) for path, tensor in tensors.items()})
+            seen.setdefault(name, []).append({path: TensorInfo.of(tensor) for path, tensor in tensors.items()})
 
         return hook
 
@@ -113,7 +113,7 @@ def _advice(module: nn.Module) -> str:
     if types and torch.float32 not in types:
         name = str(types.pop()).removeprefix("torch.")
         return (
-            f"Its weights are {name} and pixels are float32: call float() on the module, and set autocast in the spec "
+            f"Its weights are {name}, but pixels are float32: call float() on the module, and set autocast in the spec "
             "for a lower precision; or correct image_size."
         )
     return "Correct image_size, or the module."

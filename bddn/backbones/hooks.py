@@ -1,4 +1,4 @@
-"""Forward hooks that take the outputs of submodules as they are made, and keep what is needed of them at once."""
+"""Forward hooks that read the outputs of submodules during the forward pass, and reduce them at once."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,47 +11,46 @@ from torch import nn
 
 from bddn.tokens import LayerTokens
 
-Keep = Callable[[LayerTokens], Any]
+Reduce = Callable[[LayerTokens], Any]
 
 
 class LayerHooks:
-    """Reads the tokens of some submodules during a forward pass, which may end with the last of them.
+    """Reads the tokens of some submodules during a forward pass, which can stop after the last of them.
 
-    Hooks see what blocks return whatever a library calls it. Only what `keep` makes of the tokens is held, so that no
-    stack of full feature maps is in memory, and it is made before the forward pass goes on, which may change a
-    submodule's output in place.
+    Hooks work for every library. Only the result of `reduce(tokens)` stays in memory, not the full feature maps of all
+    layers. It is computed before the forward pass continues, which may change a submodule's output in place.
 
     Parameters
     ----------
     modules : mapping of str to Module
-        By the name of the layer.
+        Submodules by the name of the layer.
     read : function of a layer's name and its module's output
-        Gives the tokens in the output, which may be a view of it.
+        Returns the tokens in the output, maybe as a view.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], read: Callable[[str, Any], LayerTokens]) -> None:
         self._read = read
-        self._running = threading.local()  # one network may run in several threads
+        self._running = threading.local()  # several threads may run one network
         for name, module in modules.items():
             module.register_forward_hook(partial(self._hook, name))
 
     def run(
-        self, forward: Callable[[], object], names: Sequence[str], keep: Keep, *, stop: bool = True
+        self, forward: Callable[[], object], names: Sequence[str], reduce: Reduce, *, stop: bool = True
     ) -> dict[str, Any]:
         """Call `forward` until all of `names` have run, or to its end (`stop=False`).
 
-        Returns what `keep` made of the tokens of each layer, in the order of `names`.
+        Return `reduce(tokens)` of each layer, in the order of `names`.
         """
         found: dict[str, Any] = {}
         left = set(names)
         running = self._running
-        running.found, running.left, running.keep, running.stop = found, left, keep, stop
+        running.found, running.left, running.reduce, running.stop = found, left, reduce, stop
         try:
             forward()
         except _AllSeenError:
             pass
         finally:
-            del running.found, running.left, running.keep, running.stop
+            del running.found, running.left, running.reduce, running.stop
         assert not left, f"{', '.join(sorted(left))} did not run"
         return {name: found[name] for name in names}
 
@@ -59,34 +58,34 @@ class LayerHooks:
         running = self._running
         left: set[str] = getattr(running, "left", set())
         if name in left:
-            running.found[name] = running.keep(self._read(name, output))
+            running.found[name] = running.reduce(self._read(name, output))
             left.remove(name)
             if not left and running.stop:
                 raise _AllSeenError
 
 
 class _AllSeenError(BaseException):
-    """Ends a forward pass; not an Exception, which networks may catch."""
+    """Ends a forward pass. It is not an Exception, because networks may catch those."""
 
 
-def pooling(grid: tuple[int, int], global_token: str) -> Keep:
-    """Keeps of a layer's tokens what is stored of them; see `LayerTokens.pooled`."""
+def pooling(grid: tuple[int, int], global_token: str) -> Reduce:
+    """Return a function that reduces a layer's tokens to those that are stored; see `LayerTokens.pooled`."""
     return lambda tokens: tokens.pooled(grid, global_token)
 
 
 @contextmanager
 def frozen(device: str, autocast: str | None) -> Iterator[None]:
-    """No gradients, and lower precision where that is asked for ('float16' or 'bfloat16')."""
+    """Disable gradients, and use autocast in 'float16' or 'bfloat16' if given, within the `with` block."""
     dtype = getattr(torch, autocast) if autocast else None
     with torch.inference_mode(), torch.autocast(device, dtype=dtype, enabled=autocast is not None):
         yield
 
 
 def compile_blocks(modules: Mapping[str, nn.Module]) -> None:
-    """Compile each module's own forward, so that hooks stay outside of what is compiled."""
+    """Compile the forward of each module, so that hooks stay outside the compiled code."""
     from torch._dynamo import config
 
-    # Modules of one class share the code of their forward, of which only so many variants are compiled.
+    # Modules of one class share the code of their forward, and torch limits the number of variants of one code.
     config.recompile_limit = max(config.recompile_limit, 2 * len(modules))
     for module in modules.values():
         module.forward = torch.compile(module.forward)

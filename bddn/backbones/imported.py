@@ -1,7 +1,7 @@
-"""Whether code that this process imported is still what its files say.
+"""Check that the code that this process imported is still that of its files.
 
-A process that lives long, such as a dask worker or a notebook, keeps a module as it was imported. When its file is
-edited, the source that Python shows is the new one and the code that runs is the old one.
+A long process, such as a dask worker or a notebook, keeps a module as it was imported. If the file is edited, Python
+shows the new source but runs the old code.
 """
 
 import sys
@@ -15,16 +15,16 @@ from bddn.files.checksum import file_sha256
 _LIBRARIES = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 _seen: dict[str, tuple[object, str]] = {}
-"""Of modules by name: by which import they came, and the SHA-256 of their file when they were seen first."""
+"""By module name: the import spec, and the SHA-256 of the file when the module was first checked."""
 
 
 def check_as_imported(package: str) -> None:
-    """Refuse a module, or one of the user's own that are loaded beside it, whose file has changed since its import.
+    """Raise an error if the file of a module, or of another loaded module of the user, has changed since its import.
 
     Parameters
     ----------
     package : str
-        Import path of the module. Other libraries are not looked at.
+        Import path of the module. Other installed libraries are not checked.
 
     Raises
     ------
@@ -36,19 +36,19 @@ def check_as_imported(package: str) -> None:
             continue
         now = file_sha256(path)
         by, before = _seen.get(name, (None, ""))
-        if by is not module.__spec__:  # imported or reloaded since it was seen
+        if by is not module.__spec__:  # imported or reloaded since the last check
             _seen[name] = module.__spec__, now
         elif now != before:
             raise BackboneError(
                 f"module '{name}'",
                 expected="the code that this process has imported",
-                got=f"{path}, which was edited since then",
-                fix="Start this process again: all dask workers, or the notebook's kernel.",
+                got=f"{path}, which was edited after the import",
+                fix="Restart this process: all dask workers, or the notebook's kernel.",
             )
 
 
 def _own_file(module: ModuleType, top: str) -> Path | None:
-    """The source of a module that is of the user's own, or belongs to the package `top`."""
+    """Return the source file of a module of the user, or of the package `top`; else None."""
     name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py") or getattr(module, "__spec__", None) is None:
         return None

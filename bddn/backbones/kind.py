@@ -1,7 +1,8 @@
-"""What a kind of backbone is: one object that opens its networks and tells of them. bddn's own are plug-ins too.
+"""The interface of a kind of backbone: an object that opens and describes its networks. The kinds of bddn are plug-ins
+too.
 
-`bddn.spec.backbone` says how a kind is registered, and how its spec is found. Modules of kinds import no library of
-networks before a network is opened: every command that reads a spec loads them.
+`bddn.spec.backbone` says how to register a kind, and how its spec is found. The module of a kind imports no library of
+networks before a network is opened, because every command that reads a spec loads all kinds.
 """
 
 from abc import ABC, abstractmethod
@@ -26,30 +27,30 @@ class Outline(NamedTuple):
 
 @dataclass(frozen=True)
 class Description:
-    """What `bddn backbones` says of a network, in words.
+    """The text of `bddn backbones` about a network.
 
     Attributes
     ----------
     family : str
-        In a column of the table.
+        Text of the table's column.
     network : str
         Its class.
     outline : mapping of str to Outline
-        Layers that are stored, early to late; empty where only the weights tell them.
+        Stored layers, early to late; empty if only the weights contain them.
     layers : tuple of str
-        Lines on the layers, where there is more to say than `outline`.
+        Additional lines on the layers.
     architecture : tuple of str
         Lines on its sizes.
     pixels : str
-        How pixels are scaled; '' where `preprocess` in the spec tells.
+        How pixels are scaled; '' if `preprocess` in the spec says it.
     stored, local : str
-        What of the network is stored, and what its local tokens are.
+        What is stored, and what its local tokens are.
     cls, registers : bool
         Whether its layers have a CLS token, and register tokens.
     blocks, patch : str
-        Number × channels of its blocks, and the side of its patches in pixels, where there are such.
+        Number × channels of its blocks, and the side of its patches in pixels, if it has them.
     weights : str
-        Where they come from, if the spec does not say it.
+        Source of the weights, if the spec does not say it.
     """
 
     family: str
@@ -68,14 +69,14 @@ class Description:
 
 
 class Kind(ABC):
-    """A kind of backbone; `open` and `spec` are needed, the rest has defaults.
+    """A kind of backbone. `open` and `spec` are required; the other methods have defaults.
 
     Attributes
     ----------
     spec : type of BackboneSpec
-        The fields of its section in a spec.
+        Class with the fields of its section in a spec.
     narrows : bool
-        Whether a network that is opened for fewer layers is still the same network, as its identity says.
+        Whether a network that is opened for fewer layers has the same identity.
     """
 
     spec: ClassVar[type[BackboneSpec]]
@@ -88,23 +89,23 @@ class Kind(ABC):
         Raises
         ------
         BackboneError
-            Where its weights are not there or do not fit.
+            If its weights are missing or do not fit.
         SpecError
-            Where the spec asks for something that it cannot do.
+            If the network does not support the spec.
         """
 
     def outline(self, spec: CacheSpec) -> dict[str, Outline]:
-        """The layers that a spec chooses, early to late, from the spec alone; empty where it does not tell.
+        """Return the selected layers, early to late, from the spec alone; empty if the spec does not contain them.
 
         Raises
         ------
         SpecError
-            Where a field of the spec is wrong, or a layer that is asked for does not exist.
+            If a field of the spec is wrong, or a selected layer does not exist.
         """
         return {}
 
     def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
-        """Of all files of a repository of the hub, those that the network needs.
+        """Return those files of a hub repository that the network needs.
 
         Parameters
         ----------
@@ -114,35 +115,35 @@ class Kind(ABC):
         Returns
         -------
         list of str, str
-            The files, and in words which ones are lacking ('' where none are).
+            The files, and a text that names the missing ones ('' if none).
         """
-        return [], "a kind of backbone that tells which files of a repository it needs (give weights.folder)"
+        return [], "a kind of backbone that supports weights.hub (give weights.folder)"
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
-        """Tell of the network of a spec.
+        """Return a description of the network of a spec.
 
         Parameters
         ----------
         network : Backbone, optional
-            The network, open, where it brings its weights: without it nothing can be said of some.
+            The opened network, if it brings its weights: some networks cannot be described without it.
         """
         name = type(self).__name__
         made = name if network is None else str(network.identity["class"])
         return Description(name.lower(), made, self.outline(spec))
 
-    def may_be(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
-        """Whether a spec may be that of a network with this `Backbone.identity`, of which `layers` were fitted, as far
-        as can be told without opening it."""
+    def may_match(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
+        """Return whether a spec may be that of a network with this `Backbone.identity` and the fitted `layers`, without
+        opening the network."""
         return True
 
 
 def kind_of(spec: CacheSpec) -> Kind:
-    """The kind of the backbone of a spec.
+    """Return the kind of the backbone of a spec.
 
     Raises
     ------
     SpecError
-        Where the spec names no backbone of an installed kind.
+        If the spec has no backbone of an installed kind.
     """
     found: Kind | None = None if spec.backbone is None else find_kind(spec.backbone)
     if found is None:
@@ -150,6 +151,6 @@ def kind_of(spec: CacheSpec) -> Kind:
             f"spec '{spec.title}'",
             expected="the key 'backbone'",
             got="none" if spec.backbone is None else f"a {type(spec.backbone).__name__}, whose kind is not installed",
-            fix="Add a family or a module, or hand over a backbone in Python.",
+            fix="Add a family or a module to the spec, or pass a backbone in Python.",
         )
     return found

@@ -1,18 +1,16 @@
-"""Which layers a spec asks for."""
+"""The selection of layers in a spec."""
 
 import re
 from collections.abc import Sequence
 
 from bddn.errors import SpecError
 
-WILD = re.compile(
-    r"(?:(?<=\.)|^)\*\*\.|\*\*|\*|\?|\[!?\]?[^\]]*\]"
-)  # the parts of a glob that stand for something else
+WILD = re.compile(r"(?:(?<=\.)|^)\*\*\.|\*\*|\*|\?|\[!?\]?[^\]]*\]")  # the wildcards of a glob
 STANDS_FOR = {"**.": r"(?:.+\.)?", "**": ".*", "*": r"[^.]*", "?": r"[^.]"}
 
 
 def select(wanted: Sequence[str | int] | None, names: Sequence[str], place: str) -> tuple[str, ...]:
-    """The layers that are asked for, early to late, each once.
+    """Return the selected layers, early to late, each once.
 
     Parameters
     ----------
@@ -22,12 +20,12 @@ def select(wanted: Sequence[str | int] | None, names: Sequence[str], place: str)
     names : sequence of str
         All layers, early to late.
     place : str
-        The network, for messages.
+        Name of the network for error messages.
 
     Raises
     ------
     SpecError
-        Where one of them is no layer of the network.
+        If one of them is not a layer of the network.
     """
     if wanted is None:
         return tuple(names)
@@ -37,9 +35,9 @@ def select(wanted: Sequence[str | int] | None, names: Sequence[str], place: str)
         deeper = [one for one in nowhere if "*" in one and matching(re.sub(r"\*+", "**", one), names)]
         raise SpecError(
             f"'layers' of {place}",
-            expected=f"some of its {len(names)} layers, {names[0]} … {names[-1]}: names, globs, numbers or per cents",
+            expected=f"some of its {len(names)} layers, {names[0]} … {names[-1]}: names, globs, numbers or percentages",
             got=", ".join(f"'{one}'" for one in nowhere),
-            fix=f"'*' stands for one level of a name, '**' for any number of them: {re.sub(r'[*]+', '**', deeper[0])} "
+            fix=f"'*' matches one level of a name, '**' any number of levels: {re.sub(r'[*]+', '**', deeper[0])} "
             "would match."
             if deeper
             else "Correct 'layers' in the spec.",
@@ -49,9 +47,9 @@ def select(wanted: Sequence[str | int] | None, names: Sequence[str], place: str)
 
 
 def matching(glob: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The names that a glob matches, in their order.
+    """Return the names that a glob matches, in their order.
 
-    `*` stands for any text and `?` for one character within one level of a name; levels are what dots separate.
+    `*` matches any text and `?` one character within one level of a name; dots separate levels.
     `**` stands for any text, dots included, and `**.` also for no level at all: `**.norm` matches `norm` and
     `blocks.0.norm`. `[01]`, `[0-3]` and `[!0]` stand for one character.
     """
@@ -68,14 +66,14 @@ def matching(glob: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def matched(wanted: Sequence[str | int] | None, layers: Sequence[str]) -> list[str]:
-    """In words, what each glob of a spec matched: `blocks.* → 12: blocks.0 … blocks.11`.
+    """Return a text for each glob of a spec that says what it matched: `blocks.* → 12: blocks.0 … blocks.11`.
 
     Parameters
     ----------
     wanted : sequence of str or int, optional
         As in the spec.
     layers : sequence of str
-        Those that were selected.
+        The selected layers.
     """
     globs = [one for one in wanted or () if isinstance(one, str) and WILD.search(one)]
     return [f"{glob} → {len(found)}: {_shortened(found)}" for glob in globs if (found := matching(glob, layers))]
@@ -92,7 +90,7 @@ def _asked_for(one: str | int, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _one_of(characters: str) -> str:
-    """The set of a regular expression; neither it nor its complement (`!…`) has the dot."""
+    """Return the character set of a regular expression; neither it nor its complement (`!…`) contains the dot."""
     complement = characters.startswith("!")
     body = re.sub(r"([\\\[\]^&~|])", r"\\\1", characters.removeprefix("!"))
     return rf"(?!\.)[{'^' if complement else ''}{body}]"

@@ -1,4 +1,4 @@
-"""A torch module of the user's own as a backbone: hooks on its submodules, and shapes told from one pass."""
+"""A user's own torch module as a backbone: hooks on its submodules, and forms inferred from one pass."""
 
 import hashlib
 import importlib
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bddn.backbones import code
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.first_run import forms_of, noise
-from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
+from bddn.backbones.hooks import LayerHooks, Reduce, compile_blocks, frozen, pooling
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
 from bddn.backbones.outputs import tensor_at
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 class HookedModule:
-    """A frozen module whose chosen submodules are its layers; see `from_module`.
+    """A frozen module whose selected submodules are its layers; see `from_module`.
 
     Parameters
     ----------
     module : Module
     answers : ModuleSpec
-        Which submodules, and how their outputs are read where that is not clear.
+        Selected submodules, and settings for ambiguous outputs.
     preprocess : function of a PIL image, optional
     spec : CacheSpec
     device : str
@@ -45,9 +45,9 @@ class HookedModule:
     Attributes
     ----------
     spec : CacheSpec
-        To extract with.
+        Spec of an extraction.
     forms : dict of str to Form
-        How the tokens of each layer are read, early to late.
+        Form of each layer's output, early to late.
     """
 
     def __init__(
@@ -61,18 +61,18 @@ class HookedModule:
         self.spec, self._device, self._preprocess = spec, device, preprocess
         self._module = module.eval()
         place = type(module).__name__
-        # With all names of a module that has several: such a one runs several times, and is refused for that.
+        # Include all names of a module with several names: it runs several times, which is an error.
         submodules = {name: one for name, one in module.named_modules(remove_duplicate=False) if name}
         if answers.layers is None:
             raise SpecError(
                 f"'layers' of {place}",
-                expected="which of its submodules are stored",
-                got="none named",
-                fix=f"Choose some, by names or globs, of: {', '.join(submodules)}.",
+                expected="names or globs of the submodules to store",
+                got="nothing",
+                fix=f"Set it to some of: {', '.join(submodules)}.",
             )
         weights = weights_sha256(module.state_dict())
         self._module.to(device)
-        named = [str(layer) for layer in answers.layers]  # the children of a Sequential are called 0, 1, …
+        named = [str(layer) for layer in answers.layers]  # names of a Sequential's children are 0, 1, …
         chosen = {name: submodules[name] for name in select(named, tuple(submodules), place)}
         read = forms_of(module, chosen, self._run, spec, answers)
         self.forms = {name: form for name, (_, form) in read.items()}
@@ -85,7 +85,7 @@ class HookedModule:
             "class": f"{type(module).__module__}.{type(module).__qualname__}",
             "weights_sha256": weights,
             "structure_sha256": hashlib.sha256(repr(module).encode()).hexdigest(),
-            "layers": {name: self._told(name) for name in self.layers},
+            "layers": {name: self._describe_layer(name) for name in self.layers},
             "preprocess_sha256": None if preprocess is None else self._preprocessed_noise(),
             "code": self._code(),
             "made_with": {name: version(name) for name in ("torch", "pillow")},
@@ -106,7 +106,7 @@ class HookedModule:
             got = f"{tuple(pixels.shape)} {pixels.dtype}" if isinstance(pixels, Tensor) else type(pixels).__name__
             raise BackboneError(
                 "preprocess",
-                expected=f"a tensor {(3, *size)} of float32, after image_size",
+                expected=f"a float32 tensor of shape {(3, *size)}, as image_size in the spec says",
                 got=got,
                 fix="Correct the function, or image_size.",
             )
@@ -116,37 +116,37 @@ class HookedModule:
         """See `Backbone.__call__`."""
         return Tokens(self.each_layer(pixels, pooling(self.spec.grid, self.spec.global_token)))
 
-    def each_layer(self, pixels: Tensor, keep: Keep) -> dict[str, Any]:
+    def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
         """See `ShowsFullSize.each_layer`."""
-        return self._hooks.run(lambda: self._run(pixels), self.layers, keep)
+        return self._hooks.run(lambda: self._run(pixels), self.layers, reduce)
 
     def _run(self, pixels: Tensor) -> object:
         with frozen(self._device, self.spec.autocast):
             return self._module(pixels.to(self._device))
 
-    def _numbers(self, pixels: Tensor) -> dict[str, Any]:
-        """What stands for the tokens of each layer, in full precision where the weights are."""
+    def _fingerprint(self, pixels: Tensor) -> dict[str, Any]:
+        """Return the fingerprint of each layer, in full precision if the weights are float32."""
         full = all(weight.dtype == torch.float32 for weight in self._module.parameters())
         with frozen(self._device, None if full else self.spec.autocast):
             pixels = pixels.to(self._device)
-            return self._hooks.run(lambda: self._module(pixels), self.layers, code.numbers)
+            return self._hooks.run(lambda: self._module(pixels), self.layers, code.fingerprint)
 
     def _read(self, name: str, output: Any) -> LayerTokens:
         return self.forms[name].tokens(tensor_at(output, self._paths[name]))
 
-    def _told(self, name: str) -> str:
+    def _describe_layer(self, name: str) -> str:
         path = self._paths[name]
         return f"output {path}: {self.forms[name]}" if path else str(self.forms[name])
 
     def _code(self) -> dict[str, Any]:
-        """What of the code decides the tokens; see `bddn.backbones.code`."""
-        with single_threaded_kernels():  # the same last bits whatever the number of threads
-            measured = code.measure(self._numbers, noise(2, self.spec.image_hw))
+        """Return the entries of the identity about code; see `bddn.backbones.code`."""
+        with single_threaded_kernels():  # so that last bits do not depend on the number of threads
+            measured = code.measure(self._fingerprint, noise(2, self.spec.image_hw))
         preprocess = {} if self._preprocess is None else {"preprocess": code.source_of_function(self._preprocess)}
         return {"source": code.sources(self._module) | preprocess, PROBE: measured}
 
     def _preprocessed_noise(self) -> str:
-        """The hash of what the user's preprocessing makes of a picture of noise."""
+        """Return the hash of the preprocessed pixels of an image of noise."""
         from PIL import Image
 
         noise = torch.randint(256, (300, 425, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -166,29 +166,29 @@ def from_module(
     output: int | str | None = None,
     **fields: Any,
 ) -> HookedModule:
-    """A backbone of any torch module that takes pixels (B, 3, H, W).
+    """Return a backbone of any torch module that takes pixels (B, 3, H, W).
 
     `bddn.extract(backbone, dataset, out)` caches its tokens.
 
     Parameters
     ----------
     module : Module
-        It is set to eval mode.
+        The network; it is set to eval mode.
     layers : sequence of str
-        Submodules whose outputs are stored: names or globs, as in `named_modules`. `*` stands for one level of a name,
-        `**` for any number of levels.
+        Submodules whose outputs are stored: names or globs of `named_modules`. `*` matches one level of a name, `**`
+        any number of levels.
     preprocess : function of a PIL image, optional
-        Gives float32 pixels (3, H, W); by default squash to image_size, ImageNet mean and deviation.
+        Returns float32 pixels (3, H, W). Default: resize to image_size, normalize by ImageNet mean and deviation.
     device : str
     leading_tokens, channels, output : optional
-        Answers where an output can be read in several ways; see `ModuleSpec`.
+        Settings for ambiguous outputs; see `ModuleSpec`.
     **fields
-        Of `CacheSpec`: title, image_size, grid, global_token, ….
+        Fields of `CacheSpec`: title, image_size, grid, global_token, ….
 
     Raises
     ------
     SpecError
-        Where a layer's output can be read in several ways, or in none.
+        If the form of a layer's output is ambiguous or unknown.
     """
     given = {"title": type(module).__name__, "preprocess": "paper" if preprocess is None else "native"}
     spec = CacheSpec.parse(given | fields, "fields of from_module")
@@ -198,31 +198,31 @@ def from_module(
 
 
 def open_module(spec: CacheSpec, device: str = "cpu") -> HookedModule:
-    """The backbone of a spec whose `backbone.module` is an import path.
+    """Return the backbone of a spec whose `backbone.module` is an import path.
 
     The working directory is searched last.
 
     Raises
     ------
     BackboneError
-        Where it cannot be imported, or does not give a module.
+        If it cannot be imported, or does not return a module.
     """
     about = spec.section(ModuleSpec)
-    made = _made(about.module)
+    made = _call_function(about.module)
     module, preprocess = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
-        raise _not_made(about.module, f"a {type(module).__name__}")
+        raise _not_a_module(about.module, f"a {type(module).__name__}")
     if (preprocess is None) == (spec.preprocess == "native"):
         raise SpecError(
             f"spec '{spec.title}'",
             expected=f"preprocess: {'paper' if preprocess is None else 'native'}",
-            got=f"{spec.preprocess}, but {about.module} gives {'no' if preprocess is None else 'a'} preprocessing",
-            fix="Make the two agree.",
+            got=f"{spec.preprocess}, but {about.module} returns {'no' if preprocess is None else 'a'} preprocessing",
+            fix="Change one of the two.",
         )
     return HookedModule(module, about, preprocess, spec, device)
 
 
-def _made(path: str) -> Any:
+def _call_function(path: str) -> Any:
     package, _, function = path.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
@@ -234,13 +234,13 @@ def _made(path: str) -> Any:
     except BackboneError:
         raise
     except Exception as error:
-        raise _not_made(path, f"{type(error).__name__}: {error}") from error
+        raise _not_a_module(path, f"{type(error).__name__}: {error}") from error
 
 
-def _not_made(path: str, got: str) -> BackboneError:
+def _not_a_module(path: str, got: str) -> BackboneError:
     return BackboneError(
         f"backbone.module '{path}'",
-        expected="an importable function that returns a torch module, or a pair of it and a preprocessing",
+        expected="an importable function that returns a torch module, or a pair of module and preprocessing",
         got=got,
-        fix="Correct the path or the function; install its package, or run where it lies.",
+        fix="Correct the path or the function; install its package, or run in its folder.",
     )

@@ -1,4 +1,4 @@
-"""The kind `module`: a torch module of the user's own."""
+"""The kind `module`: a user's own torch module."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ModuleKind(Kind):
-    """Modules of the user's own; only the network itself tells its layers."""
+    """A user's own module; its layers are known only when it is open."""
 
     spec = ModuleSpec
 

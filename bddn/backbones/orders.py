@@ -1,7 +1,7 @@
-"""Orders in which a network may give the places of an image, other than row by row.
+"""Orders of the places of an image, other than row by row, that networks may use.
 
-An order is a list of places, each by its number in row-major order: at position i of the sequence (or of the map, read
-row by row) is the token of place `order[i]`.
+An order is a list of places, each with its number in row-major order: position i of the sequence (or of the map, read
+row by row) contains the token of place `order[i]`.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def known_orders(h: int, w: int) -> Iterator[tuple[str, Tensor]]:
-    """Names and orders of h × w places, int64, that networks and mistakes in reshaping are known for."""
+    """Yield names and orders, int64, of h × w places that occur in networks or by mistakes in reshaping."""
     places = torch.arange(h * w).view(h, w)
     yield from _turned(places)
     back_and_forth = places.clone()
@@ -42,12 +42,12 @@ def _turned(places: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def _mask_units(places: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Halving again and again, with the four corners of each 2×2 as the slowest index, as Hiera does it."""
+    """Yield orders of repeated halving, with the four corners of each 2×2 as the slowest index, as in Hiera."""
     units = places[None]
     while units.shape[1] % 2 == 0 and units.shape[2] % 2 == 0 and max(units.shape[1:]) > 2:
         n, h, w = units.shape
         units = units.view(n, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3).reshape(4 * n, h // 2, w // 2)
-        if n > 1:  # once is every 2nd place of rows and columns
+        if n > 1:  # one halving gives every 2nd place of rows and columns
             yield (
                 f"mask units of {round(units.shape[0] ** 0.5)}×{round(units.shape[0] ** 0.5)} places, as Hiera's",
                 units,

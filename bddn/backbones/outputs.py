@@ -1,4 +1,4 @@
-"""Which tensor in the output of a submodule holds its tokens; where several could, the user is asked."""
+"""Find the tensor of tokens in the output of a submodule; if several are possible, ask the user."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -10,12 +10,12 @@ from bddn.backbones.shapes import could_be_tokens
 from bddn.errors import SpecError
 
 ALONE = ""  # the path of an output that is a tensor itself
-ROWS_SUM_TO_ONE = 2e-2  # attention weights in half precision
+ROWS_SUM_TO_ONE = 2e-2  # tolerance for attention weights in half precision
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What is remembered of a tensor: its shape, its type, and whether it looks like attention weights."""
+class TensorInfo:
+    """What is remembered of a tensor: its shape and type, and whether it looks like attention weights."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -23,17 +23,17 @@ class Seen:
     is_attention: bool
 
     @classmethod
-    def of(cls, tensor: Tensor) -> "Seen":
-        """Look at a tensor."""
+    def of(cls, tensor: Tensor) -> "TensorInfo":
+        """Return the information about a tensor."""
         dtype = str(tensor.dtype).removeprefix("torch.")
         return cls(tuple(tensor.shape), dtype, tensor.is_floating_point(), _is_attention(tensor))
 
 
 def tensors_in(output: Any) -> dict[str, Tensor]:
-    """All tensors in an output, each once, by their paths.
+    """Return all tensors of an output by path, each once.
 
-    A path is made of numbers in tuples and keys in dicts and dataclasses: `1`, `last_hidden_state`, `1/0`. That of a
-    tensor alone is empty.
+    A path consists of numbers in tuples and keys in dicts and dataclasses: `1`, `last_hidden_state`, `1/0`. The path of
+    a single tensor is empty.
     """
     found: dict[str, Tensor] = {}
     for path, tensor in _walk(output, ()):
@@ -43,7 +43,7 @@ def tensors_in(output: Any) -> dict[str, Tensor]:
 
 
 def tensor_at(output: Any, path: str) -> Tensor:
-    """The tensor at a path; a KeyError if there is none."""
+    """Return the tensor at a path; raise KeyError if there is none."""
     for there, tensor in _walk(output, ()):
         if "/".join(there) == path:
             return tensor
@@ -52,33 +52,33 @@ def tensor_at(output: Any, path: str) -> Tensor:
 
 def choose(
     name: str,
-    seen: tuple[Mapping[str, Seen], Mapping[str, Seen]],
+    seen: tuple[Mapping[str, TensorInfo], Mapping[str, TensorInfo]],
     batches: tuple[int, int],
     image_hw: tuple[int, int],
     answer: int | str | None,
 ) -> str:
-    """The path of the tensor that holds a layer's tokens.
+    """Return the path of the tensor that contains a layer's tokens.
 
-    A tensor is taken without a question only if no other one in the output could be tokens or a map: others may have
-    no place axes, be integers, or be attention weights.
+    A tensor is chosen automatically only if no other tensor of the output could contain tokens or a map. Integers,
+    attention weights and tensors without spatial axes do not count.
 
     Parameters
     ----------
     name : str
-        Of the layer, for messages.
-    seen : two mappings of str to Seen
-        Tensors of the output by path, of two passes.
+        Name of the layer for error messages.
+    seen : two mappings of str to TensorInfo
+        Tensors of the output by path, for two passes.
     batches : (int, int)
-        Images of the passes.
+        Numbers of images of the passes.
     image_hw : (int, int)
         Height and width of the images.
     answer : int or str, optional
-        The user's choice, where the output has several tensors.
+        The user's choice, if the output has several tensors.
 
     Raises
     ------
     SpecError
-        Where there is no such tensor, or where there are several to choose from.
+        If there is no such tensor, or several are possible.
     """
     first, second = seen
     both = [path for path in first if path in second]
@@ -111,13 +111,13 @@ def choose(
         )
     raise _refused(
         name,
-        "to know which tensor of the output holds the tokens of the image",
+        "one tensor of tokens in the output",
         f"{len(both)} tensors: {listed}",
         f"Set output in the spec: {' or '.join(possible)}.",
     )
 
 
-def _floating(name: str, path: str, seen: Seen) -> str:
+def _floating(name: str, path: str, seen: TensorInfo) -> str:
     if not seen.is_floating:
         raise _refused(name, "tokens of a floating-point type", seen.dtype, "Choose another layer.")
     return path
@@ -138,7 +138,7 @@ def _walk(output: Any, path: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...],
 
 
 def _is_attention(tensor: Tensor) -> bool:
-    """Whether its last two axes are the weights of tokens on tokens: not negative, with a sum of one in each row."""
+    """Return whether the last two axes look like attention weights: not negative, and each row sums to one."""
     if tensor.ndim < 3 or not tensor.is_floating_point() or tensor.shape[-1] != tensor.shape[-2]:
         return False
     far = (tensor.float().sum(-1) - 1).abs()

@@ -1,7 +1,7 @@
 """The parts of a Stable Diffusion pipeline, from a folder of diffusers or with random weights.
 
-Such a folder has the subfolders unet, vae, text_encoder, tokenizer and scheduler. Of the scheduler only the fields of
-its configuration count, whatever its class: noise levels and what the U-Net predicts.
+The folder has the subfolders unet, vae, text_encoder, tokenizer and scheduler. Only the configuration of the scheduler
+is used, not its class: noise levels, and what the U-Net predicts.
 """
 
 import json
@@ -26,8 +26,8 @@ FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "t
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Frozen models in float32 on the CPU, the scheduler of the inversion, and the empty prompt's ids (1, T)."""
+class Pipeline:
+    """Frozen models in float32 on the CPU, the scheduler of the inversion, and the ids (1, T) of the empty prompt."""
 
     unet: Any
     vae: Any
@@ -36,7 +36,7 @@ class Parts:
     prompt: Tensor
 
     def configs(self) -> dict[str, dict[str, Any]]:
-        """Configurations as JSON types, without what the libraries keep for themselves (`_…`)."""
+        """Return the configurations as JSON types, without private fields of the libraries (`_…`)."""
         found = {
             "unet": dict(self.unet.config),
             "vae": dict(self.vae.config),
@@ -46,13 +46,13 @@ class Parts:
         return {part: _plain(config) for part, config in found.items()}
 
 
-def load(spec: CacheSpec) -> Parts:
-    """The parts with every weight from where the spec says.
+def load(spec: CacheSpec) -> Pipeline:
+    """Return the pipeline with all weights from the place in the spec.
 
     Raises
     ------
     BackboneError, SpecError
-        Where parts or weights are missing, do not fit together, or are those of another architecture.
+        If parts or weights are missing, do not fit together, or have another architecture.
     """
     assert spec.weights is not None
     weights, architecture = spec.weights, spec.section(DiffusionSpec).architecture
@@ -84,12 +84,12 @@ def load(spec: CacheSpec) -> Parts:
 
 
 def set_steps(scheduler: Any, n_steps: int) -> None:
-    """Set the timesteps of the inversion; afterwards the method `step` changes nothing in the scheduler.
+    """Set the timesteps of the inversion. Afterwards `step` does not change the scheduler.
 
     Raises
     ------
     SpecError
-        Where there are too many.
+        If there are too many.
     """
     n_train = scheduler.config.num_train_timesteps
     if n_steps <= n_train:
@@ -103,14 +103,14 @@ def set_steps(scheduler: Any, n_steps: int) -> None:
         )
 
 
-def _from_folder(folder: Path) -> Parts:
+def _from_folder(folder: Path) -> Pipeline:
     names = (*CLASSES, "tokenizer", "scheduler")
     gone = [name for name in names if not (folder / name).is_dir()]
     if gone:
         raise BackboneError(
             folder,
             expected=f"a pipeline folder of diffusers, with {', '.join(names)}",
-            got=f"none named {', '.join(gone)}",
+            got=f"a folder without {', '.join(gone)}",
             fix="Correct weights in the spec, or give --weights.",
         )
     try:
@@ -119,20 +119,20 @@ def _from_folder(folder: Path) -> Parts:
         raise _not_readable(folder / SCHEDULER, "the configuration of a scheduler", error) from error
     scheduler = _scheduler(config, folder / SCHEDULER)
     unet, vae, text_encoder = (_pretrained(part, folder / part) for part in CLASSES)
-    return Parts(unet, vae, text_encoder, scheduler, _empty_prompt(folder / "tokenizer", text_encoder))
+    return Pipeline(unet, vae, text_encoder, scheduler, _empty_prompt(folder / "tokenizer", text_encoder))
 
 
 def _scheduler(config: Mapping[str, Any], place: object) -> Any:
-    """The scheduler of the inversion.
+    """Return the scheduler of the inversion.
 
-    Predicted clean latents are never clipped, whatever the configuration says: they are not bound to [-1, 1].
+    Predicted clean latents are never clipped, even if the configuration says so: they are not limited to [-1, 1].
     """
     from diffusers import DDIMInverseScheduler
 
     scheduler_class: Any = DDIMInverseScheduler
     try:
         scheduler = scheduler_class.from_config(dict(config), clip_sample=False)
-        scheduler.set_timesteps(1)  # which refuses some spacings
+        scheduler.set_timesteps(1)  # raises an error for some spacings
     except Exception as error:
         raise _not_readable(place, "the configuration of a scheduler that can be inverted", error) from error
     return scheduler
@@ -140,11 +140,11 @@ def _scheduler(config: Mapping[str, Any], place: object) -> Any:
 
 def _pretrained(part: str, folder: Path) -> Any:
     name = CLASSES[part]
-    # float32, not the checkpoint's own type, which may be half precision
+    # float32, because the checkpoint may be in half precision
     options: dict[str, Any] = {"dtype": torch.float32}
     if part != "text_encoder":
         options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
-    # Pickles are read only where there is nothing else, and by both libraries as plain tensors (weights_only).
+    # Pickles are read only if there is nothing else; both libraries read them as plain tensors (weights_only).
     safetensors = any(folder.glob("*.safetensors")) or not (folder / f"{FILES[part]}.bin").is_file()
     try:
         kind = json.loads((folder / "config.json").read_bytes()).get("_class_name", name)
@@ -153,7 +153,7 @@ def _pretrained(part: str, folder: Path) -> Any:
         model, info = _class(part).from_pretrained(
             folder,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # all of them are listed below
+            ignore_mismatched_sizes=True,  # listed below
             local_files_only=True,
             use_safetensors=safetensors,
             **options,
@@ -183,12 +183,12 @@ def _empty_prompt(folder: Path, text_encoder: Any) -> Tensor:
     return torch.as_tensor(ids)
 
 
-def _untrained(architecture: Mapping[str, Mapping[str, Any]], seed: int) -> Parts:
+def _untrained(architecture: Mapping[str, Mapping[str, Any]], seed: int) -> Pipeline:
     from diffusers import DDIMScheduler, PNDMScheduler
     from transformers import CLIPTextConfig
 
     gone = sorted({*CLASSES, "scheduler"} - architecture.keys())
-    known = {  # of the others, constructors tell
+    known = {  # constructors of the other parts check their fields
         "text_encoder": CLIPTextConfig().to_dict().keys(),
         "scheduler": {name for kind in (DDIMScheduler, PNDMScheduler) for name in signature(kind).parameters},
     }
@@ -210,12 +210,12 @@ def _untrained(architecture: Mapping[str, Mapping[str, Any]], seed: int) -> Part
             "backbone.architecture",
             expected="a network of Stable Diffusion",
             got=first_line(error),
-            fix="Correct the fields that it names.",
+            fix="Correct these fields in the spec.",
         ) from error
-    size = text_encoder.config.vocab_size  # the last two ids begin and end a text
+    size = text_encoder.config.vocab_size  # the last two ids are begin and end of a text
     ids = [size - 2] + [size - 1] * (text_encoder.config.max_position_embeddings - 1)
     scheduler = _scheduler(architecture["scheduler"], "backbone.architecture.scheduler")
-    return Parts(unet, vae, text_encoder, scheduler, torch.tensor([ids]))
+    return Pipeline(unet, vae, text_encoder, scheduler, torch.tensor([ids]))
 
 
 def _class(part: str) -> Any:
@@ -225,7 +225,7 @@ def _class(part: str) -> Any:
     return getattr(transformers if part == "text_encoder" else diffusers, CLASSES[part])
 
 
-def _check_architecture(parts: Parts, architecture: Mapping[str, Mapping[str, Any]], place: str) -> None:
+def _check_architecture(parts: Pipeline, architecture: Mapping[str, Mapping[str, Any]], place: str) -> None:
     found = parts.configs()
     differ = [
         f"{part}.{name} {json.dumps(_plain(value))} → {json.dumps(found[part].get(name))}"
@@ -236,8 +236,8 @@ def _check_architecture(parts: Parts, architecture: Mapping[str, Mapping[str, An
     refuse_architecture(place, differ)
 
 
-def _check_fit(parts: Parts, place: str) -> None:
-    """Whether the U-Net needs a latent and a text, of the sizes that the other parts give, and nothing else."""
+def _check_fit(parts: Pipeline, place: str) -> None:
+    """Check that the U-Net takes a latent and a text in the sizes of the other parts, and no other input."""
     unet, vae, text = parts.unet.config, parts.vae.config, parts.text_encoder.config
     pairs = {
         "in_channels": (unet.in_channels, vae.latent_channels),
@@ -252,14 +252,14 @@ def _check_fit(parts: Parts, place: str) -> None:
     if wrong:
         raise BackboneError(
             place,
-            expected="a U-Net of Stable Diffusion 1 or 2, which sees a latent of the vae and a text",
+            expected="a U-Net of Stable Diffusion 1 or 2, which takes a latent of the vae and a text",
             got="; ".join(wrong),
             fix="Use the folder of a text-to-image pipeline.",
         )
 
 
 def _plain(value: Mapping[str, Any] | Any) -> Any:
-    """JSON types, without keys that begin with an underscore."""
+    """Return the value as JSON types, without keys that begin with an underscore."""
     if isinstance(value, Mapping):
         value = {name: of for name, of in value.items() if not name.startswith("_")}
     return json.loads(json.dumps(value))

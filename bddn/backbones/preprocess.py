@@ -1,4 +1,4 @@
-"""Pictures to pixels."""
+"""Preprocessing: pixels of an image."""
 
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,10 @@ def squash(
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
 ) -> Tensor:
-    """Resize to `size` (height, width) without keeping the aspect, then take off a mean and divide by a deviation.
+    """Resize to `size` (height, width) without keeping the aspect ratio, subtract a mean, and divide by a deviation.
 
-    With ImageNet's values it is the preprocessing `paper`, which the paper's code uses for every backbone, CLIP and SAM
-    included; with 0.5 and 0.5 pixels are in [-1, 1].
+    With the values of ImageNet this is the preprocessing `paper`, which the paper's code uses for every backbone, also
+    CLIP and SAM. With 0.5 and 0.5, pixels are in [-1, 1].
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Weights into the vision transformers of the `transformers` library, every one of them or an error."""
+"""Load weights into the vision transformers of the `transformers` library, completely or with an error."""
 
 import json
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from bddn.errors import BackboneError, SpecError
 from bddn.files.filekind import explain_folder
 from bddn.spec import CacheSpec, FamilySpec
 
-INITIAL_STD = 0.02  # of random weights, the default of all classes but SAM's, whose 1e-10 gives next to nothing
+INITIAL_STD = 0.02  # of random weights: the default of all classes but SAM, whose 1e-10 gives almost zero outputs
 
 
 def load(spec: CacheSpec) -> Any:
-    """The model, in float32 on the CPU, with every weight from where the spec says.
+    """Return the model, in float32 on the CPU, with all weights from the place in the spec.
 
     Raises
     ------
     BackboneError, SpecError
-        Where weights are missing, do not fit, or are those of another architecture.
+        If weights are missing, do not fit, or have another architecture.
     """
     assert spec.weights is not None
     keep_transformers_quiet()
@@ -55,7 +55,7 @@ def load(spec: CacheSpec) -> Any:
 
 
 def untrained(family: Family, architecture: Mapping[str, Any]) -> Any:
-    """The class with the weights that its constructor gives, on torch's present device."""
+    """Return a model with the initial weights of its constructor, on torch's current device."""
     import transformers
 
     model_class = getattr(transformers, family.model)
@@ -65,8 +65,8 @@ def untrained(family: Family, architecture: Mapping[str, Any]) -> Any:
         raise SpecError(
             "backbone.architecture",
             expected=f"fields of {model_class.config_class.__name__}",
-            got=f"unknown: {', '.join(unknown)}" if unknown else "none, without which the network cannot be built",
-            fix="Correct it, after the specs in cache_specs/.",
+            got=f"unknown: {', '.join(unknown)}" if unknown else "no fields, so the network cannot be built",
+            fix="Correct it in the spec; the specs in cache_specs/ are examples.",
         )
     try:
         return model_class(model_class.config_class(**architecture), **family.options).eval()
@@ -75,7 +75,7 @@ def untrained(family: Family, architecture: Mapping[str, Any]) -> Any:
             "backbone.architecture",
             expected=f"a network of class {family.model}",
             got=first_line(error),
-            fix="Correct the fields that it names.",
+            fix="Correct these fields in the spec.",
         ) from error
 
 
@@ -90,7 +90,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
 
     config = folder / "config.json"
     if not config.is_file():
-        got, fix = "no config.json in it", "Correct weights.folder in the spec, or give --weights."
+        got, fix = "a folder without config.json", "Correct weights.folder in the spec, or give --weights."
         got, fix = explain_folder(folder, [config.name], got, fix)
         raise BackboneError(
             folder,
@@ -104,9 +104,9 @@ def _pretrained(family: Family, folder: Path) -> Any:
             raise ValueError(f"model_type '{kind}' in config.json, not {' or '.join(family.kinds)}")
         model, info = getattr(transformers, family.model).from_pretrained(
             folder,
-            dtype=torch.float32,  # not the checkpoint's own, which may be half precision
+            dtype=torch.float32,  # the checkpoint may be in half precision
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # all of them are listed below
+            ignore_mismatched_sizes=True,  # listed below
             local_files_only=True,
             trust_remote_code=False,
             **family.options,
@@ -120,7 +120,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
     misfits = {
         "missing": sorted(info["missing_keys"]),
         "of another shape": sorted(f"{key} {tuple(a)} for {tuple(b)}" for key, a, b in info["mismatched_keys"]),
-        "of blocks that config.json does not tell of": sorted(left),
+        "of blocks that config.json does not contain": sorted(left),
     }
     expected = f"the weights of a {family.model}, all and only those"
     refuse_misfits(folder, expected, misfits, "Use a checkpoint of this architecture.")
@@ -128,5 +128,5 @@ def _pretrained(family: Family, folder: Path) -> Any:
 
 
 def _is_of_blocks(key: str) -> bool:
-    """Whether a key that the class does not know is of a vision encoder's blocks, not of a head or another tower."""
+    """Return whether an unknown key belongs to a block of a vision encoder, not to a head or another tower."""
     return ".layer" in f".{key}" and not any(word in key for word in ("text_model", "decoder", "prompt_encoder"))

@@ -1,10 +1,10 @@
-"""In which order a network gives the places of an image, measured.
+"""Measure the order in which a network returns the places of an image.
 
-Shapes do not tell whether 196 tokens are 14 rows of 14 places. So the network sees pictures in which one patch is
-bright, at places that are known: the tokens that change most are those of the patch. Where they lie elsewhere, features
-would be stored at wrong places, and every map of places would be wrong.
+Shapes do not show whether 196 tokens are 14 rows of 14 places. So the network gets images with one bright patch at
+known places: the tokens that change most are those of the patch. In another order, features would be stored at wrong
+places, and every map of places would be wrong.
 
-Some layers cannot be measured: late ones may mix all places, so that no token changes much more than the others. They
+Some layers cannot be measured: late layers may mix all places, so that no token changes much more than others. These
 are allowed. A layer is refused only on strong evidence.
 
 Shape letters: K patches, H rows, W columns of a layer.
@@ -28,35 +28,35 @@ from bddn.tokens import LayerTokens
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CELLS = 8  # a patch is a cell of so many rows and columns
+CELLS = 8  # a patch is one cell of 8 rows and 8 columns
 PATCHES = ((0, 2), (1, 6), (2, 0), (3, 4), (5, 7), (6, 1), (7, 3))  # no two in a row or column, no symmetry
 BATCH = 1 + len(PATCHES)
 
-# Agreement is how often a token of the patch changes more than another one: 1 where it always does, 0.5 by chance.
-# These values were chosen after measuring random networks of many kinds and ones made to mix all places. A CNN trained
-# on ImageNet (EfficientNet-Lite0) has 0.95 and more in every layer at its own image size.
-FOUND = 0.75  # mean agreement with row-major order, from which it is that order
-NAMED = 0.95  # mean agreement with another order, from which it is that order
-BETTER = 0.1  # by which it must be better than that with row-major order
-SHARP = 10.0  # how many times more the tokens that change most do so than all, from which a patch is at some place
-HERE, ELSEWHERE = 0.95, 0.75  # agreement of such a patch with its own place, from which it is there or below which not
-MOST = 4  # patches that must be elsewhere, while at most one of the others is where it belongs
-FEW_PLACES = 16  # with less, one of many orders may agree by chance
+# Agreement is the share of pairs in which a token of the patch changes more than another token: 1 at most, 0.5 by
+# chance. The values were chosen on random networks of many kinds, and on networks that mix all places. A CNN trained on
+# ImageNet (EfficientNet-Lite0) has at least 0.95 in every layer at its own image size.
+MIN_ROWS_AGREEMENT = 0.75  # least mean agreement with row-major order
+MIN_OTHER_AGREEMENT = 0.95  # least mean agreement with another order
+MIN_ADVANTAGE = 0.1  # least difference to the agreement with row-major order
+MIN_SHARPNESS = 10.0  # least ratio of the largest changes to the mean change, for a patch with a clear place
+HERE, ELSEWHERE = 0.95, 0.75  # agreement of a patch with its own place: at least, or below
+MIN_ELSEWHERE = 4  # least number of patches elsewhere; at most one other patch may be at its own place
+FEW_PLACES = 16  # with fewer places, one of many orders may agree by chance
 
 
 @dataclass(frozen=True)
 class Order:
-    """What was measured of one layer.
+    """The measured order of one layer.
 
     Attributes
     ----------
     kind : {'rows', 'mixed', 'other', 'constant'}
-        Row by row; not to be told, since a change anywhere changes all places; another order; or tokens that do not
-        depend on the image.
+        Row by row; unknown, because each change affects all places; another order; or tokens that do not depend on the
+        image.
     name : str
-        Of another order, if it is a known one.
+        Name of another order, if it is known.
     agreement : float
-        With row-major order: how often a token of the patch changes more than another token; 0.5 by chance.
+        Agreement with row-major order: share of pairs in which a token of the patch changes more; 0.5 by chance.
     """
 
     kind: Literal["rows", "mixed", "other", "constant"]
@@ -65,57 +65,57 @@ class Order:
 
 
 def check_order(backbone: Backbone, spec: CacheSpec) -> None:
-    """Refuse a network of which a layer's local tokens are not in row-major order.
+    """Raise an error if the local tokens of a layer are not in row-major order.
 
     Raises
     ------
     BackboneError
-        Naming the layer and, where it is known, the order.
+        With the layer and, if known, its order.
     """
     for layer, order in measure_orders(backbone, spec).items():
         if order.kind == "constant":
             raise BackboneError(
                 f"layer '{layer}'",
                 expected="local tokens that depend on the image",
-                got="the same ones for pictures that differ",
+                got="the same tokens for different images",
                 fix="Choose another layer, or correct the module or its preprocessing.",
             )
         if order.kind == "other":
             raise BackboneError(
                 f"layer '{layer}'",
-                expected="local tokens row by row, as the places of the image",
-                got=f"another order: {order.name or 'none that is known'}. Pictures with one bright patch changed "
-                "tokens at other places than that of the patch",
-                fix="Put the network into a small module that returns its tokens row by row, or choose other layers.",
+                expected="local tokens in the order of the image, row by row",
+                got=f"another order: {order.name or 'an unknown one'}. In images with one bright patch, tokens changed "
+                "at other places than that of the patch",
+                fix="Wrap the network in a small module that returns its tokens row by row, or choose other layers.",
             )
 
 
 def measure_orders(backbone: Backbone, spec: CacheSpec) -> dict[str, Order]:
-    """The order of the places of each layer, from 8 pictures.
+    """Return the order of the places of each layer, measured with 8 images.
 
     Parameters
     ----------
     backbone : Backbone
     spec : CacheSpec
-        Of the backbone, for the size of its images and of a batch.
+        Its spec, for the sizes of images and batches.
 
     Returns
     -------
     dict of str to Order
-        By layer; for a network that runs in steps, by module.
+        Orders by layer, or by module if the network runs in steps.
     """
     n = max(2, min(spec.batch_size, BATCH)) - 1
     changes: dict[str, list[Tensor]] = {}
     for start in range(0, len(PATCHES), n):
         cells = [None, *PATCHES[start : start + n]]
-        pixels = torch.stack([backbone.preprocess(picture(spec.image_hw, cell)) for cell in cells])
+        pixels = torch.stack([backbone.preprocess(patch_image(spec.image_hw, cell)) for cell in cells])
         for layer, change in _changes(backbone, pixels).items():
             changes.setdefault(layer, []).append(change)
     return {layer: order_of(torch.cat(parts), spec.image_hw) for layer, parts in changes.items()}
 
 
-def picture(size: tuple[int, int], cell: tuple[int, int] | None) -> "Image":
-    """A picture of coloured noise, with a bright patch in one cell (row, column) of 8 × 8.
+def patch_image(size: tuple[int, int], cell: tuple[int, int] | None) -> "Image":
+    """Return an image of coloured noise, with a bright patch in one `cell` (row, column) of 8 × 8, or without patch.
 
     Parameters
     ----------
@@ -134,12 +134,12 @@ def picture(size: tuple[int, int], cell: tuple[int, int] | None) -> "Image":
 
 
 def order_of(changes: Tensor, image_hw: tuple[int, int]) -> Order:
-    """The order of the places of a layer.
+    """Return the order of the places of a layer.
 
     Parameters
     ----------
     changes : Tensor, (K, H, W)
-        How much the token at each place changes with each patch.
+        Change of the token at each place for each patch.
     image_hw : (int, int)
         Height and width of the images.
     """
@@ -148,37 +148,39 @@ def order_of(changes: Tensor, image_hw: tuple[int, int]) -> Order:
         return Order("mixed")
     if not changes.any():
         return Order("constant")
-    lit = _lit(image_hw, (h, w))
+    covered = _covered(image_hw, (h, w))
     excess = _excess(changes.flatten(1).double())
     ranks = excess.argsort(1).argsort(1).double()
-    agreements = _agreements(ranks, lit)
+    agreements = _agreements(ranks, covered)
     agreement = float(agreements.mean())
-    others = [(float(_agreements(ranks, lit[:, order.reshape(-1)]).mean()), name) for name, order in known_orders(h, w)]
+    others = [
+        (float(_agreements(ranks, covered[:, order.reshape(-1)]).mean()), name) for name, order in known_orders(h, w)
+    ]
     best, name = max(others)
-    is_elsewhere = _is_elsewhere(agreements, _sharpness(excess, lit), excess.argmax(1))
-    if best >= NAMED and best - agreement >= BETTER and (is_elsewhere or h * w >= FEW_PLACES):
+    is_elsewhere = _is_elsewhere(agreements, _sharpness(excess, covered), excess.argmax(1))
+    if best >= MIN_OTHER_AGREEMENT and best - agreement >= MIN_ADVANTAGE and (is_elsewhere or h * w >= FEW_PLACES):
         return Order("other", name, agreement)
     if is_elsewhere:
         return Order("other", "", agreement)
-    return Order("rows" if agreement >= FOUND else "mixed", "", agreement)
+    return Order("rows" if agreement >= MIN_ROWS_AGREEMENT else "mixed", "", agreement)
 
 
 def summary(orders: dict[str, Order]) -> list[str]:
-    """The orders in words, one line for each kind of layer."""
+    """Return the orders as text, one line for each kind of layer."""
     words = {
         "rows": "row by row",
-        "mixed": "not to be told, since each place changes with all of the image",
+        "mixed": "unknown, because each place changes with the whole image",
         "constant": "none: the tokens do not depend on the image",
     }
     groups: dict[str, list[str]] = {}
     for layer, order in orders.items():
-        text = words.get(order.kind) or f"NOT row by row, but {order.name or 'in no order that is known'}"
+        text = words.get(order.kind) or f"NOT row by row, but {order.name or 'in an unknown order'}"
         groups.setdefault(text, []).append(layer)
     return [f"{text}: {_listed(layers)}" for text, layers in groups.items()]
 
 
 def _changes(backbone: Backbone, pixels: Tensor) -> dict[str, Tensor]:
-    """(K, H, W) for each layer, from pixels of which the first are without a patch."""
+    """Return changes (K, H, W) for each layer; the first image of `pixels` has no patch."""
 
     def change(tokens: LayerTokens) -> Tensor:
         local = tokens.local_.float()
@@ -190,10 +192,10 @@ def _changes(backbone: Backbone, pixels: Tensor) -> dict[str, Tensor]:
 
 
 def _excess(changes: Tensor) -> Tensor:
-    """(K, H × W): by how much more a token changes with a patch than it usually does.
+    """Return by how much more a token changes with a patch than usual, (K, H × W).
 
-    Some tokens change with everything, and some patches change all tokens: what is usual is taken off, and counts the
-    less the more a token changes anyway.
+    Some tokens change with every patch, and some patches change all tokens. So the usual change is subtracted, and
+    tokens that change anyway count less.
     """
     usual = changes.median(0).values
     excess = changes - usual
@@ -201,8 +203,8 @@ def _excess(changes: Tensor) -> Tensor:
     return excess / (usual + 0.1 * changes.max(1).values.mean())
 
 
-def _lit(image_hw: tuple[int, int], places: tuple[int, int]) -> Tensor:
-    """(K, H × W) bool: the places that a patch covers, or covers most."""
+def _covered(image_hw: tuple[int, int], places: tuple[int, int]) -> Tensor:
+    """Return the places that a patch covers, or covers most, (K, H × W) bool."""
     shown = torch.zeros(len(PATCHES), 1, *image_hw)
     for i, (row, column) in enumerate(PATCHES):
         shown[i, :, _span(row, image_hw[0]), _span(column, image_hw[1])] = 1
@@ -210,27 +212,28 @@ def _lit(image_hw: tuple[int, int], places: tuple[int, int]) -> Tensor:
     return covered >= covered.max(1, keepdim=True).values / 2
 
 
-def _agreements(ranks: Tensor, lit: Tensor) -> Tensor:
-    """(K,): how often a token of lit places changes more than one of the other places (area under the ROC curve)."""
-    n = lit.sum(1)
-    above = (ranks * lit).sum(1) - n * (n - 1) / 2
-    return above / (n * (lit.shape[1] - n)).clamp_min(1)
+def _agreements(ranks: Tensor, covered: Tensor) -> Tensor:
+    """Return the share of pairs in which a covered token changes more than another one (area under the ROC curve),
+    (K,)."""
+    n = covered.sum(1)
+    above = (ranks * covered).sum(1) - n * (n - 1) / 2
+    return above / (n * (covered.shape[1] - n)).clamp_min(1)
 
 
-def _sharpness(excess: Tensor, lit: Tensor) -> Tensor:
-    """(K,): the mean of the largest changes, of as many tokens as a patch has, relative to the mean of all."""
-    n = lit.sum(1)
+def _sharpness(excess: Tensor, covered: Tensor) -> Tensor:
+    """Return the mean of the largest changes (as many as a patch has tokens) divided by the mean of all, (K,)."""
+    n = covered.sum(1)
     largest = excess.sort(1, descending=True).values.clamp_min(0)
     top = (largest * (torch.arange(excess.shape[1])[None] < n[:, None])).sum(1) / n
     return top / excess.abs().mean(1).clamp_min(1e-30)
 
 
 def _is_elsewhere(agreements: Tensor, sharpness: Tensor, tops: Tensor) -> bool:
-    """Whether most patches change tokens at a place that is not their own, each of them at another one."""
-    sharp = sharpness >= SHARP
+    """Return whether most patches change tokens at a place that is not their own, each at a different place."""
+    sharp = sharpness >= MIN_SHARPNESS
     here = sharp & (agreements >= HERE)
     elsewhere = sharp & (agreements < ELSEWHERE)
-    return int(here.sum()) <= 1 and len(tops[elsewhere].unique()) >= MOST
+    return int(here.sum()) <= 1 and len(tops[elsewhere].unique()) >= MIN_ELSEWHERE
 
 
 def _span(cell: int, size: int) -> slice:

@@ -1,4 +1,4 @@
-"""From the name of a spec to the spec, and from the spec to the backbone."""
+"""Find a spec by its name, and open the backbone of a spec."""
 
 import difflib
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from bddn.files.paths import expand_home
 from bddn.machine.settings import own_settings
 from bddn.spec import CacheSpec
 
-ENTRY_POINTS = "bddn.specs"  # each names a package in which spec files lie
+ENTRY_POINTS = "bddn.specs"  # each is the import path of a package with spec files
 
 
 def spec_folder() -> Path:
-    """Where the specs that come with bddn lie: in the installed package, or beside it in a checkout."""
+    """Return the folder of the specs of bddn: in the installed package, or beside it in a checkout."""
     inside = Path(__file__).parent.parent / "cache_specs"
     return inside if inside.is_dir() else inside.parent.parent / "cache_specs"
 
 
 def spec_files() -> Mapping[str, Traversable]:
-    """Specs by name, the stem of the file: those that come with bddn, and those that other packages register.
+    """Return the specs of bddn and of other packages by name, which is the stem of the file.
 
     A package registers its specs by an entry point of the group `bddn.specs`, whose value is the import path of a
     package with .yaml files.
@@ -32,7 +32,7 @@ def spec_files() -> Mapping[str, Traversable]:
     Raises
     ------
     SpecError
-        Where two of them have the same name.
+        If two specs have the same name.
     """
     folders: list[Traversable] = [spec_folder()]
     folders += [files(point.value) for point in entry_points(group=ENTRY_POINTS)]
@@ -40,36 +40,36 @@ def spec_files() -> Mapping[str, Traversable]:
     for folder in folders:
         for path in folder.iterdir():
             name, _, end = path.name.rpartition(".")
-            if end != "yaml" or name.startswith("."):  # a hidden file, as macOS leaves them, is no spec
+            if end != "yaml" or name.startswith("."):  # macOS leaves hidden files that are not specs
                 continue
             if name in found:
                 raise SpecError(
                     f"spec '{name}'",
-                    expected="one of this name",
+                    expected="one spec of this name",
                     got=f"two: {found[name]} and {path}",
-                    fix="Rename one, or remove the package that it comes with.",
+                    fix="Rename one of them, or remove its package.",
                 )
             found[name] = path
     return dict(sorted(found.items()))
 
 
 def spec_names() -> list[str]:
-    """Names of all specs that can be called by name."""
+    """Return the names of all specs of `spec_files`."""
     return list(spec_files())
 
 
 def load_specs() -> dict[str, CacheSpec]:
-    """All specs that can be called by name."""
+    """Return all specs of `spec_files` by name."""
     return {name: _read(path) for name, path in spec_files().items()}
 
 
 def load_spec(name: str) -> CacheSpec:
-    """Read a spec by its name, or from a YAML file of the user's own.
+    """Read a spec by its name, or from a YAML file.
 
     Raises
     ------
     SpecError
-        Where there is no such spec, or it is not valid.
+        If the spec does not exist or is not valid.
     """
     own = name.endswith((".yaml", ".yml"))
     path = Path(expand_home(name)) if own else None
@@ -91,11 +91,11 @@ def _read(path: Traversable) -> CacheSpec:
 
 @own_settings()
 def open_backbone(spec: CacheSpec, device: str = "cpu") -> Backbone:
-    """Load the backbone that a spec names onto a device.
+    """Load the backbone of a spec onto a device.
 
     Raises
     ------
     BddnError
-        Where the spec names none, or its weights are not there or do not fit.
+        If the spec has no backbone, or its weights are missing or do not fit.
     """
     return kind_of(spec).open(spec, device)

@@ -1,4 +1,4 @@
-"""How a tensor is read as tokens, told from its shape: as a sequence or a map, and where its places are."""
+"""Infer from a tensor's shape how it contains tokens: as a sequence or a map, and where its places are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from torch import Tensor
 from bddn.errors import SpecError
 from bddn.tokens import LayerTokens
 
-MOST_LEADING = 5  # tokens before those of places that are looked for: a CLS token and four registers
+MAX_LEADING = 5  # largest number of leading tokens that is tried: a CLS token and four registers
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a tensor becomes tokens.
+    """How a tensor contains tokens.
 
     Attributes
     ----------
     kind : {'sequence', 'first', 'last'}
-        A sequence, or a map whose channels come first or last.
+        A sequence, or a map with channels first or last.
     batch_dim : int
         The axis of images.
     n_leading : int
-        Tokens of a sequence before those of places: one global, the others registers.
+        Tokens of a sequence before the local ones: one global token, then registers.
     places : (int, int)
         Rows and columns.
     channels : int
@@ -36,7 +36,7 @@ class Form:
     channels: int
 
     def tokens(self, tensor: Tensor) -> LayerTokens:
-        """The tokens in a tensor of this form, as a view of it."""
+        """Return the tokens of a tensor of this form, as a view."""
         images = tensor.movedim(self.batch_dim, 0)
         if self.kind == "sequence":
             return LayerTokens.of_sequence(images, self.n_leading, self.places)
@@ -61,24 +61,24 @@ def infer(
     leading_tokens: int | None = None,
     channels: Literal["first", "last"] | None = None,
 ) -> Form:
-    """The form of a tensor, from its shapes for two numbers of images.
+    """Return the form of a tensor, from its shapes for two numbers of images.
 
     Parameters
     ----------
     name : str
-        Of the layer, for messages.
+        Name of the layer for error messages.
     shapes : two shapes
     batches : two int
-        Images for which it had these shapes.
+        Numbers of images for these shapes.
     image_hw : (int, int)
-        Height and width of the images: places have about their aspect.
+        Height and width of the images; the places have about the same aspect ratio.
     leading_tokens, channels : optional
-        The user's answers, where shapes alone do not tell.
+        The user's settings for ambiguous shapes.
 
     Raises
     ------
     SpecError
-        Where the shape has no places, or could be read in several ways: it asks the question.
+        If the shape has no places, or is ambiguous; the message asks for the setting.
     """
     shape = tuple(shapes[0])
     batch_dim = _image_axis(shapes, batches)
@@ -98,19 +98,19 @@ def infer(
 
 
 def could_be_tokens(shapes: Sequence[Sequence[int]], batches: Sequence[int], image_hw: tuple[int, int]) -> bool:
-    """Whether a tensor with these shapes for two numbers of images may be a sequence of tokens or a map of places."""
+    """Return whether a tensor with these shapes for two numbers of images may be a sequence of tokens or a map."""
     batch_dim = _image_axis(shapes, batches)
     if batch_dim is None:
         return False
     shape = tuple(shapes[0])
     rest = shape[:batch_dim] + shape[batch_dim + 1 :]
     if len(rest) == 2:
-        return rest[0] > 1  # the number of leading tokens may still make a grid of them
+        return rest[0] > 1  # with some number of leading tokens the others may form a grid
     return len(rest) == 3 and (_fits(rest[1:], image_hw) or _fits(rest[:2], image_hw))
 
 
 def _image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int]) -> int | None:
-    """The one axis whose size is the number of images, while all others stay as they are."""
+    """Return the only axis that changes with the number of images, or None."""
     if len(shapes[0]) != len(shapes[1]):
         return None
     changing = [i for i, sizes in enumerate(zip(*shapes, strict=True)) if sizes[0] != sizes[1]]
@@ -119,7 +119,7 @@ def _image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int]) -> int 
 
 
 def _without_image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int]) -> tuple[str, str]:
-    """What was expected, and what to do."""
+    """Return what was expected, and the next step."""
     expected = "one axis of images"
     packed = [
         a // batches[0]
@@ -128,9 +128,9 @@ def _without_image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int])
     ]
     if packed and len(shapes[0]) == len(shapes[1]):
         return (
-            f"{expected}, apart from that of tokens",
-            f"One axis holds {packed[0]} tokens of every image, one image after the other: let the network return them "
-            f"as (B, {packed[0]}, C), for instance in a small module around it.",
+            f"{expected}, separate from that of tokens",
+            f"One axis contains {packed[0]} tokens of every image, one image after the other: return them as "
+            f"(B, {packed[0]}, C), for instance from a small module around the network.",
         )
     return expected, "Choose another layer."
 
@@ -144,7 +144,7 @@ def _sequence(
     leading_tokens: int | None,
 ) -> Form:
     n_tokens, n_channels = rest
-    tried = range(MOST_LEADING + 1) if leading_tokens is None else [leading_tokens]
+    tried = range(MAX_LEADING + 1) if leading_tokens is None else [leading_tokens]
     found = [
         Form("sequence", batch_dim, n, (h, (n_tokens - n) // h), n_channels)
         for n in tried
@@ -157,15 +157,15 @@ def _sequence(
         raise _refused(
             name,
             shape,
-            f"{n_tokens} tokens that are a grid like the image of {image_hw[0]} × {image_hw[1]}, "
-            f"after {'up to ' if leading_tokens is None else ''}{tried[-1]} leading ones",
+            f"{n_tokens} tokens that form a grid like the image of {image_hw[0]} × {image_hw[1]}, "
+            f"after {'up to ' if leading_tokens is None else ''}{tried[-1]} leading tokens",
             "Set leading_tokens in the spec, or choose another layer.",
         )
     ways = " or ".join(f"{form.n_leading} (then {form.places[0]}×{form.places[1]} places)" for form in found)
     raise _refused(
         name,
         shape,
-        "to know how many tokens come before those of places",
+        "a known number of leading tokens",
         f"Set leading_tokens in the spec: {ways}.",
     )
 
@@ -189,19 +189,19 @@ def _map(
         raise _refused(
             name,
             shape,
-            f"a map of more than one place, with the aspect of the image of {image_hw[0]} × {image_hw[1]}",
+            f"a map of more than one place, with the aspect ratio of the image of {image_hw[0]} × {image_hw[1]}",
             "Choose another layer, or set channels in the spec.",
         )
     raise _refused(
         name,
         shape,
-        "to know which axis holds the channels",
+        "a known axis of channels",
         f"Set channels in the spec: first ({rest[0]} channels) or last ({rest[2]} channels).",
     )
 
 
 def _fits(places: tuple[int, int], image_hw: tuple[int, int]) -> bool:
-    """Whether places have the aspect of the image, to within the rounding of one of them."""
+    """Return whether places have the aspect ratio of the image, up to rounding by one place."""
     (h, w), (height, width) = places, image_hw
     if h * w < 2:
         return False

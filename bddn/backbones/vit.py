@@ -1,6 +1,6 @@
 """Vision transformers of the `transformers` library.
 
-What is taken is always the output of a block: the residual stream, before any final norm.
+Features are always outputs of blocks: the residual stream, before any final norm.
 """
 
 from importlib.metadata import version
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.family_kind import FAMILIES, Family
-from bddn.backbones.hooks import Keep, LayerHooks, compile_blocks, frozen, pooling
+from bddn.backbones.hooks import LayerHooks, Reduce, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
 from bddn.backbones.loading import first_line, refuse_cls
 from bddn.backbones.preprocess import squash
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-IDENTITY_FIELDS = (  # of a configuration: what decides the tokens besides the weights
+IDENTITY_FIELDS = (  # fields of a configuration that determine the tokens, besides the weights
     "global_attn_indexes",
     "hidden_act",
     "hidden_size",
@@ -46,21 +46,21 @@ IDENTITY_FIELDS = (  # of a configuration: what decides the tokens besides the w
 
 
 class VisionTransformer:
-    """A frozen vision transformer; its layers are its blocks, `block_0` and on.
+    """A frozen vision transformer; its layers are its blocks `block_0`, `block_1`, ….
 
     Parameters
     ----------
     spec : CacheSpec
-        With a backbone of a family.
+        Its backbone has a `family`.
     device : str
-        Where it runs: 'cpu' or 'cuda'.
+        'cpu' or 'cuda'.
 
     Raises
     ------
     BackboneError
-        Where the weights cannot be found or do not fit the architecture.
+        If the weights are missing or do not fit the architecture.
     SpecError
-        Where the spec asks for something that this model cannot do.
+        If this model does not support the spec.
     """
 
     def __init__(self, spec: CacheSpec, device: str = "cpu") -> None:
@@ -101,7 +101,7 @@ class VisionTransformer:
         if pixels.shape[1:] != size:
             raise SpecError(
                 "spec",
-                expected=f"image_size to be that of the native preprocessing, {list(pixels.shape[1:])}",
+                expected=f"the image_size of the native preprocessing, {list(pixels.shape[1:])}",
                 got=str(list(size)),
                 fix="Correct image_size in the spec.",
             )
@@ -111,11 +111,11 @@ class VisionTransformer:
         """See `Backbone.__call__`."""
         return Tokens(self.each_layer(pixels, pooling(self._spec.grid, self._spec.global_token)))
 
-    def each_layer(self, pixels: Tensor, keep: Keep) -> dict[str, Any]:
+    def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
         """See `ShowsFullSize.each_layer`."""
         with frozen(self._device, self._spec.autocast):
             pixels = pixels.to(self._device)
-            return self._hooks.run(lambda: self._model(pixels, **self._options), self.layers, keep)
+            return self._hooks.run(lambda: self._model(pixels, **self._options), self.layers, reduce)
 
     def _read(self, name: str, output: Any) -> LayerTokens:
         state: Tensor = output[0] if isinstance(output, tuple) else output
@@ -125,7 +125,7 @@ class VisionTransformer:
 
 
 def _blocks(model: Any) -> nn.ModuleList:
-    """The blocks, wherever the class keeps them."""
+    """Return the list of blocks, independent of its name in the class."""
     depth = model.config.num_hidden_layers
     found = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
     assert found, f"{type(model).__name__} has no list of {depth} blocks"
@@ -133,7 +133,7 @@ def _blocks(model: Any) -> nn.ModuleList:
 
 
 def _places(spec: CacheSpec, family: Family, config: Any) -> tuple[int, int]:
-    """Rows and columns of patches; errors where this network cannot do what the spec asks for."""
+    """Return rows and columns of patches, or raise an error if the network does not support the spec."""
     assert spec.weights is not None
     (height, width), patch = spec.image_hw, config.patch_size
     place = f"spec '{spec.title}'"
@@ -147,7 +147,7 @@ def _places(spec: CacheSpec, family: Family, config: Any) -> tuple[int, int]:
     if not family.cls and spec.image_hw != (config.image_size, config.image_size):
         raise SpecError(
             place,
-            expected=f"image_size: {config.image_size}, the only one of a {family.model}",
+            expected=f"image_size: {config.image_size}, the only size of a {family.model}",
             got=f"{height} × {width}",
             fix="Correct image_size in the spec.",
         )
@@ -163,9 +163,9 @@ def _processor(spec: CacheSpec) -> Any:
     if spec.weights.hub is None and spec.weights.folder is None:
         raise SpecError(
             f"spec '{spec.title}'",
-            expected="weights in the Hugging Face format, where preprocess is native",
+            expected="weights in the Hugging Face format, because preprocess is native",
             got=spec.weights.place,
-            fix="Set preprocess: paper.",
+            fix="Set preprocess: paper in the spec.",
         )
     folder = folder_of(spec.weights)
     try:
@@ -175,5 +175,5 @@ def _processor(spec: CacheSpec) -> Any:
             folder,
             expected="preprocessor_config.json for native preprocessing",
             got=first_line(error),
-            fix="Add the file, or set preprocess: paper.",
+            fix="Add the file, or set preprocess: paper in the spec.",
         ) from error

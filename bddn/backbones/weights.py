@@ -1,4 +1,4 @@
-"""Where weights lie on this machine. Nothing here asks the network: only `bddn fetch` downloads."""
+"""Find weights on this machine. Nothing here uses the network; only `bddn fetch` downloads."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -9,17 +9,17 @@ from bddn.files.checksum import file_sha256
 from bddn.files.filekind import MISSING, explain
 from bddn.spec import WeightsSpec
 
-TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")  # of weights on the hub, the first that is there
+TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")  # the first existing one is read
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def folder_of(weights: WeightsSpec) -> Path:
-    """The folder of `weights.folder`, or of the snapshot of `weights.hub` in the Hugging Face cache.
+    """Return the folder of `weights.folder`, or of the snapshot of `weights.hub` in the Hugging Face cache.
 
     Raises
     ------
     BackboneError
-        Where it is not on this machine.
+        If it is not on this machine.
     """
     if weights.hub is None:
         assert weights.folder is not None
@@ -36,13 +36,13 @@ def folder_of(weights: WeightsSpec) -> Path:
 
 
 def snapshot_of(weights: WeightsSpec) -> Path | None:
-    """The snapshot of `weights.hub` in the Hugging Face cache, which may lack files; None where there is none."""
+    """Return the snapshot of `weights.hub` in the Hugging Face cache, which may lack files; None if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     assert weights.hub is not None
     try:
-        # Without patterns, a snapshot is refused that lacks any file of its repository, needed or not.
+        # Without patterns, the library refuses a snapshot that lacks any file of its repository.
         found = snapshot_download(weights.hub, revision=weights.revision, local_files_only=True, allow_patterns=[])
     except LocalEntryNotFoundError:
         return None
@@ -54,14 +54,14 @@ def snapshot_of(weights: WeightsSpec) -> Path | None:
 
 
 def file_of(weights: WeightsSpec) -> Path:
-    """The file of `weights.file`, or the one that was downloaded from `weights.url`.
+    """Return the file of `weights.file`, or the downloaded file of `weights.url`.
 
-    Downloads lie where torch.hub keeps them, so that those of torchvision are found.
+    Downloads are in the folder of torch.hub, so that downloads of torchvision are found.
 
     Raises
     ------
     BackboneError
-        Where it is not on this machine, or its SHA-256 is not that of the spec.
+        If it is not on this machine, or its SHA-256 differs from the spec.
     """
     if weights.file is not None:
         path = _there(Path(weights.file), Path(weights.file).is_file(), "file", "a file of weights")
@@ -80,7 +80,7 @@ def file_of(weights: WeightsSpec) -> Path:
 
 
 def download_path(weights: WeightsSpec) -> Path:
-    """Where the file of `weights.url` is kept."""
+    """Return the path of the downloaded file of `weights.url`."""
     import torch
 
     assert weights.url is not None
@@ -88,7 +88,7 @@ def download_path(weights: WeightsSpec) -> Path:
 
 
 def whole_or_shards(files: Collection[str], names: Sequence[str]) -> list[str]:
-    """The first of some names that is among `files`, whole, or as an index and all shards; none where there is none."""
+    """Return the first of `names` that is in `files`: the file, or its index and all shards; [] if there is none."""
     for name in names:
         if name in files:
             return [name]
@@ -103,14 +103,14 @@ def whole_or_shards(files: Collection[str], names: Sequence[str]) -> list[str]:
 
 
 def not_downloaded(weights: WeightsSpec, name: str | None = None) -> BackboneError:
-    """The error of weights that are not on this machine; `name` is that of the spec, where it is known."""
+    """Return the error about weights that are not on this machine. `name` is the name of the spec, if known."""
     command = f"'bddn fetch {name}'" if name else "'bddn fetch' with the name of the spec"
     revision = f" at revision {weights.revision}" if weights.revision else ""
     return BackboneError(
         f"{weights.place}{revision}",
         expected="the weights on this machine",
-        got="none, or not all of them",
-        fix=f"Run {command} where there is a network, or give local ones with --weights.",
+        got="no files, or not all of them",
+        fix=f"Run {command} on a machine with network access, or give local weights with --weights.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What FactorTopy is compared with in the paper: selection without smoothness, and selection that is not factorized.
+"""The two models that the paper compares with FactorTopy: selection without smoothness, and selection without factors.
 
 Shape letters: N voxels, L layers, K tokens that one voxel reads.
 """
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bddn.encoder.readout import Weighed
+from bddn.encoder.readout import VoxelWeights
 from bddn.encoder.selection import Selection
-from bddn.encoder.selectors import Factorized, weighed
+from bddn.encoder.selectors import Factorized, voxel_weights
 from bddn.encoder.token_grid import TokenGrid
 
 
 class FreeSelectors(Factorized):
-    """Without the topological constraint: place, layer and scale of every voxel are free numbers of its own."""
+    """Selectors without the topological constraint: place, layer and scale of each voxel are free parameters."""
 
     def __init__(self, n_voxels: int, grid: TokenGrid) -> None:
         super().__init__(grid)
@@ -24,30 +24,30 @@ class FreeSelectors(Factorized):
         self.scale = nn.Parameter(torch.zeros(n_voxels))
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
-        """What some voxels select."""
+        """Return the selection of the given voxels."""
         return Selection.of(*(parameter[voxels] for parameter in self.parameters()))
 
     def place(self, voxels: slice | Tensor) -> Tensor:
-        """The places (n, 2) that some voxels select."""
+        """Return the places (n, 2) that the given voxels select."""
         return torch.tanh(self.space[voxels])
 
-    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
-        """See `Factorized.weigh`; the way back leads to the rows of these voxels."""
+    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
+        """Return the weights; see `Factorized.weigh`. `backward` returns gradients of the rows of these voxels."""
         rows = [parameter.detach()[voxels].requires_grad_() for parameter in self.parameters()]
-        return weighed(self.grid, Selection.of(*rows), cells, rows, softness / len(self.scale))
+        return voxel_weights(self.grid, Selection.of(*rows), cells, rows, softness / len(self.scale))
 
-    def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
-        """Set the rows of some voxels."""
+    def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
+        """Set the rows of the given voxels in the gradients."""
         for parameter, rows in zip(self.parameters(), gradients, strict=True):
             _set_rows(parameter, voxels, rows)
 
     @property
     def _parts(self) -> list[slice]:
-        return [slice(None)]  # there is little to compute
+        return [slice(None)]  # one part, because there is little to compute
 
 
 class Unfactorized(nn.Module):
-    """A free weight of every voxel for every token of every layer, as in models before FactorTopy."""
+    """Free weights of every voxel for every token of every layer, as in models before FactorTopy."""
 
     def __init__(self, n_voxels: int, grid: TokenGrid) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Unfactorized(nn.Module):
         self.weights = nn.Parameter(torch.full((n_voxels, len(self._read)), 1 / len(self._read)))
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
-        """What some voxels select: shares and centres of gravity of the weights' magnitudes."""
+        """Return the selection of the given voxels: shares and centres of gravity of the absolute weights."""
         size = self.weights[voxels].abs()
         size = size / size.sum(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
         layer = size.new_zeros(len(size), self._n_layers).index_add(1, self._layer, size)
@@ -72,28 +72,28 @@ class Unfactorized(nn.Module):
         return Selection(place, layer, layer.clamp_min(torch.finfo(size.dtype).tiny).log(), 1 - share)
 
     def cells(self) -> Tensor:
-        """One cell for all voxels, in which all tokens are read."""
+        """Return cell 0 for all voxels, (N,) int64; every voxel reads all tokens."""
         return torch.zeros(len(self.weights), dtype=torch.int64)
 
-    def look(self) -> tuple[Tensor, Tensor]:
-        """The cell of all voxels, and the weights (N, K)."""
+    def cells_and_weights(self) -> tuple[Tensor, Tensor]:
+        """Return the cells (N,) int64 of all voxels and their weights (N, K), detached."""
         return self.cells(), self.weights.detach()
 
-    def weigh(self, voxels: Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
-        """The weights of some voxels; free weights have no softness."""
-        return Weighed(self.weights.detach()[voxels], lambda gradient: [gradient])
+    def weigh(self, voxels: Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
+        """Return the weights of the given voxels. `softness` is ignored: free weights have no regularizer."""
+        return VoxelWeights(self.weights.detach()[voxels], lambda gradient: [gradient])
 
-    def take(self, voxels: Tensor, gradients: Sequence[Tensor]) -> None:
-        """Set the rows of some voxels."""
+    def accumulate_gradient(self, voxels: Tensor, gradients: Sequence[Tensor]) -> None:
+        """Set the rows of the given voxels in the gradient."""
         _set_rows(self.weights, voxels, gradients[0])
 
     def read_at(self, cells: Tensor) -> Tensor:
-        """All tokens, for every cell."""
+        """Return the indices of all tokens for every cell, (n, K) int64."""
         return self._read.expand(len(cells), -1)
 
 
 def _set_rows(parameter: nn.Parameter, voxels: slice | Tensor, rows: Tensor) -> None:
-    """Set some rows of the gradient; all rows are set before it is used."""
+    """Set some rows of the gradient. All rows must be set before the gradient is used."""
     if parameter.grad is None:
         parameter.grad = torch.empty_like(parameter)
     parameter.grad[voxels] = rows

@@ -1,6 +1,7 @@
-"""AdamW with the gradient's norm clipped, by torch's fused kernel; its state is plain tensors, easy to save.
+"""AdamW with clipping of the gradient norm, by torch's fused kernel. Its state is plain tensors, which are easy to
+save.
 
-`torch.optim.AdamW` would load torch's compiler, which takes seconds and 150 MB that a short fit has no use for.
+`torch.optim.AdamW` would load torch's compiler, which takes seconds and 150 MB that a short fit does not need.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ MEAN, SQUARE = "mean.", "square."
 
 
 class AdamW:
-    """The state of AdamW for the parameters of a module.
+    """AdamW optimizer for the parameters of a module.
 
     Parameters
     ----------
@@ -31,21 +32,21 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, rate: float | Tensor, clip: float, loss: Tensor) -> Tensor:
-        """Take one step with the gradients that the parameters hold, unless `loss` or one of them is not finite.
+        """Take one step with the stored gradients, unless `loss` or a gradient is not finite.
 
-        Nothing here waits for the device.
+        The host does not wait for the device.
 
         Parameters
         ----------
         rate : float, or Tensor on the parameters' device
         clip : float
-            Largest norm of the whole gradient.
+            Largest norm of the gradient of all parameters together.
         loss : Tensor, ()
 
         Returns
         -------
         Tensor, ()
-            The norm of the gradient before it was clipped, not finite where the step was not taken.
+            Norm of the gradient before clipping. It is not finite if the step was skipped.
         """
         names = [name for name, p in self._parameters.items() if p.grad is not None]
         gradients = [g for name in names if (g := self._parameters[name].grad) is not None]
@@ -58,7 +59,7 @@ class AdamW:
             [],
             [self._steps[name] for name in names],
             fused=True,
-            grad_scale=(norm / clip + 1e-6).clamp_min(1.0),  # the kernel divides by it
+            grad_scale=(norm / clip + 1e-6).clamp_min(1.0),  # the kernel divides gradients by it
             found_inf=(~torch.isfinite(norm)).float(),
             amsgrad=False,
             beta1=BETAS[0],
@@ -71,11 +72,11 @@ class AdamW:
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """Its tensors by name; with the number of steps they are all there is to know."""
+        """Return the optimizer's tensors by name. Together with the number of steps they are its complete state."""
         return {MEAN + name: v for name, v in self._mean.items()} | {SQUARE + n: v for n, v in self._square.items()}
 
     def load(self, state: Mapping[str, Tensor], n_steps: int) -> None:
-        """Go on from a state, taken after a number of steps."""
+        """Restore the state that was saved after `n_steps` steps."""
         for name in self._parameters:
             self._mean[name].copy_(state[MEAN + name])
             self._square[name].copy_(state[SQUARE + name])

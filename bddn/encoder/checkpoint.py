@@ -1,4 +1,4 @@
-"""Save and load encoders, and the state of a fit: safetensors files that say what they are."""
+"""Save and load encoders and checkpoints of a fit, as safetensors files that describe their content."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,20 +15,20 @@ from bddn.spec import FitSpec
 
 
 def save(model: FactorTopy, spec: FitSpec, path: Path) -> None:
-    """Write weights, buffers and whatever is needed to build the model again."""
-    same = {"grid": model.grid.grid, "has_global": True}  # of all layers, and yet said of each in the file
+    """Write the weights and buffers of an encoder, and everything that `load` needs to build it again."""
+    same = {"grid": model.grid.grid, "has_global": True}  # the file repeats it for each layer
     layers = [[name, {"channels": width, **same}] for name, width in model.widths.items()]
     saved.write(_arrays(model.state_dict()), {"layers": layers, "spec": spec.to_dict()}, path)
 
 
 @own_settings()
 def load(path: Path) -> FactorTopy:
-    """Build the saved encoder again.
+    """Build a saved encoder again.
 
     Raises
     ------
     RunError
-        Where the file is missing, damaged or not an encoder.
+        If the file is missing or damaged, or is not an encoder.
     """
     state, about = saved.read(path, saved.AN_ENCODER, "Fit again.", framework="pt")
     widths, (h, w) = {name: layer["channels"] for name, layer in about["layers"]}, about["layers"][0][1]["grid"]
@@ -38,12 +38,12 @@ def load(path: Path) -> FactorTopy:
 
 
 def save_checked(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
-    """Replace a file by tensors and JSON values, in one step, with a hash by which damage is seen."""
+    """Replace a file by tensors and JSON values, atomically, with a hash that reveals damage."""
     saved.save_checked(_arrays(tensors), about, path)
 
 
 def load_checked(path: Path, expected: str, fix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_checked` wrote. Parameters and errors as of `saved.load_checked`."""
+    """Read a file of `save_checked`. Parameters and errors as in `saved.load_checked`."""
     arrays, about = saved.load_checked(path, expected, fix)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, about
 

@@ -1,7 +1,7 @@
-"""Training steps on a CUDA device: repeatable to the last bit, and launched as one graph.
+"""Training steps on a CUDA device: bitwise reproducible, and launched as one CUDA graph.
 
-A step is some hundred small kernels. Launched one by one, the host takes longer to ask for them than the device to run
-them; as a graph they are asked for at once.
+A step has about a hundred small kernels. Launching them one by one takes the host longer than the device needs to run
+them; a graph launches them all at once.
 """
 
 import os
@@ -14,16 +14,16 @@ from torch import Tensor
 from bddn.stream.features import Features
 
 Step = Callable[[Features, Tensor, float | Tensor, float | Tensor], tuple[Tensor, Tensor]]
-"""Features, responses (B, N), learning rate and softness to the loss and the gradient's norm."""
+"""Takes features, responses (B, N), learning rate and softness; returns the loss and the gradient norm, both ()."""
 
 
 @contextmanager
 def repeatable(device: torch.device, arithmetic: str) -> Iterator[None]:
-    """Let torch use only kernels whose sums have one order, and the arithmetic that was asked for."""
+    """Restrict torch to deterministic kernels and to the given arithmetic within the `with` block."""
     if device.type != "cuda":
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's condition for one order
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it for deterministic sums
     products = torch.backends.cuda.matmul
     before = products.allow_tf32, torch.are_deterministic_algorithms_enabled()
     products.allow_tf32 = arithmetic != "float32"
@@ -36,12 +36,12 @@ def repeatable(device: torch.device, arithmetic: str) -> Iterator[None]:
 
 
 class GraphedStep:
-    """Takes steps by a CUDA graph, captured when the second batch of the usual size comes; others are taken plainly.
+    """A step as a CUDA graph, captured at the second batch of the usual size; batches of other sizes run without it.
 
     Parameters
     ----------
     step : callable
-        It must not wait for the device.
+        The step to capture. It must not wait for the device.
     device : device
     """
 
@@ -55,7 +55,7 @@ class GraphedStep:
     def __call__(
         self, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `step`."""
+        """Run one step; parameters and return values as in `Step`."""
         self._rate.fill_(rate)
         self._softness.fill_(softness)
         if len(features) != self._size:
@@ -65,9 +65,9 @@ class GraphedStep:
             self._features, self._target = features.copy(), target.clone()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._found = self._step(self._features, self._target, self._rate, self._softness)
+                self._outputs = self._step(self._features, self._target, self._rate, self._softness)
         self._features.fill(features)
         self._target.copy_(target)
         self._graph.replay()
-        loss, norm = self._found
+        loss, norm = self._outputs
         return loss.clone(), norm.clone()

@@ -1,4 +1,4 @@
-"""FactorTopy, the encoder: every voxel learns which layer, place, scale and channels predict its response.
+"""FactorTopy, the encoder: it learns for every voxel which layer, place, scale and channels predict its response.
 
 Shape letters: B images, N voxels, L layers, C_l channels of layer l, D shared channels, T tokens of all layers.
 """
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 class FactorTopy(nn.Module):
-    """The brain encoding model of the paper (section 3), with the published code's initial values.
+    """The brain encoding model of the paper (section 3), with the initial values of the published code.
 
     Parameters
     ----------
     coords_mm : Tensor, (N, 3)
-        Voxel positions; saved with the model.
+        Voxel positions, saved with the model.
     widths : mapping of str to int
-        Channels of the layers, early to late.
+        Number of channels of each layer, early to late.
     grid : (H, W)
         Rows and columns of every layer's local tokens.
     spec : FitSpec
-        Sizes.
+        Sizes of the model, and its kind of selection.
     """
 
     coords_mm: Tensor
@@ -68,12 +68,13 @@ class FactorTopy(nn.Module):
         return tuple(self.widths)
 
     def select(self, voxels: slice | Tensor = slice(None)) -> Selection:
-        """What voxels select now: all of them, or those of some rows (n,) int64."""
+        """Return the current selection of all voxels, or of the rows `voxels` (n,) int64."""
         return self.selectors(voxels)  # type: ignore[no-any-return]
 
     def read(self, n_images: int) -> "Reading":
-        """What every voxel reads now; made once, it serves any number of predictions of about `n_images`."""
-        cells, weights = self.selectors.look()
+        """Return what every voxel currently reads. The result serves any number of predictions of about `n_images`
+        images."""
+        cells, weights = self.selectors.cells_and_weights()
         if self.channels.is_cuda:
             from bddn.encoder import readout_triton
 
@@ -81,7 +82,7 @@ class FactorTopy(nn.Module):
         return readout.Reading(weights, readout.group(cells, self.selectors.read_at, n_images))
 
     def predict(self, features: Features, reading: "Reading | None" = None) -> Tensor:
-        """Predicted responses (B, N), without gradient."""
+        """Return predicted responses (B, N), without gradient."""
         tokens, reading = self.align(features), reading or self.read(len(features))
         c, b = self.channels.detach(), self.bias.detach()
         if isinstance(reading, readout.Reading):
@@ -101,7 +102,7 @@ class FactorTopy(nn.Module):
         Tensor, ()
             The smooth-L1 loss.
         """
-        self.zero_grad()  # so that old and new gradients are never there together
+        self.zero_grad()  # frees the old gradients before new ones are allocated
         on_device = self.channels.is_cuda
         found = (self._backward_on_device if on_device else self._backward)(features, target, beta, softness)
         self.channels.grad, self.bias.grad = found.channels, found.bias
@@ -109,40 +110,42 @@ class FactorTopy(nn.Module):
         return found.loss
 
     def fold(self) -> None:
-        """Put the whitening into the channel align, which then takes raw tokens to the same predictions."""
+        """Fold the whitening into the channel align, which then maps raw tokens to the same predictions."""
         for kind, offset in (("local", self.offset_local), ("global", self.offset_global)):
             for layer, matrix in enumerate(self._align(kind)):
-                weight, offset[layer] = self._seen_through(kind, layer)
+                weight, offset[layer] = self._align_weights(kind, layer)
                 matrix.data.copy_(weight)
         self.whitening = None
 
     def align(self, features: Features) -> Tensor:
-        """Channel align: the tokens of all layers in the shared channels, (T, B, D)."""
+        """Return the tokens of all layers in the shared channels, (T, B, D)."""
         n_images, d = len(features), self.channels.shape[1]
         tokens = features.local[0].new_zeros(self.grid.n_tokens, n_images, d)
         local, global_ = self.grid.local(tokens), self.grid.global_(tokens)
 
         def align(layer: int) -> None:
-            weight, offset = self._seen_through("local", layer)
+            weight, offset = self._align_weights("local", layer)
             found = torch.addmm(offset, features.local[layer].flatten(0, 1), weight)
             local[layer].copy_(found.view(n_images, *self.grid.grid, d).permute(1, 2, 0, 3))
-            weight, offset = self._seen_through("global", layer)
+            weight, offset = self._align_weights("global", layer)
             torch.addmm(offset, features.global_[layer], weight, out=global_[layer])
 
         each_on(self.channels.device, align, range(len(self.widths)))
         return tokens
 
     def _backward(self, features: Features, target: Tensor, beta: float, softness: float | Tensor) -> readout.Gradients:
-        """What voxels select is computed by the readout's threads, each for the voxels that it reads for; before, all
-        is known that decides which these are."""
+        """Return the gradients on the CPU. Each thread of the readout computes the weights of the voxels that it reads;
+        the cells, which assign voxels to threads, are computed before."""
         cells = self.selectors.cells()
 
-        def weigh(voxels: Tensor) -> readout.Weighed:
+        def weigh(voxels: Tensor) -> readout.VoxelWeights:
             return self.selectors.weigh(voxels, cells[voxels], softness)
 
         parts = readout.group(cells, self.selectors.read_at, len(features))
         tokens, c, b = self.align(features), self.channels.detach(), self.bias.detach()
-        return readout.smooth_l1(tokens, parts, weigh, self.selectors.take, c, b, self.divisor, target, beta)
+        return readout.smooth_l1(
+            tokens, parts, weigh, self.selectors.accumulate_gradient, c, b, self.divisor, target, beta
+        )
 
     def _backward_on_device(
         self, features: Features, target: Tensor, beta: float, softness: float | Tensor
@@ -151,7 +154,7 @@ class FactorTopy(nn.Module):
 
         assert isinstance(self.selectors, Factorized)
         tokens, c, b = self.align(features), self.channels.detach(), self.bias.detach()
-        reading = readout_triton.Reading(*self.selectors.look())
+        reading = readout_triton.Reading(*self.selectors.cells_and_weights())
         found, weights = readout_triton.smooth_l1(
             tokens, reading, c, b, self.divisor, target, beta, self.grid, self.arithmetic
         )
@@ -159,7 +162,7 @@ class FactorTopy(nn.Module):
         return found
 
     def _backward_align(self, features: Features, gradient: Tensor) -> None:
-        """The gradient of the channel align, from that of the tokens (T, B, D)."""
+        """Set the gradient of the channel align from the gradient of the tokens (T, B, D)."""
         local, global_ = self.grid.local(gradient), self.grid.global_(gradient)
 
         def align(layer: int) -> None:
@@ -172,32 +175,32 @@ class FactorTopy(nn.Module):
     def _align(self, kind: str) -> nn.ParameterList:
         return self.align_local if kind == "local" else self.align_global
 
-    def _whitens(self, kind: str, layer: int) -> tuple[Tensor, Tensor] | None:
+    def _whitening_of(self, kind: str, layer: int) -> tuple[Tensor, Tensor] | None:
         if self.whitening is None:
             return None
         return self.whitening.local[layer] if kind == "local" else self.whitening.global_[layer]
 
-    def _seen_through(self, kind: str, layer: int) -> tuple[Tensor, Tensor]:
-        """Matrix (C, D) and offset (D,) that take raw tokens of a layer into the shared channels."""
-        matrix, whitens = self._align(kind)[layer].detach(), self._whitens(kind, layer)
-        if whitens is None:
+    def _align_weights(self, kind: str, layer: int) -> tuple[Tensor, Tensor]:
+        """Return the matrix (C, D) and offset (D,) that map raw tokens of a layer to the shared channels."""
+        matrix, whitening = self._align(kind)[layer].detach(), self._whitening_of(kind, layer)
+        if whitening is None:
             return matrix, (self.offset_local if kind == "local" else self.offset_global)[layer]
-        mean, root = whitens
+        mean, root = whitening
         weight = root @ matrix
         return weight, -(mean @ weight)
 
     def _set_align(self, which: tuple[str, int], tokens: Tensor, gradient: Tensor) -> None:
-        """Set the gradient of one matrix, from raw tokens (n, C) and the gradient of the aligned ones (n, D)."""
-        parameter, whitens = self._align(which[0])[which[1]], self._whitens(*which)
+        """Set the gradient of one matrix from raw tokens (n, C) and the gradient of the aligned tokens (n, D)."""
+        parameter, whitening = self._align(which[0])[which[1]], self._whitening_of(*which)
         found = tokens.T @ gradient
-        if whitens is not None:
-            mean, root = whitens
+        if whitening is not None:
+            mean, root = whitening
             found = root.T @ found.addr_(mean, gradient.sum(0), alpha=-1)
         parameter.grad = found
 
 
 def new_encoder(coords_mm: Tensor, widths: Mapping[str, int], grid: tuple[int, int], spec: FitSpec) -> FactorTopy:
-    """An encoder with the initial weights that `spec.seed` gives; the global random state is left alone."""
+    """Return an encoder with the initial weights of `spec.seed`. The global random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         return FactorTopy(coords_mm, widths, grid, spec)
@@ -210,5 +213,5 @@ def _selectors(coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> Selectors |
 
 
 def _uniform(rows: int, columns: int, fan_in: int) -> nn.Parameter:
-    """The initial values of a linear layer."""
+    """Return initial values of a linear layer, (rows, columns)."""
     return nn.Parameter(torch.empty(rows, columns).uniform_(-1, 1) / math.sqrt(fan_in))

@@ -1,4 +1,4 @@
-"""Train an encoder: follow the plan, keep the epoch that validates best, touch the test images once."""
+"""Train an encoder, keep the epoch with the best validation score, and use the test images only once, at the end."""
 
 import math
 import sys
@@ -19,8 +19,8 @@ from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.health import saturated
 from bddn.encoder.learning import Learning
-from bddn.encoder.learning_log import Log
-from bddn.encoder.polish import n_visits, polish
+from bddn.encoder.learning_log import LearningLog
+from bddn.encoder.polish import n_passes, polish
 from bddn.encoder.schedule import learning_rate, softness
 from bddn.encoder.selection import Selection
 from bddn.encoder.targets import Targets
@@ -35,8 +35,8 @@ from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, epoch_pools, n_batches, pools_in_order
 
 PREDICT_IMAGES = 32  # images predicted at a time
-CHECKPOINT_S = 60.0
-SETTLE_STEPS = 100  # after which a device is waited for
+CHECKPOINT_S = 60.0  # seconds between two checkpoints
+CHECK_STEPS = 100  # steps on a device between two checks of the losses, which wait for the device
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,13 @@ class Parts:
 
     @classmethod
     def of(cls, split: Split, ids: Sequence[str]) -> "Parts":
-        """The rows of a split, where `ids` names the rows."""
+        """Return the row numbers of a split; `ids` names the stimulus of each row."""
         row_of = {stimulus: row for row, stimulus in enumerate(ids)}
         return cls(*(np.array([row_of[i] for i in part], np.intp) for part in (split.train, split.val, split.test)))
 
     def resampled(self, seed: int, bootstrap: int | None) -> "Parts":
-        """With training images drawn with replacement, for the bootstrap of this number."""
+        """Return parts with training images drawn with replacement, for this number of the bootstrap; None draws
+        nothing."""
         if bootstrap is None:
             return self
         drawn = np.random.default_rng([seed, 2, bootstrap]).integers(0, len(self.train), len(self.train))
@@ -63,8 +64,8 @@ class Parts:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted encoder: the model of the best epoch, what its voxels select, their brain scores (n_voxels,), one record
-    per epoch, what was polished, which selectors are dead, the seconds that epochs took, and how selectors learned."""
+    """A fitted encoder: the model of the best epoch, the selection and brain scores (n_voxels,) of its voxels, one
+    record per epoch, results of the polishing, saturated selectors, seconds per epoch, and the learning log."""
 
     model: FactorTopy
     selection: Selection
@@ -84,8 +85,8 @@ def fit(
     targets: Targets,
     parts: Parts,
     spec: FitSpec,
-    keep: Path | None = None,
-    keep_every_s: float = CHECKPOINT_S,
+    checkpoint_file: Path | None = None,
+    checkpoint_every_s: float = CHECKPOINT_S,
     shown: Rows | None = None,
 ) -> Fitted:
     """Train `model` in place with AdamW (paper, section 4; numbers from `spec`).
@@ -94,34 +95,34 @@ def fit(
     ----------
     model : FactorTopy
     source : Source
-        Tokens, by row.
+        Tokens by row.
     targets : callable
         Rows (B,) to responses (B, N) float32.
     parts : Parts
     spec : FitSpec
-    keep : Path, optional
-        A file in which the state is kept now and then. Where there is one, the fit goes on from it, to the same bytes.
-    keep_every_s : float
+    checkpoint_file : Path, optional
+        Written every `checkpoint_every_s` seconds. If it exists, the fit resumes from it, with the same result.
+    checkpoint_every_s : float
     shown : array of int, (V,), optional
-        Voxels whose selectors are looked at now and then, which changes nothing else; see `encoder.learning`.
+        Voxels of the learning log, which does not change the fit; see `encoder.learning`.
 
     Raises
     ------
     FitError
-        Where the loss or its gradient is not finite; the step is not taken.
+        If the loss or its gradient is not finite. The step is not taken.
     RunError
-        Where the file to go on from is damaged.
+        If the checkpoint is damaged.
     """
     parts = parts.resampled(spec.seed, spec.bootstrap)
     with single_threaded_kernels(), repeatable(model.bias.device, spec.arithmetic):
         if spec.features == "whitened":
             model.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
-        seen = np.array([], np.intp) if shown is None else shown
-        training = _Training(model, source, targets, parts, spec, keep, keep_every_s, seen)
+        voxels = np.array([], np.intp) if shown is None else shown
+        training = _Training(model, source, targets, parts, spec, checkpoint_file, checkpoint_every_s, voxels)
         training.run()
         model.load_state_dict(training.best_state)
         model.fold()
-        r2_val, polished = np.asarray(training.at.best_r2_val), None
+        r2_val, polished = np.asarray(training.progress.best_r2_val), None
         if spec.polish:
             polished, r2_val = _polish(model, source, targets, parts)
         r2_test = score(model, source, targets, parts.test)
@@ -129,17 +130,17 @@ def fit(
             selection = model.select()
     dead = saturated(selection)
     if dead:
-        print(  # noqa: T201 - a fit that went wrong must not look like one that went well
-            f"warning: saturated selector: {', '.join(dead)}. It says nothing and cannot recover; fit with a larger "
+        print(  # noqa: T201 - a failed fit must not look like a good one
+            f"warning: saturated selector: {', '.join(dead)}. Its values are meaningless. Fit again with a larger "
             "regularizer, more regularizer_steps or a smaller learning_rate.",
             file=sys.stderr,
         )
-    at, log = training.at, training.log.learning
-    return Fitted(model, selection, at.best_epoch, r2_val, r2_test, at.history, polished, dead, at.epoch_seconds, log)
+    p, log = training.progress, training.log.learning
+    return Fitted(model, selection, p.best_epoch, r2_val, r2_test, p.history, polished, dead, p.epoch_seconds, log)
 
 
 def score(model: FactorTopy, source: Source, targets: Targets, rows: Rows) -> npt.NDArray[np.float64]:
-    """Brain score (n_voxels,) over the images `rows`."""
+    """Return the brain score (n_voxels,) over the images `rows`."""
     reading, sums = model.read(PREDICT_IMAGES), R2()
     for at, features in batches(source, pools_in_order(rows, source.chunk_of), PREDICT_IMAGES):
         sums.add(targets(at).cpu().numpy(), model.predict(features, reading).cpu().numpy())
@@ -147,23 +148,23 @@ def score(model: FactorTopy, source: Source, targets: Targets, rows: Rows) -> np
 
 
 @dataclass
-class _At:
-    """Where a training is; with the tensors of model and optimizer all there is to go on from."""
+class Progress:
+    """Progress of a training; with the tensors of model and optimizer, the complete state of a checkpoint."""
 
     epoch: int = 0
     batch: int = 0
     losses: list[float] = field(default_factory=list)
-    """Of this epoch's steps."""
+    """Losses of the steps of this epoch."""
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
     best_mean: float = -math.inf
     best_r2_val: list[float] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
-    """Of those that ended in this process without a stop; the only thing here that a repetition changes."""
+    """Durations of the epochs that this process completed; the only values that differ when a fit is repeated."""
 
 
 class _Training:
-    """Steps and epochs, from the start or from where a state was kept."""
+    """Steps and epochs, from the start or from a checkpoint."""
 
     def __init__(
         self,
@@ -172,52 +173,52 @@ class _Training:
         targets: Targets,
         parts: Parts,
         spec: FitSpec,
-        keep: Path | None,
-        keep_every_s: float,
+        checkpoint_file: Path | None,
+        checkpoint_every_s: float,
         shown: Rows,
     ) -> None:
         self._model, self._source, self._targets, self._parts, self._spec = model, source, targets, parts, spec
-        self._keep, self._every_s, self._kept_at = keep, keep_every_s, time.monotonic()
+        self._checkpoint, self._every_s, self._saved_at = checkpoint_file, checkpoint_every_s, time.monotonic()
         self._optimizer = AdamW(model, spec.weight_decay)
         self._batches = n_batches(len(parts.train), spec.batch_size)
         self._on_device = model.bias.is_cuda
-        self._take: Step = GraphedStep(self._plain_step, model.bias.device) if self._on_device else self._plain_step
+        self._do_step: Step = GraphedStep(self._plain_step, model.bias.device) if self._on_device else self._plain_step
         self._pending: list[tuple[Tensor, Tensor]] = []
-        self.log = Log(shown, spec.epochs * self._batches, len(model.layers), model.bias.device)
-        self.at = _At()
+        self.log = LearningLog(shown, spec.epochs * self._batches, len(model.layers), model.bias.device)
+        self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
-        if keep is not None and keep.exists():
-            self._go_on(keep)
+        if checkpoint_file is not None and checkpoint_file.exists():
+            self._resume(checkpoint_file)
 
     def run(self) -> None:
-        """Train to the end."""
-        spec, at = self._spec, self.at
-        if at.epoch == at.batch == 0:
-            self.log.look(self._model, 0)
+        """Train to the last epoch."""
+        spec, done = self._spec, self.progress
+        if done.epoch == done.batch == 0:
+            self.log.record(self._model, 0)
         with progress("fit", spec.epochs * self._batches, "steps") as advance:
-            advance(at.epoch * self._batches + at.batch, earlier=True)
-            while at.epoch < spec.epochs:
+            advance(done.epoch * self._batches + done.batch, earlier=True)
+            while done.epoch < spec.epochs:
                 began = time.monotonic()
-                pools = epoch_pools(self._parts.train, self._source.chunk_of, spec.seed, at.epoch)
-                for rows, features in batches(self._source, pools, spec.batch_size, at.batch):
+                pools = epoch_pools(self._parts.train, self._source.chunk_of, spec.seed, done.epoch)
+                for rows, features in batches(self._source, pools, spec.batch_size, done.batch):
                     self._step(features, self._targets(rows))
                     advance()
-                    self._keep_now_and_then()
+                    self._save_if_due()
                 advance(0, f"validation R² {self._end_epoch():.4f}")
-                at.epoch_seconds.append(time.monotonic() - began)
-                self._keep_now_and_then(at.epoch == spec.epochs and spec.polish)
+                done.epoch_seconds.append(time.monotonic() - began)
+                self._save_if_due(done.epoch == spec.epochs and spec.polish)
 
     def _step(self, features: Features, target: Tensor) -> None:
         spec = self._spec
-        step = self.at.epoch * self._batches + self.at.batch
+        step = self.progress.epoch * self._batches + self.progress.batch
         rate = learning_rate(step, spec.epochs * self._batches, spec)
-        self._pending.append(self._take(features, target, rate, softness(step, spec)))
-        self.at.batch += 1
+        self._pending.append(self._do_step(features, target, rate, softness(step, spec)))
+        self.progress.batch += 1
         is_due = self.log.is_due(step + 1)
-        if is_due or len(self._pending) >= (SETTLE_STEPS if self._on_device else 1):
-            self._settle()
+        if is_due or len(self._pending) >= (CHECK_STEPS if self._on_device else 1):
+            self._check_losses()
         if is_due:
-            self.log.look(self._model, step + 1)
+            self.log.record(self._model, step + 1)
 
     def _plain_step(
         self, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
@@ -225,68 +226,68 @@ class _Training:
         loss = self._model.backward(features, target, self._spec.loss_beta, softness)
         return loss, self._optimizer.step(rate, self._spec.gradient_clip, loss)
 
-    def _settle(self) -> None:
-        """Look at the losses of the last steps, for which a device is waited for."""
+    def _check_losses(self) -> None:
+        """Read the losses of the last steps, which waits for the device, and raise an error if one is not finite."""
         pending, self._pending = self._pending, []
         for k, (loss, norm) in enumerate(pending):
             value = loss.item()
             if not torch.isfinite(norm):
                 raise FitError(
-                    f"step {self.at.epoch * self._batches + self.at.batch - len(pending) + k}",
+                    f"step {self.progress.epoch * self._batches + self.progress.batch - len(pending) + k}",
                     expected="a finite loss and gradient",
                     got=f"loss {value:.3g}, gradient norm {norm.item():.3g}",
-                    fix="Lower learning_rate, or look for outliers in the responses; nothing was written.",
+                    fix="Lower learning_rate, or remove outliers from the responses. No run was written.",
                 )
-            for losses in (self.at.losses, self.log.losses):
+            for losses in (self.progress.losses, self.log.losses):
                 losses.append(value)
 
     def _end_epoch(self) -> float:
-        """Validate, and keep the model where it is the best so far. Returns the mean score."""
-        self._settle()
-        at = self.at
+        """Validate, keep the model if it is the best so far, and return the mean validation score."""
+        self._check_losses()
+        done = self.progress
         r2_val = score(self._model, self._source, self._targets, self._parts.val)
         mean = float(np.nanmean(r2_val))
-        step = (at.epoch + 1) * self._batches
-        at.history.append({"epoch": at.epoch, "step": step, "loss": float(np.mean(at.losses)), "r2_val": mean})
-        if mean > at.best_mean or at.best_epoch < 0:
-            at.best_epoch, at.best_mean, at.best_r2_val = at.epoch, mean, r2_val.tolist()
+        step = (done.epoch + 1) * self._batches
+        done.history.append({"epoch": done.epoch, "step": step, "loss": float(np.mean(done.losses)), "r2_val": mean})
+        if mean > done.best_mean or done.best_epoch < 0:
+            done.best_epoch, done.best_mean, done.best_r2_val = done.epoch, mean, r2_val.tolist()
             self.best_state = {name: value.clone() for name, value in self._model.state_dict().items()}
-        at.epoch, at.batch, at.losses = at.epoch + 1, 0, []
+        done.epoch, done.batch, done.losses = done.epoch + 1, 0, []
         return mean
 
-    def _keep_now_and_then(self, now: bool = False) -> None:
-        if self._keep is None or not (now or time.monotonic() - self._kept_at >= self._every_s):
+    def _save_if_due(self, now: bool = False) -> None:
+        if self._checkpoint is None or not (now or time.monotonic() - self._saved_at >= self._every_s):
             return
-        self._settle()
+        self._check_losses()
         tensors = {
             **{f"model.{name}": value for name, value in self._model.state_dict().items()},
             **{f"optimizer.{name}": value for name, value in self._optimizer.state().items()},
             **{f"best.{name}": value for name, value in self.best_state.items()},
             **{f"learning.{name}": value for name, value in self.log.state().items()},
         }
-        checkpoint.save_checked(tensors, asdict(self.at), self._keep)
-        self._kept_at = time.monotonic()
+        checkpoint.save_checked(tensors, asdict(self.progress), self._checkpoint)
+        self._saved_at = time.monotonic()
 
-    def _go_on(self, kept: Path) -> None:
-        tensors, at = checkpoint.load_checked(kept, "the state of a fit", "Delete this file, and the fit starts anew.")
-        self.at = _At(**at)
+    def _resume(self, path: Path) -> None:
+        tensors, at = checkpoint.load_checked(path, "the checkpoint of a fit", "Delete this file and fit again.")
+        self.progress = Progress(**at)
 
         def of(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
 
         self._model.load_state_dict(of("model."))
         self.best_state = of("best.")
-        self._optimizer.load(of("optimizer."), self.at.epoch * self._batches + self.at.batch)
-        self.log.load(of("learning."), kept)
+        self._optimizer.load(of("optimizer."), self.progress.epoch * self._batches + self.progress.batch)
+        self.log.load(of("learning."), path)
 
 
 def _polish(
     model: FactorTopy, source: Source, targets: Targets, parts: Parts
 ) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
-    """Solve for the channel weights; tells scores and chosen penalties, and gives the new validation scores."""
+    """Solve for the channel weights. Return scores with the share of voxels kept, and the new validation scores."""
     train, val = (pools_in_order(rows, source.chunk_of) for rows in (parts.train, parts.val))
     before = float(np.nanmean(score(model, source, targets, parts.val)))
-    n = n_visits(len(model.bias), model.channels.shape[1]) * (len(parts.train) + len(parts.val))
+    n = n_passes(len(model.bias), model.channels.shape[1]) * (len(parts.train) + len(parts.val))
     with progress("polish", n, "images") as advance:
         alpha = polish(model, source, targets, train, val, advance)
     r2_val = score(model, source, targets, parts.val)

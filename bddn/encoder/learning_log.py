@@ -1,4 +1,4 @@
-"""The log of a fit's learning: which frames there are, and how they are taken; `encoder.learning` has their fields."""
+"""Recording of a fit's learning log: which frames it has, and how they are computed; see `encoder.learning`."""
 
 from collections.abc import Mapping
 from math import isqrt
@@ -18,13 +18,13 @@ from bddn.stats.hierarchy import confidence
 from bddn.stream.order import Rows
 
 MOST_FRAMES, FEWEST_FRAMES = 120, 60
-STEPS_OF_A_FRAME = 6  # at least, in between: where all voxels are shown, a frame costs a seventh of a step
-PART_VOXELS = 1024  # looked at by one thread at a time
+STEPS_OF_A_FRAME = 6  # least number of steps between frames: a frame of all voxels costs a seventh of a step
+PART_VOXELS = 1024  # voxels that one thread records at a time
 _LOSSES = "losses_since"
 
 
 def frame_steps(n_steps: int) -> npt.NDArray[np.int32]:
-    """After how many steps the selectors are looked at: densely at first, where most is learned.
+    """Return the numbers of steps after which frames are recorded: densely at first, when most is learned.
 
     Parameters
     ----------
@@ -34,20 +34,20 @@ def frame_steps(n_steps: int) -> npt.NDArray[np.int32]:
     Returns
     -------
     array of int32, (F,)
-        Rising from 0 to `n_steps` as the power 3/2 of the frame's number. A long fit has 120 frames, one of fewer than
-        720 steps a frame for each six of them, but not fewer than 60, and one of fewer than 60 steps all of them.
+        Step numbers from 0 to `n_steps`, growing as the power 3/2 of the frame's number. A long fit has 120 frames. A
+        fit of less than 720 steps has one frame per six steps, but at least 60; below 60 steps, each step has one.
     """
     last = min(n_steps, max(FEWEST_FRAMES, min(MOST_FRAMES, n_steps // STEPS_OF_A_FRAME)) - 1)
     return np.array([max(k, isqrt(n_steps**2 * k**3 // last**3)) for k in range(last + 1)], np.int32)
 
 
-class Log:
-    """Takes the frames of a fit.
+class LearningLog:
+    """Records the frames of a fit.
 
     Parameters
     ----------
     voxels : array of int, (V,)
-        Rows of the voxels to look at, maybe none.
+        Rows of the voxels to record; may be empty.
     n_steps : int
         Steps of the whole fit.
     n_layers : int
@@ -70,14 +70,14 @@ class Log:
             loss=np.full(len(step), np.nan, np.float32),
         )
         self.losses: list[float] = []
-        """Of the steps since the last frame."""
+        """Losses of the steps since the last frame."""
 
     def is_due(self, step: int) -> bool:
-        """Whether there is a frame after this many steps."""
+        """Return whether a frame is due after this number of steps."""
         return step in self._frame
 
-    def look(self, model: FactorTopy, step: int) -> None:
-        """Take the frame that is due after this many steps; a device is waited for."""
+    def record(self, model: FactorTopy, step: int) -> None:
+        """Record the frame that is due after this number of steps. This waits for the device."""
 
         def part(voxels: Tensor) -> tuple[npt.NDArray[np.float32], ...]:
             with torch.no_grad():
@@ -97,16 +97,16 @@ class Log:
         self.losses = []
 
     def state(self) -> dict[str, Tensor]:
-        """All there is to go on from, by name."""
+        """Return the log's state by name, for a checkpoint."""
         return _tensors(self.learning) | {_LOSSES: torch.tensor(self.losses, dtype=torch.float64)}
 
     def load(self, state: Mapping[str, Tensor], place: Path) -> None:
-        """Go on from a state.
+        """Restore the state from a checkpoint.
 
         Raises
         ------
         RunError
-            Where it is not one of this fit; `place` is what to name.
+            If the state belongs to another fit; the message names the file `place`.
         """
         mine = self.state()
         if {name: (v.dtype, v.shape) for name, v in state.items() if name != _LOSSES} != {
@@ -114,9 +114,9 @@ class Log:
         }:
             raise RunError(
                 place,
-                expected="the state of this fit, with what the same voxels selected",
-                got="one with other voxels, or without them",
-                fix="Delete this file, and the fit starts anew.",
+                expected="a checkpoint of this fit, with a learning log of the same voxels",
+                got="a learning log of other voxels, or none",
+                fix="Delete this file and fit again.",
             )
         for name, value in _tensors(self.learning).items():
             value.copy_(state[name])
@@ -124,7 +124,7 @@ class Log:
 
 
 def _tensors(learning: Learning) -> dict[str, Tensor]:
-    """The arrays as tensors that share their memory."""
+    """Return the arrays as tensors that share their memory."""
     return {name: torch.from_numpy(value) for name, value in vars(learning).items()}
 
 

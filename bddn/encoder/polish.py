@@ -1,12 +1,12 @@
-"""The closed form at the end of a fit: given what a voxel selects, its channel weights are a ridge problem.
+"""The closed form at the end of a fit: for a fixed selection, the channel weights of a voxel solve a ridge problem.
 
-Stochastic gradients leave part of the score on the table. With the selectors and the channel align as they are, every
-voxel's features v (D numbers for each image) are known, and c = argmin |y - V c|² + α |c - c₀|² has a closed form, with
-c₀ the weights that were trained. Every voxel's α is chosen on the validation images among a few; α = ∞ is c₀ itself, so
-a voxel that gains nothing stays as it is.
+Stochastic gradients do not reach the best score. With selectors and channel align fixed, the features v of every voxel
+(D numbers for each image) are known, and c = argmin |y - V c|² + α |c - c₀|² has a closed form, with c₀ the trained
+weights. α of each voxel is one of a few candidates, chosen on the validation images. α = ∞ keeps c₀, so a voxel that
+gains nothing does not change.
 
-Features are made for some images of some voxels at a time. As many voxels are done in one pass over the images as fit
-a fixed amount of memory, and what is computed for a voxel does not depend on that.
+Features are computed for some images of some voxels at a time. One pass over the images serves as many voxels as fit a
+fixed amount of memory. The result of a voxel does not depend on that number.
 
 Shape letters: B images, n voxels, K tokens that one voxel reads, D shared channels, R candidates.
 """
@@ -29,10 +29,10 @@ from bddn.stream.order import Rows
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
 PASS_BYTES = 1 << 30
-IMAGES = 64  # of a batch
-VOXELS = 32  # whose features are alive at a time, in each thread
-TOGETHER = 512  # voxels of a problem
-POOLED = 3.0  # weight of the mean over voxels when α is chosen
+IMAGES = 64  # images of a batch
+VOXELS = 32  # voxels whose features each thread holds at a time
+PROBLEM_VOXELS = 512  # voxels of a problem
+MEAN_WEIGHT = 3.0  # weight of the mean over voxels in the choice of α
 
 
 def polish(
@@ -55,26 +55,26 @@ def polish(
     train, val : sequence of arrays of int
         Pools of rows.
     advance : callable
-        Told of every image, in every pass; see `n_visits`.
+        Called once per batch of each pass with its number of images; see `n_passes`.
 
     Returns
     -------
     array of float64, (N,)
-        α of every voxel; infinity where the trained weights were kept.
+        α of every voxel; infinity if the trained weights were kept.
     """
-    cells, weights = (v.cpu() for v in model.selectors.look())
+    cells, weights = (v.cpu() for v in model.selectors.cells_and_weights())
     reading = Reading(weights, group(cells, model.selectors.read_at, IMAGES))
     problems = list(_problems(model, reading))
     n_candidates = len(ALPHAS) + 1
     channels = model.channels.new_empty(len(model.bias), n_candidates, model.channels.shape[1])
     bias, error = (model.bias.new_empty(len(model.bias), n_candidates) for _ in range(2))
     for now in _passes(problems, model.channels.shape[1]):
-        _visit(model, source, targets, train, now, _Problem.add, advance)
+        _for_each_batch(model, source, targets, train, now, _Problem.add, advance)
         each_on(model.bias.device, _Problem.solve, now)
-        _visit(model, source, targets, val, now, _Problem.judge, advance)
+        _for_each_batch(model, source, targets, val, now, _Problem.evaluate, advance)
         for problem in now:
             channels[problem.voxels], bias[problem.voxels], error[problem.voxels] = problem.candidates()
-            problem.forget()
+            problem.free()
     best = _choose(error)
     which = torch.arange(len(best), device=best.device)
     model.channels.data.copy_(channels[which, best])
@@ -83,43 +83,43 @@ def polish(
     return alpha
 
 
-def n_visits(n_voxels: int, n_channels: int) -> int:
-    """Number of passes over the images."""
-    return -(-n_voxels // _at_once(n_channels))
+def n_passes(n_voxels: int, n_channels: int) -> int:
+    """Return the number of passes over the images."""
+    return -(-n_voxels // _voxels_per_pass(n_channels))
 
 
 def polish_bytes(n_voxels: int, n_channels: int) -> int:
-    """Memory that `polish` needs beside the model: the sums of a pass, and all candidates."""
-    sums = 4 * n_channels**2 * min(n_voxels, _at_once(n_channels))
+    """Return the memory that `polish` needs beside the model, in bytes: the sums of a pass, and all candidates."""
+    sums = 4 * n_channels**2 * min(n_voxels, _voxels_per_pass(n_channels))
     return sums + 4 * n_channels * n_voxels * (len(ALPHAS) + 1)
 
 
 def _choose(error: Tensor) -> Tensor:
-    """By voxel, the best of its candidates (N, R), by their squared errors on validation images.
+    """Return the best candidate of each voxel, (N,), for squared errors (N, R) on validation images.
 
-    The errors of one voxel are noisy, and the best of several looks better than it is. So the mean over voxels has a
-    say too.
+    The errors of one voxel are noisy, and the best of several candidates looks better than it is, so the mean over
+    voxels also counts.
     """
     relative = error / error[:, -1:].clamp_min(torch.finfo(error.dtype).tiny)
-    return (relative + POOLED * relative.mean(0)).argmin(1)
+    return (relative + MEAN_WEIGHT * relative.mean(0)).argmin(1)
 
 
-def _at_once(d: int) -> int:
-    """Voxels of a pass."""
-    return max(TOGETHER, PASS_BYTES // (4 * d * d))
+def _voxels_per_pass(d: int) -> int:
+    """Return the number of voxels of a pass, for `d` channels."""
+    return max(PROBLEM_VOXELS, PASS_BYTES // (4 * d * d))
 
 
 def _passes(problems: Sequence["_Problem"], d: int) -> Iterator[list["_Problem"]]:
     now: list[_Problem] = []
     for problem in problems:
-        if now and sum(len(p.voxels) for p in now) + len(problem.voxels) > _at_once(d):
+        if now and sum(len(p.voxels) for p in now) + len(problem.voxels) > _voxels_per_pass(d):
             yield now
             now = []
         now.append(problem)
     yield now
 
 
-def _visit(
+def _for_each_batch(
     model: FactorTopy,
     source: Source,
     targets: Targets,
@@ -128,19 +128,19 @@ def _visit(
     work: Callable[["_Problem", Tensor, Tensor], None],
     advance: Advance,
 ) -> None:
-    """Show all images of some pools to some problems."""
+    """Call `work` for each problem with every batch of the pools."""
     for at, features in batches(source, pools, IMAGES):
         tokens, y = model.align(features), targets(at).T.contiguous()
 
-        def show(problem: _Problem, tokens: Tensor = tokens, y: Tensor = y) -> None:
+        def visit(problem: _Problem, tokens: Tensor = tokens, y: Tensor = y) -> None:
             work(problem, tokens, y)
 
-        each_on(y.device, show, problems)
+        each_on(y.device, visit, problems)
         advance(len(at))
 
 
 def _problems(model: FactorTopy, reading: Reading) -> Iterator["_Problem"]:
-    """The voxels in the order of their cells, some at a time."""
+    """Yield the ridge problems of all voxels, in the order of their cells."""
     chunks: list[_Chunk] = []
     n = 0
     for part in reading.parts:
@@ -150,7 +150,7 @@ def _problems(model: FactorTopy, reading: Reading) -> Iterator["_Problem"]:
                 voxels = part.voxels[first : min(first + VOXELS, chunk.voxels.stop)]
                 chunks.append(_Chunk(slice(n, n + len(voxels)), read, voxels))
                 n += len(voxels)
-                if n >= TOGETHER:
+                if n >= PROBLEM_VOXELS:
                     yield _Problem(model, reading, chunks)
                     chunks, n = [], 0
     if chunks:
@@ -159,7 +159,7 @@ def _problems(model: FactorTopy, reading: Reading) -> Iterator["_Problem"]:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Voxels of one cell, by their place `at` in a problem, with the tokens (K,) that they read."""
+    """Voxels of one cell, their slice `at` in a problem, and the tokens (K,) that they read."""
 
     at: slice
     read: Tensor
@@ -167,9 +167,9 @@ class _Chunk:
 
 
 class _Problem:
-    """The ridge problems of some voxels: sums over training images, candidates, and their errors on validation images.
+    """The ridge problems of some voxels: sums over training images, candidates, and errors on validation images.
 
-    Features and responses are counted from their mean in the first batch, so that sums lose no digits.
+    The first batch's means of features and responses are subtracted, so that sums lose no digits.
     """
 
     def __init__(self, model: FactorTopy, reading: Reading, chunks: Sequence[_Chunk]) -> None:
@@ -178,16 +178,16 @@ class _Problem:
         voxels = torch.cat([chunk.voxels for chunk in chunks])
         self.voxels, self._weights = voxels.to(device), reading.weights[voxels].to(device)
         self._c, self._bias = model.channels.detach()[self.voxels], model.bias.detach()[self.voxels]
-        self.forget()
+        self.free()
 
-    def forget(self) -> None:
+    def free(self) -> None:
         """Free the memory of all sums."""
         self._n = 0
         self._from_v = self._from_y = self._products = self._with_y = self._sum = self._sum_y = torch.empty(0)
         self._channels = self._biases = self._error = torch.empty(0)
 
     def add(self, tokens: Tensor, y: Tensor) -> None:
-        """Take training images: aligned tokens (T, B, D) and responses (N, B)."""
+        """Add training images: aligned tokens (T, B, D) and responses (N, B)."""
         mine = y[self.voxels]
         if not self._n:
             n, d = self._c.shape
@@ -206,11 +206,11 @@ class _Problem:
         self._n += y.shape[1]
 
     def solve(self) -> None:
-        """Make the candidates, of which the last one is what was trained."""
+        """Compute the candidates; the last one is the trained weights."""
         mean, mean_y = self._sum / self._n, self._sum_y / self._n
         covariance = self._products.div_(self._n).baddbmm_(mean[:, :, None], mean[:, None], alpha=-1)
         size = covariance.diagonal(dim1=1, dim2=2).mean(1)
-        size = torch.where(size > 0, size, 1)  # of a voxel whose features do not vary
+        size = torch.where(size > 0, size, 1)  # constant features have size 0
         left = (
             self._with_y[:, :, 0] / self._n
             - mean * mean_y[:, None]
@@ -226,19 +226,19 @@ class _Problem:
         self._error = torch.zeros_like(self._biases)
         self._products = torch.empty(0)
 
-    def judge(self, tokens: Tensor, y: Tensor) -> None:
-        """Take validation images."""
+    def evaluate(self, tokens: Tensor, y: Tensor) -> None:
+        """Add the squared errors of validation images."""
         mine = y[self.voxels]
         for chunk, v in self._features(tokens):
             predicted = torch.bmm(v, self._channels[chunk.at].mT).add_(self._biases[chunk.at, None])
             self._error[chunk.at] += predicted.sub_(mine[chunk.at, :, None]).square_().sum(1)
 
     def candidates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Channel weights (n, R, D), biases (n, R) and squared errors (n, R)."""
+        """Return channel weights (n, R, D), biases (n, R) and squared errors (n, R)."""
         return self._channels, self._biases, self._error
 
     def _features(self, tokens: Tensor) -> Iterator[tuple[_Chunk, Tensor]]:
-        """The features (n, B, D) of some voxels after the others."""
+        """Yield each chunk with its features (n, B, D)."""
         known, z = None, tokens
         for chunk in self._chunks:
             if known is not chunk.read:

@@ -9,21 +9,21 @@ from bddn.machine.parallel import single_threaded_kernels
 
 
 class PositionCode(nn.Module):
-    """Code positions as sines and cosines of several frequencies per axis (paper, section 3; code recipe).
+    """Code of positions as sines and cosines of several frequencies per axis (paper, section 3; code recipe).
 
-    The bounds are fixed when the model is built and saved with it. Taken from whatever positions are
-    passed later, they would silently change the code of every voxel.
+    The bounds are set when the model is built, and saved with it. Bounds of other positions, passed later, would change
+    the code of every voxel.
 
     Parameters
     ----------
     coords_mm : Tensor, (N, 3)
-        Positions of the voxels that the model is built for; they set the bounds.
+        Positions of the voxels of the model; they set the bounds.
     n_frequencies : int
         Frequencies per axis.
     period : float
         Base of the geometric series of periods.
     n_steps : float
-        Length to which the longest side of the bounds is scaled; neighbours are then about a step apart.
+        Length to which the longest side of the bounds is scaled, so that neighbours are about one step apart.
     """
 
     low: Tensor
@@ -40,18 +40,19 @@ class PositionCode(nn.Module):
         self.width = 3 * n_frequencies * 2
 
     def forward(self, coords_mm: Tensor) -> Tensor:
-        """(N, 3) positions in mm to (N, 6 × n_frequencies) codes, computed in float64."""
+        """Return the codes (N, 6 × n_frequencies) of positions (N, 3) in mm, computed in float64."""
         return torch.cat([self._axis(coords_mm, k) for k in range(3)], dim=1).to(coords_mm.dtype)
 
     def compact(self, coords_mm: Tensor) -> tuple[Tensor, Tensor]:
-        """The same codes in fewer numbers: (N, R), and a basis (6 × n_frequencies, R), orthonormal in its columns.
+        """Return the same codes with fewer numbers: (N, R), and a basis (6 × n_frequencies, R) with orthonormal
+        columns.
 
-        Waves far longer than the brain are almost straight lines there, so most codes say little that the others do
-        not: of 192 numbers about 80 are independent to the precision of float32. `codes @ basis.T` are the codes to
-        that precision, so a network that begins with the matrix `w` may begin with `codes @ (basis.T @ w)` instead.
+        Waves much longer than the brain are almost straight lines, so many codes are nearly dependent: of 192 numbers
+        about 80 are independent in float32. `codes @ basis.T` are the full codes to that precision, so a network whose
+        first matrix is `w` can use `codes @ (basis.T @ w)`.
         """
         codes, bases = [], []
-        with single_threaded_kernels():  # whose sums do not depend on the number of threads
+        with single_threaded_kernels():  # sums must not depend on the number of threads
             for axis in range(3):
                 full = self._axis(coords_mm, axis)
                 _, size, directions = torch.linalg.svd(torch.linalg.qr(full, mode="r").R, full_matrices=False)
@@ -61,7 +62,7 @@ class PositionCode(nn.Module):
         return torch.cat(codes, dim=1), torch.block_diag(*bases)
 
     def _axis(self, coords_mm: Tensor, axis: int) -> Tensor:
-        """The codes of one coordinate, (N, 2 × n_frequencies) float64."""
+        """Return the codes of one coordinate, (N, 2 × n_frequencies) float64."""
         steps = (coords_mm[:, axis].double() - self.low[axis].double()) / self.step_mm.double()
         angle = steps[:, None] * self.frequency.double()
         return torch.cat([angle.sin(), angle.cos()], dim=1)

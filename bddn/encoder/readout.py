@@ -1,17 +1,17 @@
-"""The readout, computed without ever building the features of a voxel.
+"""The readout: predictions without the features of each voxel in memory.
 
-Written out, the prediction of voxel i for image b is a weighted sum over the K tokens that it reads (of every layer
-the four grid tokens around its place, and the global one):
+Written out, the prediction of voxel i for image b is a weighted sum over the K tokens that it reads (of every layer the
+four grid tokens around its place, and the global one):
 
     y_bi = sum over k of A_ik P_bik / divisor + bias_i,    P_bik = c_i . Z_kb
 
 with A_ik = (1 - scale_i) bilinear_ik layer_il for the corners and scale_i layer_il for the global token. Voxels in the
-same cell of the grid read the same tokens, so P for a cell is one matrix product, and so are its gradients. One cell
-at a time is alive, and since the loss is a sum over voxels its gradient is taken on the spot: three products in all,
-and nothing larger than a cell's P is ever stored. The textbook form, which samples (B, N, D) features per layer, is in
-the tests as the oracle.
+same cell of the grid read the same tokens, so P of a cell is one matrix product, and so are its gradients. Cells are
+processed one by one. The loss is a sum over voxels, so its gradient is computed at once, with three products in all,
+and nothing larger than the P of a cell is stored. The tests contain the textbook form, which samples (B, N, D) features
+per layer, as the reference.
 
-Sums run in an order that numbers alone decide, whatever the number of threads.
+The order of sums depends only on sizes and cells, not on the number of threads.
 
 Shape letters: B images, N voxels, D channels, T tokens of all layers, K tokens that one voxel reads.
 """
@@ -24,27 +24,27 @@ from torch import Tensor
 
 from bddn.machine.parallel import ahead, each, n_threads
 
-CHUNK_FLOATS = 1 << 20  # of a chunk's P: small enough for the processor's cache, and worth a call
+CHUNK_FLOATS = 1 << 20  # of a chunk's P: fits the processor's cache, and is worth a function call
 MIN_CHUNK = 256
-SPLIT_VOXELS = 1536  # threads share the voxels in parts of at most this size
+SPLIT_VOXELS = 1536  # largest number of voxels of a part
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Voxels of one cell: a slice of those of a part, and the number of the cell within the part."""
+    """Voxels of one cell: their slice within a part, and the number of the cell within the part."""
 
     voxels: slice
     cell: int
 
 
-Sweep = list[Chunk]  # chunks whose P together stay in the processor's cache
+Sweep = list[Chunk]  # chunks whose P together fit the processor's cache
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one thread does at a time: `voxels` (n,) of some cells, or a piece of a large one, in the order of their
-    cells. `tokens` (U,) are those of the T that they read, and `read` (n_cells, K) says which of the U each cell reads.
-    """
+    """The work that one thread does at a time: voxels (n,) of some cells, or of a piece of a large cell, in the order
+    of cells. `tokens` (U,) are indices of the tokens that they read; row i of `read` (n_cells, K) are the U's that cell
+    i reads."""
 
     voxels: Tensor
     sweeps: list[Sweep]
@@ -61,22 +61,22 @@ class Reading:
 
 
 def group(cells: Tensor, read_at: Callable[[Tensor], Tensor], n_images: int) -> list[Part]:
-    """Sort voxels by cell and cut them into parts of equal size, sweeps and chunks.
+    """Sort voxels by cell; cut them into parts of equal size, sweeps and chunks.
 
     Parameters
     ----------
     cells : Tensor, (N,) int64
-        Where voxels look; those with equal numbers read the same tokens.
+        Cell of each voxel. Voxels of one cell read the same tokens.
     read_at : callable
-        Which of the T tokens cells (n,) read: (n, ...) int64 with K numbers each.
+        Takes cells (n,); returns indices of the tokens that each reads, (n, ...) int64 with K numbers each.
     n_images : int
-        B, by which chunks are sized.
+        B, which sets the size of chunks.
     """
     order = torch.argsort(cells, stable=True)
     counts = torch.unique_consecutive(cells[order], return_counts=True)[1]
     n_parts = 4 * -(-len(order) // (4 * SPLIT_VOXELS)) if len(order) > SPLIT_VOXELS else 2  # threads end together
     borders = torch.arange(n_parts, device=order.device) * len(order) // n_parts
-    starts = torch.unique(torch.cat([counts.cumsum(0) - counts, borders]))  # a cell may hold most of the voxels
+    starts = torch.unique(torch.cat([counts.cumsum(0) - counts, borders]))  # a cell may contain most of the voxels
     counts = torch.diff(starts, append=starts.new_tensor([len(order)]))
     read = read_at(cells[order[starts]]).flatten(1)
     part_of = torch.bucketize(starts, borders, right=True)
@@ -91,7 +91,7 @@ def group(cells: Tensor, read_at: Callable[[Tensor], Tensor], n_images: int) -> 
 
 
 def _sweeps(counts: list[int], size: int) -> list[Sweep]:
-    """Chunks of cells with so many voxels each, one after the other."""
+    """Return the sweeps of consecutive cells with these numbers of voxels."""
     sweeps: list[Sweep] = []
     end = 0
     for cell, n in enumerate(counts):
@@ -106,7 +106,7 @@ def _sweeps(counts: list[int], size: int) -> list[Sweep]:
 
 
 def predict(tokens: Tensor, reading: Reading, channels: Tensor, bias: Tensor, divisor: float) -> Tensor:
-    """Predicted responses (B, N).
+    """Return predicted responses (B, N).
 
     Parameters
     ----------
@@ -119,17 +119,17 @@ def predict(tokens: Tensor, reading: Reading, channels: Tensor, bias: Tensor, di
     out = tokens.new_empty(len(channels), tokens.shape[1])
 
     def run(part: Part) -> None:
-        swept = _sweep(part, tokens, reading.weights[part.voxels], channels[part.voxels])
-        out[part.voxels] = torch.cat([one.predicted() for one in swept])
+        values = _sweep(part, tokens, reading.weights[part.voxels], channels[part.voxels])
+        out[part.voxels] = torch.cat([one.predicted() for one in values])
 
     each(run, reading.parts)
     return out.T.div_(divisor).add_(bias)
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """The weights A (n, K) of what some voxels read, and what takes their gradient (n, K) to that of the parameters
-    behind them."""
+class VoxelWeights:
+    """The weights A (n, K) of the tokens that some voxels read, and a function from their gradient (n, K) to the
+    gradients of the selectors' parameters."""
 
     weights: Tensor
     backward: Callable[[Tensor], Sequence[Tensor]]
@@ -137,7 +137,7 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Gradients:
-    """The mean loss, and its gradients with the shapes of what they belong to."""
+    """The mean loss, and its gradients in the shapes of tokens, channels and bias."""
 
     loss: Tensor
     tokens: Tensor
@@ -148,15 +148,15 @@ class Gradients:
 def smooth_l1(
     tokens: Tensor,
     parts: Sequence[Part],
-    weigh: Callable[[Tensor], Weighed],
-    take: Callable[[Tensor, Sequence[Tensor]], None],
+    weigh: Callable[[Tensor], VoxelWeights],
+    accumulate: Callable[[Tensor, Sequence[Tensor]], None],
     channels: Tensor,
     bias: Tensor,
     divisor: float,
     target: Tensor,
     beta: float,
 ) -> Gradients:
-    """Mean smooth-L1 loss of the prediction against `target` (B, N), with its gradients, in one sweep over the cells.
+    """Return the mean smooth-L1 loss of the prediction against `target` (B, N), and its gradients.
 
     Parameters
     ----------
@@ -165,13 +165,13 @@ def smooth_l1(
     parts : sequence of Part
         All voxels.
     weigh : callable
-        The weights of some voxels (n,), asked for by the threads, part by part, so that what they are computed from
-        is alive for no more than a few parts.
-    take : callable
-        Told of the voxels of each part and what `Weighed.backward` gave for them, in the parts' order.
+        Takes voxels (n,); returns their `VoxelWeights`. Threads call it part by part, so that only a few parts are in
+        memory.
+    accumulate : callable
+        Called once per part, in the order of parts, with its voxels and the gradients of `VoxelWeights.backward`.
     target : Tensor, (B, N)
     beta : float
-        Where the loss turns from square to linear.
+        Absolute error at which the loss changes from square to linear.
     """
     share = 1.0 / target.numel()
     y_true = target.T.contiguous()
@@ -183,30 +183,30 @@ def smooth_l1(
         weighed, c, y, b = weigh(voxels), channels[voxels], y_true[voxels], bias[voxels, None]
         loss, of_tokens = tokens.new_zeros(()), tokens.new_zeros(len(part.tokens), *tokens.shape[1:])
         of_weights, of_c, of_b = torch.empty_like(weighed.weights), torch.empty_like(c), torch.empty_like(b)
-        for swept in _sweep(part, tokens, weighed.weights, c):
-            at = swept.voxels
-            residual = swept.predicted().div_(divisor).add_(b[at]).sub_(y[at])
+        for values in _sweep(part, tokens, weighed.weights, c):
+            at = values.voxels
+            residual = values.predicted().div_(divisor).add_(b[at]).sub_(y[at])
             slope = (residual / beta).clamp_(-1, 1)
             # r²/(2 beta) inside and |r| - beta/2 outside are both slope · (r - beta · slope / 2)
             loss += residual.sub_(slope, alpha=beta / 2).mul_(slope).sum()
             torch.sum(slope, 1, keepdim=True, out=of_b[at])
-            swept.backward(slope.mul_(share / divisor), of_tokens, of_weights[at], of_c[at])
+            values.backward(slope.mul_(share / divisor), of_tokens, of_weights[at], of_c[at])
         grad_channels[voxels], grad_bias[voxels] = of_c, of_b[:, 0].mul_(share)
         return loss, of_tokens, weighed.backward(of_weights)
 
     loss = tokens.new_zeros(())
     done = ahead(run, parts, n_threads() + 1)
-    for part, (more, of_tokens, behind) in zip(parts, done, strict=True):  # in this order, whichever was first
+    for part, (more, of_tokens, gradients) in zip(parts, done, strict=True):  # fixed order, so that sums repeat
         loss += more
         grad_tokens.index_add_(0, part.tokens, of_tokens)
-        take(part.voxels, behind)
+        accumulate(part.voxels, gradients)
     return Gradients(loss * share, grad_tokens, grad_channels, grad_bias)
 
 
 @dataclass(frozen=True)
-class _Swept:
-    """One sweep: the slice `voxels` of its part's, their A and c, their P (n, K·B), and the tokens (K·B, D) that each
-    chunk reads."""
+class _SweepValues:
+    """One sweep: the slice `voxels` of its part, their A and c, their P (n, K·B), and the tokens (K·B, D) of each
+    chunk."""
 
     chunks: Sweep
     voxels: slice
@@ -217,12 +217,12 @@ class _Swept:
     read: list[Tensor]
 
     def predicted(self) -> Tensor:
-        """A · P, (n, B)."""
+        """Return A · P, (n, B)."""
         return torch.bmm(self.a.unsqueeze(1), self._by_token(self.p)).squeeze(1)
 
     def backward(self, dy: Tensor, grad_tokens: Tensor, grad_a: Tensor, grad_c: Tensor) -> None:
-        """Gradients from that of A · P, (n, B): those of the tokens are added to `grad_tokens` (U, B, D), those of A
-        and c put into `grad_a` (n, K) and `grad_c` (n, D). P is used up: its place takes A ⊗ dy."""
+        """Compute gradients from that of A · P, (n, B): add those of tokens to `grad_tokens` (U, B, D), and write those
+        of A and c to `grad_a` (n, K) and `grad_c` (n, D). P is overwritten by A ⊗ dy."""
         p = self._by_token(self.p)
         torch.bmm(p, dy.unsqueeze(2), out=grad_a.unsqueeze(2))
         torch.mul(self.a.unsqueeze(2), dy.unsqueeze(1), out=p)
@@ -236,8 +236,8 @@ class _Swept:
         return p.view(len(p), self.a.shape[1], -1)
 
 
-def _sweep(part: Part, tokens: Tensor, weights: Tensor, channels: Tensor) -> Iterator[_Swept]:
-    """The sweeps of a part, one after the other, with the weights (n, K) and channels (n, D) of its voxels."""
+def _sweep(part: Part, tokens: Tensor, weights: Tensor, channels: Tensor) -> Iterator[_SweepValues]:
+    """Yield the sweeps of a part, with the weights (n, K) and channels (n, D) of its voxels."""
     known, z = -1, tokens
     for chunks in part.sweeps:
         voxels = slice(chunks[0].voxels.start, chunks[-1].voxels.stop)
@@ -250,4 +250,4 @@ def _sweep(part: Part, tokens: Tensor, weights: Tensor, channels: Tensor) -> Ite
             read_by.append(z)
             at = slice(chunk.voxels.start - voxels.start, chunk.voxels.stop - voxels.start)
             torch.mm(c[at], z.T, out=p[at])
-        yield _Swept(chunks, voxels, weights[voxels], c, p, read_by, [part.read[c.cell] for c in chunks])
+        yield _SweepValues(chunks, voxels, weights[voxels], c, p, read_by, [part.read[c.cell] for c in chunks])

@@ -2,17 +2,17 @@
 # ruff: noqa: N803
 """The readout on a CUDA device, as kernels that keep P on chip.
 
-The maths is that of `readout`. Voxels are sorted by cell, and cut into tiles that never straddle a cell: a tile reads
-the same tokens throughout, so P is a matrix product.
+The maths is that of `readout`. Voxels are sorted by cell and cut into tiles of one cell each. All voxels of a tile read
+the same tokens, so P is a matrix product.
 
     forward     a tile's y = sum over k of A_k · (C Z_kᵀ)
     backward    a tile's dA_k = sum over d of C ∘ (dy Z_k), and its dC = sum over k of A_k · (dy Z_k): P is not needed
     partial     a segment's (several tiles of a cell) part of dZ_k = (A_k · dy)ᵀ C
-    collect     every token sums the parts of the cells that read it
+    collect     for every token, the sum of the parts of the cells that read it
 
-Every number is written by one program, which sums in an order that sizes and cells decide: results repeat to the last
-bit. Shapes of launches follow from sizes alone and nothing waits for the device, so a step can be captured in a CUDA
-graph, after one run which compiles the kernels and puts their small tables on the device.
+Every number is written by one program, whose order of sums depends only on sizes and cells, so results are bitwise
+reproducible. Launch shapes depend on sizes alone and the host never waits for the device, so a step can be captured in
+a CUDA graph, after one run that compiles the kernels and copies their small tables to the device.
 
 Shape letters: B images, N voxels, D channels, L layers, T tokens of all layers, K = 5·L tokens that one voxel reads.
 """
@@ -29,16 +29,16 @@ from torch import Tensor
 from bddn.encoder.readout import Gradients
 from bddn.encoder.token_grid import TokenGrid
 
-TILE = 64  # voxels of a tile: what a warp group multiplies at once
-SEGMENT = 512  # voxels of a segment: fewer parts to sum than with tiles, and yet enough programs if all are in one cell
-CHUNK = 32  # voxels of a segment at a time: with more, only one program fits a multiprocessor
-BLOCK_CHANNELS = 128  # at most so many channels at a time
-BLOCK_IMAGES = 32  # at most so many images at a time: with more, registers do not hold the sums in float32
-REGISTERS = 128  # of a thread of `_backward`, so that two programs fit a multiprocessor; only where to store spills
+TILE = 64  # voxels of a tile: the rows that a warp group multiplies at once
+SEGMENT = 512  # voxels of a segment: fewer parts to sum than with tiles, but enough programs if one cell has all voxels
+CHUNK = 32  # voxels of a segment that are loaded at a time: with more, only one program fits a multiprocessor
+BLOCK_CHANNELS = 128  # largest number of channels at a time
+BLOCK_IMAGES = 32  # largest number of images at a time: with more, the float32 sums do not fit registers
+REGISTERS = 128  # per thread of `_backward`, so that two programs fit a multiprocessor; only addresses of stores spill
 BLOCK_ROWS = 128  # rows (k, b) of dZ at a time
-SMALLEST = 16  # that a matrix product takes
-COLLECTED = 512  # numbers of a token that one program sums
-SPAN = 4  # parts that it loads at a time
+SMALLEST = 16  # smallest side of a matrix product
+COLLECTED = 512  # numbers of a token that one program of `_collect` sums
+SPAN = 4  # parts that a program of `_collect` loads at a time
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 # "widened": Triton's interpreter would multiply the bits of bfloat16 numbers; their products in float32 are the same
@@ -47,8 +47,8 @@ PRECISION = {"float32": "ieee", "tf32": "tf32", "bfloat16": "widened" if INTERPR
 
 @dataclass(frozen=True)
 class Reading:
-    """What all voxels read: the `cells` (N,) int64 they look at, and the `weights` (N, K) float32 of the tokens there,
-    as `TokenGrid` gives them."""
+    """What all voxels read: their `cells` (N,) int64, and the `weights` (N, K) float32 of the tokens there, as in
+    `TokenGrid`."""
 
     cells: Tensor
     weights: Tensor
@@ -63,19 +63,19 @@ def predict(
     grid: TokenGrid,
     arithmetic: str,
 ) -> Tensor:
-    """Predicted responses (B, N).
+    """Return predicted responses (B, N).
 
     Parameters
     ----------
     tokens : Tensor, (T, B, D) float32
-        As `grid` lays them out.
+        Tokens in the layout of `grid`.
     reading : Reading
     channels : Tensor, (N, D) float32
     bias : Tensor, (N,) float32
     divisor : float
     grid : TokenGrid
     arithmetic : {'float32', 'tf32', 'bfloat16'}
-        To what the factors of matrix products are rounded; sums are in float32.
+        Precision of the factors of matrix products; sums are float32.
     """
     return _Readout(tokens, reading, channels, grid, arithmetic).forward().T.div_(divisor).add_(bias)
 
@@ -91,9 +91,10 @@ def smooth_l1(
     grid: TokenGrid,
     arithmetic: str,
 ) -> tuple[Gradients, Tensor]:
-    """Mean smooth-L1 loss of the prediction against `target` (B, N), with its gradients, and that of the weights.
+    """Return the mean smooth-L1 loss against `target` (B, N) with its gradients, and the gradient of the weights (N,
+    K).
 
-    Shapes as in `predict`; `beta` is where the loss turns from square to linear.
+    Shapes as in `predict`. The loss changes from square to linear at an absolute error of `beta`.
     """
     share = 1.0 / target.numel()
     readout = _Readout(tokens, reading, channels, grid, arithmetic)
@@ -107,13 +108,14 @@ def smooth_l1(
 
 
 def _cut(starts: Tensor, size: int, n_voxels: int, n_columns: int) -> tuple[Tensor, Tensor]:
-    """Pieces of at most `size` voxels of one cell, (n, 3) as in `_Look`, and the number of each cell's first."""
+    """Return pieces of at most `size` voxels of one cell, (n, 3) as in `_Readout`, and the index of each cell's first
+    piece."""
     n_cells = len(starts) - 1
     needed = (starts.diff() + (size - 1)) // size
     begins = F.pad(needed.cumsum(0, dtype=torch.int32), (1, 0))
     piece = torch.arange(n_voxels // size + min(n_cells, n_voxels), dtype=torch.int32, device=starts.device)
     cell = torch.searchsorted(begins[1:], piece, right=True).clamp_(max=n_cells - 1)
-    first = starts[cell] + (piece - begins[cell]) * size  # for pieces not needed, past the end of the last cell
+    first = starts[cell] + (piece - begins[cell]) * size  # unneeded pieces start past the end of the last cell
     stop = torch.minimum(first + size, starts[cell + 1])
     corner = cell // (n_columns + 1) * (n_columns + 2) + cell % (n_columns + 1)
     return torch.stack([first, stop, corner.int()], dim=1), begins
@@ -121,24 +123,24 @@ def _cut(starts: Tensor, size: int, n_voxels: int, n_columns: int) -> tuple[Tens
 
 @lru_cache(maxsize=256)
 def _on_device(table: tuple[int, ...], device: torch.device) -> Tensor:
-    """Kept, since to copy it the host would wait for the device."""
+    """Return the table on the device. It is cached, because a copy makes the host wait for the device."""
     return torch.tensor(table, dtype=torch.int32, device=device)
 
 
 class _Readout:
-    """One batch's readout; parameters as in `predict`.
+    """The readout of one batch; parameters as in `predict`.
 
     Attributes
     ----------
     order : Tensor, (N,) int64
         Voxels sorted by cell.
     tiles, segments : Tensor, (n, 3) int32
-        Cuts of `order`: first, one after the last, and the cell's top left corner in the bordered grid. Their number
-        is the most that may be needed; those not needed are empty.
+        Cuts of `order`: first voxel, one after the last, and the cell's top left corner in the bordered grid. Their
+        number is the largest possible one; unneeded cuts are empty.
     begins : Tensor, (n_cells + 1,) int32
-        The number of each cell's first segment, and of all.
+        Index of each cell's first segment, and the number of segments.
     offsets : Tensor, (K,) int32
-        The tokens read, without the corner for the 4·L that are not global.
+        Offsets of the tokens that are read; the 4·L local ones are relative to the cell's corner.
     """
 
     def __init__(self, tokens: Tensor, reading: Reading, channels: Tensor, grid: TokenGrid, arithmetic: str) -> None:
@@ -168,11 +170,11 @@ class _Readout:
             "BLOCK_B": self.block_b,
             "BLOCK_D": self.block_d,
             "PRECISION": PRECISION[arithmetic],
-            "enable_fp_fusion": True,  # said, since Triton warns that its default will change
+            "enable_fp_fusion": True,  # explicit, because Triton warns that its default will change
         }
 
     def forward(self) -> Tensor:
-        """A · P, (N, B)."""
+        """Return A · P, (N, B)."""
         y = self.channels.new_empty(self.n_voxels, self.n_images, dtype=torch.float32)
         _forward[len(self.tiles), self.image_blocks](
             self.tokens, self.channels, self.weights, self.order, self.tiles, self.offsets, y,
@@ -181,7 +183,7 @@ class _Readout:
         return y
 
     def backward(self, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of tokens, weights and channels from that of A · P, (N, B)."""
+        """Return the gradients of tokens, weights and channels, from the gradient of A · P, (N, B)."""
         grad_weights = dy.new_empty(self.channel_blocks, *self.weights.shape)
         grad_channels = dy.new_empty(self.channels.shape)
         _backward[len(self.tiles), self.channel_blocks](

@@ -1,4 +1,4 @@
-"""The safetensors files of a fit as NumPy arrays: written, and read without building a network or loading torch."""
+"""The safetensors files of a fit as NumPy arrays, written and read without building a network or loading torch."""
 
 import hashlib
 import json
@@ -16,36 +16,36 @@ from bddn.files.atomic import replace_file
 from bddn.files.filekind import SAFETENSORS, explain
 from bddn.files.paths import printable
 
-KEY = "bddn"  # one key only: the order of several is not kept, and equal fits shall give equal bytes
-AN_ENCODER = "an encoder that 'bddn fit' wrote"
+KEY = "bddn"  # one key, because the order of several is not kept, and equal fits must give equal bytes
+AN_ENCODER = "an encoder written by 'bddn fit'"
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def write(arrays: Arrays, about: Mapping[str, Any], path: Path) -> None:
-    """Write arrays, each contiguous, with JSON values about them."""
+    """Write contiguous arrays, and JSON values that describe them."""
     save_file(dict(arrays), path, metadata={KEY: json.dumps(about)})
 
 
 def read(
     path: Path, expected: str, fix: str, names: Iterable[str] | None = None, framework: str = "numpy"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read arrays, and the JSON values about them.
+    """Read arrays by name, and the JSON values that describe them.
 
     Parameters
     ----------
     path : Path
     expected, fix : str
-        What the file should be, and what to do where it is not.
+        Text of the error: what the file should be, and the next step.
     names : iterable of str, optional
-        Which arrays; by default all.
+        Arrays to read; by default all.
     framework : {'numpy', 'pt'}
-        Whether arrays or tensors are returned.
+        Return NumPy arrays or torch tensors.
 
     Raises
     ------
     RunError
-        Where the file is missing, damaged or something else, or lacks one of the names.
+        If the file is missing or damaged, is another kind of file, or lacks one of the names.
     """
     try:
         with path.open("rb") as opened, safe_open(_in_utf8(path, opened.fileno()), framework=framework) as file:
@@ -57,17 +57,17 @@ def read(
 
 
 def save_checked(arrays: Arrays, about: Mapping[str, Any], path: Path) -> None:
-    """Replace a file by arrays and JSON values, in one step, with a hash by which damage is seen."""
+    """Replace a file by arrays and JSON values, atomically, with a hash that reveals damage."""
     replace_file(path, lambda aside: write(arrays, {**about, "sha256": _sha256(arrays)}, aside))
 
 
 def load_checked(path: Path, expected: str, fix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Read what `save_checked` wrote. Parameters as of `read`.
+    """Read a file of `save_checked`. Parameters as in `read`.
 
     Raises
     ------
     RunError
-        Where it is not what was saved.
+        If the content differs from what was saved.
     """
     arrays, about = read(path, expected, fix)
     if about.pop("sha256", None) != _sha256(arrays):
@@ -76,7 +76,7 @@ def load_checked(path: Path, expected: str, fix: str) -> tuple[dict[str, npt.NDA
 
 
 def _in_utf8(path: Path, fd: int) -> Path:
-    """The path, or where its name is in no valid encoding, which safetensors refuses, that of the opened file."""
+    """Return the path, or that of the opened file if the name has no valid encoding, which safetensors refuses."""
     return path if printable(str(path)) == str(path) else Path(f"/proc/self/fd/{fd}")
 
 

@@ -1,4 +1,4 @@
-"""What changes from step to step of a fit: the learning rate, and how soft selectors are kept."""
+"""Values that change during a fit: the learning rate, and the weight of the selectors' regularizer."""
 
 import math
 
@@ -8,7 +8,7 @@ WARM_UP, LEAST_RATE = 0.3, 1e-3  # of a one-cycle schedule: share of the steps, 
 
 
 def learning_rate(step: int, n_steps: int, spec: FitSpec) -> float:
-    """The learning rate of a step of `n_steps`."""
+    """Return the learning rate of a step of `n_steps`."""
     if spec.schedule == "constant":
         return spec.learning_rate
     done = step / n_steps
@@ -17,5 +17,5 @@ def learning_rate(step: int, n_steps: int, spec: FitSpec) -> float:
 
 
 def softness(step: int, spec: FitSpec) -> float:
-    """The weight of the selectors' regularizer at a step."""
+    """Return the weight of the selectors' regularizer at a step."""
     return spec.regularizer * max(0.0, 1 - step / spec.regularizer_steps)

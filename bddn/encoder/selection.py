@@ -1,4 +1,4 @@
-"""What voxels select.
+"""The selection of voxels: place, layer and scale.
 
 Shape letters: N voxels, L layers.
 """
@@ -13,8 +13,8 @@ from torch import Tensor
 class Selection:
     """What every voxel selects.
 
-    `place` (N, 2) is x, y in [-1, 1] with y growing downwards, as in `grid_sample`; `layer` (N, L) sums to 1 over
-    layers; `log_layer` is its logarithm; `scale` (N,) runs from 0, local token, to 1, global token.
+    `place` (N, 2) is x, y in [-1, 1], y growing downwards, as in `grid_sample`. `layer` (N, L) are layer weights that
+    sum to 1, and `log_layer` their logarithms. `scale` (N,) is 0 for the local token and 1 for the global token.
     """
 
     place: Tensor
@@ -24,6 +24,6 @@ class Selection:
 
     @classmethod
     def of(cls, space: Tensor, layer: Tensor, scale: Tensor) -> "Selection":
-        """From free numbers (n, 2), (n, L) and (n,)."""
+        """Return the selection of unbounded numbers (n, 2), (n, L) and (n,)."""
         log_layer = torch.log_softmax(layer, dim=-1)
         return cls(torch.tanh(space), log_layer.exp(), log_layer, torch.sigmoid(scale))

@@ -1,4 +1,4 @@
-"""Where each voxel looks: place, layer and scale, each a small network of the voxel's position code.
+"""Selectors of place, layer and scale: each is a small network of the voxel's position code.
 
 Shape letters: N voxels, L layers, K tokens that one voxel reads.
 """
@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bddn.encoder.position import PositionCode
-from bddn.encoder.readout import Weighed
+from bddn.encoder.readout import VoxelWeights
 from bddn.encoder.selection import Selection
 from bddn.encoder.token_grid import TokenGrid
 from bddn.machine.parallel import each_on
 from bddn.spec import FitSpec
 
-PART_VOXELS = 4096  # voxels whose intermediate values are alive at a time, in each thread
+PART_VOXELS = 4096  # voxels whose intermediate values each thread holds at a time
 DEVICE_PART_VOXELS = 1 << 15
 
 
 class Factorized(nn.Module):
-    """What selectors share that give every voxel a place, a layer and a scale.
+    """Base class of selectors that give every voxel a place, a layer and a scale.
 
     Parameters
     ----------
@@ -35,29 +35,30 @@ class Factorized(nn.Module):
         self.grid = grid
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
-        """What some voxels select."""
+        """Return the selection of the given voxels."""
         raise NotImplementedError
 
     def place(self, voxels: slice | Tensor) -> Tensor:
-        """The places (n, 2) that some voxels select."""
+        """Return the places (n, 2) that the given voxels select."""
         raise NotImplementedError
 
-    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
-        """The weights (n, K) of what some voxels read in their `cells` (n,), with the way back from them.
+    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
+        """Return the weights (n, K) of the tokens that the given voxels read in their `cells` (n,), with their
+        backward.
 
-        On the way back the regularizer of these voxels is added, times `softness`. It is the negative entropy of the
-        layer weights as a fraction of its largest value and the squared distance of the scale from 1/2, both averaged
-        over voxels: lowest where selectors are soft.
+        The backward adds the gradient of the regularizer, times `softness`. The regularizer is the negative entropy of
+        the layer weights as a fraction of its largest value, plus the squared distance of the scale from 1/2, both
+        averaged over voxels. It is lowest for soft selectors.
         """
         raise NotImplementedError
 
-    def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
-        """Put what `weigh(...).backward` gave for some voxels into the gradient of the parameters."""
+    def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
+        """Add the gradients that `weigh(...).backward` returned for some voxels to those of the parameters."""
         raise NotImplementedError
 
     @property
     def _parts(self) -> list[slice]:
-        """All voxels, some at a time."""
+        """Slices that together contain all voxels."""
         raise NotImplementedError
 
     @property
@@ -65,7 +66,7 @@ class Factorized(nn.Module):
         return next(self.parameters()).device
 
     def cells(self) -> Tensor:
-        """The cells (N,) that voxels look at; see `TokenGrid.cells`."""
+        """Return the cell (N,) of every voxel; see `TokenGrid.cells`."""
 
         def part(voxels: slice) -> Tensor:
             with torch.no_grad():
@@ -73,8 +74,8 @@ class Factorized(nn.Module):
 
         return torch.cat(each_on(self._device, part, self._parts))
 
-    def look(self) -> tuple[Tensor, Tensor]:
-        """The cells (N,) that voxels look at, and their weights (N, K), without gradient."""
+    def cells_and_weights(self) -> tuple[Tensor, Tensor]:
+        """Return the cell (N,) of every voxel and its weights (N, K), without gradient."""
 
         def part(voxels: slice) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
@@ -86,20 +87,21 @@ class Factorized(nn.Module):
         return torch.cat(cells), torch.cat(weights)
 
     def read_at(self, cells: Tensor) -> Tensor:
-        """Which tokens are read in some cells; see `TokenGrid.read_at`."""
+        """Return the indices of the tokens that are read in some cells; see `TokenGrid.read_at`."""
         return self.grid.read_at(cells)
 
     def backward(self, cells: Tensor, gradient: Tensor, softness: float | Tensor) -> None:
-        """Set the gradient of the parameters from that of all weights (N, K).
+        """Set the gradient of the parameters from the gradient of all weights (N, K).
 
-        Intermediate values are computed again here, part by part: to keep them would take most of a fit's memory.
+        Intermediate values are computed again here, part by part; storing them would need most of the memory of a fit.
         """
         for voxels in self._parts:
-            self.take(voxels, self.weigh(voxels, cells[voxels], softness).backward(gradient[voxels]))
+            self.accumulate_gradient(voxels, self.weigh(voxels, cells[voxels], softness).backward(gradient[voxels]))
 
 
 class Selectors(Factorized):
-    """The space, layer and scale selectors (paper, section 3): smooth over cortex since they see positions only.
+    """The space, layer and scale selectors (paper, section 3): smooth over cortex, because they depend on position
+    only.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ class Selectors(Factorized):
     def __init__(self, coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> None:
         super().__init__(grid)
         self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
-        code, basis = self.position.compact(coords_mm)  # constant, so computed once
+        code, basis = self.position.compact(coords_mm)  # constant
         self.register_buffer("code", code, persistent=False)
         self.register_buffer("basis", basis, persistent=False)
         self.space = _mlp(self.position.width, spec.selector_width, 2)
@@ -122,26 +124,26 @@ class Selectors(Factorized):
         self.scale = _mlp(self.position.width, spec.selector_width, 1)
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
-        """What some voxels select."""
+        """Return the selection of the given voxels."""
         code = self.code[voxels]
         space, layer, scale = (self._see(network, code) for network in (self.space, self.layer, self.scale))
         return Selection.of(space, layer, scale.squeeze(-1))
 
     def place(self, voxels: slice | Tensor) -> Tensor:
-        """The places (n, 2) that some voxels select."""
+        """Return the places (n, 2) that the given voxels select."""
         return torch.tanh(self._see(self.space, self.code[voxels]))
 
-    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> Weighed:
+    def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """See `Factorized.weigh`."""
-        return weighed(self.grid, self(voxels), cells, list(self.parameters()), softness / len(self.code))
+        return voxel_weights(self.grid, self(voxels), cells, list(self.parameters()), softness / len(self.code))
 
-    def take(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
+    def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Add to the gradient of the networks, which all voxels share."""
         for parameter, one in zip(self.parameters(), gradients, strict=True):
             parameter.grad = one if parameter.grad is None else parameter.grad.add_(one)
 
     def _see(self, network: nn.Sequential, code: Tensor) -> Tensor:
-        """What a network makes of compact codes (n, R)."""
+        """Return the output of a network for compact codes (n, R)."""
         first, *others = network
         assert isinstance(first, nn.Linear)
         hidden = F.linear(code, first.weight @ self.basis, first.bias)
@@ -157,22 +159,22 @@ class Selectors(Factorized):
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
-def weighed(
-    grid: TokenGrid, selection: Selection, cells: Tensor, behind: Sequence[Tensor], softness: float | Tensor
-) -> Weighed:
-    """The weights of a selection in its `cells` (n,), with the way back to the tensors behind it; `softness` counts
-    for each voxel."""
+def voxel_weights(
+    grid: TokenGrid, selection: Selection, cells: Tensor, parameters: Sequence[Tensor], softness: float | Tensor
+) -> VoxelWeights:
+    """Return the weights of a selection in its `cells` (n,), with their backward to `parameters`. `softness` is per
+    voxel."""
     weights = grid.weights(selection, cells).flatten(1)
     penalty = regularizer(selection) * softness
 
     def backward(gradient: Tensor) -> Sequence[Tensor]:
-        return torch.autograd.grad([weights, penalty], behind, [gradient, None])
+        return torch.autograd.grad([weights, penalty], parameters, [gradient, None])
 
-    return Weighed(weights.detach(), backward)
+    return VoxelWeights(weights.detach(), backward)
 
 
 def regularizer(selection: Selection) -> Tensor:
-    """What keeps selectors soft, summed over voxels; see `Factorized.weigh`."""
+    """Return the regularizer of the selectors, summed over voxels; see `Factorized.weigh`."""
     most = math.log(selection.layer.shape[1]) or 1.0
     return (selection.layer * selection.log_layer).sum() / most + (selection.scale - 0.5).square().sum()
 

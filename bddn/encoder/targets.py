@@ -1,8 +1,8 @@
-"""What a fit is to predict."""
+"""The responses that a fit predicts."""
 
 from collections.abc import Callable
 
 from torch import Tensor
 
 Targets = Callable[[Tensor], Tensor]
-"""Rows (B,) of a dataset to its responses (B, N) float32."""
+"""Takes rows (B,) of a dataset; returns their responses (B, N) float32."""

@@ -1,8 +1,8 @@
-"""Where the aligned tokens of all layers lie, and which of them a voxel reads.
+"""The layout of the aligned tokens of all layers, and which of them a voxel reads.
 
-All layers' tokens stand in one list. A layer has its local tokens row by row with a border of zeros around them, so
-that a voxel that looks at the edge reads zeros, and then its global token. All layers have the same grid, as in a
-cache. A voxel looks at one cell between four local tokens; voxels in the same cell read the same tokens.
+The tokens of all layers are in one list. A layer has its local tokens row by row with a border of zeros, so that a
+voxel at the edge reads zeros, and then its global token. All layers have the same grid, as in a cache. The place of a
+voxel is in one cell between four local tokens; voxels in the same cell read the same tokens.
 
 Shape letters: N voxels, L layers, T tokens of all layers, B images, D shared channels, H rows, W columns.
 """
@@ -28,9 +28,9 @@ class TokenGrid:
     Attributes
     ----------
     n_of_layer, n_tokens : int
-        Tokens of one layer, its border included, and of all layers (T).
+        Number of tokens of one layer with its border, and of all layers (T).
     corners : tuple of int
-        Where the four tokens around a cell lie, from its top left one.
+        Offsets of the four tokens around a cell from the top left one.
     """
 
     def __init__(self, n_layers: int, grid: tuple[int, int]) -> None:
@@ -41,23 +41,25 @@ class TokenGrid:
         self.corners = 0, 1, w + 2, w + 3
 
     def local(self, tokens: Tensor) -> Tensor:
-        """A view (L, H, W, ...) of the local tokens among all tokens (T, ...)."""
+        """Return a view (L, H, W, ...) of the local tokens among all tokens (T, ...)."""
         h, w = self.grid
         bordered = tokens.view(self.n_layers, self.n_of_layer, *tokens.shape[1:])[:, :-1]
         return bordered.view(self.n_layers, h + 2, w + 2, *tokens.shape[1:])[:, 1:-1, 1:-1]
 
     def global_(self, tokens: Tensor) -> Tensor:
-        """A view (L, ...) of the global tokens among all tokens (T, ...)."""
+        """Return a view (L, ...) of the global tokens among all tokens (T, ...)."""
         return tokens[self.n_of_layer - 1 :: self.n_of_layer]
 
     def cells(self, place: Tensor) -> Tensor:
-        """The cells (N,) int64 that places (N, 2) are in, row-major in the (H+1) × (W+1) between bordered tokens."""
+        """Return the cells (N,) int64 that contain places (N, 2), row-major in the (H+1) × (W+1) between bordered
+        tokens."""
         h, w = self.grid
         column, row = (_before(at, n) for at, n in zip(place.unbind(-1), (w, h), strict=True))
         return (row + 1) * (w + 1) + column + 1
 
     def weights(self, selection: Selection, cells: Tensor) -> Tensor:
-        """The weights of the tokens that voxels read in their cells: A of `readout`, differentiable in the selection.
+        """Return the weights of the tokens that voxels read in their cells: A of `readout`, differentiable in the
+        selection.
 
         Sampling follows the pixel-centre convention (`align_corners=False`) with zeros outside the grid.
 
@@ -65,8 +67,8 @@ class TokenGrid:
         ----------
         selection : Selection
         cells : Tensor, (N,) int64
-            Those of `cells`. They are not found again here, since other last bits of a place at the edge of a cell
-            could then weigh tokens of one cell and read those of another.
+            Result of `cells`. They are not computed again here: rounding of a place at the edge of a cell could
+            give weights of one cell and tokens of another.
 
         Returns
         -------
@@ -77,7 +79,7 @@ class TokenGrid:
         return token[:, :, None] * selection.layer[:, None, :]
 
     def read_at(self, cells: Tensor) -> Tensor:
-        """Which of the T tokens are read in some cells: (n,) to (n, 5, L) int64."""
+        """Return the indices of the tokens that are read in cells (n,): (n, 5, L) int64."""
         w = self.grid[1]
         top_left = cells // (w + 1) * (w + 2) + cells % (w + 1)
         in_layer = torch.stack(
@@ -86,7 +88,7 @@ class TokenGrid:
         return in_layer[:, :, None] + self.n_of_layer * torch.arange(self.n_layers, device=cells.device)
 
     def _bilinear(self, place: Tensor, cells: Tensor) -> Tensor:
-        """Bilinear weights (N, 4) of the corners of cells (N,), for places (N, 2) in them."""
+        """Return bilinear weights (N, 4) of the corners of cells (N,), for places (N, 2) in them."""
         h, w = self.grid
         x, y = place.unbind(-1)
         fx, fy = _token(x, w) - (cells % (w + 1) - 1), _token(y, h) - (cells // (w + 1) - 1)
@@ -94,10 +96,10 @@ class TokenGrid:
 
 
 def _token(at: Tensor, n: int) -> Tensor:
-    """Coordinates in [-1, 1] counted in n tokens, with 0 at the centre of the first one."""
+    """Return coordinates in [-1, 1] as positions among n tokens; 0 is the centre of the first one."""
     return ((at + 1) * n - 1) / 2
 
 
 def _before(at: Tensor, n: int) -> Tensor:
-    """The last of n tokens, int64, that is not after a coordinate; -1 is the border before the first one."""
+    """Return the last of n tokens, int64, that is not after a coordinate; -1 is the border before the first one."""
     return _token(at, n).floor().clamp(-1, n - 1).long()

@@ -1,8 +1,8 @@
-"""Decorrelate the channels of a layer, so that one learning rate suits all of them.
+"""Whitening of the channels of a layer, so that one learning rate suits all of them.
 
-A network's channels differ in size by orders of magnitude and are correlated; gradient descent learns the large ones
-first. Here every layer is seen through x → (x - mean) M with M Mᵀ = (covariance + shrinkage)⁻¹. Since what follows is
-linear, this is a change of its matrix alone: tokens are never changed, and the fitted encoder takes raw ones.
+The channels of a network differ in size by orders of magnitude and are correlated; gradient descent learns the large
+ones first. Here every layer is mapped by x → (x - mean) M with M Mᵀ = (covariance + shrinkage)⁻¹. The next step is
+linear, so only its matrix changes: tokens stay as they are, and the fitted encoder takes raw tokens.
 
 Shape letters: n tokens, C channels.
 """
@@ -18,20 +18,20 @@ from bddn.stream.features import Features
 from bddn.stream.loader import Source
 from bddn.stream.order import Rows
 
-SHRINKAGE = 0.1  # of the mean variance, added to all
-LOCAL_IMAGES, GLOBAL_IMAGES = 512, 2048  # images whose tokens are looked at
+SHRINKAGE = 0.1  # fraction of the mean variance that is added to each variance
+LOCAL_IMAGES, GLOBAL_IMAGES = 512, 2048  # images whose tokens are used
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """By layer, `mean` (C,) and `matrix` M (C, C) of its local and of its global tokens."""
+    """For each layer the `mean` (C,) and the `matrix` M (C, C) of its local and of its global tokens."""
 
     local: Sequence[tuple[Tensor, Tensor]]
     global_: Sequence[tuple[Tensor, Tensor]]
 
     @classmethod
     def of(cls, source: Source, pools: Sequence[Rows]) -> "Whitening":
-        """From the tokens of the first images in some pools."""
+        """Return the whitening of the first images in some pools."""
         n_seen, local, global_ = 0, list[Moments](), list[Moments]()
         for tokens, places in source.pools(pools):
             images = places[: max(0, GLOBAL_IMAGES - n_seen)]
@@ -47,7 +47,7 @@ class Whitening:
 
 
 class Moments:
-    """Mean and covariance of tokens, added up in float64."""
+    """Mean and covariance of tokens, accumulated in float64."""
 
     def __init__(self, channels: int, device: torch.device) -> None:
         self._n = 0
@@ -56,9 +56,9 @@ class Moments:
         self._shift: Tensor | None = None
 
     def add(self, tokens: Tensor) -> None:
-        """Take tokens (n, C) more."""
+        """Add tokens (n, C)."""
         tokens = tokens.float()
-        if self._shift is None:  # products of differences to it lose no digits
+        if self._shift is None:  # differences to it lose no digits in products
             self._shift = tokens.mean(0)
         centred = tokens - self._shift
         self._n += len(tokens)
@@ -66,12 +66,12 @@ class Moments:
         self._products += centred.T @ centred
 
     def whitening(self) -> tuple[Tensor, Tensor]:
-        """The mean, and M, both float32."""
+        """Return the mean (C,) and M (C, C), both float32."""
         assert self._shift is not None
         mean = self._sum / self._n
         covariance = self._products / self._n - torch.outer(mean, mean)
         size = covariance.diagonal().mean()
-        # a layer that does not vary is left as it is
+        # a constant layer stays as it is
         covariance.diagonal().add_(torch.where(size > 0, SHRINKAGE * size, torch.ones_like(size)))
         root = torch.linalg.cholesky(covariance)
         one = torch.eye(len(root), dtype=root.dtype, device=root.device)
@@ -80,7 +80,7 @@ class Moments:
 
 
 def _add(local: Sequence[Moments], global_: Sequence[Moments], tokens: Features, images: Tensor, n_local: int) -> None:
-    """Take the global tokens of some images, and the local ones of the first of them."""
+    """Add the global tokens of some images, and the local tokens of the first `n_local` of them."""
 
     def add(layer: int) -> None:
         if n_local:

@@ -41,7 +41,7 @@ def specs_of(run: Run) -> dict[str, CacheSpec]:
         for name, spec in load_specs().items()
         if spec.backbone is not None
         and spec.identity() == about["spec"]
-        and kind_of(spec).may_be(spec, run.layers, about["backbone"])
+        and kind_of(spec).may_match(spec, run.layers, about["backbone"])
     }
 
 

@@ -1,4 +1,4 @@
-"""The report: a run, or several side by side, as one page that needs no network."""
+"""The report: one HTML page of one run or several, which needs no network."""
 
 from bddn.report.page import Page, write_report
 

@@ -1,4 +1,4 @@
-"""The surfaces of the page: fsaverage5, inflated and flat, once for all maps and runs."""
+"""The surfaces of a page: fsaverage5, inflated and flat, shared by all maps and runs."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from bddn.report.packing import packed
 
 
 def cortex() -> dict[str, Any]:
-    """Places and triangles of both hemispheres, as the page's script reads them.
+    """Return vertices and triangles of both hemispheres for the page's script.
 
     Returns
     -------
     dict
-        `faces` (20480, 3), the triangles of both hemispheres alike. `sides`, left then right, each with `hemi`;
-        `inflated` (10242, 3) and `flat` (10242, 2) in mm, as in `maps.surfaces`; `sheet`, a bit for each triangle that
-        says whether the flat sheet has it; and `grey` (10242,), the grey of bare cortex, 0 to 255.
+        `faces` (20480, 3), the triangles, which are equal in both hemispheres. `sides`, left then right, each with
+        `hemi`; `inflated` (10242, 3) and `flat` (10242, 2) in mm, as in `cortex.surfaces`; `sheet`, one bit per
+        triangle, set if the flat sheet contains it; and `grey` (10242,), the grey of cortex without data, 0 to 255.
     """
     faces = surface("lh").faces
     assert all(np.array_equal(faces, surface(hemi).faces) for hemi in HEMISPHERES)
@@ -38,13 +38,13 @@ def cortex() -> dict[str, Any]:
 
 
 def _on_sheet(hemi: str) -> np.ndarray:
-    """Which triangles (20480,) the flat sheet has; it has them all with the same corners in the same turn."""
+    """Return which triangles (20480,) the flat sheet contains, with the same corners and orientation."""
     here = surface(hemi)
     flat = {tuple(face) for face in _from_least(here.flat_faces).tolist()}
     return np.array([tuple(face) in flat for face in _from_least(here.faces).tolist()])
 
 
 def _from_least(faces: np.ndarray) -> np.ndarray:
-    """Triangles with their least corner first, without turning them round."""
+    """Return triangles that start with their smallest corner, in the same orientation."""
     turn = (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3
     return np.take_along_axis(faces, turn, axis=1)

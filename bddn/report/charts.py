@@ -1,6 +1,6 @@
-"""The drawing of a run's hierarchy: mean depth of regions against the ideal one, and the line that is fitted.
+"""The chart of a run's hierarchy: mean depth of regions against ideal depth, and the fitted line.
 
-Its axes stand in `web/parts.html`: the frame goes from (46, 10) to (246, 210), with depth 0 at its lower left.
+Its axes are in `web/parts.html`: the frame extends from (46, 10) to (246, 210), with depth 0 at its lower left.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn, in the drawing's units: `words` for those who hear it; `lines` as their kind with (x1, y1, x2,
-    y2); `points`; and `names` with their places."""
+    """A drawing, in its own units: `words`, a description for screen readers; `lines` as kind and (x1, y1, x2, y2);
+    `points`; and `names` with their positions."""
 
     words: str
     lines: list[tuple[str, tuple[float, float, float, float]]]
@@ -28,7 +28,7 @@ class Chart:
 
 
 def hierarchy_chart(shown: Shown) -> Chart | None:
-    """The drawing of a run; None where a region has no voxel."""
+    """Return the chart of a run; None if a region has no voxel."""
     found = shown.run.metrics["hierarchy"]
     if not found:
         return None
@@ -42,7 +42,7 @@ def hierarchy_chart(shown: Shown) -> Chart | None:
 
 
 def _names(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, str]]:
-    """Names beside their points; where two would meet, the lower one is moved down."""
+    """Return names beside their points; if two overlap, the lower one is moved down."""
     made, last = [], {0.0: -99.0}
     for name, ideal, value in sorted(points, key=lambda p: -p[2]):
         y = max(_y(value) + 3.5, last.get(ideal, -99.0) + _NAMES_APART)
@@ -52,7 +52,7 @@ def _names(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float,
 
 
 def _clipped(slope: float, b0: float) -> tuple[float, float, float, float]:
-    """The ends of a line within the frame."""
+    """Return the ends of a line within the frame."""
     ends = [0.0, 1.0]
     if slope:
         ends = sorted(min(max(t, 0.0), 1.0) for t in (-b0 / slope, (1.0 - b0) / slope))

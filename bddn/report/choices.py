@@ -1,7 +1,7 @@
-"""The maps that a page offers, and their colours as tables that the page's script looks numbers up in.
+"""The maps of a page, and their colours as tables for lookup by the page's script.
 
-Colours and their ranges are those of `maps.kinds` for all runs of a page together, so that the same colour means the
-same number in each.
+Colours and their ranges come from `maps.kinds` for all runs of a page together, so that one colour has the same meaning
+in each run.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from bddn.report.voxels import number_columns, shared_columns, word_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-RAMP_STEPS = 256  # as many as a colour map of matplotlib has
+RAMP_STEPS = 256  # as in a colour map of matplotlib
 CONFIDENCE_STEPS = 64
 PLACE_STEPS = 65
 
@@ -35,24 +35,24 @@ _HEADINGS = {
     "confidence": "Confidence: how sharp the choice of the layer is, 1 - entropy / log L",
     "roi": "The region of each voxel",
 }
-_OWN = {"r2_test", "scale", "x", "y"}  # columns that have maps of their own
+_OWN = {"r2_test", "scale", "x", "y"}  # columns with their own maps
 
 
 def choices(tables: Sequence["pd.DataFrame"], layers: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """All maps of a page.
+    """Return all maps of a page.
 
     Parameters
     ----------
     tables : sequence of DataFrame
-        One per run, all its voxels.
+        One per run, with all voxels.
     layers : sequence of sequence of str
         Names of each run's layers, early to late.
 
     Returns
     -------
     list of dict
-        Each with `name`, `title`, `heading`, `group`; `kind`, 'layer', 'ramp', 'place' or 'class'; `columns` of the
-        voxels that it shows; `lookup`, its colours, for kind 'layer' one table per run; and what its legend says.
+        Each with `name`, `title`, `heading`, `group`; `kind`, 'layer', 'ramp', 'place' or 'class'; the `columns` of
+        voxels that it shows; `lookup`, its colours (one table per run for kind 'layer'); and texts of its legend.
     """
     import pandas as pd
 
@@ -115,7 +115,7 @@ def _choice(kind: Map, columns: list[str], title: str, group: str) -> dict[str, 
             "beyond": list(legend.beyond),
         }
     if isinstance(legend, Wheel):
-        axis = np.linspace(-legend.reach, legend.reach, PLACE_STEPS)  # farther out, colours stay the same
+        axis = np.linspace(-legend.reach, legend.reach, PLACE_STEPS)  # colours are constant farther out
         y, x = np.meshgrid(axis, axis, indexing="ij")
         lookup = _bytes(kind, x, y).reshape(PLACE_STEPS, PLACE_STEPS, 3)
         return found | {"kind": "place", "lookup": packed(lookup, "u1"), "reach": legend.reach}
@@ -128,5 +128,5 @@ def _choice(kind: Map, columns: list[str], title: str, group: str) -> dict[str, 
 
 
 def _bytes(kind: Map, *numbers: np.ndarray) -> np.ndarray:
-    """Colours (n, 3), 0 to 255, of numbers that a map shows."""
+    """Return the colours (n, 3), 0 to 255, of numbers in a map."""
     return np.rint(255 * kind.rgb(np.column_stack([n.ravel().astype(np.float64) for n in numbers])))

@@ -1,4 +1,4 @@
-"""The library that draws: NiiVue, as the installed nilearn carries it, read when a page is written."""
+"""The drawing library NiiVue, read from the installed nilearn when a page is written."""
 
 import re
 from importlib.metadata import version
@@ -11,22 +11,22 @@ _UNSAFE = re.compile(r"</script|<!--", re.IGNORECASE)
 
 
 class LibraryError(BddnError):
-    """What a page needs of an installed package is not there."""
+    """An installed package lacks something that a page needs."""
 
 
 def niivue_script() -> str:
-    """NiiVue's script, to stand in a page.
+    """Return NiiVue's script for inclusion in a page.
 
     Raises
     ------
     LibraryError
-        Where the installed nilearn does not carry it, or where it could not stand in a page.
+        If the installed nilearn does not contain it, or it cannot be included in a page.
     """
     file = nilearn_folder().joinpath(*_FILE)
     if not file.is_file():
         raise LibraryError(
             file,
-            expected="NiiVue, which nilearn 0.14 carries",
+            expected="NiiVue, which nilearn 0.14 contains",
             got=f"nilearn {version('nilearn')} without it",
             fix="Run 'pip install \"nilearn>=0.14,<0.15\"'.",
         )
@@ -35,14 +35,14 @@ def niivue_script() -> str:
     if found:
         raise LibraryError(
             file,
-            expected="a script that can stand in a page",
-            got=f"one with {found.group()!r} in it",
-            fix=f"Install another release of nilearn than {version('nilearn')}.",
+            expected="a script that can be included in a page",
+            got=f"a script that contains {found.group()!r}",
+            fix=f"Install another version of nilearn than {version('nilearn')}.",
         )
     return script
 
 
 def niivue_version(script: str) -> str:
-    """The version that the script gives itself; '' where it does not say."""
+    """Return the version in the script, or ''."""
     found = re.search(r'version:"(\d+\.\d+\.\d+)"\}', script)
     return found.group(1) if found else ""

@@ -1,4 +1,4 @@
-"""Arrays in a page: little-endian bytes as base64, with what is needed to read them back."""
+"""Arrays in a page: little-endian bytes as base64, with kind and shape."""
 
 import base64
 import json
@@ -8,18 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 KINDS = {"u1", "u2", "i2", "f4"}
-"""What the page's script reads: whole numbers of 8 and 16 bits, and single precision."""
+"""Kinds that the page's script reads: integers of 8 and 16 bits, and single precision."""
 
 Packed = dict[str, Any]
 
 
 def packed(values: npt.ArrayLike, kind: str) -> Packed:
-    """An array for the page.
+    """Pack an array for the page.
 
     Parameters
     ----------
     values : array
-        Numbers that `kind` can hold.
+        Numbers within the range of `kind`.
     kind : str
         One of `KINDS`.
 
@@ -34,17 +34,17 @@ def packed(values: npt.ArrayLike, kind: str) -> Packed:
 
 
 def unpacked(array: Packed) -> npt.NDArray[Any]:
-    """The array that `packed` took."""
+    """Return the array of `packed`."""
     return np.frombuffer(base64.b64decode(array["data"]), dtype=f"<{array['kind']}").reshape(array["shape"])
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand in a script element: it holds no `<`, so that nothing in it ends or opens an element.
+    """Return JSON for a script element. It contains no `<`, so it cannot end or open an element.
 
     Raises
     ------
     ValueError
-        Where a number is not finite, since JSON has none of these.
+        If a number is not finite, which JSON does not support.
     """
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,7 +1,7 @@
-"""The page: one file that holds the drawing library, the surfaces, all numbers and the words about them.
+"""The page: one file with the drawing library, the surfaces, all numbers and the text.
 
-Nothing in it asks for anything outside it, and a policy in its head forbids the browser to: only the two scripts whose
-hashes the policy names may run, the page's own and NiiVue, which is read from the installed nilearn.
+The page loads nothing from outside, and a policy in its head forbids the browser to do so. Only the two scripts whose
+hashes the policy names may run: the page's own and NiiVue, which is read from the installed nilearn.
 """
 
 import base64
@@ -43,26 +43,26 @@ _SCRIPTS = (
     "tables.js",
     "page.js",
 )
-_FEW = 4  # runs whose tables find room beside each other
+_FEW = 4  # largest number of runs whose tables fit beside each other
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page that was written."""
+    """A written page."""
 
     path: Path
     n_bytes: int
 
 
 def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
-    """Write the page of a run, or of several side by side.
+    """Write the page of one run, or of several side by side.
 
     Parameters
     ----------
     folders : sequence of Path
         Run folders, 1 to 12.
     out : Path, optional
-        The file, replaced in one step if it exists; by default `report.html` in the run's folder, or `comparison.html`
+        The file, replaced atomically if it exists; by default `report.html` in the run's folder, or `comparison.html`
         beside the first run's.
 
     Returns
@@ -72,7 +72,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
     Raises
     ------
     BddnError
-        Where a run is missing, incomplete or damaged, or the drawing library is not installed.
+        If a run is missing, incomplete or damaged, or the drawing library is not installed.
     """
     if out is not None:
         check_file(out)
@@ -86,7 +86,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
 
 
 def templates() -> Environment:
-    """The templates of `web/`: what comes from a run is text, and only what they say themselves is markup."""
+    """Return the templates of `web/`. They escape all text of a run, so only the templates contain markup."""
     made = Environment(
         loader=PackageLoader("bddn.report", "web"),
         autoescape=True,
@@ -101,13 +101,13 @@ def templates() -> Environment:
 
 
 def render(runs: Sequence[Shown], path: Path) -> Iterator[str]:
-    """The page of some runs, in pieces.
+    """Yield the page of some runs, in pieces.
 
     Parameters
     ----------
     runs : sequence of Shown
     path : Path
-        Where it will lie, for its links.
+        Path of the page, for its links.
     """
     library, style, script = niivue_script(), _read("page.css"), _own_script()
     data = contents(runs, len(library))
@@ -165,6 +165,6 @@ def _read(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """How a policy names a script or a style of the page."""
+    """Return the name of a script or a style in a policy."""
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
     return f"'sha256-{digest}'"

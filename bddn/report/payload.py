@@ -1,4 +1,4 @@
-"""All that the page's script reads: surfaces, maps with their colours, and the voxels of every run."""
+"""The data of the page's script: surfaces, maps with their colours, and the voxels of every run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from bddn.report.shown import Shown
 from bddn.report.voxels import drawn_rows, similar_arrays, voxel_arrays
 
 MAX_BYTES = 8_000_000
-"""Size of a page of one run that films are cut for."""
+"""Size limit of a page of one run; films are shortened to fit it."""
 _FILM_BYTES = 1_600_000
-_REST_BYTES = 200_000  # style, script, tables and words
+_REST_BYTES = 200_000  # style, script, tables and text
 _BASE64 = 4 / 3
 
 
 def contents(runs: Sequence[Shown], n_library: int) -> str:
-    """The data of a page, as JSON for a script element.
+    """Return the data of a page, as JSON for a script element.
 
     Parameters
     ----------
     runs : sequence of Shown
     n_library : int
-        Letters of the drawing library, which leave the less room to films.
+        Number of characters of the drawing library, which reduces the space for films.
     """
     made = [_run(shown) for shown in runs]
     page = {

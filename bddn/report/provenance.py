@@ -1,4 +1,4 @@
-"""Where the numbers of a page come from: what was fitted on what, with which versions, and the files of the run."""
+"""The provenance of a page's numbers: data, cache, settings, versions, and the files of the run."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _MAPS = {".png", ".svg", ".pdf", ".csv", ".gii", ".txt", ".md", ".gif", ".mp4"}
 
 @dataclass(frozen=True)
 class Part:
-    """A table of facts: names, each with its value in every run ('–' where it has none)."""
+    """A table of facts: names, each with its value in every run ('–' if it has none)."""
 
     title: str
     is_open: bool
@@ -39,14 +39,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Files:
-    """Links to the files of a run: `described` as name, link and words; `maps` as name and link."""
+    """Links to the files of a run: `described` as name, link and text; `maps` as name and link."""
 
     described: list[tuple[str, str, str]]
     maps: list[tuple[str, str]]
 
 
 def provenance(runs: Sequence[Shown]) -> list[Part]:
-    """What was fitted on what, a column for each run."""
+    """Return the tables of data, cache, settings and versions, with one column per run."""
     parts = []
     for key, title in _PARTS.items():
         found = [dict(_flat(_facts(shown)[key])) for shown in runs]
@@ -57,7 +57,7 @@ def provenance(runs: Sequence[Shown]) -> list[Part]:
 
 
 def _facts(shown: Shown) -> dict[str, Any]:
-    """What `run.json` says, with the sizes of the split and how the fit went."""
+    """Return the content of `run.json`, with sizes of the split and results of the fit."""
     about, metrics = shown.run.about, shown.run.metrics
     return {
         "data": {
@@ -76,7 +76,7 @@ def _facts(shown: Shown) -> dict[str, Any]:
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Nested values as dotted names and words."""
+    """Yield nested values as dotted names and text."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
@@ -89,7 +89,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def files(shown: Shown, page: Path) -> Files:
-    """The files of a run that are there, with links relative to the page."""
+    """Return the existing files of a run, with links relative to the page."""
     folder = shown.run.folder
     described = [
         (name, _link(folder / name, page), words) for name, words in _FILES.items() if (folder / name).is_file()

@@ -1,4 +1,4 @@
-"""A run as a page shows it: what was read of its folder, checked, and what it is called beside others."""
+"""A run on a page: the checked content of its folder, and its label beside other runs."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from bddn.run import Run, labels, read_channels, read_learning, read_run
 from bddn.run.folder import LEARNING
 
 MAX_RUNS = 12
-"""How many brains stand side by side at most."""
+"""Largest number of brains side by side."""
 _FIX = "Fit again with this version of bddn."
 
 
@@ -30,13 +30,13 @@ class Shown:
     ----------
     run : Run
     label : str
-        What tells it from the page's other runs.
+        Name that differs from the page's other runs.
     channels : array of float32, (V, D)
-        Channel weights of the voxels that are drawn.
+        Channel weights of the drawn voxels.
     split : dict of str to int
-        How many stimuli trained, validated and tested.
+        Numbers of stimuli for training, validation and test.
     learning : Learning or None
-        How its selectors came about, where that was logged.
+        Learning log of its selectors, if it exists.
     """
 
     run: Run
@@ -47,28 +47,26 @@ class Shown:
 
     @property
     def title(self) -> str:
-        """What was fitted on what."""
+        """Data and network of the fit."""
         return str(self.run.metrics["title"])
 
 
 def read_shown(folders: Sequence[Path]) -> list[Shown]:
-    """Read all that a page needs of some run folders.
+    """Read the content of some run folders for a page.
 
     Raises
     ------
     RunError
-        Where there are none or too many, one comes twice, or one is missing, incomplete, damaged or of an old format.
+        If there are none or too many, one is given twice, or one is missing, incomplete, damaged or of an old format.
     DataError
-        Where a table of voxels lacks columns that maps need.
+        If a table of voxels lacks columns that maps need.
     """
     if not 1 <= len(folders) <= MAX_RUNS:
-        raise RunError(
-            "runs", expected=f"1 to {MAX_RUNS} run folders", got=f"{len(folders)}", fix="Compare fewer at a time."
-        )
+        raise RunError("runs", expected=f"1 to {MAX_RUNS} run folders", got=f"{len(folders)}", fix="Give fewer runs.")
     real = [folder.resolve() for folder in folders]
     twice = next((f for f, r in zip(folders, real, strict=True) if real.count(r) > 1), None)
     if twice is not None:
-        raise RunError(twice, expected="different run folders", got="the same one twice", fix="Name each run once.")
+        raise RunError(twice, expected="different run folders", got="the same folder twice", fix="Give each run once.")
     return [_read(folder, label) for folder, label in zip(folders, labels(folders), strict=True)]
 
 
@@ -82,11 +80,11 @@ def _read(folder: Path, label: str) -> Shown:
 
 
 def _check_metrics(run: Run) -> None:
-    """Refuse a summary that lacks what a page says."""
+    """Raise an error if metrics.json lacks fields that a page needs."""
     missing = [name for name in ("title", "r2_test", "r2_val", "roi_r2_test", "hierarchy") if name not in run.metrics]
     if missing:
         raise RunError(
-            run.folder / "metrics.json", expected=", ".join(missing), got="a summary without these", fix=_FIX
+            run.folder / "metrics.json", expected=", ".join(missing), got="a file without these fields", fix=_FIX
         )
 
 
@@ -96,4 +94,4 @@ def _split_sizes(file: Path) -> dict[str, int]:
         return {str(part): len(members) for part, members in split.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         got, fix = explain(file, f"{type(error).__name__}: {error}", _FIX)
-        raise RunError(file, expected="which stimuli were in which part", got=got, fix=fix) from error
+        raise RunError(file, expected="the stimuli of each part of the split", got=got, fix=fix) from error

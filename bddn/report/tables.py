@@ -1,4 +1,4 @@
-"""The tables of a page: scores by region, hierarchy, and how close a planted truth was met. The page's script sorts."""
+"""The tables of a page: scores by region, hierarchy, and recovery of a planted truth. The page's script sorts them."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from bddn.stats.hierarchy import IDEAL_DEPTH
 from bddn.stats.scores import ROIS, in_roi
 
 Cell = str | float | int | None
-"""Of a table: words, or a number that is sorted as one; None for none."""
+"""A cell of a table: text, a number (sorted as a number), or None for an empty cell."""
 
 _TRUTH = {
     "depth_r": "depth, correlation",
@@ -27,7 +27,7 @@ _OF_REGION = ("depth", "confidence", "scale")
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose columns can be sorted: `heads`, and `rows` of as many cells each, the first one naming the row."""
+    """A sortable table: `heads`, and `rows` with as many cells, of which the first is the name of the row."""
 
     caption: str
     heads: Sequence[str]
@@ -35,12 +35,12 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns have numbers."""
+        """For each column, whether it contains numbers."""
         return [any(isinstance(row[k], int | float) for row in self.rows) for k in range(len(self.heads))]
 
 
 def regions(runs: Sequence[Shown]) -> Table:
-    """Mean scores by region; of a single run also its mean depth, confidence and scale."""
+    """Return mean scores by region; for a single run also mean depth, confidence and scale."""
     if len(runs) > 1:
         names = [roi for roi in ROIS if any(roi in shown.run.metrics["roi_r2_test"] for shown in runs)]
         scores = [[shown.run.metrics["roi_r2_test"].get(roi, {}).get("mean") for shown in runs] for roi in names]
@@ -56,7 +56,7 @@ def regions(runs: Sequence[Shown]) -> Table:
 
 
 def hierarchy(runs: Sequence[Shown]) -> Table:
-    """Slope, b0 and b1 of each run, and its mean score."""
+    """Return slope, b0 and b1 of each run, and the number of its voxels."""
     rows: list[list[Cell]] = []
     for shown in runs:
         found = shown.run.metrics["hierarchy"] or {}
@@ -67,7 +67,7 @@ def hierarchy(runs: Sequence[Shown]) -> Table:
 
 
 def depths(runs: Sequence[Shown]) -> Table:
-    """Mean depth of the regions that the hierarchy is fitted to, beside their ideal."""
+    """Return the mean depth of the regions of the hierarchy, with their ideal depth."""
     rows: list[list[Cell]] = []
     for roi, ideal in IDEAL_DEPTH.items():
         found = [shown.run.voxels.loc[in_roi(shown.run.voxels, roi), "depth"] for shown in runs]
@@ -78,7 +78,7 @@ def depths(runs: Sequence[Shown]) -> Table:
 
 
 def truth(runs: Sequence[Shown]) -> Table | None:
-    """How close planted answers were met; None where no run has any."""
+    """Return the agreement with the planted truth; None if no run has one."""
     if not any(shown.run.truth for shown in runs):
         return None
     rows: list[list[Cell]] = [
@@ -89,12 +89,12 @@ def truth(runs: Sequence[Shown]) -> Table | None:
 
 
 def is_known(value: Cell) -> bool:
-    """Whether there is something to read in a cell."""
+    """Return whether a cell contains a value."""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def words(value: Cell) -> str:
-    """A cell as it is read: whole numbers with thousands, others with three decimals."""
+    """Return a cell as text: integers with thousands separators, others with three decimals."""
     if isinstance(value, float):
         return f"{value:.3f}".replace("-", "−")
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,4 +1,4 @@
-"""The voxels of a run that a page draws: who they are, all their numbers, their names, and who reads alike."""
+"""The drawn voxels of a run: their numbers and names, and the most similar voxels of each."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,45 +14,45 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIMILAR = 8
-"""How many of the most similar voxels a page names."""
-_PART = 1024  # voxels compared with all others at a time; another number changes last bits of their products
-_LANES = 512  # into which the others are dealt: the largest of each lane tells which lanes to look into
+"""Number of most similar voxels on a page."""
+_PART = 1024  # voxels that are compared with all others at a time; another number changes last bits of their products
+_LANES = 512  # groups of voxels: only the groups with the largest maxima are searched
 
 Floats = npt.NDArray[np.floating]
 
 
 def drawn_rows(voxels: "pd.DataFrame") -> npt.NDArray[np.int64]:
-    """Rows of the voxels that have a place on fsaverage5, by nesting of the vertices' numbers."""
+    """Return the rows of the voxels on fsaverage5, whose vertices are the first ones of fsaverage7."""
     return np.flatnonzero(voxels["vertex"].to_numpy() < N_VERTICES_FSAVERAGE5)
 
 
 def number_columns(voxels: "pd.DataFrame") -> list[str]:
-    """Names of the columns of numbers, besides the vertex."""
+    """Return the names of numeric columns, without the vertex."""
     return [str(name) for name in voxels.select_dtypes("number").columns if name != "vertex"]
 
 
 def word_columns(voxels: "pd.DataFrame") -> list[str]:
-    """Names of the columns of words, besides the hemisphere and the layer."""
+    """Return the names of text columns, without hemisphere and layer."""
     found = voxels.select_dtypes(include=["object", "string", "category"]).columns
     return [str(name) for name in found if name not in {"hemi", "layer_argmax"}]
 
 
 def voxel_arrays(voxels: "pd.DataFrame", layers: Sequence[str]) -> dict[str, Any]:
-    """What the page's script knows of a run's voxels.
+    """Return the data of a run's voxels for the page's script.
 
     Parameters
     ----------
     voxels : DataFrame, one row per voxel
-        Those that are drawn.
+        The drawn voxels.
     layers : sequence of str, (L,)
         Early to late.
 
     Returns
     -------
     dict
-        `side` (V,) 0 for left; `vertex` (V,); `layer` (V,), the one with the highest weight, L for none; `numbers`,
-        every column of numbers in single precision; `words`, every column of words as `names` and the `code` (V,) of
-        each voxel's name.
+        `side` (V,), 0 for left; `vertex` (V,); `layer` (V,), the one with the highest weight, L for none; `numbers`,
+        every numeric column in single precision; `words`, every text column as `names` and the index `code` (V,)
+        of each voxel's name.
     """
     side = np.array([HEMISPHERES.index(hemi) for hemi in voxels["hemi"]], dtype=np.uint8)
     numbers = {name: packed(voxels[name].to_numpy(dtype=np.float32), "f4") for name in number_columns(voxels)}
@@ -71,21 +71,21 @@ def voxel_arrays(voxels: "pd.DataFrame", layers: Sequence[str]) -> dict[str, Any
 
 
 def similar_voxels(channels: Floats, n: int = SIMILAR) -> tuple[npt.NDArray[np.int64], Floats]:
-    """For every voxel those whose channel weights point the same way.
+    """Return for every voxel those with the most similar direction of channel weights.
 
     Parameters
     ----------
     channels : array of float, (V, D)
-        Channel weights. A voxel of zeros is like no other.
+        Channel weights. A voxel of zeros is similar to no other voxel.
     n : int
-        How many; fewer where there are not as many others.
+        Number of similar voxels, at most V - 1.
 
     Returns
     -------
     row : array of int64, (V, n)
-        The most similar first; equally similar ones in the order of rows.
+        Rows by decreasing similarity; equally similar voxels in the order of rows.
     cosine : array of float32, (V, n)
-        Of the angle between the two voxels' channel weights.
+        Cosine of the angle between the channel weights of the two voxels.
     """
     n = min(n, len(channels) - 1)
     length = np.linalg.norm(channels, axis=1, keepdims=True)
@@ -109,17 +109,17 @@ def similar_voxels(channels: Floats, n: int = SIMILAR) -> tuple[npt.NDArray[np.i
 
 
 def _largest(values: Floats, n: int) -> npt.NDArray[np.int64]:
-    """Columns (P, n) of the largest values of each row, in any order."""
+    """Return the columns (P, n) of the largest values of each row, in any order."""
     return np.argpartition(-values, n - 1, axis=1)[:, :n]
 
 
 def similar_arrays(channels: Floats) -> dict[str, Any]:
-    """The most similar voxels for the page's script: their rows, and the cosine in ten-thousandths."""
+    """Return the most similar voxels for the page's script: their rows, and the cosines in units of 1/10000."""
     row, cosine = similar_voxels(channels)
     return {"row": packed(row, "u2"), "cosine": packed(np.rint(1e4 * cosine), "i2")}
 
 
 def shared_columns(tables: Sequence["pd.DataFrame"], columns: "list[list[str]]") -> list[str]:
-    """Names of columns of any of some tables, in the order in which they come first, without those that are empty."""
+    """Return the names of columns that have values in any of the tables, in order of first occurrence."""
     names = list(dict.fromkeys(name for found in columns for name in found))
     return [name for name in names if any(name in t and t[name].notna().any() for t in tables)]

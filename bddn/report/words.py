@@ -1,4 +1,4 @@
-"""The words of a page that come from its runs: the few numbers under the title, what is drawn, and the methods."""
+"""The text of a page that depends on its runs: the numbers under the title, what is drawn, and the methods."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from bddn.report.voxels import drawn_rows
 
 
 def facts(shown: Shown) -> list[tuple[str, str]]:
-    """The few numbers under the title of a run, with their names."""
+    """Return the few numbers under the title of a run, as (name, value)."""
     run = shown.run
     hierarchy = run.metrics["hierarchy"]
     return [
@@ -23,7 +23,7 @@ def facts(shown: Shown) -> list[tuple[str, str]]:
 
 
 def drawn(runs: Sequence[Shown]) -> str:
-    """Which voxels the page draws, in a sentence."""
+    """Return a sentence that says which voxels the page draws."""
     parts = []
     for shown in runs:
         n, total = len(drawn_rows(shown.run.voxels)), len(shown.run.voxels)
@@ -34,19 +34,19 @@ def drawn(runs: Sequence[Shown]) -> str:
 
 
 def methods(shown: Shown) -> Methods:
-    """What a run did, for a paper's Methods section.
+    """Return the text for a paper's Methods section.
 
     Raises
     ------
     RunError
-        Where the run does not say what was fitted on what.
+        If the run lacks this information.
     """
     try:
         return methods_of(shown.run)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise RunError(
             shown.run.folder / "run.json",
-            expected="what was fitted on what, as 'bddn fit' writes it",
-            got=f"one that lacks {error}",
+            expected="data, cache and settings, as written by 'bddn fit'",
+            got=f"a file without {error}",
             fix="Fit again with this version of bddn.",
         ) from error

@@ -65,7 +65,7 @@ def fit_run(
     device: str = "cpu",
     memory_gib: float | None = None,
     readers: int = READERS,
-    keep_every_s: float = CHECKPOINT_S,
+    checkpoint_every_s: float = CHECKPOINT_S,
     resident: Resident | None = None,
     subject: Subject | None = None,
 ) -> tuple[Run, bool]:
@@ -86,7 +86,7 @@ def fit_run(
         Memory that the fit may use, by default the free memory. Tokens that do not fit into it are streamed.
     readers : int
         Number of threads that read during streaming.
-    keep_every_s : float
+    checkpoint_every_s : float
         Interval of the checkpoints.
     resident : Resident, optional
         The tokens of this cache, layers and dataset, if they are already in memory.
@@ -130,7 +130,7 @@ def fit_run(
         targets = _targets(dataset, plan.responses, device)
         parts = Parts.of(split, ids)
         shown = np.flatnonzero(voxels["vertex"] < N_VERTICES_FSAVERAGE5)  # as pictures do
-        fitted = fit(model, source, targets, parts, spec, state, keep_every_s, shown)
+        fitted = fit(model, source, targets, parts, spec, state, checkpoint_every_s, shown)
         table = voxel_table(voxels, fitted, tuple(widths))
         metrics = {
             "title": printable(f"{dataset.name} through {store.name}"),

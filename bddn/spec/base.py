@@ -109,6 +109,8 @@ def _spec_error(
         path = item["loc"]
         where = ".".join(map(str, path)) or "the whole"
         line = f" in line {lines[path]}" if path and path in lines else ""
+        if isinstance(cause := item.get("ctx", {}).get("error"), SpecError):
+            return cause  # its place is a plug-in, not this spec
         if item["type"] == "extra_forbidden":
             known = _keys_at(cls, path[:-1], value)
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)

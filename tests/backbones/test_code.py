@@ -245,7 +245,7 @@ class Drawing(nn.Module):
     ],
 )
 def test_a_network_whose_tokens_are_not_the_same_each_time_is_refused(how: str, words: str) -> None:
-    with pytest.raises(BackboneError, match=f"the same tokens for the same image each time.*{words}"):
+    with pytest.raises(BackboneError, match=f"the same tokens for the same image in every run.*{words}"):
         from_module(nn.Sequential(Drawing(how)), ["0"], image_size=SIZE, global_token="mean")
 
 
@@ -263,7 +263,7 @@ def test_maes_own_class_which_masks_at_random_is_refused() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_weights_in_half_precision_say_what_to_do(dtype: torch.dtype) -> None:
     net = nn.Sequential(nn.Conv2d(3, 6, 4, 4)).to(dtype)
-    with pytest.raises(BackboneError, match=rf"weights are {str(dtype)[6:]} and pixels are float32: call float\(\)"):
+    with pytest.raises(BackboneError, match=rf"weights are {str(dtype)[6:]}, but pixels are float32: call float\(\)"):
         from_module(net, ["0"], image_size=SIZE, global_token="mean")
     backbone = from_module(net, ["0"], image_size=SIZE, global_token="mean", autocast="bfloat16")
     assert backbone(torch.randn(1, 3, SIZE, SIZE))["0"].local_.dtype == torch.float32
@@ -275,5 +275,5 @@ def test_a_module_under_several_names_runs_several_times_and_is_refused() -> Non
     block = nn.Conv2d(3, 3, 1)
     net = nn.Sequential(nn.Sequential(block, block), nn.Conv2d(3, 6, 4, 4))
     for name in ("0.0", "0.1", "0.*"):
-        with pytest.raises(SpecError, match=r"run once for a batch of images; got '0\.[01]', which runs . times"):
+        with pytest.raises(SpecError, match=r"run once per batch; got '0\.[01]', which runs . times"):
             from_module(net, [name], image_size=SIZE, global_token="mean")

@@ -348,7 +348,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, source: Format, nam
     path = tmp_path / name
     write(path, source)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    assert ("cut short" if part else "an empty file (0 bytes)") in str(refusal(path, source))
+    assert ("truncated" if part else "an empty file (0 bytes)") in str(refusal(path, source))
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

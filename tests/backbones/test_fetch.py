@@ -292,7 +292,7 @@ def _full(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_moved, ["none of this name, or a private one", "weights.hub", "hf auth login"]),
+        (_moved, ["no repository of this name, or a private one", "weights.hub", "hf auth login"]),
         (_gated, ["gated", "HTTP 403", f"/{REPO}", "hf auth login"]),
         (_other, ["expected config.json and model.safetensors", "got only README.md, vae/config.json"]),
         (_offline, ["HF_HUB_OFFLINE is set"]),

@@ -54,7 +54,7 @@ def test_names_with_signs_of_regular_expressions_are_plain_names() -> None:
 
 
 def test_a_glob_that_is_one_level_short_says_so() -> None:
-    with pytest.raises(SpecError, match=r"'\*' stands for one level.*: blocks\.\*\*qkv would match"):
+    with pytest.raises(SpecError, match=r"'\*' matches one level.*: blocks\.\*\*qkv would match"):
         select(["blocks.*qkv"], VIT, "net")
 
 

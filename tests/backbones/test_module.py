@@ -107,14 +107,14 @@ def test_the_network_is_frozen_and_in_eval_mode() -> None:
 @pytest.mark.parametrize(
     ("layers", "fields", "words"),
     [
-        (None, {}, r"which of its submodules.*blocks\.0"),
+        (None, {}, r"names or globs of the submodules.*blocks\.0"),
         (["block.*"], {}, r"got 'block\.\*'"),
-        (["act"], {}, "run once for a batch of images; got 'act', which runs 4 times"),
+        (["act"], {}, "run once per batch; got 'act', which runs 4 times"),
         (["never"], {}, "'never', which does not run"),
         (["head"], {}, "before places are pooled"),
         (["stem"], {}, "global_token: mean"),
         (["blocks.0"], {"image_size": 33, "global_token": "mean", "batch": 3}, "unknown key 'batch'"),
-        (["blocks.0"], {"leading_tokens": 3}, "after 3 leading ones"),
+        (["blocks.0"], {"leading_tokens": 3}, "after 3 leading tokens"),
     ],
 )
 def test_what_cannot_be_a_layer_is_refused(layers: Any, fields: dict[str, Any], words: str) -> None:
@@ -137,7 +137,7 @@ def test_a_preprocessing_is_part_of_the_fingerprint() -> None:
     of = [from_module(Net(), ["blocks.0"], one, image_size=SIZE).identity for one in (None, dark, light, dark)]
     assert of[1] == of[3]
     assert len({str(one) for one in of}) == 3
-    with pytest.raises(BackboneError, match=r"\(3, 48, 48\) of float32.*got \(3, 32, 32\)"):
+    with pytest.raises(BackboneError, match=r"float32 tensor of shape \(3, 48, 48\).*got \(3, 32, 32\)"):
         from_module(Net(), ["blocks.0"], dark, image_size=48)
 
 

@@ -148,7 +148,7 @@ NONE: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "whole numbers": (lambda x: x.long(), "floating-point type; got int64"),
     "yes and no": (lambda x: x > 0, "floating-point type; got bool"),
     "complex numbers": (lambda x: x.to(torch.complex64), "floating-point type; got complex64"),
-    "images and tokens in one axis": (lambda x: x.flatten(0, 1), r"let the network return them as \(B, 64, C\)"),
+    "images and tokens in one axis": (lambda x: x.flatten(0, 1), r"return them as \(B, 64, C\)"),
     "one image less": (lambda x: x[1:], "one axis of images"),
     "an image axis that vanishes for one image": (lambda x: x.squeeze(0), "one axis of images"),
 }

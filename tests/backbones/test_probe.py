@@ -58,7 +58,7 @@ def test_every_spec_gives_places_row_by_row(name: str, tmp_path: Path) -> None:
     assert all(layer.startswith(("mid", "down_2", "down_3", "up_0", "up_1")) for layer in unclear)  # of 2×2 places or 1
     assert found.keys() == {layer.partition("@")[0] for layer in backbone.layers}
     # The small U-Net of random weights has norms over 4 places of 8 channels, which mix much of the image.
-    clear = CLEAR if isinstance(spec.backbone, FamilySpec) else probe.FOUND
+    clear = CLEAR if isinstance(spec.backbone, FamilySpec) else probe.MIN_ROWS_AGREEMENT
     assert max(order.agreement for order in found.values()) >= clear
 
 
@@ -127,7 +127,9 @@ UNKNOWN: dict[str, tuple[tuple[int, int], Tensor]] = {
 def test_an_order_that_is_not_known_is_refused_too(case: str) -> None:
     size, order = UNKNOWN[case]
     backbone = from_module(PlainViT(size, order=order, before=1), ["blocks.*"], image_size=size)
-    with pytest.raises(BackboneError, match=r"layer 'blocks\.1': expected local tokens row by row.*another order"):
+    with pytest.raises(
+        BackboneError, match=r"layer 'blocks\.1': expected local tokens in the order of the image.*another order"
+    ):
         probe.check_order(backbone, backbone.spec)
 
 
@@ -282,7 +284,7 @@ def test_what_mixes_all_places_is_said_to_do_so(case: str) -> None:
     make, layers, _ = GOOD[case]
     found = orders(make(), layers)
     assert found[list(found)[-1]].kind == "mixed"
-    assert "not to be told, since each place changes with all of the image" in probe.summary(found)[-1]
+    assert "unknown, because each place changes with the whole image" in probe.summary(found)[-1]
 
 
 def test_tokens_that_do_not_depend_on_the_image_are_refused() -> None:
@@ -291,7 +293,7 @@ def test_tokens_that_do_not_depend_on_the_image_are_refused() -> None:
             return torch.arange(64.0).view(1, 64, 1).expand(len(pixels), -1, 4)
 
     backbone = from_module(nn.Sequential(Codes()), ["0"], image_size=SIZE, global_token="mean")
-    with pytest.raises(BackboneError, match="the same ones for pictures that differ"):
+    with pytest.raises(BackboneError, match="the same tokens for different images"):
         probe.check_order(backbone, backbone.spec)
 
 

@@ -41,7 +41,7 @@ def test_a_shape_that_can_be_read_in_one_way_is_read_so(
         (("B", 64, 1, 1), SQUARE, "more than one place"),
         (("B", 24, 24, 24), SQUARE, r"channels in the spec: first \(24 channels\) or last \(24 channels\)"),
         (("B", 9, 64), SQUARE, r"leading_tokens in the spec: 0 \(then 3×3 places\) or 5 \(then 2×2 places\)"),
-        (("B", 1024, 8), WIDE, "a grid like the image of 96 × 128, after up to 5 leading ones"),
+        (("B", 1024, 8), WIDE, "a grid like the image of 96 × 128, after up to 5 leading tokens"),
         ((197, 768), (224, 224), "one axis of images"),
         (("B", "B", 768), (224, 224), "one axis of images"),
         (("B", 3, 8, 14, 14), SQUARE, r"expected tokens \(B, T, C\) or a map"),
@@ -58,7 +58,7 @@ def test_a_shape_without_one_reading_is_a_question(
 def test_the_answers_are_taken() -> None:
     assert infer("a", shapes("B", 10, 64), (2, 3), SQUARE, leading_tokens=6).places == (2, 2)
     assert infer("a", shapes("B", 24, 24, 24), (2, 3), SQUARE, channels="last").kind == "last"
-    with pytest.raises(SpecError, match="after 3 leading ones"):
+    with pytest.raises(SpecError, match="after 3 leading tokens"):
         infer("a", shapes("B", 10, 64), (2, 3), SQUARE, leading_tokens=3)
 
 

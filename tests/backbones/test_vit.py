@@ -236,7 +236,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_config_is_refused(copy: Path) -> None:
     (copy / "config.json").unlink()
-    with pytest.raises(BackboneError, match=r"no config\.json"):
+    with pytest.raises(BackboneError, match=r"a folder without config\.json"):
         clip(copy)
 
 

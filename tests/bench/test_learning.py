@@ -15,7 +15,7 @@ from bddn.encoder import learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Parts, fit
 from bddn.encoder.learning import Learning
-from bddn.encoder.learning_log import Log, frame_steps
+from bddn.encoder.learning_log import LearningLog, frame_steps
 from bddn.spec import RECIPES, FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
@@ -34,9 +34,9 @@ class Clock:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.frames: list[float] = []
         self.steps: list[float] = []
-        look, step = Log.look, fitting._Training._step
+        look, step = LearningLog.record, fitting._Training._step
 
-        def timed_look(log: Log, model: FactorTopy, at: int) -> None:
+        def timed_look(log: LearningLog, model: FactorTopy, at: int) -> None:
             start = time.perf_counter()
             look(log, model, at)
             self.frames.append(time.perf_counter() - start)
@@ -46,7 +46,7 @@ class Clock:
             step(training, features, target)
             self.steps.append(time.perf_counter() - start - (sum(self.frames) - before))
 
-        patch.setattr(Log, "look", timed_look)
+        patch.setattr(LearningLog, "record", timed_look)
         patch.setattr(fitting._Training, "_step", timed_step)
 
 

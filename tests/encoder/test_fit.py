@@ -102,7 +102,7 @@ def test_a_fit_that_was_killed_at_any_step_goes_on_to_the_same_bytes(
         with monkeypatch.context() as patch:
             patch.setattr(fitting._Training, "_step", step)
             with pytest.raises(Killed):
-                _fit(spec, keep=kept, keep_every_s=0)
+                _fit(spec, checkpoint_file=kept, checkpoint_every_s=0)
         assert kept.exists() == (kill_at > 0)
         remaining: list[int] = []
 
@@ -112,7 +112,7 @@ def test_a_fit_that_was_killed_at_any_step_goes_on_to_the_same_bytes(
 
         with monkeypatch.context() as patch:
             patch.setattr(fitting._Training, "_step", count)
-            assert _bytes(_fit(spec, keep=kept, keep_every_s=1e9), tmp_path) == whole
+            assert _bytes(_fit(spec, checkpoint_file=kept, checkpoint_every_s=1e9), tmp_path) == whole
         assert len(remaining) == 30 - kill_at
 
 
@@ -126,9 +126,9 @@ def test_a_fit_that_was_killed_while_polishing_trains_no_step_again(
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "polish", die)
         with pytest.raises(Killed):
-            _fit(FAST, keep=kept)
+            _fit(FAST, checkpoint_file=kept)
     monkeypatch.setattr(fitting._Training, "_step", die)
-    assert _bytes(_fit(FAST, keep=kept), tmp_path) == whole
+    assert _bytes(_fit(FAST, checkpoint_file=kept), tmp_path) == whole
 
 
 @pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])
@@ -145,19 +145,19 @@ def test_to_look_at_voxels_changes_nothing(selection: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("shown", [None, SHOWN[:-1]])
 def test_a_state_with_other_voxels_to_look_at_is_not_taken_up(shown: np.ndarray | None, tmp_path: Path) -> None:
     kept = tmp_path / "state.safetensors"
-    _fit(keep=kept, keep_every_s=0)
+    _fit(checkpoint_file=kept, checkpoint_every_s=0)
     with pytest.raises(RunError, match="other voxels"):
-        _fit(shown=shown, keep=kept)
+        _fit(shown=shown, checkpoint_file=kept)
 
 
 def test_a_damaged_state_is_an_error_and_not_a_start(tmp_path: Path) -> None:
     kept = tmp_path / "state.safetensors"
-    _fit(keep=kept, keep_every_s=0)
+    _fit(checkpoint_file=kept, checkpoint_every_s=0)
     good = kept.read_bytes()
     for damaged in (good[: len(good) // 2], good[:-100] + bytes([good[-100] ^ 1]) + good[-99:], b""):
         kept.write_bytes(damaged)
-        with pytest.raises(RunError, match="state of a fit"):
-            _fit(keep=kept)
+        with pytest.raises(RunError, match="checkpoint of a fit"):
+            _fit(checkpoint_file=kept)
 
 
 def test_fit_learns_and_keeps_the_best_epoch() -> None:

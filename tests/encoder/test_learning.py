@@ -11,7 +11,7 @@ from bddn.encoder import learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit
 from bddn.encoder.learning import Learning
-from bddn.encoder.learning_log import Log, frame_steps
+from bddn.encoder.learning_log import LearningLog, frame_steps
 from bddn.errors import RunError
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import confidence
@@ -62,9 +62,9 @@ def test_a_frame_is_what_the_voxels_select(selection: str) -> None:
     model = new_encoder(torch.rand(40, 3) * 100, WIDTHS, GRID, spec)
     for parameter in model.selectors.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
-    log = Log(SHOWN, 10, len(WIDTHS), torch.device("cpu"))
+    log = LearningLog(SHOWN, 10, len(WIDTHS), torch.device("cpu"))
     log.losses = [1.0, 2.0]
-    log.look(model, 3)
+    log.record(model, 3)
     with torch.no_grad():
         expected = model.select()
     weights = expected.layer.numpy()[SHOWN]
@@ -89,9 +89,9 @@ def test_only_the_shown_voxels_are_looked_at(monkeypatch: pytest.MonkeyPatch) ->
         return select(self, voxels)
 
     model = new_encoder(torch.rand(40, 3) * 100, WIDTHS, GRID, SPEC)
-    log = Log(SHOWN, 10, len(WIDTHS), torch.device("cpu"))
+    log = LearningLog(SHOWN, 10, len(WIDTHS), torch.device("cpu"))
     monkeypatch.setattr(FactorTopy, "select", watch)
-    log.look(model, 0)
+    log.record(model, 0)
     assert asked == SHOWN.tolist()
 
 
@@ -125,8 +125,8 @@ def test_a_short_fit_is_logged_at_every_step() -> None:
 
 
 def test_no_voxel_to_look_at_is_no_trouble() -> None:
-    log = Log(np.array([], np.intp), 10, 4, torch.device("cpu"))
-    log.look(new_encoder(torch.rand(4, 3), WIDTHS, GRID, SPEC), 0)
+    log = LearningLog(np.array([], np.intp), 10, 4, torch.device("cpu"))
+    log.record(new_encoder(torch.rand(4, 3), WIDTHS, GRID, SPEC), 0)
     assert log.learning.place.shape == (11, 0, 2)
 
 
@@ -154,12 +154,12 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     flipped = good[:-3] + bytes([good[-3] ^ 1]) + good[-2:]
     for bad in (good[:-20], flipped, b"", b"not safetensors"):
         path.write_bytes(bad)
-        with pytest.raises(RunError, match=r"learning\.safetensors.*logged"):
+        with pytest.raises(RunError, match=r"learning\.safetensors.*a learning log of"):
             learning.load(path)
 
 
 def _learning(n_layers: int) -> Learning:
-    made = Log(SHOWN, 30, n_layers, torch.device("cpu")).learning
+    made = LearningLog(SHOWN, 30, n_layers, torch.device("cpu")).learning
     rng = np.random.default_rng(0)
     layer = rng.integers(0, n_layers, made.layer.shape).astype(made.layer.dtype)
     layer[0, 0] = n_layers - 1

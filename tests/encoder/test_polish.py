@@ -7,7 +7,7 @@ import torch
 from bddn.encoder import polish as polishing
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import score
-from bddn.encoder.polish import ALPHAS, n_visits, polish
+from bddn.encoder.polish import ALPHAS, n_passes, polish
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
@@ -90,14 +90,14 @@ def test_responses_that_say_nothing_leave_the_trained_weights_or_penalize_most()
 
 
 def test_what_a_voxel_gets_does_not_depend_on_how_many_are_solved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polishing, "TOGETHER", 7)
+    monkeypatch.setattr(polishing, "PROBLEM_VOXELS", 7)
     monkeypatch.setattr(polishing, "VOXELS", 3)
     found = []
     for n_bytes in (1, 4 * D * D * 20, 1 << 30):
         monkeypatch.setattr(polishing, "PASS_BYTES", n_bytes)
         model, source, responses = _setup()
         _polish(model, source, responses)
-        found.append((n_visits(N_VOXELS, D), model.channels.detach().clone()))
+        found.append((n_passes(N_VOXELS, D), model.channels.detach().clone()))
     assert [n for n, _ in found] == [6, 2, 1]
     assert torch.equal(found[0][1], found[1][1])
     assert torch.equal(found[0][1], found[2][1])

@@ -117,8 +117,8 @@ def _compare(kernels: ModuleType, batch: Batch, arithmetic: str) -> None:
     b = batch.double()
     weights, of_weights = b.weights.flatten(1), torch.empty_like(b.weights).flatten(1)
 
-    def weigh(voxels: Tensor) -> readout.Weighed:
-        return readout.Weighed(weights[voxels], lambda gradient: [gradient])
+    def weigh(voxels: Tensor) -> readout.VoxelWeights:
+        return readout.VoxelWeights(weights[voxels], lambda gradient: [gradient])
 
     def take(voxels: Tensor, gradients: Sequence[Tensor]) -> None:
         of_weights[voxels] = gradients[0]

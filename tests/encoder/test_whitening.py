@@ -76,8 +76,8 @@ def _model() -> tuple[FactorTopy, Features]:
 def _seen(features: Features, found: Whitening) -> Features:
     """What the textbook form would be given."""
     local, far = (
-        [(v - mean) @ matrix for v, (mean, matrix) in zip(values, whitens, strict=True)]
-        for values, whitens in ((features.local, found.local), (features.global_, found.global_))
+        [(v - mean) @ matrix for v, (mean, matrix) in zip(values, whitening, strict=True)]
+        for values, whitening in ((features.local, found.local), (features.global_, found.global_))
     )
     return Features(local, far)
 

@@ -213,10 +213,10 @@ def test_edited_code_is_not_run_by_workers_that_have_the_old_one(
     (tmp_path / f"{name}.py").write_text(NET.format(factor=1))
     extract(own, planted, tmp_path / "first.zarr", device="cpu", work=cluster)
     (tmp_path / f"{name}.py").write_text(NET.format(factor=1.001))
-    with pytest.raises(BackboneError, match=r"which was edited since then. Start this process again"):
+    with pytest.raises(BackboneError, match=r"which was edited after the import. Restart this process"):
         extract(own, planted, tmp_path / "second.zarr", device="cpu")
     monkeypatch.delitem(sys.modules, name)  # as in a new process
-    with pytest.raises(BackboneError, match=rf"module '{name}' on worker tcp://.*edited since.*all dask workers"):
+    with pytest.raises(BackboneError, match=rf"module '{name}' on worker tcp://.*edited after.*all dask workers"):
         extract(own, planted, tmp_path / "second.zarr", device="cpu", work=cluster)
     assert not list((tmp_path / "second.zarr").glob("manifest/shard-*"))
 
