@@ -1,13 +1,13 @@
-# bddn: `make help` lists what there is.
+# bddn: `make help` lists the targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 SPECS := $(sort $(patsubst cache_specs/%.yaml,%,$(wildcard cache_specs/*.yaml)))
-# Tests of one file share what they make, so a file stays in one process. Each process loads torch: four at most.
+# Tests of one file share fixtures, so a file stays in one process. Each process loads torch, so at most four run.
 PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 STEPS := fetch extract fit maps all
-# Groups and their members stand in the specs, each in one line: groups: [table1, figure6]
+# Groups are listed in the specs, on one line each: groups: [table1, figure6]
 SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_specs/*.yaml | tr ',' ' '))
 members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[([^]]*, *)?$(1) *[],]' cache_specs/*.yaml)))
 
@@ -16,12 +16,12 @@ members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[(
 
 help:
 	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 3 minutes)"
-	@echo "make figures        draw the paper's figures, a film and pages from toys, without a download"
+	@echo "make figures        draw the paper's figures, a film and pages from toy data, without a download"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests, also of the page's scripts"
-	@echo "make bench          measure store, fits and recipes at true size (about 2 hours, 15 GB of disk)"
+	@echo "make bench          measure store, fits and recipes at full size (about 2 hours, 15 GB of disk)"
 	@echo "make bench-extract  measure extraction against the bare forward pass (about 8 minutes)"
-	@echo "make install        make $(VENV) with bddn and its tools"
+	@echo "make install        create $(VENV) with bddn and its tools"
 	@echo "make clean          remove build/"
 	@echo
 	@echo "One backbone NAME, or all of a GROUP, with DATA=algonauts:PATH/subj01 or planted:PATH:"
@@ -29,7 +29,7 @@ help:
 	@echo "make extract-NAME   cache its tokens in build/NAME/NAME.zarr; ARGS='--workers 2' adds options"
 	@echo "make fit-NAME       extract, then fit into build/NAME/run; FIT_ARGS='--seed 1' adds options"
 	@echo "make maps-NAME      extract, fit, then draw maps and page of build/NAME/run; also all-NAME"
-	@echo "What is sealed or fitted already is kept. GROUP: $(SPEC_GROUPS). NAME:"
+	@echo "Existing caches and runs are kept. GROUP: $(SPEC_GROUPS). NAME:"
 	@printf '%s\n' $(SPECS) | pr -t -4 -w 96
 
 $(VENV)/.installed: pyproject.toml constraints.txt

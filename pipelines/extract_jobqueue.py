@@ -1,11 +1,11 @@
-"""Extract one backbone on a SLURM cluster through dask-jobqueue: every worker is a job, and workers come and go.
+"""Extract one backbone on a SLURM cluster through dask-jobqueue: every worker is a job.
 
     pip install 'bddn[slurm]'
     python pipelines/extract_jobqueue.py clip_vit_b16 algonauts:data/subj01 build/clip.zarr --workers 8 --queue gpu
     python pipelines/extract_jobqueue.py clip_vit_b16 algonauts:data/subj01 build/clip.zarr --gpus 0 --cores 16
 
-A worker ends by itself before its time limit and another job takes its place, as for one that is pre-empted. Either
-costs the shard that it was at. Should this process end, the same command goes on.
+A worker ends before its time limit, and a new job replaces it, as after a pre-emption. Each time, only the current shard
+of the worker is computed again. If this process ends, the same command resumes.
 """
 
 from typing import Annotated
@@ -23,22 +23,22 @@ from bddn.extraction.cluster import DEVICE, Cluster
 @clear_errors
 def extract_jobqueue(
     spec: Annotated[str, typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")],
-    data: Annotated[str, typer.Argument(help="A dataset, KIND:PATH, on a disk that all nodes see.")],
-    out: Annotated[str, typer.Argument(help="The feature cache: a folder that all nodes see, or a URL.")],
-    workers: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = 4,
-    gpus: Annotated[int, typer.Option(min=0, max=1, help="GPUs of each job; 0: the network runs on its cores.")] = 1,
+    data: Annotated[str, typer.Argument(help="A dataset, KIND:PATH, on a disk that all nodes can read.")],
+    out: Annotated[str, typer.Argument(help="The feature cache: a folder that all nodes can write, or a URL.")],
+    workers: Annotated[int, typer.Option(min=1, help="Number of jobs that run at the same time.")] = 4,
+    gpus: Annotated[int, typer.Option(min=0, max=1, help="GPUs of each job; 0: the network runs on CPU cores.")] = 1,
     cores: Annotated[int, typer.Option(min=1, help="Cores of each job.")] = 4,
     memory: Annotated[str, typer.Option(help="Memory of each job.")] = "32GB",
     minutes: Annotated[int, typer.Option(min=1, help="Time limit of each job.")] = 240,
-    queue: Annotated[str | None, typer.Option(help="Partition.")] = None,
-    account: Annotated[str | None, typer.Option(help="Who pays.")] = None,
-    interface: Annotated[str | None, typer.Option(help="Network of the nodes, e.g. ib0.")] = None,
+    queue: Annotated[str | None, typer.Option(help="SLURM partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="SLURM account.")] = None,
+    interface: Annotated[str | None, typer.Option(help="Network interface of the nodes, e.g. ib0.")] = None,
     directive: Annotated[
-        list[str] | None, typer.Option(help="More options of sbatch, e.g. --qos=long; may be given several times.")
+        list[str] | None, typer.Option(help="Additional option of sbatch, e.g. --qos=long; may be repeated.")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Only print the job script.")] = False,
 ) -> None:
-    """Ask SLURM for workers, and extract on them."""
+    """Request workers from SLURM, and extract on them."""
     from dask_jobqueue import SLURMCluster
 
     device = "cuda" if gpus else "cpu"
@@ -57,7 +57,7 @@ def extract_jobqueue(
         if show:
             typer.echo(cluster.job_script())
             return
-        cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # a job that has ended is replaced
+        cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # replace jobs that end
         with Client(cluster) as client:
             client.wait_for_workers(1)
             done = extract(load_spec(spec), open_dataset(data), out, device=device, work=Cluster(client, device, cores))

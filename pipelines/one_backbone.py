@@ -1,8 +1,8 @@
-"""One backbone, several subjects: extract, fit and map each, and print one line per subject.
+"""Extract, fit and map one backbone for several subjects, and print one line per subject.
 
     python pipelines/one_backbone.py clip_vit_b16 build/clip algonauts:data/subj01 algonauts:data/subj02
 
-What is done already is kept, so the same command goes on after an interruption.
+Completed work is kept, so the same command resumes after an interruption.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def one_backbone(
     spec: Annotated[str, typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")],
     out: Annotated[Path, typer.Argument(help="Folder for caches and runs.")],
     data: Annotated[list[str], typer.Argument(help="Datasets, KIND:PATH.")],
-    fit: Annotated[str, typer.Option(help="A recipe, or a YAML file of fit settings.")] = "paper",
+    fit: Annotated[str, typer.Option(help="Recipe of the fit, or a YAML file of fit settings.")] = "paper",
 ) -> None:
     """Map one backbone onto the cortex of several subjects."""
     for name in data:

@@ -1,9 +1,9 @@
-"""How sure are the maps? Fit all caches of a folder to several subjects, with other seeds and bootstraps.
+"""Measure the spread of maps: fit all caches of a folder to several subjects, with many seeds and bootstraps.
 
     python pipelines/refit_many.py build build/many algonauts:data/subj01 algonauts:data/subj02 --seeds 0-4 --workers 2
 
-A subject is fitted on the caches that have its images. What is done already is kept, so the same command goes on after
-an interruption, and with more seeds it adds to the same table.
+A subject is fitted on the caches that contain its images. Completed runs are kept, so the same command resumes after an
+interruption; with more seeds it extends the same table.
 """
 
 from contextlib import nullcontext
@@ -22,12 +22,12 @@ from bddn.run.recipes import fit_spec
 @clear_errors
 def refit_many(
     caches: Annotated[Path, typer.Argument(help="Folder of sealed caches, *.zarr.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the runs and their table.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the runs and their table.")],
     data: Annotated[list[str], typer.Argument(help="Datasets, KIND:PATH.")],
-    seeds: Annotated[str, typer.Option(help="e.g. 0-4.")] = "0-4",
-    bootstraps: Annotated[str | None, typer.Option(help="Of each seed, e.g. 0-19.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0-4.")] = "0-4",
+    bootstraps: Annotated[str | None, typer.Option(help="Bootstraps of each seed, e.g. 0-19.")] = None,
     fit: Annotated[str, typer.Option("--spec", "--fit", help="paper, fast, or a YAML file of fit settings.")] = "paper",
-    workers: Annotated[int, typer.Option(min=0, help="Processes on this machine; 0: this one.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes on this machine; 0: only this process.")] = 0,
 ) -> None:
     """Fit all caches of a folder many times, and print mean and spread."""
     found = sorted(caches.glob("*.zarr"))

@@ -113,7 +113,7 @@ CARDS = {
     "clip_vit_b16": {
         "class": "CLIPVisionModel of transformers, family clip",
         "weights": "hub laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K, revision main, not on this machine",
-        "image": "squashed to 224×224 pixels (bilinear, aspect not kept), ImageNet mean and deviation",
+        "image": "resized to 224×224 pixels (bilinear, aspect ratio not kept), ImageNet mean and deviation",
         "places": "14×14 → 8×8 in the cache",
         "cached": "output of each transformer block (residual stream, before the final norm); "
         "local: patch tokens, resized bilinearly from 14×14 to 8×8; global: the CLS token",
@@ -135,7 +135,7 @@ CARDS = {
     },
     "sd_steps": {
         "class": "UNet2DConditionModel of diffusers, family stable_diffusion",
-        "image": "squashed to 512×512 pixels (bilinear, aspect not kept), scaled to [-1, 1]",
+        "image": "resized to 512×512 pixels (bilinear, aspect ratio not kept), scaled to [-1, 1]",
         "cached": "outputs of U-Net blocks in a DDIM inversion of 50 steps, empty prompt, no guidance; "
         "BLOCK@tK is the block at step K, counted from the clean image (t1) to noise (t50); "
         "local: maps, resized bilinearly from 32×32 to 8×8; global: the mean of the full 32×32 map",
@@ -172,7 +172,7 @@ def test_a_card_of_a_spec_without_architecture_says_who_tells_the_layers(here: P
     (here / "own.yaml").write_text("title: t\nbackbone: {family: clip}\nweights: {hub: a/b}\n")
     code, output = run("backbones", "show", "own.yaml")
     assert code == 0
-    assert _card(output)["layers"].startswith("told by the weights")
+    assert _card(output)["layers"].startswith("known only from the weights")
 
 
 OWN_NET = """

@@ -260,7 +260,7 @@ def test_bad_input_gives_one_clear_message(here: Path, case: str) -> None:
 def test_what_is_there_already_is_kept(here: Path) -> None:
     before = _snapshot(here)
     code, output = _run("extract spec.yaml --data planted:brain --out cache.zarr")
-    assert (code, "sealed before, re-used" in output) == (0, True)
+    assert (code, "sealed before, reused" in output) == (0, True)
     code, output = _run("fit cache.zarr --data planted:brain --out run --spec fit.yaml")
     assert (code, "kept" in output) == (0, True)
     assert _snapshot(here) == before

@@ -145,9 +145,7 @@ def test_a_signal_ends_with_its_code_and_the_way_to_go_on(
         os.kill(os.getpid(), number)
         time.sleep(5)
     assert ended.value.exit_code == 128 + number
-    words = (
-        f"stopped by {number.name}; what was committed is kept. Resume with: bddn extract 'my spec.yaml' --out new.zarr"
-    )
+    words = f"stopped by {number.name}; completed work is kept. Resume with: bddn extract 'my spec.yaml' --out new.zarr"
     assert words in capsys.readouterr().err
     assert signal.getsignal(number) == before
 

@@ -17,7 +17,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # name: (command, words of the message)
     "workers beside a scheduler": (
         (*EXTRACT, "--workers", "2", "--scheduler", "tcp://a:1"),
-        ("--workers 2 and --scheduler tcp://a:1: expected one of them", "Leave out all but"),
+        ("--workers 2 and --scheduler tcp://a:1: expected one of these options", "Remove all but"),
     ),
     "workers beside a scheduler of fits": (
         (*MANY, "--workers", "2", "--scheduler", "tcp://a:1"),

@@ -365,7 +365,7 @@ def test_the_command_refuses_bad_input_before_any_work(run: Run, spec: CacheSpec
     for arguments, expected in (
         ((tmp_path, good), "a run folder of 'bddn fit'"),
         ((run.folder, tmp_path / "none.png"), "none.png"),
-        ((run.folder, good, "--out", something), "a folder with other things in it"),
+        ((run.folder, good, "--out", something), "a folder with other files"),
         ((run.folder, good, "--out", good), "Not a directory"),
         ((run.folder, good, "--spec", other), "spec.grid"),
     ):

@@ -135,7 +135,7 @@ def test_who_is_interrupted_goes_on_and_the_bytes_are_those_of_one_process(
     campaign = interrupted[name]
     campaign.ended()
     said = campaign.slurm.output(campaign.job)
-    assert said.count("stopped by SIGUSR1; what was committed is kept") >= n_signalled
+    assert said.count("stopped by SIGUSR1; completed work is kept") >= n_signalled
     assert campaign.restarts() == campaign.n_tasks or name == "limited", "what has ended is not started again"
     assert files(campaign.out) == files(alone)
     assert f"digest {Cache(alone).digest[:16]}" in said

@@ -28,8 +28,7 @@ STRUCTURE = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}
 
 
 def sources(module: nn.Module) -> dict[str, str]:
-    """Return the hash of the source of the methods of every class in a network, by class name, without torch's own
-    classes.
+    """Return the hash of the source of every class's methods in a network, by class name, without torch's own classes.
 
     The current source of a patched method counts; a `forward` that was patched on an instance has its own entry. If
     there is no source, as for classes made by a program, the value is `NOT_AVAILABLE`.
@@ -46,7 +45,7 @@ def sources(module: nn.Module) -> dict[str, str]:
 
 
 def source_of_function(function: Callable[..., Any]) -> str:
-    """Return the hash of the source of a function or a callable object, or `NOT_AVAILABLE`."""
+    """Return the hash of the source of a function or callable object, or `NOT_AVAILABLE`."""
     while isinstance(function, partial):
         function = function.func
     is_function = inspect.isfunction(function) or inspect.ismethod(function)
@@ -118,12 +117,10 @@ def _far(a: list[float], b: list[float]) -> bool:
 
 
 def _methods(kind: type) -> list[Any]:
-    """Return the functions that a class itself defines, sorted by name."""
+    """Return the functions that a class defines itself."""
     found = []
     for _, value in sorted(vars(kind).items()):
-        function = getattr(
-            value, "__func__", getattr(value, "fget", value)
-        )  # unwraps static and class methods, and properties
+        function = getattr(value, "__func__", getattr(value, "fget", value))  # unwraps methods and properties
         if inspect.isfunction(function):
             found.append(function)
     return found
@@ -139,7 +136,7 @@ def _name(kind: type) -> str:
 
 
 def _source(function: Any) -> str:
-    """Return the source of a function without comments and layout, or '' if there is none."""
+    """Return the source of a function without comments and layout, or ''."""
     try:
         text = textwrap.dedent(inspect.getsource(function))
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
@@ -149,9 +146,7 @@ def _source(function: Any) -> str:
 
 
 def _hashed(functions: list[Any]) -> str:
-    texts = [
-        text for function in functions if (text := _source(function))
-    ]  # generated methods of a dataclass have no source
+    texts = [text for function in functions if (text := _source(function))]  # those of a dataclass have none
     if functions and not texts:
         return NOT_AVAILABLE
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()

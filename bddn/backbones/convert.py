@@ -27,8 +27,7 @@ class _Names:
         From a pattern of a `transformers` name to the name in the file, without prefix. `|` separates alternatives.
         Parameters with one name in the file are fused in it: queries, keys and values, in this order.
     prefixes : tuple of str
-        Prefixes of the tower's names: the first that occurs in the file counts. Names without it belong to another
-        network.
+        Prefixes of the tower's names; the first that occurs counts. Names without it belong to another network.
     other : str
         Pattern of the names, without prefix, of layers after the tower.
     """
@@ -111,10 +110,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         else:  # files before torch 1.6 are not zip files and cannot be mapped
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch's own message advises an unsafe way to read
-        got, fix = (
-            f"a file that is truncated, damaged or of another format ({type(error).__name__})",
-            "Download it again.",
-        )
+        got, fix = f"a truncated or damaged file, or another format ({type(error).__name__})", "Download it again."
         if code := re.search(r"[Uu]nsupported .*GLOBAL (\S+)", str(error)):
             got, fix = f"a pickle that needs {code[1]}", "If you trust the file, save only its state dict."
         else:

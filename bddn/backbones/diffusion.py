@@ -64,8 +64,7 @@ CONVENTIONS = (
 
 
 class StableDiffusion:
-    """A frozen U-Net of Stable Diffusion 1.x or 2.x. Its layers are its blocks at steps of the inversion, ordered by
-    step.
+    """A frozen U-Net of Stable Diffusion 1.x or 2.x. Its layers are its blocks at steps of the inversion, by step.
 
     Parameters
     ----------
@@ -147,8 +146,7 @@ class StableDiffusion:
     def _step(
         self, k: int, latent: Tensor, names: Sequence[str], reduce: Reduce, last: bool
     ) -> tuple[dict[str, Any], Tensor]:
-        """Return reduced tokens of some blocks at step k (from 0), and the next latent; after the last step, the same
-        latent."""
+        """Return reduced tokens of blocks at step k (from 0), and the next latent (the same after the last step)."""
         outputs: list[Tensor] = []
         text = self._text.expand(len(latent), -1, -1)
         tokens = self._hooks.run(
@@ -196,8 +194,7 @@ def _hash(parts: Pipeline) -> str:
 
 
 def _configs(parts: Pipeline) -> dict[str, dict[str, Any]]:
-    """Return what determines the tokens besides the weights; of models with many fields, those that differ from the
-    default."""
+    """Return what determines the tokens besides the weights; of large configurations, fields with other values."""
     found = parts.configs()
     for part, model in (("unet", parts.unet), ("vae", parts.vae)):
         defaults = {k: list(v) if isinstance(v, tuple) else v for k, v in _parameters(model).items()}

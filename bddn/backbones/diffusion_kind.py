@@ -77,7 +77,7 @@ class DiffusionKind(Kind):
             network="UNet2DConditionModel of diffusers, family stable_diffusion",
             outline=self.outline(spec),
             architecture=tuple(f"{part}: {describe_fields(fields)}" for part, fields in about.architecture.items())
-            or ("not told",),
+            or ("unknown",),
             pixels="scaled to [-1, 1]",
             stored=f"outputs of U-Net blocks in a DDIM inversion of {about.n_steps} steps, empty prompt, no guidance; "
             f"BLOCK@tK is the block at step K, counted from the clean image (t1) to noise (t{about.n_steps});",

@@ -102,7 +102,7 @@ class FamilyKind(Kind):
             family=family.short or about.family,
             network=f"{family.model} of transformers, family {about.family}",
             outline=self.outline(spec),
-            architecture=(describe_fields(sizes) or "not told",),
+            architecture=(describe_fields(sizes) or "unknown",),
             stored="output of each transformer block (residual stream, before the final norm);",
             local="patch tokens",
             cls=family.cls,

@@ -26,7 +26,7 @@ TIMEOUT_S = 60
 READ_BYTES = 1 << 20
 
 
-def is_here(spec: CacheSpec) -> bool:
+def is_available(spec: CacheSpec) -> bool:
     """Return whether all files that `bddn fetch` would download are on this machine. Does not use the network."""
     weights = spec.weights
     if weights is None or weights.random is not None:
@@ -44,7 +44,7 @@ def is_remote(spec: CacheSpec) -> bool:
     return spec.weights is not None and (spec.weights.hub is not None or spec.weights.url is not None)
 
 
-def where(spec: CacheSpec) -> Path | None:
+def location_of(spec: CacheSpec) -> Path | None:
     """Return the folder or file of the weights, also before they are fetched; None if there is no file."""
     weights = spec.weights
     if weights is None or weights.random is not None:
@@ -69,7 +69,7 @@ def fetch(spec: CacheSpec) -> None:
         If the download fails. A partial download is never used.
     """
     weights = spec.weights
-    if weights is None or is_here(spec):
+    if weights is None or is_available(spec):
         return
     if weights.hub is not None:
         _fetch_hub(spec, weights)
@@ -156,10 +156,7 @@ def _fetch_url(weights: WeightsSpec) -> None:
     url, path = str(weights.url), download_path(weights)
     if not url.startswith(("https://", "http://")):
         raise BackboneError(
-            url,
-            expected="an address, https://…",
-            got="no such address",
-            fix="Correct weights.url, or use weights.file.",
+            url, expected="an address, https://…", got="another one", fix="Correct weights.url, or use weights.file."
         )
     begins = SHA256_IN_NAME.search(path.name)
     sha256 = weights.sha256 or (begins[1] if begins else "")

@@ -1,5 +1,4 @@
-"""The interface of a kind of backbone: an object that opens and describes its networks. The kinds of bddn are plug-ins
-too.
+"""The interface of a kind of backbone, which opens and describes its networks. The kinds of bddn are plug-ins too.
 
 `bddn.spec.backbone` says how to register a kind, and how its spec is found. The module of a kind imports no library of
 networks before a network is opened, because every command that reads a spec loads all kinds.
@@ -57,7 +56,7 @@ class Description:
     network: str
     outline: Mapping[str, Outline] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
-    architecture: tuple[str, ...] = ("not told",)
+    architecture: tuple[str, ...] = ("unknown",)
     pixels: str = ""
     stored: str = "output of each layer;"
     local: str = "tokens of places"

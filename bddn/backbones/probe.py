@@ -153,10 +153,8 @@ def order_of(changes: Tensor, image_hw: tuple[int, int]) -> Order:
     ranks = excess.argsort(1).argsort(1).double()
     agreements = _agreements(ranks, covered)
     agreement = float(agreements.mean())
-    others = [
-        (float(_agreements(ranks, covered[:, order.reshape(-1)]).mean()), name) for name, order in known_orders(h, w)
-    ]
-    best, name = max(others)
+    orders = known_orders(h, w)
+    best, name = max((float(_agreements(ranks, covered[:, order.reshape(-1)]).mean()), name) for name, order in orders)
     is_elsewhere = _is_elsewhere(agreements, _sharpness(excess, covered), excess.argmax(1))
     if best >= MIN_OTHER_AGREEMENT and best - agreement >= MIN_ADVANTAGE and (is_elsewhere or h * w >= FEW_PLACES):
         return Order("other", name, agreement)
@@ -194,8 +192,7 @@ def _changes(backbone: Backbone, pixels: Tensor) -> dict[str, Tensor]:
 def _excess(changes: Tensor) -> Tensor:
     """Return by how much more a token changes with a patch than usual, (K, H × W).
 
-    Some tokens change with every patch, and some patches change all tokens. So the usual change is subtracted, and
-    tokens that change anyway count less.
+    The usual change of tokens and of patches is subtracted; tokens that change with every patch count less.
     """
     usual = changes.median(0).values
     excess = changes - usual
@@ -213,8 +210,7 @@ def _covered(image_hw: tuple[int, int], places: tuple[int, int]) -> Tensor:
 
 
 def _agreements(ranks: Tensor, covered: Tensor) -> Tensor:
-    """Return the share of pairs in which a covered token changes more than another one (area under the ROC curve),
-    (K,)."""
+    """Return the share of pairs in which a covered token changes more than another (area under the ROC curve), (K,)."""
     n = covered.sum(1)
     above = (ranks * covered).sum(1) - n * (n - 1) / 2
     return above / (n * (covered.shape[1] - n)).clamp_min(1)

@@ -1,4 +1,4 @@
-"""The command line: thin, and quick to start, since every command imports what it needs."""
+"""The command line. Each command imports what it needs when it runs, so that the start is fast."""
 
 from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app

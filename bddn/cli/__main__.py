@@ -1,4 +1,4 @@
-"""`python -m bddn.cli`."""
+"""Entry point of `python -m bddn.cli`."""
 
 from bddn.cli.process import main
 

@@ -1,4 +1,4 @@
-"""Backbones: which there are, what is cached of them, and their weights."""
+"""Commands on backbones: the list, what is cached of each, and their weights."""
 
 import re
 import shutil
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from bddn.spec import CacheSpec
 
 LONGEST_LICENCE = 12
-WIDTH = 100  # columns, where the terminal does not tell
-CAN_GO = ("groups", "grid", "family", "licence")  # where the table is too wide, in this order
+WIDTH = 100  # default number of columns
+OPTIONAL_COLUMNS = ("groups", "grid", "family", "licence")  # left out in this order if the table is too wide
 
-backbones_app = typer.Typer(help="Which backbones there are, and what is cached of them.")
+backbones_app = typer.Typer(help="List backbones, and show what is cached of them.")
 
 
 @clear_errors
 def fetch(
     specs: Annotated[list[str], typer.Argument(help="Names of specs in cache_specs/, or .yaml files.")],
     offline: Annotated[
-        bool, typer.Option("--offline", help="Only tell what is there; exit code 2 where something is missing.")
+        bool, typer.Option("--offline", help="Only say what is on this machine; exit code 2 if something is missing.")
     ] = False,
 ) -> None:
-    """Download the weights of backbones; no other command does. What is there is kept, and no network is asked."""
+    """Download the weights of backbones. No other command downloads. Existing files are kept and need no network."""
     from bddn.backbones.fetch import fetch as download
-    from bddn.backbones.fetch import is_here, is_remote, where
+    from bddn.backbones.fetch import is_available, is_remote, location_of
     from bddn.backbones.registry import load_spec
 
     opened = {name: load_spec(name) for name in specs}
     missing: list[str] = []
     refused: list[BddnError] = []
     for name, spec in opened.items():
-        if where(spec) is None:
+        if location_of(spec) is None:
             typer.echo(f"{name}: nothing to download, {source_of(spec)}")
-        elif is_here(spec):
-            typer.echo(f"{name}: there, {from_to(spec)}")
+        elif is_available(spec):
+            typer.echo(f"{name}: on this machine, {from_to(spec)}")
         elif offline:
             missing.append(name)
             typer.echo(f"{name}: missing, {from_to(spec)}")
@@ -49,7 +49,7 @@ def fetch(
             try:
                 download(spec)
                 typer.echo(f"{name}: fetched, {from_to(spec)}")
-            except BddnError as error:  # the others may be had
+            except BddnError as error:  # other downloads may succeed
                 refused.append(error)
     for one in refused[:-1]:
         typer.echo(f"error: {one}", err=True)
@@ -58,11 +58,11 @@ def fetch(
     if missing:
         remote = [name for name in missing if is_remote(opened[name])]
         local = [name for name in missing if name not in remote]
-        fixes = [f"Run 'bddn fetch {' '.join(remote)}' where there is a network."] if remote else []
-        fixes += [f"Correct the paths of {', '.join(local)}, or make what they name."] if local else []
+        fixes = [f"Run 'bddn fetch {' '.join(remote)}' on a machine with network access."] if remote else []
+        fixes += [f"Correct the paths of {', '.join(local)}, or create these files."] if local else []
         raise BackboneError(
             f"weights of {', '.join(missing)}",
-            expected="them on this machine",
+            expected="all weights on this machine",
             got=f"{len(missing)} of {len(opened)} missing",
             fix=" ".join(fixes),
         )
@@ -71,9 +71,9 @@ def fetch(
 @backbones_app.callback(invoke_without_command=True)
 @clear_errors
 def backbones(context: typer.Context) -> None:
-    """All specs that can be called by name: their networks, and what is cached of them.
+    """List all specs by name, with their networks and what is cached of them.
 
-    MB are those of an image in the cache, before compression.
+    MB is the size of an image in the cache, before compression.
     """
     if context.invoked_subcommand is not None:
         return
@@ -83,17 +83,17 @@ def backbones(context: typer.Context) -> None:
     short = _abbreviated({group for spec in specs.values() for group in spec.groups})
     rows = [_row(name, spec, short) for name, spec in specs.items()]
     groups = ", ".join(f"{letter} {group}" for group, letter in short.items())
-    typer.echo(  # at once, so that `| head` does no harm
+    typer.echo(  # in one call, because of `| head`
         f"{as_table(_fitting(rows, shutil.get_terminal_size((WIDTH, 24)).columns))}\n\n"
-        "blocks: number × channels; image: side/patch in pixels; grid: patches; MB: of an image in the cache;\n"
-        f"here: the weights on this machine; groups: {groups}; ?: the weights tell"
+        "blocks: number × channels; image: side/patch in pixels; grid: patches; MB: size of an image in the cache;\n"
+        f"here: weights are on this machine; groups: {groups}; ?: known only from the weights"
     )
 
 
 @backbones_app.command(epilog=example("bddn backbones show sam_b"))
 @clear_errors
 def show(spec: Annotated[str, SPEC]) -> None:
-    """Tell of one backbone what it is, what it sees, and exactly what is cached of it."""
+    """Describe one backbone: its network, its input, and exactly what is cached of it."""
     from bddn.backbones.registry import load_spec
 
     said: list[str] = []
@@ -124,14 +124,14 @@ def _row(name: str, spec: "CacheSpec", short: dict[str, str]) -> dict[str, str]:
 
 
 def _abbreviated(groups: Iterable[str]) -> dict[str, str]:
-    """Groups by the first letter and the number, where that tells them apart: table1 is t1."""
+    """Return short names of groups: the first letter and the number, such as t1 for table1, if these are unique."""
     short = {group: re.sub(r"^([a-z])[a-z]*(?=\d+$)", r"\1", group) for group in sorted(groups)}
     return short if len(set(short.values())) == len(short) else {group: group for group in short}
 
 
 def _fitting(rows: list[dict[str, str]], columns: int) -> list[dict[str, str]]:
-    """The rows without the columns that a terminal has no place for; `bddn backbones show` tells all."""
-    for gone in ("", *CAN_GO):
+    """Return the rows without the columns that do not fit the terminal; `bddn backbones show` prints all."""
+    for gone in ("", *OPTIONAL_COLUMNS):
         rows = [{key: cell for key, cell in row.items() if key != gone} for row in rows]
         widths = [max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]]
         if sum(widths) + 2 * (len(widths) - 1) <= columns:

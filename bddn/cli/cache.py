@@ -1,4 +1,4 @@
-"""Feature caches: what is in them, whether it is whole, and how two differ."""
+"""Commands on feature caches: their content, their integrity, and their differences."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +7,13 @@ import typer
 
 from bddn.cli.shared import CACHE, DATASET, as_table, clear_errors, example
 
-cache_app = typer.Typer(help="Look into feature caches.", no_args_is_help=True)
+cache_app = typer.Typer(help="Inspect feature caches.", no_args_is_help=True)
 
 
 @cache_app.command(epilog=example("bddn cache info clip.zarr"))
 @clear_errors
 def info(cache: Annotated[str, CACHE]) -> None:
-    """Tell what a cache is of, and what is in each of its layers."""
+    """Print the source of a cache, and the content of each of its layers."""
     from bddn.store.check import describe
     from bddn.store.reader import Cache
 
@@ -32,27 +32,27 @@ def info(cache: Annotated[str, CACHE]) -> None:
 @cache_app.command(epilog=example("bddn cache verify s3://bucket/clip.zarr"))
 @clear_errors
 def verify(cache: Annotated[str, CACHE]) -> None:
-    """Compare every byte of a cache with what was sealed. Exit code 1, and a list, where files are bad."""
+    """Compare every byte of a cache with its checksums. If files are bad, list them and exit with code 1."""
     from bddn.store.check import verify as check
     from bddn.store.remote import open_files
 
-    found, place = check(cache), open_files(cache).place  # without what a URL may hold of passwords
+    found, place = check(cache), open_files(cache).place  # without passwords in the URL
     rate = f"{found.n_bytes / 1e9:.3f} GB in {found.seconds:.1f} s, {found.n_bytes / found.seconds / 1e9:.2f} GB/s"
     if found.bad:
         typer.echo(f"bad: {len(found.bad)} of {found.n_files} files of {place} ({rate})")
         for words in found.bad:
             typer.echo(f"  {words}")
         raise typer.Exit(1)
-    typer.echo(f"good: all {found.n_files} files of {place} are what was sealed ({rate})")
+    typer.echo(f"good: all {found.n_files} files of {place} are unchanged since they were sealed ({rate})")
 
 
 @cache_app.command(epilog=example("bddn cache diff clip.zarr other.zarr"))
 @clear_errors
 def diff(
     a: Annotated[str, typer.Argument(help="A feature cache.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="Another one.", metavar="B")],
+    b: Annotated[str, typer.Argument(help="Another feature cache.", metavar="B")],
 ) -> None:
-    """Tell in words how two caches differ. Exit code 1 where they do."""
+    """Print how two caches differ. Exit code 1 if they do."""
     from bddn.store.check import diff as compare
 
     words = compare(a, b)
@@ -67,14 +67,14 @@ def diff(
 def receipt(
     cache: Annotated[str, CACHE],
     data: Annotated[str, DATASET],
-    precision: Annotated[str, typer.Option(help="Choices to try, with commas.")] = "bfloat16,bitround:6,int8",
-    images: Annotated[int, typer.Option(min=20, help="Images of the sample.")] = 1000,
-    voxels: Annotated[int, typer.Option(min=1, help="Voxels of the sample.")] = 1500,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each fit.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of split and fits.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+    precision: Annotated[str, typer.Option(help="Precisions, separated by commas.")] = "bfloat16,bitround:6,int8",
+    images: Annotated[int, typer.Option(min=20, help="Number of images of the sample.")] = 1000,
+    voxels: Annotated[int, typer.Option(min=1, help="Number of voxels of the sample.")] = 1500,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each fit.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the split and the fits.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
 ) -> None:
-    """Fit a sample again with rounded numbers: what each precision costs in score and maps, and what it saves."""
+    """Fit a sample again in each precision, and print what it costs in score and maps, and how much space it saves."""
     from bddn.data import open_dataset
     from bddn.files.atomic import write_json
     from bddn.files.output import check_file

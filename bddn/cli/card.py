@@ -1,4 +1,4 @@
-"""What a spec says of its backbone, in words: the card of `bddn backbones show`."""
+"""The description of a spec's backbone in `bddn backbones show`."""
 
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from bddn.spec import CacheSpec
     from bddn.store.layout import Layout
 
-N_IMAGES = 9841  # of a subject of the Algonauts 2023 data
+N_IMAGES = 9841  # images of a subject in the Algonauts 2023 data
 
 
 def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
-    """Labels and texts; a label is empty where a text goes on. A network that brings its weights is opened and run."""
-    from bddn.backbones.fetch import where
+    """Return labels and texts; '' continues the previous text. A network that brings its weights is opened and run."""
+    from bddn.backbones.fetch import location_of
     from bddn.backbones.kind import kind_of
     from bddn.backbones.layers import matched
     from bddn.backbones.registry import open_backbone
@@ -24,19 +24,19 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
     assert about is not None
     network = open_backbone(spec) if about.brings_weights else None
     said = kind.describe(spec, network)
-    here, place = weights_here(spec), where(spec)
+    here, place = weights_here(spec), location_of(spec)
     lines = [
         ("title", spec.title),
         ("class", said.network),
         ("weights", source_of(spec) + {"yes": ", on this machine", "no": ", not on this machine"}.get(here, "")),
         *([("", str(place))] if place is not None and here == "yes" else []),
-        ("licence", spec.licence or "not told"),
+        ("licence", spec.licence or "unknown"),
         *([("groups", ", ".join(spec.groups))] if spec.groups else []),
         *(("" if i else "architecture", line) for i, line in enumerate(said.architecture)),
         ("image", _preprocessing(spec, said)),
     ]
     if not said.outline:
-        return [*lines, ("layers", "told by the weights; with backbone.architecture in the spec they are listed here")]
+        return [*lines, ("layers", "known only from the weights; set backbone.architecture in the spec to list them")]
     layout = layout_of(spec, said, N_IMAGES)
     sizes = ", ".join(dict.fromkeys(height_width(layer.places) for layer in said.outline.values()))
     lines += [
@@ -53,21 +53,21 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
 
 
 def layout_of(spec: "CacheSpec", said: "Description", n_images: int) -> "Layout":
-    """The layout of a cache of so many images."""
+    """Return the layout of a cache of `n_images` images."""
     from bddn.store.layout import Layout
 
     return Layout.of_spec(spec, {name: layer.channels for name, layer in said.outline.items()}, n_images)
 
 
 def weights_here(spec: "CacheSpec") -> str:
-    """Whether the weights are on this machine: yes, no, or - where none are needed."""
-    from bddn.backbones.fetch import is_here, where
+    """Return whether the weights are on this machine: yes, no, or - if none are needed."""
+    from bddn.backbones.fetch import is_available, location_of
 
-    return "-" if where(spec) is None else "yes" if is_here(spec) else "no"
+    return "-" if location_of(spec) is None else "yes" if is_available(spec) else "no"
 
 
 def source_of(spec: "CacheSpec") -> str:
-    """Where the weights come from; of those of the hub that are on this machine, with their commit."""
+    """Return the source of the weights, with the commit if they are from the hub and on this machine."""
     from bddn.backbones.kind import kind_of
     from bddn.backbones.weights import snapshot_of
 
@@ -86,17 +86,17 @@ def source_of(spec: "CacheSpec") -> str:
 
 
 def from_to(spec: "CacheSpec") -> str:
-    """Where the weights come from, and where they are kept."""
-    from bddn.backbones.fetch import is_remote, where
+    """Return the source of the weights and the place where they are stored."""
+    from bddn.backbones.fetch import is_remote, location_of
 
-    return f"{source_of(spec)} → {where(spec)}" if is_remote(spec) else source_of(spec)
+    return f"{source_of(spec)} → {location_of(spec)}" if is_remote(spec) else source_of(spec)
 
 
 def _preprocessing(spec: "CacheSpec", said: "Description") -> str:
     size = f"{height_width(spec.image_hw)} pixels"
     if spec.preprocess == "native" and not said.pixels:
-        return f"{size}, by the preprocessing that comes with the network"
-    return f"squashed to {size} (bilinear, aspect not kept), {said.pixels or 'ImageNet mean and deviation'}"
+        return f"{size}, by the network's own preprocessing"
+    return f"resized to {size} (bilinear, aspect ratio not kept), {said.pixels or 'ImageNet mean and deviation'}"
 
 
 def _layers(said: "Description") -> list[str]:
@@ -108,9 +108,9 @@ def _layers(said: "Description") -> list[str]:
 
 
 def _order(spec: "CacheSpec", network: "Backbone | None", here: str) -> list[str]:
-    """In which order the places of the layers are, measured on the network if it can be opened."""
+    """Return the order of the places of the layers, measured on the network if it can be opened."""
     if here == "no":
-        return ["not measured, since the weights are not on this machine"]
+        return ["not measured, because the weights are not on this machine"]
     from bddn.backbones.probe import measure_orders, summary
     from bddn.backbones.registry import open_backbone
     from bddn.machine.parallel import choose_device
@@ -133,11 +133,11 @@ def _cached(spec: "CacheSpec", said: "Description", sizes: str) -> list[str]:
 
 
 def places_range(said: "Description") -> str:
-    """Rows and columns of all layers; rows of the smallest and largest where they differ."""
+    """Return rows and columns of all layers; if they differ, the smallest and largest number of rows."""
     sizes = sorted({layer.places for layer in said.outline.values()})
     return height_width(sizes[0]) if len(sizes) == 1 else f"{sizes[0][0]}…{sizes[-1][0]}"
 
 
 def height_width(size: tuple[int, int]) -> str:
-    """Two sizes, with a cross."""
+    """Return two sizes with a cross, such as 14×14."""
     return f"{size[0]}×{size[1]}"

@@ -1,4 +1,4 @@
-"""The stages, from a planted brain to its maps."""
+"""Commands of the stages: plant, plan, extract and fit."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,11 +43,11 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @clear_errors
 def plant(
-    out: Annotated[Path, typer.Argument(help="Folder for subject, network and truth.")],
-    seed: Annotated[int, typer.Option(help="Of pictures, network, maps and noise.")] = 0,
-    images: Annotated[int, typer.Option(help="Number of pictures.")] = 1600,
+    out: Annotated[Path, typer.Argument(help="Folder for the subject, the network and the truth.")],
+    seed: Annotated[int, typer.Option(help="Seed of images, network, maps and noise.")] = 0,
+    images: Annotated[int, typer.Option(help="Number of images.")] = 1600,
     radius: Annotated[float, typer.Option(help="Angular radius of each hemisphere's patch, in rad.")] = 0.56,
-    layers: Annotated[int, typer.Option(help="Blocks of the network.")] = 8,
+    layers: Annotated[int, typer.Option(help="Number of blocks of the network.")] = 8,
 ) -> None:
     """Make a planted brain: demo data in the Algonauts layout with a known answer."""
     from bddn.planted.plant import plant as make
@@ -66,16 +66,14 @@ def plant(
 def plan(
     spec: Annotated[list[str], typer.Argument(help="Names of specs in cache_specs/, or .yaml files.")],
     data: Annotated[str, DATASET],
-    out: Annotated[str, typer.Option(help="Where the caches would be: a folder, or a URL, s3://bucket.")] = ".",
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Plan for so many images; by default those of the dataset.")
-    ] = None,
+    out: Annotated[str, typer.Option(help="Place of the caches: a folder, or a URL, s3://bucket.")] = ".",
+    images: Annotated[int | None, typer.Option(min=1, help="Number of images; by default that of the dataset.")] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
 ) -> None:
-    """Tell what extractions need of disk, memory, device, requests and time; a few batches are run, nothing is written.
+    """Estimate disk, memory, device, requests and time of extractions. Runs a few batches, writes nothing.
 
-    Of several specs it tells the sum: bytes, requests to an object store, device hours and tasks (shards).
+    For several specs, prints also the sums: bytes, requests to an object store, device hours and tasks (shards).
     """
     from bddn.data import open_dataset
     from bddn.extraction.estimate import plan as make
@@ -107,12 +105,12 @@ def extract(
     workers: Annotated[int, WORKERS] = 0,
     scheduler: Annotated[str | None, SCHEDULER] = None,
     shard: Annotated[
-        str | None, typer.Option(help="i/N: only this part, for jobs that share the work without dask.")
+        str | None, typer.Option(help="i/N: compute only this part, for jobs that share the work without dask.")
     ] = None,
 ) -> None:
     """Stage one: run a backbone over a dataset's images and seal its tokens in a cache.
 
-    What is written stays written: the same command goes on where it stopped.
+    Completed shards are kept: after an interruption, the same command resumes.
     """
     from bddn.data import open_dataset
     from bddn.extraction import extract as run
@@ -136,7 +134,7 @@ def extract(
     for words in done.versions:
         typer.echo(f"note: made with other versions, {words}")
     state = f"digest {done.digest[:16]}" if done.digest else "not sealed: other parts are missing"
-    what = "sealed before, re-used" if done.reused else f"{done.n_computed} computed now"
+    what = "sealed before, reused" if done.reused else f"{done.n_computed} computed now"
     typer.echo(f"cache: {place}, {done.n_images} images, {done.n_shards} shards, {what}, {state}")
 
 
@@ -144,16 +142,16 @@ def extract(
 def fit(
     cache: Annotated[str, CACHE],
     data: Annotated[str, DATASET],
-    out: Annotated[Path, typer.Option(help="Folder for the run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
     spec: Annotated[str, FIT_SPEC] = "paper",
-    seed: Annotated[int | None, typer.Option(help="Overrides the spec's seed.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Overrides the spec's number of epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, instead of the spec's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the spec's.")] = None,
     device: Annotated[Device, DEVICE] = "auto",
     memory: Annotated[float | None, MEMORY] = None,
 ) -> None:
     """Stage two: fit the encoder on a cache and a subject's responses.
 
-    A fit that was stopped goes on with the same command.
+    After an interruption, the same command resumes.
     """
     from bddn.data import open_dataset
     from bddn.files.output import is_vacant
@@ -164,7 +162,7 @@ def fit(
     given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     settings = fit_spec(spec, given, "options of 'bddn fit'")
     with stops_cleanly():
-        check_out(out)  # first of all, since what follows reads files
+        check_out(out)  # before any file is read
         before = not is_vacant(out, ABOUT)
         run, fresh = fit_run(cache, open_dataset(data), out, settings, device=device, memory_gib=memory)
     when = "before" if before else "meanwhile by another process"
@@ -182,5 +180,5 @@ def _part(text: str | None) -> tuple[int, int]:
         return 1, 1
     i, _, n = text.partition("/")
     if not (i.isdecimal() and n.isdecimal() and max(len(i), len(n)) < 10 and 1 <= int(i) <= int(n)):
-        raise BddnError("--shard", expected="i/N with i from 1 to N, e.g. 3/8", got=repr(text), fix="Correct it.")
+        raise BddnError("--shard", expected="i/N with i from 1 to N, e.g. 3/8", got=repr(text), fix="Correct --shard.")
     return int(i), int(n)

@@ -1,4 +1,4 @@
-"""The kinds of datasets that are installed."""
+"""The command `bddn datasets`."""
 
 import textwrap
 
@@ -9,7 +9,7 @@ from bddn.cli.shared import clear_errors
 
 @clear_errors
 def datasets() -> None:
-    """List the kinds of datasets that --data can name, with their options and terms of use."""
+    """List the kinds of datasets for --data, with their options and terms of use."""
     from bddn.data.plugins import dataset_kinds, load_kind
 
     for name in dataset_kinds():

@@ -1,4 +1,4 @@
-"""Figures: the maps of runs, and the sheets that compare them."""
+"""The commands `bddn maps` and `bddn figure`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from bddn.run import Run
 
 RUNS = typer.Argument(help="Run folders of 'bddn fit'.")
-FORMAT = typer.Option("--format", help="png, svg, pdf, or several with commas.")
-PALETTE = typer.Option(help="hue, as in the paper; safe for readers who see few hues.")
-DPI = typer.Option(min=20, max=1200, help="Pixels per inch of pictures 10 inches wide.")
-VIEWS = typer.Option(help="Which brains: flat, inflated or both.")
+FORMAT = typer.Option("--format", help="png, svg, pdf, or several separated by commas.")
+PALETTE = typer.Option(help="hue, as in the paper; safe, for readers who distinguish few hues.")
+DPI = typer.Option(min=20, max=1200, help="Pixels per inch; figures are 10 inches wide.")
+VIEWS = typer.Option(help="Surfaces: flat, inflated or both.")
 Palette = Literal["hue", "safe"]
-MESH = typer.Option(help="What to draw on: fsaverage5, or a finer mesh that nilearn or FreeSurfer has here.")
+MESH = typer.Option(help="Mesh: fsaverage5, or a finer one if nilearn or FreeSurfer has it on this machine.")
 FETCH = typer.Option("--fetch", help="Download the mesh into nilearn's data folder first.")
 Views = Literal["both", "flat", "inflated"]
 MeshName = Literal["fsaverage5", "fsaverage6", "fsaverage7"]
@@ -28,7 +28,7 @@ MeshName = Literal["fsaverage5", "fsaverage6", "fsaverage7"]
 def maps(
     runs: Annotated[list[Path], RUNS],
     columns: Annotated[
-        str | None, typer.Option(help="Columns of voxels.parquet instead of the standard maps, with commas.")
+        str | None, typer.Option(help="Columns of voxels.parquet, separated by commas, instead of the standard maps.")
     ] = None,
     views: Annotated[Views, VIEWS] = "both",
     palette: Annotated[Palette, PALETTE] = "hue",
@@ -37,7 +37,7 @@ def maps(
     format_: Annotated[str, FORMAT] = "png",
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
-    """Draw the maps of runs on the cortex, each with its numbers, caption and Methods paragraph beside it."""
+    """Draw the maps of runs on the cortex, each with its numbers, caption and Methods paragraph."""
     from bddn.figures.methods import methods
     from bddn.figures.placement import BOTH
     from bddn.figures.single import draw
@@ -67,12 +67,12 @@ def maps(
 
 @clear_errors
 def figure(
-    name: Annotated[str, typer.Argument(help="Which figure; '?' lists them.")],
+    name: Annotated[str, typer.Argument(help="Name of the figure; '?' lists all.")],
     runs: Annotated[list[Path] | None, RUNS] = None,
     images: Annotated[
-        list[Path] | None, typer.Option(help="Pictures, for figures that need some; give it again for each.")
+        list[Path] | None, typer.Option(help="Image, for figures that need some; repeat the option for each image.")
     ] = None,
-    spec: Annotated[str | None, typer.Option(help="The spec of the cache, where it is not in cache_specs/.")] = None,
+    spec: Annotated[str | None, typer.Option(help="Spec of the cache, if it is not in cache_specs/.")] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the figure and its numbers.")] = Path("figures"),
@@ -82,7 +82,7 @@ def figure(
     format_: Annotated[str, FORMAT] = "png",
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
-    """Draw a figure from one run or several: those of the paper, and others like them."""
+    """Draw a figure of the paper, or a similar one, from one run or several."""
     from bddn.figures.grid import draw_grid
     from bddn.figures.paper import FIGURES, WITH_IMAGES, channels
     from bddn.files.output import check_folder
@@ -95,11 +95,11 @@ def figure(
         return
     if name not in words:
         raise SpecError(
-            name, expected=f"a figure among {', '.join(sorted(words))}", got="another name", fix="Correct it."
+            name, expected=f"a figure among {', '.join(sorted(words))}", got="another name", fix="See 'bddn figure ?'."
         )
     if not runs or (name in WITH_IMAGES) != bool(images):
         needs = "runs and --images" if name in WITH_IMAGES else "runs, without --images"
-        raise SpecError(f"figure {name}", expected=needs, got="something else", fix="Give these.")
+        raise SpecError(f"figure {name}", expected=needs, got="something else", fix="Correct the command.")
     formats = _formats(format_)
     check_folder(out)
     found = [read_run(run) for run in runs]
@@ -114,7 +114,7 @@ def figure(
 
 
 def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None, device: str) -> "ChannelInputs":
-    """Pictures through the network of a run."""
+    """Return the images and their tokens in the network of a run, as input of a figure."""
     from bddn.cli.predict import find_network
     from bddn.figures.paper import ChannelInputs
     from bddn.predict import aligned_local, read_pictures, tokens_of
@@ -126,7 +126,7 @@ def _seen(run: "Run", images: list[Path], spec: str | None, weights: str | None,
 
 
 def _find_mesh(mesh: MeshName, fetch: bool) -> None:
-    """See that a mesh is there, and fetch it where that is asked for, before anything is drawn."""
+    """Check that a mesh exists, and download it if requested, before anything is drawn."""
     from bddn.cortex.fsaverage import HEMISPHERES
     from bddn.cortex.meshes import fetch_mesh
     from bddn.cortex.surfaces import surface
@@ -142,7 +142,7 @@ def _formats(text: str) -> list[str]:
 
     found = text.split(",")
     if not set(found) <= set(FORMATS):
-        raise SpecError("--format", expected=f"{', '.join(FORMATS)}", got=repr(text), fix="Correct it.")
+        raise SpecError("--format", expected=f"{', '.join(FORMATS)}", got=repr(text), fix="Correct --format.")
     return found
 
 

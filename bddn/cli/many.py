@@ -1,4 +1,4 @@
-"""Many fits with one command."""
+"""The command `bddn fit-many`."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 def fit_many(
     caches: Annotated[list[str], typer.Argument(help="Sealed feature caches: folders or URLs.")],
     data: Annotated[list[str], DATASET],
-    out: Annotated[Path, typer.Option(help="Folder for the runs, OUT/CACHE/SUBJECT/seed0-boot3, and their table.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs, OUT/CACHE/SUBJECT/seed0-boot3, and their table.")],
     seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0-4 or 0,2,7.")] = "0",
     bootstraps: Annotated[
-        str | None, typer.Option(help="Bootstraps of each seed, e.g. 0-19; without, each image is used once.")
+        str | None, typer.Option(help="Bootstraps of each seed, e.g. 0-19; by default none: each image is used once.")
     ] = None,
     spec: Annotated[str, FIT_SPEC] = "paper",
-    epochs: Annotated[int | None, typer.Option(help="Overrides the spec's number of epochs.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the spec's.")] = None,
     workers: Annotated[int, WORKERS] = 0,
     scheduler: Annotated[str | None, SCHEDULER] = None,
     device: Annotated[Device, DEVICE] = "auto",
     memory: Annotated[float | None, MEMORY] = None,
 ) -> None:
-    """Fit caches × subjects × seeds × bootstraps, each in a run folder of its own, with one table of all of them.
+    """Fit caches × subjects × seeds × bootstraps, each in its own run folder, with one table of all runs.
 
-    A subject is fitted on the caches that have its images. What is done is kept: the same command goes on where it
-    stopped. Exit code 2, and a list, where runs failed; the others are done all the same.
+    A subject is fitted on the caches that contain its images. Completed runs are kept: after an interruption, the same
+    command resumes. If runs fail, the others continue; the exit code is 2, and the failures are listed.
     """
     from bddn.many import fit_many as run
     from bddn.many import numbers, summary

@@ -1,4 +1,4 @@
-"""Moving pictures of a run."""
+"""The command `bddn film`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,15 +13,15 @@ def film(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="A file .gif or .mp4; by default maps/learning.gif in the run folder.", show_default=False),
+        typer.Option(help="A .gif or .mp4 file; by default maps/learning.gif in the run folder.", show_default=False),
     ] = None,
     fps: Annotated[float, typer.Option(min=1, max=50, callback=finite, help="Frames per second.")] = 10,
-    map: Annotated[Literal["layer"], typer.Option(help="Which map.")] = "layer",
+    map: Annotated[Literal["layer"], typer.Option(help="The map to draw.")] = "layer",
     palette: Annotated[
-        Literal["hue", "safe"], typer.Option(help="hue, as in the paper; safe for readers who see few hues.")
+        Literal["hue", "safe"], typer.Option(help="hue, as in the paper; safe, for readers who distinguish few hues.")
     ] = "hue",
 ) -> None:
-    """Show how the layer map came about, from the first step of the fit to the last, as GIF or mp4."""
+    """Write a film of the layer map, from the first step of the fit to the last, as GIF or mp4."""
     from bddn.files.output import check_file
     from bddn.film.film import write_film
     from bddn.film.moving import check_kind

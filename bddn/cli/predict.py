@@ -1,4 +1,4 @@
-"""The predicted response of a fitted brain to new pictures."""
+"""The command `bddn predict`: predicted responses of a fitted brain to new images."""
 
 import json
 from pathlib import Path
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 RESPONSES, IMAGES, ABOUT, MAPS = "responses.npy", "images.csv", "predicted.json", "maps"
 FIGURE = "responses"
 DRAWN = 12
-"""Pictures on the sheet, the first ones; it could not be read with many more."""
-LONGEST_STEM = 40  # of a picture's name in that of its maps
+"""Largest number of images on the sheet, the first ones, so that it stays readable."""
+MAX_STEM = 40  # characters of an image's name in the names of its maps
 
 
 @clear_errors
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures, and folders of PNG and JPEG files.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, and folders of PNG and JPEG files.")],
     spec: Annotated[
         str | None,
         typer.Option(
-            help="The spec that the cache was extracted with, by its name or a .yaml file; by default it is looked for "
-            "in cache_specs/.",
+            help="Spec of the cache, by name or as a .yaml file; by default it is searched in cache_specs/.",
             show_default=False,
         ),
     ] = None,
@@ -42,9 +41,9 @@ def predict(
         Path | None, typer.Option(help="A new folder, by default predicted/ in the run folder.", show_default=False)
     ] = None,
 ) -> None:
-    """Predict the response of every voxel of a fitted brain to new pictures, as an array and as maps.
+    """Predict the response of every voxel of a fitted brain to new images, as an array and as maps.
 
-    It needs the network that the run was fitted through, and refuses any other.
+    This needs the network of the run, and refuses any other.
     """
     from bddn.files.output import check_folder, is_vacant
     from bddn.predict import predict_pictures, prediction_identity, read_pictures
@@ -54,7 +53,7 @@ def predict(
     if is_vacant(folder, ABOUT):
         check_folder(folder)
     elif not (folder / ABOUT).is_file():
-        raise _occupied(folder, "a folder with other things in it")
+        raise _occupied(folder, "a folder with other files")
     pictures = read_pictures(images)
     identity = prediction_identity(found, pictures, device)
     n = f"{len(pictures)} pictures × {len(found.voxels)} voxels"
@@ -81,12 +80,12 @@ def predict(
 
 
 def find_network(run: "Run", spec: str | None, weights: str | None, device: str) -> "Network":
-    """Open the network that a run was fitted through, by the options --spec, --weights and --device.
+    """Open the network of a run, by the options --spec, --weights and --device.
 
     Raises
     ------
     BddnError
-        Where the options do not lead to it.
+        If the options do not lead to this network.
     """
     from bddn.backbones.registry import load_spec
     from bddn.cli.weights import with_weights
@@ -99,7 +98,7 @@ def find_network(run: "Run", spec: str | None, weights: str | None, device: str)
     for name, one in specs.items():
         try:
             given[name] = with_weights(one, weights)
-        except SpecError as error:  # another of the specs may have the format of the file
+        except SpecError as error:  # another spec may have the format of the file
             refused.append(error)
     if refused and not given:
         raise refused[0]
@@ -114,14 +113,14 @@ def write(
     pictures: "Pictures",
     responses: "npt.NDArray[np.float32]",
 ) -> None:
-    """Write responses (n_images, n_voxels), which picture is which row, and for every picture a GIFTI per hemisphere.
+    """Write responses (n_images, n_voxels), the table of rows, and for every image a GIFTI file per hemisphere.
 
-    The folder appears whole or not at all. All numbers are in it before anything is drawn.
+    The folder appears complete or not at all, and contains all numbers before anything is drawn.
 
     Raises
     ------
     FileExistsError
-        Where another process has filled the folder meanwhile.
+        If another process has filled the folder meanwhile.
     """
     import numpy as np
 
@@ -138,12 +137,12 @@ def write(
             mine = (run.voxels["hemi"] == hemi).to_numpy()
             vertex = run.voxels.loc[mine, "vertex"].to_numpy()
             for row, path in enumerate(pictures.stimuli.paths):
-                name = f"{row:05d}_{path.stem[:LONGEST_STEM]}.{hemi}.func.gii"
+                name = f"{row:05d}_{path.stem[:MAX_STEM]}.{hemi}.func.gii"
                 write_gifti(aside / MAPS / name, hemi, vertex, {f"response to {path.name}": responses[row, mine]})
 
 
 def draw(folder: Path, run: "Run", pictures: "Pictures") -> None:
-    """Draw a sheet of the first pictures with their maps, from the responses in the folder."""
+    """Draw a sheet of the first images with their maps, from the responses in the folder."""
     import numpy as np
 
     from bddn.figures.grid import draw_grid
@@ -157,12 +156,12 @@ def draw(folder: Path, run: "Run", pictures: "Pictures") -> None:
 
 
 def _is_drawn(folder: Path) -> bool:
-    """Whether the sheet was drawn after the numbers were written. Its caption is the last file of it."""
+    """Return whether the sheet was drawn after the numbers were written. Its caption is the last file."""
     return (folder / f"{FIGURE}.png").is_file() and (folder / f"{FIGURE}.txt").is_file()
 
 
 def _is_done(folder: Path, wanted: "Identity") -> bool:
-    """Whether the folder holds these very predictions; anything else in it is an error."""
+    """Return whether the folder contains exactly these predictions; raise an error if it contains anything else."""
     from bddn.files.output import is_vacant
     from bddn.identity import Identity, only_made_with
 
@@ -171,7 +170,7 @@ def _is_done(folder: Path, wanted: "Identity") -> bool:
     try:
         about = dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise _occupied(folder, "something else") from error
+        raise _occupied(folder, "a folder with a damaged predicted.json") from error
     words = Identity(about).only(*wanted.parts).differences(wanted)
     if not only_made_with(words):
         raise _occupied(folder, f"predictions that differ in: {'; '.join(words)}")
@@ -183,7 +182,7 @@ def _is_done(folder: Path, wanted: "Identity") -> bool:
 def _occupied(folder: Path, got: str) -> RunError:
     return RunError(
         folder,
-        expected="a new or empty folder, or the predictions of this run for these pictures",
+        expected="a new or empty folder, or the predictions of this run for these images",
         got=got,
         fix="Give another --out, or delete this one; nothing was written.",
     )

@@ -1,6 +1,6 @@
-"""The process of a command: settings that hold for it alone, so that a user's surroundings do not steer the result.
+"""The process of a command: settings that make results independent of the user's environment.
 
-Nothing here happens on `import bddn`: a caller's process is left as it is.
+`import bddn` does not do this: it leaves the caller's process unchanged.
 """
 
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 from bddn.cli.streams import open_streams
 from bddn.errors import BddnError
 
-SETTINGS = {  # of the environment
-    "THP_MEM_ALLOC_ENABLE": "1",  # large pages for torch: tokens by the gigabyte are read and gathered faster
-    "MPLBACKEND": "agg",  # pictures are drawn into files; the backend of a notebook cannot be loaded here
-    "MATPLOTLIBRC": os.devnull,  # the user's style of plots is not ours
+SETTINGS = {  # environment variables
+    "THP_MEM_ALLOC_ENABLE": "1",  # large pages for torch: faster with gigabytes of tokens
+    "MPLBACKEND": "agg",  # figures are drawn into files, and the backend of a notebook cannot be loaded here
+    "MATPLOTLIBRC": os.devnull,  # the user's plot style must not change figures
 }
 
 OTHER_KERNELS = (
@@ -27,20 +27,20 @@ OTHER_KERNELS = (
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "ONEDNN_MAX_CPU_ISA",
 )
-"""Settings of the environment by which torch and numpy compute with other kernels, to other last bits."""
+"""Environment variables that make torch and numpy use other kernels, which changes the last bits of results."""
 
 
 def main() -> None:
-    """Run the command line of this process, and end the process with its exit code."""
+    """Run the command line in this process, and exit with its code."""
     output = open_streams()
     code = _run()
     sys.stdout.flush()
     if output.failed is not None:
         failed = BddnError(
             "standard output",
-            expected="to take what this command prints",
+            expected="a stream that can be written",
             got=output.failed.strerror or str(output.failed),
-            fix="The work itself is done. Send the output to another place, or print it again.",
+            fix="The work itself is done. Redirect the output to another place, and run the command again to print it.",
         )
         print(f"error: {failed}", file=sys.stderr)  # noqa: T201
         code = code or 2
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Prepare the process and run the command in it. Returns the exit code."""
+    """Prepare the process, run the command, and return the exit code."""
     try:
         _check_process()
     except BddnError as error:
@@ -56,7 +56,7 @@ def _run() -> int:
         return 2
     os.environ.update(SETTINGS)
     if ignored := [name for name in OTHER_KERNELS if os.environ.pop(name, None) is not None]:
-        print(f"note: {', '.join(ignored)} would change last bits of results, and is ignored", file=sys.stderr)  # noqa: T201
+        print(f"note: {', '.join(ignored)} would change last bits of results, so it is ignored", file=sys.stderr)  # noqa: T201
     from bddn.cli import app
 
     try:
@@ -67,12 +67,12 @@ def _run() -> int:
 
 
 def _check_process() -> None:
-    """Refuse a process in which commands cannot work.
+    """Raise an error if commands cannot work in this process.
 
     Raises
     ------
     BddnError
-        Where the working directory is gone, or Python was told to leave out docstrings.
+        If the working directory does not exist, or Python runs without docstrings.
     """
     try:
         Path.cwd()
@@ -80,13 +80,13 @@ def _check_process() -> None:
         raise BddnError(
             "the working directory",
             expected="a folder that exists",
-            got="one that was deleted or moved away",
-            fix="Go to another folder with 'cd', and run the command there.",
+            got="a folder that was deleted or moved",
+            fix="Change to another folder with 'cd', and run the command there.",
         ) from error
     if sys.flags.optimize > 1:
         raise BddnError(
             "Python",
-            expected="docstrings, which transformers reads when it is imported",
-            got="Python without them, by PYTHONOPTIMIZE=2 or -OO",
+            expected="docstrings, because transformers reads them when it is imported",
+            got="no docstrings, because of PYTHONOPTIMIZE=2 or -OO",
             fix="Unset PYTHONOPTIMIZE, or set it to 1.",
         )

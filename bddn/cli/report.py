@@ -1,4 +1,4 @@
-"""The page of a run, or of several side by side."""
+"""The command `bddn report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from bddn.cli.shared import clear_errors
 
 @clear_errors
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, up to 12; several are compared side by side.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, at most 12; several are compared side by side.")],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -19,7 +19,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write one page that needs no network: a brain to turn, every voxel's numbers, tables, methods and provenance."""
+    """Write one page that needs no network: a brain to turn, all numbers of voxels, tables, methods and provenance."""
     from bddn.report import write_report
 
     page = write_report(runs, out)

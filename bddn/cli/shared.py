@@ -1,4 +1,4 @@
-"""What commands share: options, errors in one message, a clean end when told to stop, and tables."""
+"""Shared parts of commands: options, error messages, a clean stop on signals, and tables."""
 
 import math
 import shlex
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def finite(value: float | None) -> float | None:
-    """The number of an option, which a range does not refuse where it is 'nan'."""
+    """Return the value of an option, or raise an error for 'nan' and infinity, which a range does not exclude."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"expected a number; got {value}.")
     return value
@@ -31,30 +31,30 @@ SPEC = typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")
 FIT_SPEC = typer.Option("--spec", help="Recipe of the fit: paper, fast, or a YAML file of settings.")
 CACHE = typer.Argument(help="A sealed feature cache: a folder or a URL.")
 WEIGHTS = typer.Option(
-    help="Weights instead of the spec's: a local folder, a foreign checkpoint (FILE in the spec's format, or "
-    "FORMAT:FILE), or random, random:SEED.",
+    help="Weights instead of the spec's: a local folder, a checkpoint of another library (FILE in the spec's format, "
+    "or FORMAT:FILE), or random, random:SEED.",
     show_default=False,
 )
-DEVICE = typer.Option(help="Where the work is done; auto is cuda where there is one.")
+DEVICE = typer.Option(help="Device; auto is cuda if there is one.")
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SCHEDULER = typer.Option(
-    help="A dask cluster that runs: tcp://HOST:PORT of its scheduler, or the scheduler's file.", show_default=False
+    help="A running dask cluster: tcp://HOST:PORT of its scheduler, or the scheduler's file.", show_default=False
 )
 Device = Literal["auto", "cpu", "cuda"]
-WORKERS = typer.Option(min=0, max=512, help="Processes on this machine, one per device; 0: this one.")
+WORKERS = typer.Option(min=0, max=512, help="Processes on this machine, one per device; 0: only this process.")
 MEMORY = typer.Option(
-    min=0.5, max=2**20, callback=finite, help="GiB that a process may take; by default what is free, or its share."
+    min=0.5, max=2**20, callback=finite, help="Memory limit of a process in GiB; by default the free part."
 )
 DATASET = typer.Option("--data", help="KIND:PATH, e.g. algonauts:PATH/subj01; see 'bddn datasets'.", show_default=False)
 
 
 def example(command: str) -> str:
-    """The last line of a command's help."""
+    """Return the last line of a command's help."""
     return f"Example: {command}"
 
 
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Print an error of ours as one message and exit with code 2, without a traceback. Paths may start with `~`."""
+    """Print a `BddnError` as one message without a traceback, and exit with code 2. Paths may start with `~`."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -65,9 +65,9 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             failed = BddnError(
                 error.filename or "files",
-                expected="to be able to read and write",
+                expected="a file that can be read and written",
                 got=error.strerror or str(error),
-                fix="Check the path, its permissions and the free space; what was committed is kept.",
+                fix="Check the path, its permissions and the free space; completed work is kept.",
             )
             message = str(failed)
         except (MemoryError, RuntimeError) as error:
@@ -80,8 +80,8 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
                     command.__name__.replace("_", "-"),
                     expected="enough memory",
                     got=f"no memory left ({error_text(error)})",
-                    fix="Close other programs, use a machine or a GPU with more memory, or ask for less at once; what "
-                    "was committed is kept.",
+                    fix="Close other programs, use a machine or a GPU with more memory, or reduce the amount of work; "
+                    "completed work is kept.",
                 )
             )
         typer.echo(f"error: {message}", err=True)
@@ -91,15 +91,14 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_home(value: Any) -> Any:
-    """The value of an option, with `~` expanded where it is a path or a list of paths."""
+    """Return the value of an option, with `~` expanded in paths."""
     if isinstance(value, list):
         return [_with_home(each) for each in value]
     return expanded(value) if isinstance(value, Path) else value
 
 
 def on_cluster(workers: int, scheduler: str | None, shard: str | None = None) -> bool:
-    """Whether the options --workers and --scheduler ask for a cluster. Each of the three alone says where the work is
-    done; none is ignored.
+    """Return whether --workers or --scheduler requests a cluster. Only one of the three options may be given.
 
     Raises
     ------
@@ -110,27 +109,27 @@ def on_cluster(workers: int, scheduler: str | None, shard: str | None = None) ->
             "--scheduler",
             expected="an address, e.g. tcp://node1:8786",
             got="an empty text",
-            fix="Give the address that 'dask scheduler' printed, or leave the option out.",
+            fix="Give the address that 'dask scheduler' printed, or remove the option.",
         )
     given = {"--workers": workers, "--scheduler": scheduler, "--shard": shard}
     names = [f"{name} {value}" for name, value in given.items() if value]
     if len(names) > 1:
         raise SpecError(
             " and ".join(names),
-            expected="one of them, since each alone says where the work is done",
+            expected="one of these options, because each says where the work is done",
             got=f"{len(names)}",
-            fix="--workers starts processes on this machine, --scheduler uses a cluster that runs, and --shard does a "
-            "part of the work without either. Leave out all but one.",
+            fix="--workers starts processes on this machine, --scheduler uses a running cluster, and --shard computes "
+            "a part of the work in this process. Remove all but one.",
         )
     return bool(workers) or scheduler is not None
 
 
 @contextmanager
 def stops_cleanly() -> Iterator[None]:
-    """End when asked to (SIGTERM, SIGUSR1, SIGINT): drop the shard at hand, give it back, and say how to go on.
+    """Stop cleanly on SIGTERM, SIGUSR1 and SIGINT: drop and release the current shard, and print how to resume.
 
-    A second signal ends the process at once; the same command goes on even then. A signal that is ignored stays so: a
-    shell ignores SIGINT for a command in the background. Only the main thread can answer signals.
+    A second signal ends the process at once; the same command can resume even then. Ignored signals stay ignored,
+    because a shell ignores SIGINT for a command in the background. Only the main thread can handle signals.
     """
     signals = tuple(each for each in STOPPING if signal.getsignal(each) != signal.SIG_IGN)
     if threading.current_thread() is not threading.main_thread():
@@ -146,29 +145,29 @@ def stops_cleanly() -> Iterator[None]:
         yield
     except Stopped as stopped:
         words = shlex.join(["bddn", *sys.argv[1:]])
-        typer.echo(f"stopped by {stopped.name}; what was committed is kept. Resume with: {words}", err=True)
+        typer.echo(f"stopped by {stopped.name}; completed work is kept. Resume with: {words}", err=True)
         raise typer.Exit(128 + stopped.number) from None
     finally:
         for each, handler in before.items():
-            signal.signal(each, signal.SIG_DFL if handler is None else handler)  # None: not set in Python
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
 
 
 class Stopped(BaseException):
-    """A signal asked to end."""
+    """A signal requests the end of the process."""
 
     def __init__(self, number: int) -> None:
         self.number, self.name = number, signal.Signals(number).name
 
 
 def ready_spec(name: str, weights: str | None = None) -> "CacheSpec":
-    """The spec of a name or file, with the weights of the option --weights, which are on this machine.
+    """Return the spec of a name or file, with the weights of the option --weights, which must be on this machine.
 
     Raises
     ------
     BddnError
-        Where there is no such spec, or its weights have not been fetched, or not all of them.
+        If the spec does not exist, or its weights are not completely on this machine.
     """
-    from bddn.backbones.fetch import is_here, is_remote
+    from bddn.backbones.fetch import is_available, is_remote
     from bddn.backbones.registry import load_spec
     from bddn.backbones.weights import not_downloaded
     from bddn.cli.weights import with_weights
@@ -176,13 +175,13 @@ def ready_spec(name: str, weights: str | None = None) -> "CacheSpec":
     spec = load_spec(name)
     if weights is not None:
         spec = with_weights(spec, weights)
-    if spec.weights is not None and is_remote(spec) and not is_here(spec):
+    if spec.weights is not None and is_remote(spec) and not is_available(spec):
         raise not_downloaded(spec.weights, name)
     return spec
 
 
 def as_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows as columns under their names."""
+    """Return rows as aligned columns under their names."""
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     lines = [{name: name for name in rows[0]}, *rows]
     return "\n".join("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip() for row in lines)

@@ -1,4 +1,4 @@
-"""Standard streams that cannot stop the work: what is printed tells about the work, and the work is in files."""
+"""Standard streams whose failure cannot stop the work: results are in files, and what is printed is not needed."""
 
 import os
 import select
@@ -10,14 +10,14 @@ INPUT, OUTPUT, ERROR = 0, 1, 2
 
 
 class Output(FileIO):
-    """Standard output or standard error. A failure to write is remembered, and the work goes on.
+    """Standard output or standard error. A failed write is recorded, and the work continues.
 
-    Where a pipe has no reader any more, as in `bddn maps RUN | head -1`, what is printed is dropped.
+    If a pipe has no reader any more, as in `bddn maps RUN | head -1`, the output is dropped.
 
     Attributes
     ----------
     failed : OSError or None
-        The first failure, if any, other than a pipe without a reader.
+        The first failure other than a pipe without a reader.
     """
 
     def __init__(self, fd: int) -> None:
@@ -25,7 +25,7 @@ class Output(FileIO):
         self.failed: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write `data`, and say that all of it was written where nothing can be written any more."""
+        """Write `data` and return its length, also if it cannot be written."""
         while True:
             try:
                 written: int | None = super().write(data)
@@ -36,14 +36,14 @@ class Output(FileIO):
                 return memoryview(data).nbytes
             if written is not None:
                 return written
-            select.select([], [self], [])  # the stream does not block: wait until it takes more
+            select.select([], [self], [])  # a stream that does not block: wait until it is ready
 
 
 def open_streams() -> Output:
-    """Make `sys.stdout` and `sys.stderr` safe to print any text to. Return standard output, to see whether it failed.
+    """Make `sys.stdout` and `sys.stderr` safe for any text. Return standard output, which records failures.
 
-    A stream that is closed becomes one that drops what it is given, before a file of ours could be opened in its place.
-    Characters that the encoding of a stream lacks are printed as escapes.
+    A closed stream is replaced by one that drops its data, before a file could be opened with its number. Characters
+    that the encoding lacks are printed as escapes.
     """
     for fd in (INPUT, OUTPUT, ERROR):
         _open_if_closed(fd)
@@ -66,6 +66,6 @@ def _open_if_closed(fd: int) -> None:
 
 
 def _text(raw: Output, before: Any) -> TextIOWrapper:
-    """A text stream with the encoding that the one before it had; that is None where it was closed."""
+    """Return a text stream with the encoding of the previous stream, or UTF-8 if that was closed."""
     encoding = getattr(before, "encoding", None) or "utf-8"
     return TextIOWrapper(BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=True)

@@ -1,5 +1,4 @@
-"""AdamW with clipping of the gradient norm, by torch's fused kernel. Its state is plain tensors, which are easy to
-save.
+"""AdamW with clipped gradient norm, by torch's fused kernel. Its state is plain tensors, which are easy to save.
 
 `torch.optim.AdamW` would load torch's compiler, which takes seconds and 150 MB that a short fit does not need.
 """

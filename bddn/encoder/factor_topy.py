@@ -72,8 +72,7 @@ class FactorTopy(nn.Module):
         return self.selectors(voxels)  # type: ignore[no-any-return]
 
     def read(self, n_images: int) -> "Reading":
-        """Return what every voxel currently reads. The result serves any number of predictions of about `n_images`
-        images."""
+        """Return what every voxel currently reads, for any number of predictions of about `n_images` images."""
         cells, weights = self.selectors.cells_and_weights()
         if self.channels.is_cuda:
             from bddn.encoder import readout_triton
@@ -134,8 +133,8 @@ class FactorTopy(nn.Module):
         return tokens
 
     def _backward(self, features: Features, target: Tensor, beta: float, softness: float | Tensor) -> readout.Gradients:
-        """Return the gradients on the CPU. Each thread of the readout computes the weights of the voxels that it reads;
-        the cells, which assign voxels to threads, are computed before."""
+        """Return the gradients on the CPU. Threads of the readout compute the weights of the voxels that they read; the
+        cells, which assign voxels to threads, are computed first."""
         cells = self.selectors.cells()
 
         def weigh(voxels: Tensor) -> readout.VoxelWeights:
@@ -143,9 +142,8 @@ class FactorTopy(nn.Module):
 
         parts = readout.group(cells, self.selectors.read_at, len(features))
         tokens, c, b = self.align(features), self.channels.detach(), self.bias.detach()
-        return readout.smooth_l1(
-            tokens, parts, weigh, self.selectors.accumulate_gradient, c, b, self.divisor, target, beta
-        )
+        accumulate = self.selectors.accumulate_gradient
+        return readout.smooth_l1(tokens, parts, weigh, accumulate, c, b, self.divisor, target, beta)
 
     def _backward_on_device(
         self, features: Features, target: Tensor, beta: float, softness: float | Tensor

@@ -54,8 +54,7 @@ class Parts:
         return cls(*(np.array([row_of[i] for i in part], np.intp) for part in (split.train, split.val, split.test)))
 
     def resampled(self, seed: int, bootstrap: int | None) -> "Parts":
-        """Return parts with training images drawn with replacement, for this number of the bootstrap; None draws
-        nothing."""
+        """Return parts with training images drawn with replacement, for this bootstrap; None draws nothing."""
         if bootstrap is None:
             return self
         drawn = np.random.default_rng([seed, 2, bootstrap]).integers(0, len(self.train), len(self.train))

@@ -44,8 +44,7 @@ class PositionCode(nn.Module):
         return torch.cat([self._axis(coords_mm, k) for k in range(3)], dim=1).to(coords_mm.dtype)
 
     def compact(self, coords_mm: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same codes with fewer numbers: (N, R), and a basis (6 × n_frequencies, R) with orthonormal
-        columns.
+        """Return the same codes with fewer numbers: (N, R), and an orthonormal basis (6 × n_frequencies, R).
 
         Waves much longer than the brain are almost straight lines, so many codes are nearly dependent: of 192 numbers
         about 80 are independent in float32. `codes @ basis.T` are the full codes to that precision, so a network whose

@@ -91,8 +91,7 @@ def smooth_l1(
     grid: TokenGrid,
     arithmetic: str,
 ) -> tuple[Gradients, Tensor]:
-    """Return the mean smooth-L1 loss against `target` (B, N) with its gradients, and the gradient of the weights (N,
-    K).
+    """Return the mean smooth-L1 loss against `target` (B, N) and its gradients, and that of the weights (N, K).
 
     Shapes as in `predict`. The loss changes from square to linear at an absolute error of `beta`.
     """
@@ -108,8 +107,7 @@ def smooth_l1(
 
 
 def _cut(starts: Tensor, size: int, n_voxels: int, n_columns: int) -> tuple[Tensor, Tensor]:
-    """Return pieces of at most `size` voxels of one cell, (n, 3) as in `_Readout`, and the index of each cell's first
-    piece."""
+    """Return pieces of at most `size` voxels of one cell, (n, 3) as in `_Readout`, and each cell's first piece."""
     n_cells = len(starts) - 1
     needed = (starts.diff() + (size - 1)) // size
     begins = F.pad(needed.cumsum(0, dtype=torch.int32), (1, 0))
@@ -123,7 +121,7 @@ def _cut(starts: Tensor, size: int, n_voxels: int, n_columns: int) -> tuple[Tens
 
 @lru_cache(maxsize=256)
 def _on_device(table: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return the table on the device. It is cached, because a copy makes the host wait for the device."""
+    """Return the table on the device, from a cache, because a copy makes the host wait for the device."""
     return torch.tensor(table, dtype=torch.int32, device=device)
 
 

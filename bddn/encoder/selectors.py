@@ -43,8 +43,7 @@ class Factorized(nn.Module):
         raise NotImplementedError
 
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
-        """Return the weights (n, K) of the tokens that the given voxels read in their `cells` (n,), with their
-        backward.
+        """Return the weights (n, K) of the tokens that voxels read in their `cells` (n,), with their backward.
 
         The backward adds the gradient of the regularizer, times `softness`. The regularizer is the negative entropy of
         the layer weights as a fraction of its largest value, plus the squared distance of the scale from 1/2, both
@@ -100,8 +99,7 @@ class Factorized(nn.Module):
 
 
 class Selectors(Factorized):
-    """The space, layer and scale selectors (paper, section 3): smooth over cortex, because they depend on position
-    only.
+    """The space, layer and scale selectors (paper, section 3): smooth over cortex, as functions of position.
 
     Parameters
     ----------
@@ -143,7 +141,7 @@ class Selectors(Factorized):
             parameter.grad = one if parameter.grad is None else parameter.grad.add_(one)
 
     def _see(self, network: nn.Sequential, code: Tensor) -> Tensor:
-        """Return the output of a network for compact codes (n, R)."""
+        """Return a network's output for compact codes (n, R)."""
         first, *others = network
         assert isinstance(first, nn.Linear)
         hidden = F.linear(code, first.weight @ self.basis, first.bias)

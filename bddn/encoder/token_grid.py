@@ -51,15 +51,13 @@ class TokenGrid:
         return tokens[self.n_of_layer - 1 :: self.n_of_layer]
 
     def cells(self, place: Tensor) -> Tensor:
-        """Return the cells (N,) int64 that contain places (N, 2), row-major in the (H+1) × (W+1) between bordered
-        tokens."""
+        """Return the cells (N,) int64 of places (N, 2), row-major in the (H+1) × (W+1) between bordered tokens."""
         h, w = self.grid
         column, row = (_before(at, n) for at, n in zip(place.unbind(-1), (w, h), strict=True))
         return (row + 1) * (w + 1) + column + 1
 
     def weights(self, selection: Selection, cells: Tensor) -> Tensor:
-        """Return the weights of the tokens that voxels read in their cells: A of `readout`, differentiable in the
-        selection.
+        """Return the weights of the tokens that voxels read: A of `readout`, differentiable in the selection.
 
         Sampling follows the pixel-centre convention (`align_corners=False`) with zeros outside the grid.
 

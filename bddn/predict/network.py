@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.fetch import is_here, is_remote
+from bddn.backbones.fetch import is_available, is_remote
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_specs, open_backbone
 from bddn.backbones.weights import not_downloaded
@@ -67,7 +67,7 @@ def open_network(run: Run, specs: Mapping[str, CacheSpec], device: str = "auto")
             # the spec first, so that a spec that differs needs no weights
             cached = Identity(cache_of(run)).only("spec")
             _refuse(run, name, cached.differences(Identity({"spec": spec.identity()})))
-            if spec.weights is not None and is_remote(spec) and not is_here(spec):
+            if spec.weights is not None and is_remote(spec) and not is_available(spec):
                 raise not_downloaded(spec.weights, name)
             needed = _only_layers(spec, run.layers)
             return check_network(run, name, needed, open_backbone(needed, device), device)

@@ -359,7 +359,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("404 Not Found" * 50)
-    assert "of another format" in str(refusal(tmp_path / name, "timm"))
+    assert "another format" in str(refusal(tmp_path / name, "timm"))
     (tmp_path / name).write_text("<html>404 Not Found</html>" * 50)
     assert "an HTML page" in str(refusal(tmp_path / name, "timm"))
 
@@ -369,10 +369,10 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
     [
         ({}, "no tensors"),
         ({"model": {}}, "no tensors"),
-        ([torch.ones(2)], "other things: list"),
-        (torch.ones(2), "other things: Tensor"),
-        ({"teacher": {"a": torch.ones(2)}, "epoch": 3}, "other things: teacher, epoch"),
-        ({"model": {"a": torch.ones(2), "step": 3}}, "other things: step"),
+        ([torch.ones(2)], "other objects: list"),
+        (torch.ones(2), "other objects: Tensor"),
+        ({"teacher": {"a": torch.ones(2)}, "epoch": 3}, "other objects: teacher, epoch"),
+        ({"model": {"a": torch.ones(2), "step": 3}}, "other objects: step"),
     ],
 )
 def test_a_file_without_tensors_or_with_other_things_is_refused(tmp_path: Path, content: object, got: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from backbones.hub import Hub, Repository, serve
-from bddn.backbones.fetch import fetch, is_here
+from bddn.backbones.fetch import fetch, is_available
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import open_backbone
 from bddn.backbones.weights import file_of
@@ -212,7 +212,7 @@ def test_what_was_fetched_is_extracted_from_without_a_network(
         again = _command("fetch", "tiny.yaml", at=tmp_path, hub=hub)
         offline = _command("fetch", "--offline", "tiny.yaml", at=tmp_path, hub=hub)
         assert (again.returncode, offline.returncode) == (0, 0)
-        assert again.stdout.startswith("tiny.yaml: there, hub ")
+        assert again.stdout.startswith("tiny.yaml: on this machine, hub ")
         assert len(hub.asked) == n, "what is there was asked for again"
     done = _command(*extract, at=tmp_path, hub=hub)
     assert done.returncode == 0, done.stderr
@@ -222,12 +222,12 @@ def test_what_was_fetched_is_extracted_from_without_a_network(
 @pytest.mark.parametrize("revision", [None, "main", "3" * 40])
 def test_a_revision_is_found_again(clip: CacheSpec, home: Path, revision: str | None) -> None:
     pinned = _with(clip, hub=REPO, revision=revision)
-    assert not is_here(pinned)
+    assert not is_available(pinned)
     fetch(pinned)
-    assert is_here(pinned)
+    assert is_available(pinned)
     assert open_backbone(pinned).layers
     assert not _files(home) & {*FOREIGN, "pytorch_model.bin"}
-    assert not is_here(_with(clip, hub=REPO, revision="4" * 40))
+    assert not is_available(_with(clip, hub=REPO, revision="4" * 40))
 
 
 def test_a_fetch_that_was_cut_off_is_no_weights_and_goes_on(clip: CacheSpec, home: Path, hub: Hub) -> None:
@@ -235,24 +235,24 @@ def test_a_fetch_that_was_cut_off_is_no_weights_and_goes_on(clip: CacheSpec, hom
     with pytest.raises(BackboneError):
         fetch(clip)
     assert "config.json" in _files(home)
-    assert not is_here(clip)
+    assert not is_available(clip)
     hub.repositories[REPO].gated = set()
     hub.asked.clear()
     fetch(clip)
-    assert is_here(clip)
+    assert is_available(clip)
 
 
 def test_native_preprocessing_needs_its_file(clip: CacheSpec, home: Path, hub: Hub) -> None:
     del hub.repositories[REPO].files["preprocessor_config.json"]
     fetch(clip)
     native = clip.model_copy(update={"preprocess": "native"})
-    assert not is_here(native)
+    assert not is_available(native)
     with pytest.raises(BackboneError, match=r"preprocessor_config\.json, for preprocess: native"):
         fetch(native)
     files, sha = hub.repositories[REPO].files | {"preprocessor_config.json": b"{}"}, "4" * 40
     hub.repositories[REPO] = Repository(files, sha=sha, revisions=("main", sha))
     fetch(native)
-    assert is_here(native)
+    assert is_available(native)
 
 
 def test_a_snapshot_of_some_files_that_another_tool_left_is_used(clip: CacheSpec, home: Path, hub: Hub) -> None:
@@ -265,7 +265,7 @@ def test_a_snapshot_of_some_files_that_another_tool_left_is_used(clip: CacheSpec
     listing.write_text(json.dumps({"format_version": 1, "files": every}))
     with pytest.raises(huggingface_hub.errors.LocalEntryNotFoundError):
         huggingface_hub.snapshot_download(REPO, local_files_only=True)
-    assert is_here(clip)
+    assert is_available(clip)
     assert open_backbone(clip).layers
 
 
@@ -312,7 +312,7 @@ def test_what_the_hub_refuses_is_one_clear_error(
     for word in [REPO, "expected", "got", *words]:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not is_here(clip)
+    assert not is_available(clip)
 
 
 def _no_space(*_: object, **__: object) -> None:
@@ -355,12 +355,12 @@ def _from_url(hub: Hub, name: str, content: bytes = CONTENT) -> CacheSpec:
 @pytest.mark.parametrize("name", [f"vit-{SHA[:8]}.pth", "vit.pth", "vit-b-300ep.pth.tar", "vit-deadbeef.pth.tar"])
 def test_a_file_is_downloaded_once_to_its_place(hub: Hub, home: Path, name: str) -> None:
     spec = _from_url(hub, name)
-    assert not is_here(spec)
+    assert not is_available(spec)
     fetch(spec)
     fetch(spec)
     assert (home / "torch/checkpoints" / name).read_bytes() == CONTENT
     assert hub.asked == [f"GET /models/{name}"]
-    assert is_here(spec)
+    assert is_available(spec)
 
 
 def _with_wrong_hash(hub: Hub) -> CacheSpec:
@@ -412,7 +412,7 @@ def test_a_download_that_fails_is_one_clear_error_and_leaves_nothing(
         fetch(spec)
     for word in words:
         assert word in str(caught.value)
-    assert not is_here(spec)
+    assert not is_available(spec)
     assert not _files(home / "torch")
 
 
@@ -426,7 +426,7 @@ def test_a_file_with_a_sha256_is_that_file_or_refused(hub: Hub, home: Path) -> N
     for weights in (pinned.weights, WeightsSpec(file=str(path), format="timm", sha256=SHA)):
         with pytest.raises(BackboneError, match=f"expected the file whose SHA-256 is {SHA}.*weights.sha256"):
             open_backbone(pinned.model_copy(update={"weights": weights}))
-    assert is_here(pinned)
+    assert is_available(pinned)
 
 
 def test_a_full_disk_is_one_clear_error(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,7 +434,7 @@ def test_a_full_disk_is_one_clear_error(hub: Hub, home: Path, monkeypatch: pytes
     monkeypatch.setattr("bddn.files.atomic.fsync_path", _no_space)
     with pytest.raises(BackboneError, match=r"No space left on device.*TORCH_HOME"):
         fetch(spec)
-    assert not is_here(spec)
+    assert not is_available(spec)
 
 
 def test_a_converted_checkpoint_opens_once_it_was_fetched(hub: Hub, home: Path, tmp_path: Path) -> None:
@@ -454,9 +454,9 @@ def test_a_converted_checkpoint_opens_once_it_was_fetched(hub: Hub, home: Path, 
 
 def test_local_and_random_weights_ask_no_network(spec: CacheSpec, hub: Hub, home: Path) -> None:
     assert spec.weights is not None
-    assert is_here(spec)
-    assert is_here(_with(spec, random=3))
-    assert not is_here(_with(spec, folder="nowhere"))
+    assert is_available(spec)
+    assert is_available(_with(spec, random=3))
+    assert not is_available(_with(spec, folder="nowhere"))
     fetch(spec)
     fetch(_with(spec, random=3))
     with pytest.raises(BackboneError, match="nowhere: expected a folder of weights"):
