@@ -4,8 +4,8 @@
     python pipelines/extract_jobqueue.py clip_vit_b16 algonauts:data/subj01 build/clip.zarr --workers 8 --queue gpu
     python pipelines/extract_jobqueue.py clip_vit_b16 algonauts:data/subj01 build/clip.zarr --gpus 0 --cores 16
 
-A worker ends before its time limit, and a new job replaces it, as after a pre-emption. Each time, only the current shard
-of the worker is computed again. If this process ends, the same command resumes.
+A worker ends before its time limit, and a new job replaces it, as after a pre-emption. Each time, only the worker's
+current shard is computed again. If this process ends, the same command resumes.
 """
 
 from typing import Annotated

@@ -195,7 +195,7 @@ def test_kinds_from_outside_work_by_the_command_line(outside: Path, brain: Path)
     methods = (outside / "run/maps/methods.md").read_text()
     for words in ("Responses are what the lab measured.", "Lab, A. (2031)", "Data terms: ask the lab.", "Stripes"):
         assert words in methods
-    assert "2 pictures × 124 voxels, network stripes" in predicted
+    assert "2 images × 124 voxels, network stripes" in predicted
 
 
 def _said(at: Path, code: str) -> str:

@@ -318,7 +318,7 @@ def test_the_command_writes_arrays_tables_and_maps(run: Run, spec: CacheSpec, br
     arguments = (run.folder, *images, "--spec", path, "--device", "cpu", "--out", out)
     code, said = _invoke(*arguments)
     assert code == 0, said
-    assert f"predicted: {out}, 2 pictures × {len(run.voxels)} voxels" in said
+    assert f"predicted: {out}, 2 images × {len(run.voxels)} voxels" in said
     responses = np.load(out / "responses.npy", allow_pickle=False)
     network = open_network(run, {"planted": spec}, "cpu")
     expected = predict_pictures(run, network, read_pictures(images))

@@ -1,4 +1,4 @@
-"""Find the tensor of tokens in the output of a submodule; if several are possible, ask the user."""
+"""Find the tensor of tokens in the output of a submodule. If several are possible, raise an error that lists them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass

@@ -190,7 +190,7 @@ def _changes(backbone: Backbone, pixels: Tensor) -> dict[str, Tensor]:
 
 
 def _excess(changes: Tensor) -> Tensor:
-    """Return by how much more a token changes with a patch than usual, (K, H × W).
+    """Return the excess change (K, H × W): the change of each token with each patch, minus its usual change.
 
     The usual change of tokens and of patches is subtracted; tokens that change with every patch count less.
     """

@@ -56,7 +56,7 @@ def predict(
         raise _occupied(folder, "a folder with other files")
     pictures = read_pictures(images)
     identity = prediction_identity(found, pictures, device)
-    n = f"{len(pictures)} pictures × {len(found.voxels)} voxels"
+    n = f"{len(pictures)} images × {len(found.voxels)} voxels"
     if _is_done(folder, identity):
         typer.echo(f"predicted: {folder}, {n}, predicted before, kept")
         if _is_drawn(folder):
@@ -76,7 +76,7 @@ def predict(
             how = "predicted meanwhile by another process, kept"
         typer.echo(f"predicted: {folder}, {n}, {how}")
     draw(folder, found, pictures)
-    typer.echo(f"figure: {folder / FIGURE}.png" + (f", the first {DRAWN} pictures" if len(pictures) > DRAWN else ""))
+    typer.echo(f"figure: {folder / FIGURE}.png" + (f", the first {DRAWN} images" if len(pictures) > DRAWN else ""))
 
 
 def find_network(run: "Run", spec: str | None, weights: str | None, device: str) -> "Network":

@@ -72,7 +72,7 @@ class FactorTopy(nn.Module):
         return self.selectors(voxels)  # type: ignore[no-any-return]
 
     def read(self, n_images: int) -> "Reading":
-        """Return what every voxel currently reads, for any number of predictions of about `n_images` images."""
+        """Return the `Reading` of all voxels with the current weights, for about `n_images` images at a time."""
         cells, weights = self.selectors.cells_and_weights()
         if self.channels.is_cuda:
             from bddn.encoder import readout_triton

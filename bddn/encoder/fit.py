@@ -163,7 +163,7 @@ class Progress:
 
 
 class _Training:
-    """Steps and epochs, from the start or from a checkpoint."""
+    """The training loop over epochs and steps, from the start or from a checkpoint."""
 
     def __init__(
         self,

@@ -211,7 +211,7 @@ class _Readout:
 
 @triton.jit
 def _product(left, right, PRECISION: tl.constexpr):
-    """A matrix product of factors like the right one, summed in float32."""
+    """Return a matrix product, with factors in the dtype of `right` and float32 sums."""
     left = left.to(right.dtype)
     if PRECISION == "widened":
         return tl.dot(left.to(tl.float32), right.to(tl.float32), input_precision="ieee")
@@ -220,14 +220,15 @@ def _product(left, right, PRECISION: tl.constexpr):
 
 @triton.jit
 def _block(rows, live, first, stop, WIDTH: tl.constexpr):
-    """Columns first to first + WIDTH of rows that pointers (n,) begin, zeros in rows not live and from `stop` on."""
+    """Load columns `first` to `first + WIDTH` of rows at pointers (n,); zeros in rows that are not live and from `stop`
+    on."""
     column = first + tl.arange(0, WIDTH)
     return tl.load(rows[:, None] + column[None, :], mask=live[:, None] & (column < stop)[None, :], other=0.0)
 
 
 @triton.jit
 def _token(tokens, offsets, k, n_reads, corner, size):
-    """Where a token of `size` numbers begins; the last fifth of what is read is global, in no corner."""
+    """Return pointers to tokens of `size` numbers. The last fifth of the tokens is global and has no corner."""
     token = tl.load(offsets + k) + tl.where(k < n_reads // 5 * 4, corner, 0)
     return tokens + token.to(tl.int64) * size
 
@@ -238,7 +239,7 @@ def _forward(
     n_reads, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """y (N, B), one tile and block of images per program."""
+    """Compute y (N, B): one tile and one block of images per program."""
     tile = tiles + tl.program_id(0) * 3
     first, stop, corner = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
     if first >= stop:
@@ -269,7 +270,8 @@ def _backward(
     n_reads, n_voxels, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of weights, (blocks of channels, N, K), and of channels, one tile and block of channels per program."""
+    """Compute gradients of weights, (blocks of channels, N, K), and channels: one tile and block of channels per
+    program."""
     tile = tiles + tl.program_id(0) * 3
     first, stop, corner = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
     if first >= stop:
@@ -306,8 +308,8 @@ def _partial(
     n_reads, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """The part (segments, K, B, D) that each segment has in the gradient of each token that it reads; some tokens, one
-    segment, and a block of images and channels per program."""
+    """Compute the part (segments, K, B, D) of each segment in the gradient of each token: some tokens, one segment, and
+    a block of images and channels per program."""
     segment = tl.program_id(1)
     first, stop = tl.load(segments + segment * 3), tl.load(segments + segment * 3 + 1)
     if first >= stop:
@@ -337,8 +339,8 @@ def _partial(
 def _collect(
     parts, begins, offsets, grad_tokens, n_numbers, h, w, BLOCK: tl.constexpr, SPAN: tl.constexpr
 ):  # fmt: skip
-    """Sum the parts of each token, some of its numbers per program: local tokens are read by the cells around them, and
-    global ones, which have most to sum and so come first, by all."""
+    """Sum the parts of each token, some numbers per program. Local tokens are read by the cells around them. Global
+    tokens are read by all cells; they come first, because they take longest."""
     layer, n_layers = tl.program_id(1), tl.num_programs(1)
     n_local = (h + 2) * (w + 2)
     token = n_local - tl.program_id(0)
