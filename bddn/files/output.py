@@ -37,7 +37,7 @@ def check_folder(path: Path, option: str = "--out") -> None:
         (trial / f"{HIDDEN}trial").touch()
 
 
-def check_file(path: Path, option: str = "--out") -> Path:
+def check_file(path: Path) -> Path:
     """Check, before the work, that an output file can be written.
 
     Returns
@@ -48,13 +48,13 @@ def check_file(path: Path, option: str = "--out") -> Path:
     Raises
     ------
     OutputError
-        If it cannot be written. The message names the option.
+        If it cannot be written.
     """
     real = _real(path)
-    with _trial(real.parent, option, path) as trial:
+    with _trial(real.parent, "--out", path) as trial:
         if real.exists() and not real.is_file():
             kind = "a folder" if real.is_dir() else "a device or a pipe"
-            raise OutputError(f"{option} {path}", expected="a file", got=kind, fix=f"Give another {option}.")
+            raise OutputError(f"--out {path}", expected="a file", got=kind, fix="Give another --out.")
         trial.mkdir(parents=True, exist_ok=True)
         tried = trial / real.name
         if not tried.exists():

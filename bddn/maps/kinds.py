@@ -182,12 +182,10 @@ def column_map(voxels: "pd.DataFrame", column: str) -> Map:
     return _ramp_map(_stem(column), title, {column: values}, ramp, column)
 
 
-def difference_map(
-    minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: str, label: str, reach: float | None = None
-) -> Map:
+def difference_map(minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: str, label: str) -> Map:
     """Return the map of a column minus the same column of another run on the same voxels, row by row."""
     values = _numbers(minuend, column) - _numbers(subtrahend, column)
-    ramp = ramps.diverging_ramp(values, reach)
+    ramp = ramps.diverging_ramp(values)
     return _ramp_map(
         f"difference_{_stem(column)}", f"Difference: {label}", {f"{column}_difference": values}, ramp, label
     )

@@ -119,15 +119,15 @@ def sequential_ramp(values: npt.ArrayLike) -> Ramp:
     return Ramp("viridis", 0.0, _two_digits(high) if high > 0 else 1.0)
 
 
-def diverging_ramp(values: npt.ArrayLike, reach: float | None = None) -> Ramp:
+def diverging_ramp(values: npt.ArrayLike) -> Ramp:
     """Return the colours of numbers on both sides of 0: blue below, red above, white at 0.
+
+    They end at the 98th percentile of the magnitudes.
 
     Parameters
     ----------
     values : array of float, (N,)
         NaN is left out.
-    reach : float, optional
-        The magnitude at both ends; by default the 98th percentile of the magnitudes.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def diverging_ramp(values: npt.ArrayLike, reach: float | None = None) -> Ramp:
     """
     known = np.abs(_finite(values))
     high = float(np.percentile(known, 98)) if known.size else 0.0
-    reach = reach if reach is not None else _two_digits(high) if high > 0 else 1.0
+    reach = _two_digits(high) if high > 0 else 1.0
     return Ramp("RdBu_r", -reach, reach)
 
 

@@ -21,11 +21,10 @@ ATTENTION_SHARE = 0.6  # standard deviation of the attention output, relative to
 FORGET = 0.45  # fraction of the stream that a block removes
 WHITENING_FLOOR = 1.0  # regulariser of the whitening, relative to the first principal component
 HEAD_WIDTH = 24
+N_PATCHES = 4000  # from which filters are made
 
 
-def write_small_clip(
-    folder: Path, sample: Tensor, seed: int, n_layers: int, width: int, patch: int, rows_sampled: int = 4000
-) -> None:
+def write_small_clip(folder: Path, sample: Tensor, seed: int, n_layers: int, width: int, patch: int) -> None:
     """Make the tower and write `config.json`, `model.safetensors` and `preprocessor_config.json`.
 
     Parameters
@@ -59,7 +58,7 @@ def write_small_clip(
             weight.copy_(torch.randn(weight.shape, generator=generator) * std * sharpen)
         elif "class_embedding" in name:
             weight.copy_(torch.randn(weight.shape, generator=generator))
-    model.embeddings.patch_embedding.weight.copy_(_patch_filters(sample, width, patch, rows_sampled, generator))
+    model.embeddings.patch_embedding.weight.copy_(_patch_filters(sample, width, patch, generator))
     model.pre_layrnorm.weight.fill_(STREAM_STD)
     stream = model.pre_layrnorm(model.embeddings(sample))
     for block in model.encoder.layers:
@@ -73,10 +72,10 @@ def write_small_clip(
     ).save_pretrained(folder)
 
 
-def _patch_filters(sample: Tensor, width: int, patch: int, n_rows: int, generator: torch.Generator) -> Tensor:
+def _patch_filters(sample: Tensor, width: int, patch: int, generator: torch.Generator) -> Tensor:
     """Return patch filters (width, 3, patch, patch): random mixtures of partly whitened principal components."""
     patches = F.unfold(sample, patch, stride=patch).transpose(1, 2).flatten(0, 1)
-    patches = patches[torch.randperm(len(patches), generator=generator)[:n_rows]]
+    patches = patches[torch.randperm(len(patches), generator=generator)[:N_PATCHES]]
     patches = patches - patches.mean(0)
     _, singular, components = torch.linalg.svd(patches, full_matrices=False)
     std = singular[:width] / math.sqrt(len(patches))

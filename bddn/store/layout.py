@@ -1,6 +1,7 @@
 """The layout of a feature cache on disk: names, shapes, chunks, shards and codecs. See README.md in this folder."""
 
 import re
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -227,7 +228,7 @@ def _empty_group(layout: Layout, header: dict[str, Any]) -> tuple[dict[str, Buff
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files), attributes={"bddn": header})
     n, dimensions = layout.n_images, ("stimulus",)
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
         stimulus = group.create_array(
             IDS,
@@ -252,7 +253,7 @@ def _empty_group(layout: Layout, header: dict[str, Any]) -> tuple[dict[str, Buff
         group.create_group(kind)
     for path, shape in layout.arrays().items():
         _create(group, layout, path, shape)
-    with warnings.catch_warnings():  # Zarr v3 has no standard for it yet
+    with _FILTERS, warnings.catch_warnings():  # Zarr v3 has no standard for it yet
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         zarr.consolidate_metadata(group.store)  # so zarr lists no folder, and never meets `manifest`, which is no array
     return files, stimulus, hashes
@@ -324,5 +325,6 @@ def _chunk_file(array: str, first: int, n_dimensions: int) -> str:
     return f"{array}/" + ".".join(["c", str(first), *("0" for _ in range(n_dimensions - 1))])
 
 
+_FILTERS = threading.Lock()  # warning filters belong to the process: a thread would restore those of another one
 _KEYS: Any = {"name": "default", "separator": "."}  # so that a shard is one file, not a file in three folders
 _WRITE_ALL: Any = {"write_empty_chunks": True}  # so that a missing chunk is never taken for an empty one

@@ -1,6 +1,7 @@
 """What lies where, and that it is plain Zarr."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import zarr
 
 from bddn.errors import SpecError
 from bddn.store import manifest
-from bddn.store.layout import Layer, Layout, empty_files, shard_bytes
+from bddn.store.layout import Layer, Layout, empty_files, metadata_files, shard_bytes
 from bddn.store.precision import precision
 from store.stores import (
     IDS,
@@ -129,3 +130,11 @@ def test_a_million_ids_are_still_one_file() -> None:
 def test_a_layer_name_that_is_no_safe_folder_name_is_refused(name: str) -> None:
     with pytest.raises(SpecError):
         Layout(N, (Layer(name, 3),), (2, 3), precision("float16"), 2, 4)
+
+
+def test_threads_that_make_metadata_at_once_give_no_warning() -> None:
+    """Warning filters belong to the process, and workers of a cluster are threads; warnings are errors here."""
+    layout = layout_of()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: metadata_files(layout, {}), range(120)))
+    assert all(one == found[0] for one in found)
