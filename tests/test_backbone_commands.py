@@ -216,7 +216,9 @@ def test_fetch_offline_tells_what_is_there_and_what_is_missing(here: Path) -> No
     (here / "w").mkdir()
     code, output = run("fetch", "--offline", "made.yaml", "local.yaml")
     assert code == 0
-    assert output == ("made.yaml: nothing to download, random weights of seed 0\nlocal.yaml: there, folder w\n")
+    assert output == (
+        "made.yaml: nothing to download, random weights of seed 0\nlocal.yaml: on this machine, folder w\n"
+    )
     (here / "w").rmdir()
     code, output = run("fetch", "--offline", "made.yaml", "local.yaml", "sam_b", "mocov3_s")
     assert code == 2

@@ -85,8 +85,8 @@ def backbones(context: typer.Context) -> None:
     groups = ", ".join(f"{letter} {group}" for group, letter in short.items())
     typer.echo(  # in one call, because of `| head`
         f"{as_table(_fitting(rows, shutil.get_terminal_size((WIDTH, 24)).columns))}\n\n"
-        "blocks: number × channels; image: side/patch in pixels; grid: patches; MB: size of an image in the cache;\n"
-        f"here: weights are on this machine; groups: {groups}; ?: known only from the weights"
+        "blocks: number × channels; image: side/patch in pixels; grid: patches; MB: of one cached image;\n"
+        f"here: weights on this machine; groups: {groups}; ?: depends on the weights"
     )
 
 
