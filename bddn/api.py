@@ -45,7 +45,7 @@ def extract(
     Raises
     ------
     BddnError
-        Where spec, images, weights or a cache that is there do not fit.
+        If spec, images, weights or a cache that is there do not fit.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def fit(
     Raises
     ------
     BddnError
-        Where cache, data, settings or a folder that is there do not fit.
+        If cache, data, settings or a folder that is there do not fit.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def open_cache(place: str | Path) -> Cache:
     Raises
     ------
     StoreError
-        Where there is no cache, or it is not sealed or damaged.
+        If there is no cache, or it is not sealed or damaged.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def open_run(folder: str | Path) -> Run:
     Raises
     ------
     RunError
-        Where it is missing, incomplete or of another format.
+        If it is missing, incomplete or of another format.
 
     Examples
     --------

@@ -24,7 +24,11 @@ def select(model: FactorTopy, code: Tensor | None) -> Selection:
         return model.select()
     log_layer = torch.log_softmax(model.selectors.layer(code), dim=-1)
     place, scale = torch.tanh(model.selectors.space(code)), torch.sigmoid(model.selectors.scale(code))
-    return Selection(place, log_layer.exp(), log_layer, scale.squeeze(-1))
+    found = place, log_layer.exp(), log_layer, scale.squeeze(-1)
+    if model.selectors.size is None:
+        return Selection(*found)
+    size = torch.softmax(model.selectors.size(code), dim=-1)
+    return Selection(*found, size, size.log())
 
 
 def predict(model: FactorTopy, features: Features) -> Tensor:
@@ -40,11 +44,29 @@ def _factorized(model: FactorTopy, selection: Selection, features: Features) -> 
     for k in range(len(model.layers)):
         aligned = features.local[k] @ model.align_local[k]
         grid = aligned.transpose(1, 2).unflatten(2, model.grid.grid)
-        read = F.grid_sample(grid, at, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(2)
+        read = torch.zeros(())
+        for s, blur in enumerate(model.grid.blurs):
+            seen = blurred(grid, blur)
+            sampled = F.grid_sample(seen, at, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(2)
+            read = read + (sampled if selection.size is None else selection.size[:, s] * sampled)
         far = (features.global_[k] @ model.align_global[k])[:, :, None]
         read = (1 - selection.scale) * read + selection.scale * far
         v = v + selection.layer[:, k] * read  # (B, D, N)
     return (v * model.channels.T).sum(1) / model.divisor + model.bias
+
+
+def blurred(grid: Tensor, blur: float) -> Tensor:
+    """A map (B, D, H, W) blurred by a Gaussian, whose weights sum to 1 at every place."""
+    if not blur:
+        return grid
+    h, w = grid.shape[2:]
+    found = torch.zeros_like(grid)
+    for row in range(h):
+        for column in range(w):
+            away = (torch.arange(h)[:, None] - row) ** 2 + (torch.arange(w) - column) ** 2
+            weight = torch.exp(-away.to(grid.dtype) / (2 * blur**2))
+            found[:, :, row, column] = (grid * weight / weight.sum()).sum((2, 3))
+    return found
 
 
 def _unfactorized(model: FactorTopy, selectors: Unfactorized, features: Features) -> Tensor:
@@ -66,4 +88,7 @@ def objective(
     selection = select(model, codes(model) if code is None else code)
     loss = F.smooth_l1_loss(_factorized(model, selection, features), target, beta=beta)
     negative_entropy = (selection.layer * selection.layer.log()).sum(-1).mean() / math.log(len(model.layers))
+    if selection.size is not None:
+        of_size = (selection.size * selection.size.log()).sum(-1).mean() / math.log(len(model.grid.blurs))
+        negative_entropy = negative_entropy + of_size
     return loss + softness * (negative_entropy + (selection.scale - 0.5).square().mean())

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bddn.errors import MismatchError
+from bddn.errors import MismatchError, SpecError
+from bddn.figures.methods import methods
+from bddn.maps.kinds import run_maps
 from bddn.planted.subject import Planted
 from bddn.run import fit_run
 from bddn.spec import FitSpec
@@ -167,3 +169,21 @@ def test_the_model_in_the_folder_predicts_as_scored(sealed: Path, brain: Path, t
     model = checkpoint.load(tmp_path / "run/encoder.safetensors")
     found = score(model, source, responses.__getitem__, parts.test)
     assert found == pytest.approx(run.voxels["r2_test"].to_numpy(), rel=1e-5, abs=1e-6)
+
+
+def test_a_fit_that_selects_sizes_says_them_and_repeats(sealed: Path, brain: Path, tmp_path: Path) -> None:
+    spec = FitSpec.parse({**SPEC.to_dict(), "blurs": [0, 1, 2]}, "test")
+    run, _ = fit_run(sealed, Planted(brain), tmp_path / "one", spec)
+    fit_run(sealed, Planted(brain), tmp_path / "two", spec, memory_gib=0.1)
+    assert _bytes(tmp_path / "one") == _bytes(tmp_path / "two")
+    assert run.voxels["size"].between(0, 2).all()
+    assert run.truth is not None
+    assert "size_r" in run.truth
+    assert [one.name for one in run_maps(run.voxels, run.layers)][4] == "size"
+    assert "extension of the published model" in methods(run).markdown()
+    sharp = FitSpec.parse({**SPEC.to_dict(), "blurs": [0]}, "test")
+    assert sharp.digest() == SPEC.digest()  # runs from before this setting are those of the published model
+    with pytest.raises(SpecError, match="blurs that rise"):
+        FitSpec.parse({"blurs": [1, 0]}, "test")
+    with pytest.raises(SpecError, match="unfactorized"):
+        FitSpec.parse({"blurs": [0, 1], "selection": "unfactorized"}, "test")

@@ -369,6 +369,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "loss_beta": 0.2,
     "regularizer": 0.02,
     "regularizer_steps": 100,
+    "blurs": (0.0, 1.0),
     "polish": False,
     "arithmetic": "tf32",
 }

@@ -48,6 +48,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "loss_beta": 1.0,
         "regularizer": 0.0,
         "regularizer_steps": 1,
+        "blurs": [0.0, 1.0],
         "polish": True,
         "arithmetic": "tf32",
     },
@@ -62,6 +63,15 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "n_features": 1,
         "layer_spread": 1.0,
         "mean_ceiling": 0.3,
+        "scenes": "leaves",
+        "mesh": "fsaverage6",
+        "depth_law": "peaked",
+        "place_law": "whole",
+        "scale_law": "anywhere",
+        "field_size": [0.1, 0.2],
+        "elongation": 2.0,
+        "silent": 0.2,
+        "noise": "heavy",
     },
     WeightsSpec: {"hub": "a/b", "revision": "c"},
     FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
@@ -84,7 +94,7 @@ def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec
     base = cls.parse(BASE[cls], "test")
     tested = set(OTHER[cls])
     other_sources = {"folder", "url", "file", "format", "sha256", "random"} if cls is WeightsSpec else set()
-    only_one = {"family"} if cls is DiffusionSpec else set()
+    only_one = {DiffusionSpec: {"family"}, PlantSpec: {"photographs"}}.get(cls, set())
     assert tested | other_sources | only_one >= cls.model_fields.keys()
     digests = {base.digest()}
     for name, value in OTHER[cls].items():

@@ -44,22 +44,40 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @clear_errors
 def plant(
     out: Annotated[Path, typer.Argument(help="Folder for the subject, the network and the truth.")],
-    seed: Annotated[int, typer.Option(help="Seed of images, network, maps and noise.")] = 0,
-    images: Annotated[int, typer.Option(help="Number of images.")] = 1600,
-    radius: Annotated[float, typer.Option(help="Angular radius of each hemisphere's patch, in rad.")] = 0.56,
-    layers: Annotated[int, typer.Option(help="Number of blocks of the network.")] = 8,
+    seed: Annotated[int | None, typer.Option(help="Seed of images, network, maps and noise.")] = None,
+    images: Annotated[int | None, typer.Option(help="Number of images; by default 1600.")] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="Angular radius of each hemisphere's patch, in rad; by default 0.56.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Number of blocks of the network; by default 8.")] = None,
+    law: Annotated[
+        str | None, typer.Option(help="Law of depth: linear, quadratic, sigmoid, peaked, borders or mixture.")
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="A YAML file with these and all other settings of the brain (PlantSpec).")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="The network that the brain sees through: the name of a spec, or a .yaml file.")
+    ] = None,
 ) -> None:
     """Make a planted brain: demo data in the Algonauts layout with a known answer."""
     from bddn.planted.plant import plant as make
     from bddn.spec import PlantSpec
 
-    values = {"seed": seed, "n_images": images, "radius_rad": radius, "n_layers": layers}
-    about = make(PlantSpec.parse(values, "options of 'bddn plant'"), out)
-    local = about["layer_correlation"]["local"]
-    typer.echo(
-        f"planted brain: {out}, {about['n_voxels']} voxels, mean ceiling {about['mean_ceiling']:.2f}, "
-        f"correlation of neighbouring layers {local['neighbours']:.2f}, of first and last {local['first_last']:.2f}"
+    place = "options of 'bddn plant'"
+    settings = PlantSpec() if spec is None else PlantSpec.from_yaml(spec.read_bytes(), str(spec))
+    options = {"seed": seed, "n_images": images, "radius_rad": radius, "n_layers": layers, "depth_law": law}
+    given = {name: value for name, value in options.items() if value is not None}
+    about = make(
+        PlantSpec.parse({**settings.to_dict(), **given}, place), out, None if network is None else ready_spec(network)
     )
+    said = f"planted brain: {out}, {about['n_voxels']} voxels, mean ceiling {about['mean_ceiling']:.2f}"
+    if (local := about["layer_correlation"]["local"]) is not None:
+        said += (
+            f", correlation of neighbouring layers {local['neighbours']:.2f}, of first and last "
+            f"{local['first_last']:.2f}"
+        )
+    typer.echo(said)
 
 
 @clear_errors

@@ -22,6 +22,8 @@ class FreeSelectors(Factorized):
         self.space = nn.Parameter(torch.zeros(n_voxels, 2))
         self.layer = nn.Parameter(torch.zeros(n_voxels, grid.n_layers))
         self.scale = nn.Parameter(torch.zeros(n_voxels))
+        n_blurs = len(grid.blurs)
+        self.size = nn.Parameter(torch.zeros(n_voxels, n_blurs)) if n_blurs > 1 else None
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """Return the selection of the given voxels."""

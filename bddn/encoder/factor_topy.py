@@ -42,13 +42,15 @@ class FactorTopy(nn.Module):
     """
 
     coords_mm: Tensor
+    blurs: Tensor
     offset_local: Tensor
     offset_global: Tensor
 
     def __init__(self, coords_mm: Tensor, widths: Mapping[str, int], grid: tuple[int, int], spec: FitSpec) -> None:
         super().__init__()
         self.widths = dict(widths)
-        self.grid = TokenGrid(len(widths), grid)
+        self.grid = TokenGrid(len(widths), grid, spec.blurs)
+        self.register_buffer("blurs", self.grid.blur_matrices(), persistent=False)
         self.register_buffer("coords_mm", coords_mm)
         n_voxels, d = len(coords_mm), spec.channels
         self.selectors = _selectors(coords_mm, self.grid, spec)
@@ -125,7 +127,10 @@ class FactorTopy(nn.Module):
         def align(layer: int) -> None:
             weight, offset = self._align_weights("local", layer)
             found = torch.addmm(offset, features.local[layer].flatten(0, 1), weight)
-            local[layer].copy_(found.view(n_images, *self.grid.grid, d).permute(1, 2, 0, 3))
+            by_place = found.view(n_images, -1, d).transpose(0, 1)
+            for size, blur in enumerate(self.grid.blurs):
+                seen = self.blurs[size] @ by_place.flatten(1) if blur else by_place
+                local[layer, size].copy_(seen.reshape(*self.grid.grid, n_images, d))
             weight, offset = self._align_weights("global", layer)
             torch.addmm(offset, features.global_[layer], weight, out=global_[layer])
 
@@ -164,11 +169,20 @@ class FactorTopy(nn.Module):
         local, global_ = self.grid.local(gradient), self.grid.global_(gradient)
 
         def align(layer: int) -> None:
-            flat = local[layer].permute(2, 0, 1, 3).reshape(-1, gradient.shape[-1])
+            by_place = self._unblurred(local[layer].flatten(1, 2))
+            flat = by_place.transpose(0, 1).reshape(-1, gradient.shape[-1])
             self._set_align(("local", layer), features.local[layer].flatten(0, 1), flat)
             self._set_align(("global", layer), features.global_[layer], global_[layer])
 
         each_on(self.channels.device, align, range(len(self.widths)))
+
+    def _unblurred(self, gradient: Tensor) -> Tensor:
+        """Return the gradient of the sharp tokens (H·W, B, D), given that of all blurs (S, H·W, B, D)."""
+        total = gradient[0]
+        for size, blur in enumerate(self.grid.blurs):
+            of_size = (self.blurs[size].T @ gradient[size].flatten(1)).view_as(total) if blur else gradient[size]
+            total = of_size if size == 0 else total + of_size
+        return total
 
     def _align(self, kind: str) -> nn.ParameterList:
         return self.align_local if kind == "local" else self.align_global

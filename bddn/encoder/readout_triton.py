@@ -14,7 +14,7 @@ Every number is written by one program, whose order of sums depends only on size
 reproducible. Launch shapes depend on sizes alone and the host never waits for the device, so a step can be captured in
 a CUDA graph, after one run that compiles the kernels and copies their small tables to the device.
 
-Shape letters: B images, N voxels, D channels, L layers, T tokens of all layers, K = 5·L tokens that one voxel reads.
+Shape letters: B images, N voxels, D channels, L layers, T tokens of all layers, K tokens that one voxel reads.
 """
 
 from dataclasses import dataclass
@@ -138,7 +138,7 @@ class _Readout:
     begins : Tensor, (n_cells + 1,) int32
         Index of each cell's first segment, and the number of segments.
     offsets : Tensor, (K,) int32
-        Offsets of the tokens that are read; the 4·L local ones are relative to the cell's corner.
+        Offsets of the tokens that are read; the 4·S·L local ones are relative to the cell's corner.
     """
 
     def __init__(self, tokens: Tensor, reading: Reading, channels: Tensor, grid: TokenGrid, arithmetic: str) -> None:
@@ -155,6 +155,7 @@ class _Readout:
         self.segments, self.begins = _cut(starts, SEGMENT, self.n_voxels, w)
         read = (*grid.corners, grid.n_of_layer - 1)
         offsets = tuple(layer * grid.n_of_layer + at for at in read for layer in range(grid.n_layers))
+        self.n_local = len(grid.corners) * grid.n_layers
         self.n_reads, self.offsets = len(offsets), _on_device(offsets, by_cell.device)
         n_channels = channels.shape[1]
         self.block_b = min(max(triton.next_power_of_2(self.n_images), SMALLEST), BLOCK_IMAGES)
@@ -176,7 +177,7 @@ class _Readout:
         y = self.channels.new_empty(self.n_voxels, self.n_images, dtype=torch.float32)
         _forward[len(self.tiles), self.image_blocks](
             self.tokens, self.channels, self.weights, self.order, self.tiles, self.offsets, y,
-            self.n_reads, num_warps=4, num_stages=3, **self.sizes,
+            self.n_reads, self.n_local, num_warps=4, num_stages=3, **self.sizes,
         )  # fmt: skip
         return y
 
@@ -187,7 +188,7 @@ class _Readout:
         _backward[len(self.tiles), self.channel_blocks](
             self.tokens, self.channels, self.weights, dy, self.order, self.tiles, self.offsets,
             grad_weights, grad_channels,
-            self.n_reads, self.n_voxels, num_warps=8, num_stages=3, maxnreg=REGISTERS, **self.sizes,
+            self.n_reads, self.n_local, self.n_voxels, num_warps=8, num_stages=3, maxnreg=REGISTERS, **self.sizes,
         )  # fmt: skip
         grad_tokens = self._backward_tokens(dy)
         return grad_tokens, grad_weights.sum(0) if len(grad_weights) > 1 else grad_weights[0], grad_channels
@@ -204,7 +205,7 @@ class _Readout:
         n_numbers = parts[0, 0].numel()
         _collect[self.grid.n_of_layer, self.grid.n_layers, triton.cdiv(n_numbers, COLLECTED)](
             parts, self.begins, self.offsets, grad_tokens,
-            n_numbers, *self.grid.grid, BLOCK=COLLECTED, SPAN=SPAN, num_warps=4,
+            n_numbers, *self.grid.grid, N_SIZES=len(self.grid.blurs), BLOCK=COLLECTED, SPAN=SPAN, num_warps=4,
         )  # fmt: skip
         return grad_tokens
 
@@ -227,16 +228,16 @@ def _block(rows, live, first, stop, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def _token(tokens, offsets, k, n_reads, corner, size):
-    """Return pointers to tokens of `size` numbers. The last fifth of the tokens is global and has no corner."""
-    token = tl.load(offsets + k) + tl.where(k < n_reads // 5 * 4, corner, 0)
+def _token(tokens, offsets, k, n_local, corner, size):
+    """Return pointers to tokens of `size` numbers. Those from `n_local` on are global and have no corner."""
+    token = tl.load(offsets + k) + tl.where(k < n_local, corner, 0)
     return tokens + token.to(tl.int64) * size
 
 
 @triton.jit
 def _forward(
     tokens, channels, weights, order, tiles, offsets, y,
-    n_reads, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    n_reads, n_local, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Compute y (N, B): one tile and one block of images per program."""
@@ -256,7 +257,7 @@ def _forward(
         k, d = step // n_blocks, step % n_blocks * BLOCK_D
         if n_blocks > 1:
             c = _block(channels + voxel * D, live, d, D, BLOCK_D)
-        rows = _token(tokens, offsets, k, n_reads, corner, B * D) + image * D
+        rows = _token(tokens, offsets, k, n_local, corner, B * D) + image * D
         p = _product(c, tl.trans(_block(rows, here, d, D, BLOCK_D)), PRECISION)
         a = tl.load(weights + voxel * n_reads + k, mask=live, other=0.0)
         total += a[:, None] * p
@@ -267,7 +268,7 @@ def _forward(
 @triton.jit
 def _backward(
     tokens, channels, weights, dy, order, tiles, offsets, grad_weights, grad_channels,
-    n_reads, n_voxels, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    n_reads, n_local, n_voxels, B: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Compute gradients of weights, (blocks of channels, N, K), and channels: one tile and block of channels per
@@ -291,7 +292,7 @@ def _backward(
         if n_blocks > 1:
             slope = _block(dy + voxel * B, live, b, B, BLOCK_B)
         image = b + tl.arange(0, BLOCK_B)
-        rows = _token(tokens, offsets, k, n_reads, corner, B * D) + image * D
+        rows = _token(tokens, offsets, k, n_local, corner, B * D) + image * D
         q = _product(slope, _block(rows, image < B, d, D, BLOCK_D), PRECISION)
         a = tl.load(weights + voxel * n_reads + k, mask=live, other=0.0)
         grad_c += a[:, None] * q
@@ -337,26 +338,29 @@ def _partial(
 
 @triton.jit
 def _collect(
-    parts, begins, offsets, grad_tokens, n_numbers, h, w, BLOCK: tl.constexpr, SPAN: tl.constexpr
+    parts, begins, offsets, grad_tokens, n_numbers, h, w,
+    N_SIZES: tl.constexpr, BLOCK: tl.constexpr, SPAN: tl.constexpr,
 ):  # fmt: skip
     """Sum the parts of each token, some numbers per program. Local tokens are read by the cells around them. Global
     tokens are read by all cells; they come first, because they take longest."""
     layer, n_layers = tl.program_id(1), tl.num_programs(1)
-    n_local = (h + 2) * (w + 2)
-    token = n_local - tl.program_id(0)
+    n_bordered = (h + 2) * (w + 2)
+    token = N_SIZES * n_bordered - tl.program_id(0)
+    size, place = token // n_bordered, token % n_bordered
     number = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
     total = tl.full((SPAN, BLOCK), 0.0, tl.float32)
     for kind in tl.static_range(5):
-        row, column = token // (w + 2) - kind // 2, token % (w + 2) - kind % 2
-        reads = (token < n_local) & (row >= 0) & (row <= h) & (column >= 0) & (column <= w)
+        row, column = place // (w + 2) - kind // 2, place % (w + 2) - kind % 2
+        reads = (size < N_SIZES) & (row >= 0) & (row <= h) & (column >= 0) & (column <= w)
         cell, n_cells = row * (w + 1) + column, 1
         if kind == 4:
-            reads, cell, n_cells = token == n_local, 0, (h + 1) * (w + 1)
+            reads, cell, n_cells = size == N_SIZES, 0, (h + 1) * (w + 1)
         begin = tl.load(begins + cell, mask=reads, other=0)
         end = tl.load(begins + cell + n_cells, mask=reads, other=0)
         for start in range(begin, end, SPAN):
             segment = start + tl.arange(0, SPAN)
-            rows = parts + ((segment.to(tl.int64) * 5 + kind) * n_layers + layer) * n_numbers
+            read = size * 4 + kind if kind < 4 else N_SIZES * 4
+            rows = parts + ((segment.to(tl.int64) * (4 * N_SIZES + 1) + read) * n_layers + layer) * n_numbers
             mask = (segment < end)[:, None] & (number < n_numbers)[None, :]
             total += tl.load(rows[:, None] + number[None, :], mask=mask, other=0.0)
     out = grad_tokens + (tl.load(offsets + layer) + token).to(tl.int64) * n_numbers + number

@@ -1,6 +1,6 @@
-"""The selection of voxels: place, layer and scale.
+"""The selection of voxels: place, layer, scale and size.
 
-Shape letters: N voxels, L layers.
+Shape letters: N voxels, L layers, S sizes.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,21 @@ class Selection:
     """What every voxel selects.
 
     `place` (N, 2) is x, y in [-1, 1], y growing downwards, as in `grid_sample`. `layer` (N, L) are layer weights that
-    sum to 1, and `log_layer` their logarithms. `scale` (N,) is 0 for the local token and 1 for the global token.
+    sum to 1, and `log_layer` their logarithms. `scale` (N,) is 0 for the local token and 1 for the global token. `size`
+    (N, S) are weights of the blurs of the grid that sum to 1, and `log_size` their logarithms; None with one blur.
     """
 
     place: Tensor
     layer: Tensor
     log_layer: Tensor
     scale: Tensor
+    size: Tensor | None = None
+    log_size: Tensor | None = None
 
     @classmethod
-    def of(cls, space: Tensor, layer: Tensor, scale: Tensor) -> "Selection":
-        """Return the selection of unbounded numbers (n, 2), (n, L) and (n,)."""
+    def of(cls, space: Tensor, layer: Tensor, scale: Tensor, size: Tensor | None = None) -> "Selection":
+        """Return the selection of unbounded numbers (n, 2), (n, L), (n,) and (n, S)."""
         log_layer = torch.log_softmax(layer, dim=-1)
-        return cls(torch.tanh(space), log_layer.exp(), log_layer, torch.sigmoid(scale))
+        log_size = None if size is None else torch.log_softmax(size, dim=-1)
+        sizes = None if log_size is None else log_size.exp()
+        return cls(torch.tanh(space), log_layer.exp(), log_layer, torch.sigmoid(scale), sizes, log_size)

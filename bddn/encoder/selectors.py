@@ -120,12 +120,15 @@ class Selectors(Factorized):
         self.space = _mlp(self.position.width, spec.selector_width, 2)
         self.layer = _mlp(self.position.width, spec.selector_width, grid.n_layers)
         self.scale = _mlp(self.position.width, spec.selector_width, 1)
+        n_blurs = len(grid.blurs)
+        self.size = _mlp(self.position.width, spec.selector_width, n_blurs) if n_blurs > 1 else None
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """Return the selection of the given voxels."""
         code = self.code[voxels]
         space, layer, scale = (self._see(network, code) for network in (self.space, self.layer, self.scale))
-        return Selection.of(space, layer, scale.squeeze(-1))
+        size = None if self.size is None else self._see(self.size, code)
+        return Selection.of(space, layer, scale.squeeze(-1), size)
 
     def place(self, voxels: slice | Tensor) -> Tensor:
         """Return the places (n, 2) that the given voxels select."""
@@ -173,8 +176,15 @@ def voxel_weights(
 
 def regularizer(selection: Selection) -> Tensor:
     """Return the regularizer of the selectors, summed over voxels; see `Factorized.weigh`."""
-    most = math.log(selection.layer.shape[1]) or 1.0
-    return (selection.layer * selection.log_layer).sum() / most + (selection.scale - 0.5).square().sum()
+    kept = _negative_entropy(selection.layer, selection.log_layer) + (selection.scale - 0.5).square().sum()
+    if selection.size is not None and selection.log_size is not None:
+        kept = kept + _negative_entropy(selection.size, selection.log_size)
+    return kept
+
+
+def _negative_entropy(share: Tensor, log_share: Tensor) -> Tensor:
+    """Return the negative entropy of weights (n, L), divided by the largest entropy, summed over n."""
+    return (share * log_share).sum() / (math.log(share.shape[1]) or 1.0)
 
 
 def _mlp(width_in: int, width: int, width_out: int) -> nn.Sequential:

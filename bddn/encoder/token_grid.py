@@ -4,15 +4,18 @@ The tokens of all layers are in one list. A layer has its local tokens row by ro
 voxel at the edge reads zeros, and then its global token. All layers have the same grid, as in a cache. The place of a
 voxel is in one cell between four local tokens; voxels in the same cell read the same tokens.
 
-Shape letters: N voxels, L layers, T tokens of all layers, B images, D shared channels, H rows, W columns.
+Where voxels select a size, a layer has its local tokens S times, each time blurred more, and a voxel reads the same
+cell of each. A blur is a Gaussian over places whose weights sum to 1 within the grid.
+
+Shape letters: N voxels, L layers, S blurs, T tokens of all layers, B images, D shared channels, H rows, W columns.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from bddn.encoder.selection import Selection
-
-N_READ = 5  # four corners of a cell and the global token, of every layer
 
 
 class TokenGrid:
@@ -24,27 +27,36 @@ class TokenGrid:
         L.
     grid : (H, W)
         Rows and columns of the local tokens.
+    blurs : sequence of float, (S,)
+        Standard deviations of the blurs, in tokens.
 
     Attributes
     ----------
-    n_of_layer, n_tokens : int
-        Number of tokens of one layer with its border, and of all layers (T).
-    corners : tuple of int
-        Offsets of the four tokens around a cell from the top left one.
+    n_bordered, n_of_layer, n_tokens : int
+        Number of tokens of one grid with its border, of one layer, and of all layers (T).
+    corners : tuple of int, (4·S,)
+        Offsets of the four tokens around a cell in each blurred grid, from the top left one of the first grid.
     """
 
-    def __init__(self, n_layers: int, grid: tuple[int, int]) -> None:
-        self.n_layers, self.grid = n_layers, grid
+    def __init__(self, n_layers: int, grid: tuple[int, int], blurs: Sequence[float] = (0.0,)) -> None:
+        self.n_layers, self.grid, self.blurs = n_layers, grid, tuple(blurs)
         h, w = grid
-        self.n_of_layer = (h + 2) * (w + 2) + 1
+        self.n_bordered = (h + 2) * (w + 2)
+        self.n_of_layer = len(self.blurs) * self.n_bordered + 1
         self.n_tokens = n_layers * self.n_of_layer
-        self.corners = 0, 1, w + 2, w + 3
+        starts = (size * self.n_bordered for size in range(len(self.blurs)))
+        self.corners = tuple(start + corner for start in starts for corner in (0, 1, w + 2, w + 3))
 
     def local(self, tokens: Tensor) -> Tensor:
-        """Return a view (L, H, W, ...) of the local tokens among all tokens (T, ...)."""
+        """Return a view (L, S, H, W, ...) of the local tokens among all tokens (T, ...)."""
         h, w = self.grid
         bordered = tokens.view(self.n_layers, self.n_of_layer, *tokens.shape[1:])[:, :-1]
-        return bordered.view(self.n_layers, h + 2, w + 2, *tokens.shape[1:])[:, 1:-1, 1:-1]
+        return bordered.view(self.n_layers, len(self.blurs), h + 2, w + 2, *tokens.shape[1:])[:, :, 1:-1, 1:-1]
+
+    def blur_matrices(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the blurs as matrices (S, H·W, H·W) over places; rows sum to 1."""
+        rows, columns = (_blurs(self.blurs, n) for n in self.grid)
+        return torch.einsum("sij,skl->sikjl", rows, columns).flatten(3, 4).flatten(1, 2).to(dtype)
 
     def global_(self, tokens: Tensor) -> Tensor:
         """Return a view (L, ...) of the global tokens among all tokens (T, ...)."""
@@ -70,14 +82,16 @@ class TokenGrid:
 
         Returns
         -------
-        Tensor, (N, 5, L)
+        Tensor, (N, 4·S + 1, L)
         """
-        scale = selection.scale[:, None]
-        token = torch.cat([(1 - scale) * self._bilinear(selection.place, cells), scale], dim=1)
+        scale, local = selection.scale[:, None], self._bilinear(selection.place, cells)
+        if selection.size is not None:
+            local = (selection.size[:, :, None] * local[:, None, :]).flatten(1)
+        token = torch.cat([(1 - scale) * local, scale], dim=1)
         return token[:, :, None] * selection.layer[:, None, :]
 
     def read_at(self, cells: Tensor) -> Tensor:
-        """Return the indices of the tokens that are read in cells (n,): (n, 5, L) int64."""
+        """Return which of the T tokens are read in some cells (n,): (n, 4·S + 1, L) int64."""
         w = self.grid[1]
         top_left = cells // (w + 1) * (w + 2) + cells % (w + 1)
         in_layer = torch.stack(
@@ -91,6 +105,13 @@ class TokenGrid:
         x, y = place.unbind(-1)
         fx, fy = _token(x, w) - (cells % (w + 1) - 1), _token(y, h) - (cells // (w + 1) - 1)
         return torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
+
+
+def _blurs(blurs: Sequence[float], n: int) -> Tensor:
+    """Return Gaussians (S, n, n) over n places in a row, float64."""
+    away = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n)
+    found = [torch.exp(-away.square() / (2 * blur**2)) if blur else (away == 0).double() for blur in blurs]
+    return torch.stack([one / one.sum(1, keepdim=True) for one in found])
 
 
 def _token(at: Tensor, n: int) -> Tensor:

@@ -39,7 +39,7 @@ class Methods:
     terms: str
 
     def markdown(self) -> str:
-        """All of it as the file that lies beside maps."""
+        """Return the text as Markdown, as in the file beside the maps."""
         listed = "\n".join(f"- {words}" for words in self.references)
         return f"# Methods\n\n{self.paragraph}\n\n## References\n\n{listed}\n\n{self.terms}\n"
 
@@ -71,6 +71,13 @@ def methods(run: Run, mesh: Mesh = "fsaverage5") -> Methods:
         if fit["polish"]
         else ""
     )
+    blurs = fit.get("blurs", [0.0])
+    sized = (
+        f"; it also selects the size of its receptive field, between Gaussian blurs of the local tokens by "
+        f"{', '.join(f'{blur:g}' for blur in blurs)} tokens, which is an extension of the published model"
+        if len(blurs) > 1
+        else ""
+    )
     nested = ", whose vertices are the first of fsaverage7" if MESHES[mesh] < N_VERTICES else ""
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
     text = f"""
@@ -80,8 +87,8 @@ test sets. Features were computed with {network} (weights SHA-256 {weights[:12]}
 pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
 {grid[0]}×{grid[1]} and stored with a global token ({spec["global_token"]}) in {spec["precision"]}.
 A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
-a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]}, and reads {fit["channels"]} aligned
-channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
+a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]}{sized}, and reads
+{fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
 {fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {fit["epochs"]} epochs, seed
 {fit["seed"]}) on a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of {fit["regularizer"]:g}
 that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. The epoch with the best validation score
@@ -95,7 +102,7 @@ features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data
 
 
 def _about_data(run: Run) -> dict[str, Any]:
-    """What the dataset says of itself, as the fit wrote it down; of a run by an earlier version, as its kind says."""
+    """Return the description of the dataset that the fit recorded; for runs of earlier versions, that of its kind."""
     if "dataset" in run.metrics:
         found: dict[str, Any] = run.metrics["dataset"]
         return found

@@ -159,6 +159,12 @@ def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
     )
 
 
+_TITLES = {
+    "ceiling": "Noise ceiling: the largest R² that the responses' noise leaves",
+    "size": "Size of the receptive fields: standard deviation of their blur, in tokens",
+}
+
+
 def column_map(voxels: "pd.DataFrame", column: str) -> Map:
     """Return the map of any column. Numbers get a colormap that fits their range, text becomes classes.
 
@@ -177,7 +183,7 @@ def column_map(voxels: "pd.DataFrame", column: str) -> Map:
     if voxels[column].dtype.kind in "OSUT" or str(voxels[column].dtype) in {"str", "string"}:
         return _class_map(column, voxels[column].fillna("").astype(str).to_numpy(dtype=object))
     values = _numbers(voxels, column)
-    title = {"ceiling": "Noise ceiling: the largest R² that the responses' noise leaves"}.get(column, f"'{column}'")
+    title = _TITLES.get(column, f"'{column}'")
     ramp = ramps.diverging_ramp(values) if np.nanmin(values, initial=0.0) < 0 else ramps.sequential_ramp(values)
     return _ramp_map(_stem(column), title, {column: values}, ramp, column)
 
@@ -223,7 +229,7 @@ def cluster_map(labels: npt.NDArray[np.integer], what: str) -> Map:
 
 
 def run_maps(voxels: "pd.DataFrame", layers: Sequence[str], palette: Palette = "hue") -> list[Map]:
-    """Return the maps of every run: layer, score, scale, place, and the noise ceiling if it is known.
+    """Return the maps of every run: layer, score, scale, place, and size and noise ceiling if they are known.
 
     Raises
     ------
@@ -232,6 +238,8 @@ def run_maps(voxels: "pd.DataFrame", layers: Sequence[str], palette: Palette = "
     """
     check_voxels(voxels, layers)
     maps = [layer_map(voxels, layers, None, palette), score_map(voxels), scale_map(voxels), place_map(voxels, palette)]
+    if "size" in voxels:
+        maps.append(column_map(voxels, "size"))
     if "ceiling" in voxels and np.isfinite(_numbers(voxels, "ceiling")).any():
         maps.append(column_map(voxels, "ceiling"))
     return maps

@@ -4,6 +4,7 @@ Responses are computed from the network's tokens by Gaussian receptive fields. T
 a recovery of the true maps is an independent test of the encoder.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, fsaverage5, sphere
+from bddn.cortex.meshes import MESHES
 from bddn.data.algonauts import ATLASES, CEILING, IMAGES, MASKS, RESPONSES
+from bddn.planted import laws
 from bddn.spec import PlantSpec
 
 RESPONSE_STD = 0.7  # as for the challenge's averaged z-scores
@@ -44,14 +47,14 @@ class Patch:
     upward: Floats
 
 
-def posterior_patch(hemi: str, radius_rad: float) -> Patch:
-    """Return the fsaverage5 vertices within an angle of the occipital pole. They are fsaverage7 vertices too."""
+def posterior_patch(hemi: str, radius_rad: float, n_vertices: int = N_VERTICES_FSAVERAGE5) -> Patch:
+    """Return the vertices of a mesh within an angle of the occipital pole. They are fsaverage7 vertices too."""
     pial_mm, _ = fsaverage5("pial", hemi)
-    direction = sphere()[0][:N_VERTICES_FSAVERAGE5] / np.linalg.norm(sphere()[0][0])
+    direction = sphere()[0][:n_vertices] / np.linalg.norm(sphere()[0][0])
 
     def landmark(at_mm: tuple[int, int, int]) -> Floats:
         side = np.array([-1 if hemi == "lh" else 1, 1, 1])
-        return np.asarray(direction[np.square(pial_mm - side * at_mm).sum(1).argmin()])
+        return np.asarray(direction[np.square(pial_mm - side * at_mm).sum(1).argmin()])  # of fsaverage5
 
     v1, pole = landmark(V1_MM), landmark(POLE_MM)
     forward = _perpendicular(landmark(LATERAL_MM), v1)
@@ -63,44 +66,56 @@ def posterior_patch(hemi: str, radius_rad: float) -> Patch:
     return Patch(vertex, angle, angle * np.cos(bearing), angle * np.sin(bearing))
 
 
-def true_maps(spec: PlantSpec) -> pd.DataFrame:
-    """Return the true maps, one row per voxel: smooth `depth`, `x`, `y` and `scale`, with `sigma` and `ceiling`.
+def true_maps(spec: PlantSpec, n_layers: int) -> pd.DataFrame:
+    """Return the true maps, one row per voxel: `depth`, `x`, `y`, `scale`, `sigma` and `ceiling`.
 
-    Depth grows with the distance from the calcarine sulcus. Each hemisphere prefers the opposite side of the image.
-    `sigma` is the standard deviation of the receptive field in image coordinates (-1 to 1).
+    `reach` is the distance from the calcarine sulcus, 0 to 1; `nominal` the depth that tuning is centred on; `depth`
+    the mean depth of what is read, which differs from it next to the first and the last layer; `sigma` the receptive
+    field's standard deviation in image coordinates (-1 to 1), and `angle` its direction in rad. `forward` and `upward`
+    say where on the patch a voxel is, in rad.
     """
     rng = np.random.default_rng([spec.seed, 2])
     tables = []
     for hemi in HEMISPHERES:
-        patch = posterior_patch(hemi, spec.radius_rad)
+        patch = posterior_patch(hemi, spec.radius_rad, MESHES[spec.mesh])
         p, q = patch.forward, patch.upward
-        reach = patch.angle.max() - 2 * DEPTH_MARGIN_RAD
-        depth = np.clip((patch.angle - DEPTH_MARGIN_RAD) / reach, 0, 1)
-        contralateral = 1 if hemi == "lh" else -1
-        wave = spec.mean_ceiling + 0.12 * np.sin(5 * p) * np.cos(4 * q)
+        end = patch.angle.max() - 2 * DEPTH_MARGIN_RAD
+        reach = np.clip((patch.angle - DEPTH_MARGIN_RAD) / end, 0, 1)
+        nominal = laws.DEPTH[spec.depth_law](reach)
+        tuning = laws.tuning(nominal, spec.depth_law, n_layers, spec.layer_spread, q)
+        x, y = laws.places(spec.place_law, hemi, p, q)
+        wave = spec.mean_ceiling + min(0.12, spec.mean_ceiling / 2) * np.sin(5 * p) * np.cos(4 * q)
+        ceiling = np.clip(wave + rng.normal(0, 0.08, len(p)), 0.03, 0.75)
+        smallest, largest = spec.field_size
         table = {
             "hemi": hemi,
             "vertex": patch.vertex,
-            "depth": depth,
-            "x": contralateral * (0.45 + 0.38 * np.sin(4 * p + 1) * np.cos(3 * q)),
-            "y": 0.8 * np.sin(3.2 * q + 0.6 * p),
-            "scale": 1 / (1 + np.exp(-(4 * (depth - 0.6) + 1.2 * np.sin(4 * q)))),
-            "sigma": 0.3 + 0.12 * depth,
-            "ceiling": np.clip(wave + rng.normal(0, 0.08, len(p)), 0.03, 0.75),
+            "reach": reach,
+            "nominal": nominal,
+            "depth": tuning @ np.linspace(0, 1, n_layers),
+            "x": x,
+            "y": y,
+            "scale": laws.scales(spec.scale_law, nominal, p, q),
+            "sigma": smallest + (largest - smallest) * nominal,
+            "angle": 3 * p + 2 * q,
+            "ceiling": np.where(q > np.quantile(q, 1 - spec.silent), 0.0, ceiling),
+            "forward": p,
             "upward": q,
         }
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
 
 
-def true_responses(local: Floats, global_: Floats, truth: pd.DataFrame, spec: PlantSpec) -> npt.NDArray[np.float32]:
+def true_responses(
+    local: Sequence[Floats] | Floats, global_: Sequence[Floats] | Floats, truth: pd.DataFrame, spec: PlantSpec
+) -> npt.NDArray[np.float32]:
     """Return the responses of the planted voxels to images, with noise according to each voxel's noise ceiling.
 
     Parameters
     ----------
-    local : array, (L, n_images, H, W, C)
-    global_ : array, (L, n_images, C)
-        Tokens of the network.
+    local : L arrays, (n_images, H, W, C)
+    global_ : L arrays, (n_images, C)
+        Tokens of the network; layers may differ in H, W and C.
     truth : table
         The result of `true_maps`.
 
@@ -109,24 +124,27 @@ def true_responses(local: Floats, global_: Floats, truth: pd.DataFrame, spec: Pl
     array of float32, (n_images, n_voxels)
     """
     rng = np.random.default_rng([spec.seed, 3])
-    n_layers, n_images, h, w, width = local.shape
-    n_voxels = len(truth)
-    depth, scale = (truth[name].to_numpy()[:, None] for name in ("depth", "scale"))
-    tuning = np.exp(-np.square(np.arange(n_layers) - depth * (n_layers - 1)) / (2 * spec.layer_spread**2))
-    tuning /= tuning.sum(1, keepdims=True)
+    n_layers, n_images, n_voxels = len(local), len(local[0]), len(truth)
+    nominal, q = truth["nominal"].to_numpy(), truth["upward"].to_numpy()
+    tuning = laws.tuning(nominal, spec.depth_law, n_layers, spec.layer_spread, q)
+    scale = truth["scale"].to_numpy()[:, None]
     mixture = rng.normal(size=(n_voxels, spec.n_features))
-    fields = _receptive_fields(truth, h, w)
-    read = (fields[:, :, None] * mixture[:, None, :]).reshape(n_voxels, -1).astype(np.float32)
     signal = np.zeros((n_voxels, n_images), np.float32)
-    for layer in range(n_layers):
+    read, seen_on = np.empty((n_voxels, 0), np.float32), (0, 0)
+    for layer, (near, far) in enumerate(zip(local, global_, strict=True)):
+        _, h, w, width = near.shape
+        if seen_on != (h, w):
+            fields = _receptive_fields(truth, h, w, spec.elongation)
+            read = (fields[:, :, None] * mixture[:, None, :]).reshape(n_voxels, -1).astype(np.float32)
+            seen_on = h, w
         channels = np.linalg.qr(rng.normal(size=(width, spec.n_features)))[0]
-        near = (_standardized(local[layer], (0, 1, 2)) @ channels).reshape(n_images, -1).astype(np.float32)
-        far = (_standardized(global_[layer], (0,)) @ channels).astype(np.float32)
-        both = (1 - scale) * (read @ near.T) + scale * (mixture.astype(np.float32) @ far.T)
+        here = (_standardized(near, (0, 1, 2)) @ channels).reshape(n_images, -1).astype(np.float32)
+        everywhere = (_standardized(far, (0,)) @ channels).astype(np.float32)
+        both = (1 - scale) * (read @ here.T) + scale * (mixture.astype(np.float32) @ everywhere.T)
         signal += (tuning[:, layer, None] * both).astype(np.float32)
     signal = _standardized(signal.T, (0,))
     ceiling = truth["ceiling"].to_numpy()
-    noise = rng.normal(size=signal.shape)
+    noise = laws.unit_noise(spec.noise, rng, n_images, n_voxels, truth["forward"].to_numpy(), q)
     responses = RESPONSE_STD * (np.sqrt(ceiling) * signal + np.sqrt(1 - ceiling) * noise)
     return np.asarray(responses, dtype=np.float32)
 
@@ -167,7 +185,7 @@ def _perpendicular(direction: Floats, *axes: Floats) -> Floats:
 
 def _labels(atlas: str, truth: pd.DataFrame) -> npt.NDArray[np.int64]:
     """Return the ROI label (n,) of every voxel, roughly as in anatomy: bands of depth, ventral and dorsal."""
-    depth, up = truth["depth"].to_numpy(), truth["upward"].to_numpy()
+    depth, up = truth["reach"].to_numpy(), truth["upward"].to_numpy()
     dorsal = up > 0
     regions = {
         "V1v": (depth < 0.2) & ~dorsal,
@@ -193,13 +211,14 @@ def _labels(atlas: str, truth: pd.DataFrame) -> npt.NDArray[np.int64]:
     return labels
 
 
-def _receptive_fields(truth: pd.DataFrame, h: int, w: int) -> Floats:
+def _receptive_fields(truth: pd.DataFrame, h: int, w: int, elongation: float) -> Floats:
     """Return Gaussian weights (n_voxels, H·W) over the token grid; they sum to 1 for each voxel."""
     rows, columns = ((np.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
-    x, y, sigma = (truth[name].to_numpy()[:, None] for name in ("x", "y", "sigma"))
-    across = np.exp(-np.square(columns - x) / (2 * sigma**2))
-    down = np.exp(-np.square(rows - y) / (2 * sigma**2))
-    fields = (down[:, :, None] * across[:, None, :]).reshape(len(truth), -1)
+    x, y, sigma, angle = (truth[name].to_numpy()[:, None, None] for name in ("x", "y", "sigma", "angle"))
+    right, down = columns[None, None, :] - x, rows[None, :, None] - y
+    along, across = right * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - right * np.sin(angle)
+    fields = np.exp(-(np.square(along) / elongation + np.square(across) * elongation) / (2 * sigma**2))
+    fields = fields.reshape(len(truth), -1) + np.finfo(np.float64).tiny
     return np.asarray(fields / fields.sum(1, keepdims=True))
 
 

@@ -155,7 +155,7 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
     with single_threaded_kernels():
         for batch in _batches(len(features)):
             tokens = model.align(features.at(batch).float())
-            aligned[:, batch] = model.grid.local(tokens).permute(0, 3, 1, 2, 4).numpy()
+            aligned[:, batch] = model.grid.local(tokens)[:, 0].permute(0, 3, 1, 2, 4).numpy()
     return aligned
 
 

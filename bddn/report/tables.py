@@ -17,6 +17,7 @@ _TRUTH = {
     "place_x_r": "place x, correlation",
     "place_y_r": "place y, correlation",
     "scale_r": "scale, correlation",
+    "size_r": "size, correlation",
     "r2_over_ceiling": "mean score over mean ceiling",
     "mean_ceiling": "mean ceiling",
     "n_voxels": "voxels",
@@ -82,7 +83,9 @@ def truth(runs: Sequence[Shown]) -> Table | None:
     if not any(shown.run.truth for shown in runs):
         return None
     rows: list[list[Cell]] = [
-        [words, *((shown.run.truth or {}).get(name) for shown in runs)] for name, words in _TRUTH.items()
+        [words, *((shown.run.truth or {}).get(name) for shown in runs)]
+        for name, words in _TRUTH.items()
+        if name != "size_r" or any("size_r" in (shown.run.truth or {}) for shown in runs)
     ]
     heads = ["Measure", *(shown.label if len(runs) > 1 else "Value" for shown in runs)]
     return Table("Recovered against planted, voxel by voxel", heads, rows)

@@ -50,7 +50,7 @@ def layers_of(
     wrong: Wrong,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Features:
-    """Tokens of some layers, by default all, in memory that is shared with the arrays.
+    """Return the tokens of some layers, by default all, in memory shared with the arrays.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def layers_of(
 def matrix_of(
     values: npt.ArrayLike, name: str, axes: tuple[str, str], shape: tuple[int | None, int | None], wrong: Wrong
 ) -> npt.NDArray[np.float32]:
-    """A matrix as finite float32; the known sides of `shape` must be these."""
+    """Return a matrix as finite float32. The known sides of `shape` must agree."""
     try:
         with np.errstate(over="ignore"):
             found = np.asarray(values.detach().float().cpu() if isinstance(values, Tensor) else values, np.float32)
@@ -108,7 +108,7 @@ def rows_that_train(
     seed: int,
     wrong: Wrong,
 ) -> tuple[Rows, Rows]:
-    """Rows that train and rows that validate, of `responses` (n, N); see `FactorTopy.fit`."""
+    """Return the rows for training and for validation, of `responses` (n, N); see `FactorTopy.fit`."""
     n = len(responses)
     rows = np.arange(n) if train is None else _rows("train", train, n, wrong)
     if isinstance(validation, float | np.floating):
@@ -153,7 +153,7 @@ def _layer(name: str, features: Mapping[str, Layer], wrong: Wrong) -> tuple[Tens
 
 
 def _tensor(values: Array) -> Tensor | None:
-    """The same memory as a tensor; None where it is no array of floats that torch knows."""
+    """Return the same memory as a tensor; None if it is not an array of floats that torch supports."""
     if isinstance(values, Tensor):
         return values.detach()
     if not isinstance(values, np.ndarray) or values.dtype not in (np.float16, np.float32, np.float64):

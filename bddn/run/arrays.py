@@ -94,7 +94,7 @@ class FactorTopy:
         self.set_params(**settings)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters that were given, by name."""
+        """Return the parameters that were given, by name."""
         return {name: getattr(self, name) for name in OWN} | self._settings
 
     def set_params(self, **params: Any) -> Self:
@@ -103,7 +103,7 @@ class FactorTopy:
         Raises
         ------
         SpecError
-            Where a name is unknown.
+            If a name is unknown.
         """
         settings = {name: value for name, value in params.items() if name not in OWN}
         known = [name for name in FitSpec.model_fields if name not in NOT_HERE]
@@ -156,11 +156,11 @@ class FactorTopy:
         Raises
         ------
         SpecError
-            Where a setting is wrong.
+            If a setting is wrong.
         DataError
-            Where arrays or rows do not fit, naming all that is wrong, before any work.
+            If arrays or rows do not fit, naming all that is wrong, before any work.
         FitError
-            Where the loss is no longer finite.
+            If the loss is no longer finite.
         """
         spec = fit_spec(self.spec, self._settings, "settings of FactorTopy")
         device = device_of(self.device, spec)
@@ -200,7 +200,7 @@ class FactorTopy:
         ------
         sklearn.exceptions.NotFittedError
         DataError
-            Where arrays do not fit, naming all that is wrong.
+            If arrays do not fit, naming all that is wrong.
         """
         with self._reading("predict"):
             source = self._checked(features, "predict")
@@ -225,7 +225,7 @@ class FactorTopy:
         ------
         sklearn.exceptions.NotFittedError
         DataError
-            Where arrays do not fit, naming all that is wrong.
+            If arrays do not fit, naming all that is wrong.
         """
         with self._reading("score"):
             source = self._checked(features, "score")
@@ -238,7 +238,7 @@ class FactorTopy:
 
     @contextmanager
     def _reading(self, method: str) -> Iterator[None]:
-        """Settings under which a fitted encoder predicts as in the fit."""
+        """Use the settings under which a fitted encoder predicts as in the fit."""
         if not hasattr(self, "encoder_"):
             from sklearn.exceptions import NotFittedError
 

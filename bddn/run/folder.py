@@ -209,6 +209,8 @@ def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...])
             "scale": selection.scale.numpy(),
         }
     )
+    if selection.size is not None:
+        results["size"] = selection.size.numpy() @ np.array(fitted.model.grid.blurs, np.float32)
     columns = pd.DataFrame(weights, columns=[WEIGHT + layer for layer in layers])
     return pd.concat([voxels, results, columns], axis=1)
 

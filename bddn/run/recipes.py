@@ -10,7 +10,7 @@ from bddn.spec import RECIPES, FitSpec
 
 
 def fit_spec(spec: FitSpec | str | Path, settings: Mapping[str, Any], place: str) -> FitSpec:
-    """The settings of a fit.
+    """Return the settings of a fit.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def fit_spec(spec: FitSpec | str | Path, settings: Mapping[str, Any], place: str
     Raises
     ------
     SpecError
-        Where there is no such recipe or file, or a setting is unknown or wrong.
+        If there is no such recipe or file, or a setting is unknown or wrong.
     """
     found = spec if isinstance(spec, FitSpec) else _read(str(spec))
     return FitSpec.parse(found.to_dict() | dict(settings), place)

@@ -23,7 +23,7 @@ ENTRY_POINTS = "bddn.backbones"
 
 
 def _path(value: object) -> object:
-    """A number or a text; another number would be cut to a whole one."""
+    """Accept a whole number or a text. A fraction would be cut to a whole number."""
     if value is None or isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise ValueError("a whole number, a key, or a path in quotes such as 'hidden_states/3'")
@@ -90,12 +90,12 @@ class ModuleSpec(BackboneSpec):
 
 
 def find_kind(section: "Mapping[str, Any] | BackboneSpec") -> Any:
-    """The kind of backbone whose key a section has (a `bddn.backbones.kind.Kind`); None where no kind claims it.
+    """Return the kind of backbone (`bddn.backbones.kind.Kind`) whose key the section has; None if no kind claims it.
 
     Raises
     ------
     SpecError
-        Where the package of the kind cannot be imported, or two packages claim one key.
+        If the package of the kind cannot be imported, or two packages claim one key.
     """
     kinds = installed(ENTRY_POINTS, SpecError)
     for key, value in dict(section).items():
@@ -111,7 +111,7 @@ def section_of_kind(value: object) -> object:
     Raises
     ------
     ValueError
-        Where no kind claims it, or fields are wrong.
+        If no kind claims it, or fields are wrong.
     """
     if value is None or isinstance(value, BackboneSpec):
         return value

@@ -119,7 +119,7 @@ class CacheSpec(Spec):
         return super().class_of(field, value)
 
     def section(self, kind: type[Section]) -> Section:
-        """The section `backbone`, which is of this class."""
+        """Return the section `backbone` as this class."""
         assert isinstance(self.backbone, kind)
         return self.backbone
 
@@ -129,7 +129,7 @@ class CacheSpec(Spec):
         return self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
 
     def identity(self) -> dict[str, Any]:
-        """The fields that decide what is stored; texts for people and the batch size do not.
+        """Return the fields that decide what is stored, so neither texts for people nor the batch size.
 
         Backbone, weights and layers are told by the backbone itself, as they were found.
         """

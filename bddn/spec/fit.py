@@ -1,12 +1,23 @@
 """Stage two: the encoder and its training."""
 
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from bddn.spec.base import NonNegative, Positive, PositiveFloat, Seed, Spec, reject_duplicates
 
 Layers = Annotated[tuple[str, ...] | None, AfterValidator(reject_duplicates)]
+
+
+SHARP = (0.0,)
+"""The blurs of the published model."""
+
+
+def _rising(blurs: tuple[float, ...]) -> tuple[float, ...]:
+    if any(b <= a for a, b in pairwise(blurs)):
+        raise ValueError("blurs that rise, each once")
+    return blurs
 
 
 class FitSpec(Spec):
@@ -31,6 +42,11 @@ class FitSpec(Spec):
     paper, `free`, with free parameters per voxel, or `unfactorized`, with a free weight per voxel and token."""
     selector_width: Positive = 128
     """Width of the two hidden layers of each selector."""
+    blurs: Annotated[tuple[NonNegative, ...], AfterValidator(_rising)] = Field(
+        default=SHARP, min_length=1, exclude_if=lambda blurs: blurs == SHARP
+    )
+    """Blurs of the grid, as standard deviations in tokens, between which every voxel selects the size of its receptive
+    field. This is not in the paper, whose model reads the sharp grid: (0,)."""
     readout: Literal["mean", "root"] = "mean"
     """Divisor of the sum over the D shared channels in a prediction: D (`mean`), or √D (`root`), which fits faster."""
     features: Literal["raw", "whitened"] = "raw"
@@ -62,6 +78,12 @@ class FitSpec(Spec):
     improves the score on the validation images."""
     arithmetic: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Number format of the readout's products on a GPU. Sums, and everything on a CPU, are float32."""
+
+    @model_validator(mode="after")
+    def _sizes_are_selected(self) -> Self:
+        if self.selection == "unfactorized" and self.blurs != SHARP:
+            raise ValueError("with blurs: [0] where selection is unfactorized, which has no size")
+        return self
 
     @classmethod
     def recipe(cls, name: str) -> "FitSpec":

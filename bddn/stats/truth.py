@@ -16,15 +16,16 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, fl
     Returns
     -------
     dict
-        Correlations `depth_r`, `place_x_r`, `place_y_r`, `scale_r`; `depth_slope`, the slope of fitted on planted
-        depth, below 1 for soft selectors; `r2_over_ceiling`, mean score divided by mean ceiling; `mean_ceiling`;
-        `n_voxels`, `n_near`. A value is None if there are fewer than three voxels, or they are all equal.
+        Correlations `depth_r`, `place_x_r`, `place_y_r`, `scale_r`, and if size was selected `size_r`, with the planted
+        field size; `depth_slope`, the slope of fitted on planted depth, below 1 for soft selectors; `r2_over_ceiling`,
+        mean score divided by mean ceiling; `mean_ceiling`; `n_voxels`, `n_near`. A value is None if there are fewer
+        than three voxels, or they are all equal.
     """
     known = (truth["ceiling"] > MIN_CEILING).to_numpy()
     near = known & (truth["scale"] < MAX_SCALE).to_numpy()
 
-    def r(column: str, where: "np.ndarray") -> float | None:
-        a, b = found.loc[where, column].to_numpy(), truth.loc[where, column].to_numpy()
+    def r(column: str, where: "np.ndarray", planted: str = "") -> float | None:
+        a, b = found.loc[where, column].to_numpy(), truth.loc[where, planted or column].to_numpy()
         if len(a) < MIN_VOXELS or np.ptp(a) == 0 or np.ptp(b) == 0:
             return None
         return float(np.corrcoef(a, b)[0, 1])
@@ -42,4 +43,5 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, fl
         "mean_ceiling": ceiling if enough else None,
         "n_voxels": int(known.sum()),
         "n_near": int(near.sum()),
+        **({"size_r": r("size", near, "sigma")} if "size" in found and "sigma" in truth else {}),
     }

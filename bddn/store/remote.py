@@ -121,7 +121,7 @@ class RemoteFiles:
         return None
 
     def _ranges(self, name: str, start: int, stop: int | None) -> Iterator[bytes]:
-        """Bytes `start` to `stop` in blocks, each asked for by itself: a short answer can never be filled up."""
+        """Yield the bytes `start` to `stop` in blocks, each with its own request, so that a short answer is noticed."""
         end = min(start + BLOCK_BYTES, start + BLOCK_BYTES if stop is None else stop)
         block = self._range(name, start, end)
         yield block
@@ -148,7 +148,7 @@ class RemoteFiles:
             raise self._error(name, error, 0) from None
 
     def _call(self, method: str, name: str | Sequence[str], *args: Any, **options: Any) -> Any:
-        """What a method of the file system answers of a file, or of many.
+        """Call a method of the file system for one file, or many, and return its result.
 
         Raises
         ------
@@ -196,7 +196,7 @@ class RemoteFiles:
         return kind if _USER.search(self._url) else f"{kind}: {text}"  # the text may repeat a part of a password
 
     def _open(self) -> tuple[Any, str]:
-        """fsspec's file system and the path in it; opened once in every process, since a fork breaks it."""
+        """Return the fsspec file system and the path in it. Each process opens its own, because a fork breaks it."""
         if self._opened is None or self._opened[0] != os.getpid():
             import fsspec
 
@@ -216,12 +216,12 @@ class RemoteFiles:
 
 
 def open_files(place: str | Path) -> Files:
-    """The files at a local path, or under a URL such as s3://bucket/clip.zarr.
+    """Return the files at a local path, or under a URL such as s3://bucket/clip.zarr.
 
     Raises
     ------
     StoreError
-        Where the URL has credentials or a query in it.
+        If the URL has credentials or a query in it.
     """
     text = str(place)
     if isinstance(place, Path):  # a path has lost a slash of s3://
@@ -235,13 +235,13 @@ def open_files(place: str | Path) -> Files:
             files.place,
             expected="a URL without a user, a password or a query",
             got="one with them",
-            fix="Give credentials by the environment, for s3:// as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+            fix="Give credentials in environment variables, for s3:// as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
         )
     return files
 
 
 def _code(error: BaseException | None) -> str:
-    """S3's name for an error, or its HTTP status; empty where there is none."""
+    """Return the S3 code of an error, or its HTTP status; '' if it has none."""
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict):

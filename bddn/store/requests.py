@@ -37,7 +37,7 @@ class Requests:
 
 
 def requests(layout: Layout) -> Requests:
-    """Requests of one whole extraction that nothing disturbs.
+    """Return the number of requests of one whole, undisturbed extraction.
 
     Large objects are read and written in parts, of 16 MiB and more, which count once here.
     """

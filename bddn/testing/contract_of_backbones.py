@@ -87,24 +87,24 @@ class BackboneContract:
 
 
 def told(spec: CacheSpec) -> dict[str, int]:
-    """Channels of the layers, where the spec tells them without the network."""
+    """Return the channels of the layers, if the spec gives them without the network."""
     return {} if spec.backbone is None else {name: one.channels for name, one in kind_of(spec).outline(spec).items()}
 
 
 def global_of(tokens: Tokens, layer: str) -> Tensor:
-    """The global tokens (B, C) of a layer."""
+    """Return the global tokens (B, C) of a layer."""
     found = tokens[layer].global_
     assert found is not None
     return found
 
 
 def difference(a: Tokens, b: Tokens) -> float:
-    """The largest difference of any two tokens."""
+    """Return the largest difference of any two tokens."""
     assert list(a) == list(b)
     local = max((a[name].local_ - b[name].local_).abs().max().item() for name in a)
     return max(local, *((global_of(a, name) - global_of(b, name)).abs().max().item() for name in a))
 
 
 def rows(tokens: Tokens, index: list[int]) -> Tokens:
-    """The tokens of some images."""
+    """Return the tokens of some images."""
     return Tokens({n: LayerTokens(t.local_[index], global_of(tokens, n)[index]) for n, t in tokens.items()})

@@ -19,7 +19,7 @@ class StoreContract:
 
     @pytest.fixture
     def files(self, place_files: Files) -> Files:
-        """Those of a store that has a header only."""
+        """Return the files of a store that has only a header."""
         assert place_files.sizes() == {}
         assert place_files.create(FIRST, b"{}")
         return place_files

@@ -58,7 +58,7 @@ class Brain:
     def at(self, ceiling: float) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
         """Truth and responses."""
         spec = PlantSpec(seed=self.seed, mean_ceiling=ceiling, **self._sizes)
-        truth = true_maps(spec)
+        truth = true_maps(spec, len(self._local))
         return truth, true_responses(self._local, self._global, truth, spec)
 
 

@@ -23,15 +23,17 @@ def _model(
     spread: float,
     selection: str = "topological",
     dtype: torch.dtype = torch.float64,
+    blurs: tuple[float, ...] = (0.0,),
 ) -> tuple[FactorTopy, Features, torch.Tensor]:
     """A model whose voxels look at many places, up to far outside the outermost token centres."""
     torch.manual_seed(0)
     coords = torch.rand(n_voxels, 3, dtype=dtype) * 100
-    spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection}, "test")
+    spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection, "blurs": blurs}, "test")
     model = FactorTopy(coords, WIDTHS, grid, spec).to(dtype)
+    model.blurs = TokenGrid(len(WIDTHS), grid, blurs).blur_matrices(dtype)
     last = {
-        "topological": lambda s: [list(net.parameters())[-1] for net in (s.space, s.layer, s.scale)],
-        "free": lambda s: [s.space, s.layer, s.scale],
+        "topological": lambda s: [p for name, p in s.named_parameters() if name.endswith(".4.weight")],
+        "free": lambda s: list(s.parameters()),
         "unfactorized": lambda s: [s.weights],
     }[selection](model.selectors)
     for parameter in (*last, model.bias):
@@ -63,6 +65,15 @@ def _compare(model: FactorTopy, features: Features, target: torch.Tensor, tolera
 @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
 def test_readout_agrees_with_the_textbook_form(grid: tuple[int, int], selection: str, spread: float) -> None:
     _compare(*_model(grid, 233, spread, selection), tolerance=1e-9)
+
+
+@pytest.mark.parametrize("blurs", [(0.0, 1.0), (0.0, 0.8, 2.0), (0.7,)])
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("selection", ["topological", "free"])
+def test_a_selected_size_agrees_with_the_textbook_form(
+    grid: tuple[int, int], selection: str, blurs: tuple[float, ...]
+) -> None:
+    _compare(*_model(grid, 233, 1.0, selection, blurs=blurs), tolerance=1e-9)
 
 
 @pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])

@@ -144,10 +144,13 @@ def test_kernels_agree_with_the_cpu(
     _compare(kernels, _batch(n_voxels, n_images, n_channels, n_layers=n_layers, grid=grid), "float32")
 
 
+@pytest.mark.parametrize("blurs", [(0.0,), (0.0, 1.0, 2.0)])
 @pytest.mark.parametrize("selection", ["topological", "free"])
-def test_a_step_with_the_kernels_has_the_gradients_of_the_cpu(kernels: ModuleType, selection: str) -> None:
+def test_a_step_with_the_kernels_has_the_gradients_of_the_cpu(
+    kernels: ModuleType, selection: str, blurs: tuple[float, ...]
+) -> None:
     widths = {"a": 6, "b": 4}
-    spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection}, "test")
+    spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection, "blurs": blurs}, "test")
     g = torch.Generator().manual_seed(0)
     model = new_encoder(torch.rand(70, 3, generator=g) * 100, widths, (3, 2), spec)
     for parameter in model.selectors.parameters():

@@ -47,7 +47,7 @@ def signal(brain: Path, planted_spec: PlantSpec) -> np.ndarray:
     """The responses of the planted brain as they were without noise, (n_images, n_voxels), of unit variance."""
     stimuli = Planted(brain).stimuli
     pixels = torch.stack([squash(stimuli.image(i), (112, 112)) for i in range(len(stimuli))])
-    truth = true_maps(planted_spec).assign(ceiling=1.0)
+    truth = true_maps(planted_spec, planted_spec.n_layers).assign(ceiling=1.0)
     return true_responses(*tokens(brain / "backbone", pixels), truth, planted_spec) / RESPONSE_STD
 
 
@@ -156,7 +156,9 @@ def test_noise_is_new_for_every_voxel_and_image(planted: Planted, signal: np.nda
 
 def test_a_voxel_with_its_field_on_one_side_follows_that_side_only(planted_spec: PlantSpec) -> None:
     truth = (
-        true_maps(planted_spec).iloc[:2].assign(x=[-0.75, 0.75], y=0.0, scale=0.0, depth=0.0, sigma=0.1, ceiling=1.0)
+        true_maps(planted_spec, planted_spec.n_layers)
+        .iloc[:2]
+        .assign(x=[-0.75, 0.75], y=0.0, scale=0.0, nominal=0.0, sigma=0.1, ceiling=1.0)
     )
     rng = np.random.default_rng(0)
     local = rng.normal(size=(3, 40, 8, 8, 24)).astype(np.float32)
@@ -170,7 +172,7 @@ def test_a_voxel_with_its_field_on_one_side_follows_that_side_only(planted_spec:
 
 
 def test_a_deep_voxel_reads_the_last_layer_and_a_shallow_one_the_first(planted_spec: PlantSpec) -> None:
-    truth = true_maps(planted_spec).iloc[:2].assign(scale=0.5, depth=[0.0, 1.0], ceiling=1.0)
+    truth = true_maps(planted_spec, planted_spec.n_layers).iloc[:2].assign(scale=0.5, nominal=[0.0, 1.0], ceiling=1.0)
     rng = np.random.default_rng(0)
     local = rng.normal(size=(6, 40, 4, 4, 24)).astype(np.float32)
     global_ = rng.normal(size=(6, 40, 24)).astype(np.float32)
@@ -185,7 +187,7 @@ def test_a_deep_voxel_reads_the_last_layer_and_a_shallow_one_the_first(planted_s
 
 
 def test_a_global_voxel_reads_the_global_token(planted_spec: PlantSpec) -> None:
-    truth = true_maps(planted_spec).iloc[:2].assign(scale=[0.0, 1.0], ceiling=1.0)
+    truth = true_maps(planted_spec, planted_spec.n_layers).iloc[:2].assign(scale=[0.0, 1.0], ceiling=1.0)
     rng = np.random.default_rng(0)
     local = rng.normal(size=(3, 40, 4, 4, 24)).astype(np.float32)
     before, after = (
@@ -274,7 +276,7 @@ def anatomy(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     image = image_path(subject, 0)
     image.parent.mkdir(parents=True)
     image.touch()
-    maps = true_maps(spec)
+    maps = true_maps(spec, spec.n_layers)
     write_subject(subject, np.zeros((1, len(maps)), np.float32), maps)
     voxels = Algonauts(subject).voxels()
     for hemi, part in (("lh", "pial_left"), ("rh", "pial_right")):
@@ -335,13 +337,13 @@ def test_the_dorsal_half_of_an_early_area_lies_above_its_ventral_half(
 
 @pytest.mark.parametrize("hemi", HEMISPHERES)
 def test_each_hemisphere_of_the_demo_has_voxels_of_every_depth(hemi: str) -> None:
-    maps = true_maps(PlantSpec())
+    maps = true_maps(PlantSpec(), 8)
     counts, _ = np.histogram(maps.loc[maps["hemi"] == hemi, "depth"], bins=8, range=(0, 1))
     assert counts.min() > 40
 
 
 def test_depth_grows_from_v1_to_the_body_area(anatomy: pd.DataFrame) -> None:
-    depth = true_maps(PlantSpec()).set_index(["hemi", "vertex"])["depth"]
+    depth = true_maps(PlantSpec(), 8).set_index(["hemi", "vertex"])["depth"]
     own = depth.loc[pd.MultiIndex.from_frame(anatomy[["hemi", "vertex"]])].to_numpy()
     early = own[anatomy["prf-visualrois"].isin(["V1v", "V1d"])]
     late = own[anatomy["floc-bodies"] == "EBA"]
