@@ -618,7 +618,7 @@ def test_an_image_that_changed_since_it_was_checked_is_an_error_that_names_it(
 
     with pytest.MonkeyPatch.context() as patch:
         watch(patch, spec).before_batch = exchange
-        with pytest.raises(DataError, match=r"the image that was checked at the start; got other bytes") as caught:
+        with pytest.raises(DataError, match=r"the image that was checked at the start; got different bytes") as caught:
             extract(spec, own, out)
     assert caught.value.place == str(path)
     path.write_bytes(whole)

@@ -150,7 +150,7 @@ def test_all_that_is_wrong_with_pictures_is_told_at_once(fitted: Path, spec_file
     assert code == 2
     assert message.count("error: ") == 1
     for words in (
-        "8 pictures: expected readable images",
+        "8 images: expected readable images",
         f"{empty} (a folder without .png, .jpg, .jpeg)",
         "line\\nbreak.png' (a name that cannot be printed)",
         "latin-\\udce9.png' (a name that cannot be printed)",

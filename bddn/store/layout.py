@@ -1,5 +1,6 @@
 """The layout of a feature cache on disk: names, shapes, chunks, shards and codecs. See README.md in this folder."""
 
+import json
 import re
 import threading
 import warnings
@@ -253,14 +254,30 @@ def _empty_group(layout: Layout, header: dict[str, Any]) -> tuple[dict[str, Buff
         group.create_group(kind)
     for path, shape in layout.arrays().items():
         _create(group, layout, path, shape)
-    with _FILTERS, warnings.catch_warnings():  # Zarr v3 has no standard for it yet
-        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-        zarr.consolidate_metadata(group.store)  # so zarr lists no folder, and never meets `manifest`, which is no array
     return files, stimulus, hashes
 
 
 def _as_bytes(files: Mapping[str, Buffer]) -> dict[str, bytes]:
-    return {name: bytes(buffer.to_bytes()) for name, buffer in files.items()}
+    """Return the content of the files, with consolidated metadata in that of the group.
+
+    With it zarr lists no folder, and never meets `manifest`, which is no array. It is written as zarr writes it, whose
+    own function warns, and fails in an optimized Python (-O).
+    """
+    content = {name: bytes(buffer.to_bytes()) for name, buffer in files.items()}
+    members = {}
+    for name in sorted((n for n in content if n.endswith("/" + _METADATA)), key=lambda n: (n.count("/"), n)):
+        member = json.loads(content[name])
+        is_group = member["node_type"] == "group"
+        members[name.removesuffix("/" + _METADATA)] = _consolidated(member, {}) if is_group else member
+    group = _consolidated(json.loads(content[_METADATA]), members)
+    return content | {_METADATA: json.dumps(group, indent=2).encode()}
+
+
+def _consolidated(group: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a group, with those of its members."""
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
+    node_type = group.pop("node_type")
+    return {**group, "consolidated_metadata": consolidated, "node_type": node_type}
 
 
 def shard_bytes(layout: Layout, shard: int, filled: Mapping[str, TokenRows]) -> dict[str, bytes]:
@@ -325,6 +342,7 @@ def _chunk_file(array: str, first: int, n_dimensions: int) -> str:
     return f"{array}/" + ".".join(["c", str(first), *("0" for _ in range(n_dimensions - 1))])
 
 
+_METADATA = "zarr.json"
 _FILTERS = threading.Lock()  # warning filters belong to the process: a thread would restore those of another one
 _KEYS: Any = {"name": "default", "separator": "."}  # so that a shard is one file, not a file in three folders
 _WRITE_ALL: Any = {"write_empty_chunks": True}  # so that a missing chunk is never taken for an empty one

@@ -88,7 +88,7 @@ def follow(brain: Brain, ceiling: float, spec: FitSpec) -> tuple[Fitted, list[di
         before = time.perf_counter()
         with torch.no_grad():
             now = score(self._model, self._source, self._targets, self._parts.test)
-            look(self._model.select(), now, self.at.epoch * len(brain.parts.train))
+            look(self._model.select(), now, self.progress.epoch * len(brain.parts.train))
         looking += time.perf_counter() - before
         return mean
 

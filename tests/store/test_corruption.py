@@ -162,7 +162,7 @@ def edit(rng: random.Random, files: dict[str, bytes], _: dict[str, bytes]) -> Da
 
 def describe(rng: random.Random, files: dict[str, bytes], _: dict[str, bytes]) -> Damage:
     """Metadata of an array that describe another array."""
-    name = rng.choice(sorted(n for n in files if n.endswith("zarr.json") and b'"array"' in files[n]))
+    name = rng.choice(sorted(n for n in files if n.endswith("/zarr.json") and b'"array"' in files[n]))
     value = json.loads(files[name])
     shape, kind = value["shape"], value["data_type"]
     numbers = {"float16": "int16", "int8": "uint8", "float32": "int32", "uint8": "int8"}

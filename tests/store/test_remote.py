@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
@@ -55,6 +56,7 @@ class Server:
     """An S3 server that writes down what it is asked, does one thing at a time as S3 promises, and may fail."""
 
     def __init__(self) -> None:
+        get_backend("s3").reset()  # moto's buckets are those of the process; another test file may have made them
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._one = threading.RLock()
         self.log: list[tuple[str, str]] = []
