@@ -76,7 +76,9 @@ def channel_clusters(
 ) -> npt.NDArray[np.int64]:
     """Cluster voxels by their channel vectors: k-means with many centres, then Ward linkage of the centres.
 
-    If there are at most `n_centres` voxels, they are linked directly. The same vectors and seed give the same clusters.
+    Vectors are scaled to length 1 first, because their length says how strongly a voxel responds, not what it reads:
+    otherwise weak voxels of any kind form one cluster. If there are at most `n_centres` voxels, they are linked
+    directly. The same vectors and seed give the same clusters.
 
     Parameters
     ----------
@@ -108,7 +110,7 @@ def channel_clusters(
             got=f"{n_clusters}",
             fix="Give another number of clusters.",
         )
-    vectors = channels.astype(np.float64)
+    vectors = _unit(channels.astype(np.float64))
     centres, centre_of = _k_means(vectors, n_centres, seed) if len(vectors) > n_centres else _each(vectors)
     if len(centres) == 1:
         return np.zeros(len(vectors), np.int64)
@@ -132,6 +134,12 @@ def _k_means(vectors: Floats, n_centres: int, seed: int) -> tuple[Floats, npt.ND
         found = KMeans(n_centres, init="k-means++", n_init=1, max_iter=K_MEANS_STEPS, random_state=seed).fit(vectors)
     filled, centre_of = np.unique(found.labels_, return_inverse=True)
     return found.cluster_centers_[filled], centre_of
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Return the vectors with length 1; a vector of zeros remains."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1))
 
 
 def _each(vectors: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:

@@ -94,19 +94,22 @@ def test_regions_without_three_components_are_refused() -> None:
 
 
 def _planted(rng: np.random.Generator, sizes: tuple[int, ...]) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Voxels around centres far from each other, mixed, and the centre of each; centres lie along a line."""
+    """Voxels of very different lengths around directions along an arc, mixed, and the direction of each."""
     labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    centres = rng.normal(size=(len(sizes), D))
-    centres[:, 0] += 8 * np.arange(1, len(sizes) + 1)
-    return (centres[labels] + 0.3 * rng.normal(size=(len(labels), D))).astype(np.float32), labels
+    angle = np.linspace(0.3, 1.5, len(sizes))[labels]
+    directions = 0.01 * rng.normal(size=(len(labels), D))
+    directions[:, 0] += np.sin(angle)
+    directions[:, 1] += np.cos(angle)
+    return (directions * np.exp(rng.normal(size=(len(labels), 1)))).astype(np.float32), labels
 
 
 @pytest.mark.parametrize("n_centres", [300, 40])
-def test_planted_clusters_are_found_and_numbered_along_their_line(n_centres: int) -> None:
+def test_planted_clusters_are_found_whatever_their_length_and_numbered_along_their_arc(n_centres: int) -> None:
     channels, labels = _planted(np.random.default_rng(0), (90, 30, 60, 20, 50))
     found = channel_clusters(channels, 5, n_centres)
     assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, labels)
+    along = labels if found[labels == 0][0] == 0 else 4 - labels
+    np.testing.assert_array_equal(found, along)
 
 
 def test_the_same_seed_gives_the_same_clusters_and_sign_decides_the_numbers() -> None:
@@ -115,7 +118,8 @@ def test_the_same_seed_gives_the_same_clusters_and_sign_decides_the_numbers() ->
     assert np.unique(found).tolist() == list(range(7))
     np.testing.assert_array_equal(channel_clusters(channels, 7, 50, seed=3), found)
     assert (channel_clusters(channels, 7, 50, seed=4) != found).any()
-    places = [channels[found == k].mean(0) @ np.linalg.svd(channels - channels.mean(0))[2][0] for k in range(7)]
+    unit = channels / np.linalg.norm(channels, axis=1, keepdims=True)
+    places = [unit[found == k].mean(0) @ np.linalg.svd(unit - unit.mean(0))[2][0] for k in range(7)]
     assert places in (sorted(places), sorted(places, reverse=True))
 
 
@@ -133,6 +137,19 @@ def test_the_order_of_voxels_changes_no_cluster_where_all_are_linked() -> None:
     channels = rng.normal(size=(80, D)).astype(np.float32)
     order = rng.permutation(80)
     np.testing.assert_array_equal(channel_clusters(channels[order], 6), channel_clusters(channels, 6)[order])
+
+
+def test_voxels_of_weak_weights_are_clustered_by_what_they_read() -> None:
+    channels, labels = _planted(np.random.default_rng(1), (100, 100, 100))
+    channels[::2] *= 1e-3
+    found = channel_clusters(channels, 3)
+    assert all(len(np.unique(found[labels == k])) == 1 for k in range(3))
+
+
+def test_a_voxel_without_weights_is_in_a_cluster_too() -> None:
+    channels, _ = _planted(np.random.default_rng(1), (20, 20))
+    channels[7] = 0
+    assert len(channel_clusters(channels, 3)) == 40
 
 
 def test_equal_voxels_are_in_one_cluster() -> None:
