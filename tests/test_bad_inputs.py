@@ -124,7 +124,7 @@ def _nothing() -> None:
     pass
 
 
-def _stop(_: PlantSpec) -> None:
+def _stop(_: PlantSpec, __: int) -> None:
     raise OSError(28, "No space left on device")
 
 

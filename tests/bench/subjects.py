@@ -28,7 +28,7 @@ def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(2 * N_VERTICES, n_voxels, replace=False))
     table = pd.DataFrame({"hemi": np.where(chosen < N_VERTICES, "lh", "rh"), "vertex": chosen % N_VERTICES})
-    table["depth"], table["upward"], table["ceiling"] = rng.uniform(0, 1, (3, n_voxels))
+    table["reach"], table["upward"], table["ceiling"] = rng.uniform(0, 1, (3, n_voxels))
     write_subject(subject, np.zeros((2, n_voxels), np.float32), table)
     for hemi in HEMISPHERES:  # may be larger than the memory
         shape = (n_images, int((table["hemi"] == hemi).sum()))

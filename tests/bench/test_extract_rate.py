@@ -172,7 +172,7 @@ def write_subject_of(subject: Path, n_images: int) -> None:
         scene: Image.Image = scenes[i % 10]
         scene.save(image_path(subject, i), compress_level=1)
     vertices = np.sort(rng.choice(N_VERTICES, 50, replace=False))
-    table = pd.DataFrame({"hemi": "lh", "vertex": vertices, "depth": 0.5, "upward": 0.5, "ceiling": 0.5})
+    table = pd.DataFrame({"hemi": "lh", "vertex": vertices, "reach": 0.5, "upward": 0.5, "ceiling": 0.5})
     write_subject(subject, rng.normal(size=(n_images, 50)).astype(np.float32), table)
 
 

@@ -38,7 +38,7 @@ def write_brain(subject: Path, n_images: int, n_voxels: int) -> None:
         draw_scene(rng).save(image_path(subject, i), compress_level=1)
     chosen = np.sort(rng.choice(2 * N_VERTICES, n_voxels, replace=False))
     table = pd.DataFrame({"hemi": np.where(chosen < N_VERTICES, "lh", "rh"), "vertex": chosen % N_VERTICES})
-    table["depth"], table["upward"], table["ceiling"] = rng.uniform(0, 1, (3, n_voxels))
+    table["reach"], table["upward"], table["ceiling"] = rng.uniform(0, 1, (3, n_voxels))
     write_subject(subject, rng.normal(size=(n_images, n_voxels)).astype(np.float32), table)
 
 

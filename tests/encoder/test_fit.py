@@ -285,6 +285,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "loss_beta": 0.5,
         "regularizer": 5.0,
         "regularizer_steps": 5,
+        "blurs": (0.0, 1.0),
     }
     on_a_gpu = {"arithmetic"}
     assert changed.keys() | {"split", "layers", "polish"} | on_a_gpu == FitSpec.model_fields.keys()
