@@ -50,7 +50,8 @@ class FactorTopy(nn.Module):
         super().__init__()
         self.widths = dict(widths)
         self.grid = TokenGrid(len(widths), grid, spec.blurs)
-        self.register_buffer("blurs", self.grid.blur_matrices(), persistent=False)
+        blurs = self.grid.blur_matrices() if any(spec.blurs) else torch.empty(0)  # (H·W)² is much for a fine grid
+        self.register_buffer("blurs", blurs, persistent=False)
         self.register_buffer("coords_mm", coords_mm)
         n_voxels, d = len(coords_mm), spec.channels
         self.selectors = _selectors(coords_mm, self.grid, spec)
@@ -178,11 +179,11 @@ class FactorTopy(nn.Module):
 
     def _unblurred(self, gradient: Tensor) -> Tensor:
         """Return the gradient of the sharp tokens (H·W, B, D), given that of all blurs (S, H·W, B, D)."""
-        total = gradient[0]
-        for size, blur in enumerate(self.grid.blurs):
-            of_size = (self.blurs[size].T @ gradient[size].flatten(1)).view_as(total) if blur else gradient[size]
-            total = of_size if size == 0 else total + of_size
-        return total
+        parts = [
+            (self.blurs[size].T @ gradient[size].flatten(1)).view_as(gradient[size]) if blur else gradient[size]
+            for size, blur in enumerate(self.grid.blurs)
+        ]
+        return sum(parts[1:], parts[0])
 
     def _align(self, kind: str) -> nn.ParameterList:
         return self.align_local if kind == "local" else self.align_global

@@ -8,7 +8,7 @@ Recipes are chosen on `CHOSEN_ON` and reported on `HELD_BACK`. A brain is named 
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,6 @@ class Kind:
     network: str | None = None
     layers: tuple[str, ...] = MIXER
     image_size: int = 112
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 CHOSEN_ON: dict[str, Kind] = {
@@ -190,7 +189,6 @@ def one(folder: Path, name: str, spec: FitSpec) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(True)
     where, recipe, brain = sys.argv[1:4]
     updates = {
         "seed": int(sys.argv[4]) if len(sys.argv) > 4 else 0,
