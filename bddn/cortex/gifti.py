@@ -1,6 +1,9 @@
-"""Write and read maps of one hemisphere as GIFTI functional files, for Connectome Workbench, FreeSurfer and nilearn."""
+"""Write and read maps of one hemisphere as GIFTI files, for Connectome Workbench, FreeSurfer and nilearn.
 
-from collections.abc import Mapping
+Format: GIFTI 1.0, 2011 (www.nitrc.org/projects/gifti). Only arrays of points have a coordinate system.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from bddn.files.atomic import replace_file
 
 STRUCTURE = {"lh": "CortexLeft", "rh": "CortexRight"}
 """GIFTI's names of the two hemispheres."""
+NO_DATA = "no data"
+"""Name of label 0, which is transparent: vertices without a voxel, and voxels without a class."""
 
 
 def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.ArrayLike]) -> None:
@@ -35,36 +40,50 @@ def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.Ar
     DataError
         If the hemisphere or a vertex is invalid, or the length of an array differs from that of `vertex`.
     """
-    if hemi not in HEMISPHERES:
-        raise DataError(path, expected="hemisphere 'lh' or 'rh'", got=repr(hemi), fix="Give 'lh' or 'rh'.")
-    index = np.asarray(vertex, dtype=np.int64) if np.size(vertex) == 0 else np.asarray(vertex)
-    check_vertices(str(path), index)
-    from nibabel.gifti import gifti
-
-    make: Any = gifti
-    about = {"AnatomicalStructurePrimary": STRUCTURE[hemi], "Space": "fsaverage7"}
-    image = make.GiftiImage(meta=make.GiftiMetaData(about))
+    index, image = _checked(path, hemi, vertex), _new_image(hemi)
     for name, values in arrays.items():
-        given = np.asarray(values, dtype=np.float32)
-        if given.shape != index.shape:
-            raise DataError(
-                path,
-                expected=f"{len(index)} values in array {name!r}",
-                got=f"shape {given.shape}",
-                fix="Give one value per vertex.",
-            )
-        full = np.full(N_VERTICES, np.nan, dtype=np.float32)
-        full[index] = given
-        image.add_gifti_data_array(
-            make.GiftiDataArray(
-                full, intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32", meta=make.GiftiMetaData({"Name": name})
-            )
-        )
+        full = _on_all(path, index, name, np.asarray(values, dtype=np.float32), np.nan)
+        _add(image, name, full, "NIFTI_INTENT_NONE")
+    replace_file(path, lambda aside: aside.write_bytes(image.to_bytes()))
+
+
+def write_labels(
+    path: Path, hemi: str, vertex: Ints, name: str, label: Ints, labels: Sequence[tuple[str, npt.ArrayLike]]
+) -> None:
+    """Write the label of each voxel of one hemisphere on fsaverage7, with the names and colours of the labels.
+
+    Parameters
+    ----------
+    path : Path
+        The file, usually named '*.label.gii'; an existing file is replaced atomically.
+    hemi : str
+        'lh' or 'rh'.
+    vertex : array of int, (N,)
+        Indices on fsaverage7, each at most once; may be empty.
+    name : str
+        Name of the data array.
+    label : array of int, (N,)
+        Index in `labels`; -1 for none. The file contains the index plus 1, and 0 for none and without a voxel.
+    labels : sequence of (str, array of float (3,))
+        Name and colour, sRGB 0 to 1.
+
+    Raises
+    ------
+    DataError
+        If the hemisphere or a vertex is invalid, or the length of `label` differs from that of `vertex`.
+    """
+    index, image = _checked(path, hemi, vertex), _new_image(hemi)
+    for key, (words, rgb) in enumerate([(NO_DATA, np.zeros(3)), *labels]):
+        colour = [round(float(x), 6) for x in np.asarray(rgb)]
+        entry: Any = _gifti().GiftiLabel(key, *colour, alpha=float(key > 0))
+        entry.label = words
+        image.labeltable.labels.append(entry)
+    _add(image, name, _on_all(path, index, name, np.asarray(label, dtype=np.int32) + 1, 0), "NIFTI_INTENT_LABEL")
     replace_file(path, lambda aside: aside.write_bytes(image.to_bytes()))
 
 
 def read_gifti(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
-    """Read a file that `write_gifti` wrote.
+    """Read a file that `write_gifti` or `write_labels` wrote.
 
     Parameters
     ----------
@@ -76,7 +95,7 @@ def read_gifti(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
     hemi : str
         'lh' or 'rh'.
     arrays : dict of str to array of float32, (163842,)
-        The data arrays by name, with NaN at vertices without a voxel.
+        The data arrays by name, with NaN (of labels 0) at vertices without a voxel.
 
     Raises
     ------
@@ -97,3 +116,43 @@ def read_gifti(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
             got=f"{type(error).__name__}: {error}",
             fix="Draw the map again.",
         ) from error
+
+
+def _gifti() -> Any:
+    from nibabel.gifti import gifti
+
+    return gifti
+
+
+def _checked(path: Path, hemi: str, vertex: Ints) -> Ints:
+    """Return valid vertices as an array; refuse others, and an unknown hemisphere."""
+    if hemi not in HEMISPHERES:
+        raise DataError(path, expected="hemisphere 'lh' or 'rh'", got=repr(hemi), fix="Give 'lh' or 'rh'.")
+    index = np.asarray(vertex, dtype=np.int64) if np.size(vertex) == 0 else np.asarray(vertex)
+    check_vertices(str(path), index)
+    return index
+
+
+def _on_all(path: Path, index: Ints, name: str, values: npt.NDArray[Any], missing: float) -> npt.NDArray[Any]:
+    """Return an array (163842,) of values at the vertices of `index`, and `missing` elsewhere."""
+    if values.shape != index.shape:
+        raise DataError(
+            path,
+            expected=f"{len(index)} values in array {name!r}",
+            got=f"shape {values.shape}",
+            fix="Give one value per vertex.",
+        )
+    full = np.full(N_VERTICES, missing, dtype=values.dtype)
+    full[index] = values
+    return full
+
+
+def _new_image(hemi: str) -> Any:
+    about = {"AnatomicalStructurePrimary": STRUCTURE[hemi], "Space": "fsaverage7"}
+    return _gifti().GiftiImage(meta=_gifti().GiftiMetaData(about))
+
+
+def _add(image: Any, name: str, full: npt.NDArray[Any], intent: str) -> None:
+    array = _gifti().GiftiDataArray(full, intent=intent, meta=_gifti().GiftiMetaData({"Name": name}))
+    array.coordsys = None  # nibabel's default is a matrix, which the format allows only for points
+    image.add_gifti_data_array(array)

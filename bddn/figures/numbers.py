@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from bddn.cortex.fsaverage import HEMISPHERES
-from bddn.cortex.gifti import write_gifti
+from bddn.cortex.gifti import write_gifti, write_labels
 from bddn.files.atomic import replace_file, write_text
 from bddn.maps.kinds import Map
+from bddn.maps.legends import Classes, LayerField
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +31,8 @@ def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path) ->
     Returns
     -------
     list of Path
-        STEM.csv, STEM.lh.func.gii, STEM.rh.func.gii, and the caption STEM.txt.
+        STEM.csv, STEM.lh.func.gii, STEM.rh.func.gii, of a map of classes STEM.lh.label.gii and STEM.rh.label.gii, and
+        the caption STEM.txt.
     """
     columns = table[["hemi", "vertex", "roi"]].assign(**kind.table)
     csv, text = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.txt")
@@ -41,7 +44,21 @@ def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path) ->
     for hemi in HEMISPHERES:
         rows = (table["hemi"] == hemi).to_numpy()
         arrays = {name: values[rows].astype(np.float32) for name, values in numeric.items()}
+        vertex = table["vertex"].to_numpy()[rows]
         written.append(stem.with_name(f"{stem.name}.{hemi}.func.gii"))
-        write_gifti(written[-1], hemi, table["vertex"].to_numpy()[rows], arrays)
+        write_gifti(written[-1], hemi, vertex, arrays)
+        if kind.classes:
+            label = np.nan_to_num(kind.values[rows, 0], nan=-1).astype(np.int32)
+            written.append(stem.with_name(f"{stem.name}.{hemi}.label.gii"))
+            write_labels(written[-1], hemi, vertex, kind.name, label, _labels(kind))
     write_text(text, caption + "\n")
     return [*written, text]
+
+
+def _labels(kind: Map) -> list[tuple[str, npt.NDArray[np.float64]]]:
+    """Return the names and colours (3,) of the classes of a map, those of layers at full confidence."""
+    legend = kind.legend
+    assert isinstance(legend, LayerField | Classes)
+    names = legend.layers if isinstance(legend, LayerField) else legend.names
+    full = np.column_stack([np.arange(kind.classes), np.ones((kind.classes, kind.values.shape[1] - 1))])
+    return list(zip(names, kind.rgb(full), strict=True))

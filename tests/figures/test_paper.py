@@ -138,7 +138,10 @@ def test_a_grid_has_left_on_the_left_and_its_numbers_beside_it(tmp_path: Path) -
     )
     assert [path.name for path in written] == [
         *(f"figure.{kind}" for kind in ("png", "svg", "pdf")),
-        *(f"figure.1{end}" for end in (".csv", ".lh.func.gii", ".rh.func.gii", ".txt")),
+        *(
+            f"figure.1{end}"
+            for end in (".csv", ".lh.func.gii", ".lh.label.gii", ".rh.func.gii", ".rh.label.gii", ".txt")
+        ),
         "figure.txt",
     ]
     image = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB"), dtype=float) / 255

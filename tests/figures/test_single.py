@@ -1,14 +1,19 @@
 """The maps: voxels land on the right vertex, hemisphere and pixel, in the right colour, and their numbers are kept."""
 
+import re
+import subprocess
 from pathlib import Path
+from shutil import which
+from typing import Any
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from bddn.cortex.fsaverage import N_VERTICES, N_VERTICES_FSAVERAGE5
-from bddn.cortex.gifti import read_gifti, write_gifti
+from bddn.cortex.fsaverage import N_VERTICES_FSAVERAGE5
+from bddn.cortex.gifti import read_gifti
 from bddn.cortex.surfaces import surface, to_mesh
 from bddn.errors import DataError
 from bddn.figures import panels
@@ -21,6 +26,8 @@ from bddn.maps.legends import split_names
 
 LAYERS = ["early", "middle", "late"]
 DPI = 40
+ENDS = (".lh.func.gii", ".rh.func.gii")
+ENDS_OF_CLASSES = (".lh.func.gii", ".lh.label.gii", ".rh.func.gii", ".rh.label.gii")
 
 
 def patch(hemi: str, centre: int, reach_mm: float = 45.0) -> np.ndarray:
@@ -83,25 +90,6 @@ def test_to_mesh_keeps_the_first_vertices() -> None:
 def test_to_mesh_refuses_impossible_vertices(vertex: list[int]) -> None:
     with pytest.raises(DataError, match="vertex"):
         to_mesh(np.array(vertex), np.zeros(len(vertex)))
-
-
-def test_gifti_round_trip_keeps_values_and_hemisphere(tmp_path: Path) -> None:
-    for hemi in ("lh", "rh"):
-        write_gifti(tmp_path / f"a.{hemi}.func.gii", hemi, np.array([5, 163_841]), {"a": [0.25, -1], "b": [np.nan, 2]})
-        back, arrays = read_gifti(tmp_path / f"a.{hemi}.func.gii")
-        assert back == hemi
-        assert list(arrays) == ["a", "b"]
-        assert arrays["a"].shape == (N_VERTICES,)
-        assert arrays["a"].dtype == np.float32
-        assert arrays["a"][[5, 163_841]].tolist() == [0.25, -1]
-        assert np.isfinite(arrays["a"]).sum() == 2
-        assert np.isfinite(arrays["b"]).sum() == 1
-
-
-def test_damaged_gifti_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.func.gii").write_text("no")
-    with pytest.raises(DataError, match=r"a\.func\.gii"):
-        read_gifti(tmp_path / "a.func.gii")
 
 
 def test_layer_names_are_cut_at_a_mark() -> None:
@@ -211,7 +199,7 @@ def test_all_files_are_written_and_the_numbers_kept(drawn: tuple[Path, list[Path
     names = [
         f"{name}_map{end}"
         for name in ("layer", "score", "scale", "place")
-        for end in (".png", ".csv", ".lh.func.gii", ".rh.func.gii", ".txt")
+        for end in (".png", ".csv", *(ENDS_OF_CLASSES if name == "layer" else ENDS), ".txt")
     ]
     assert [path.name for path in written] == names
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
@@ -226,6 +214,44 @@ def test_all_files_are_written_and_the_numbers_kept(drawn: tuple[Path, list[Path
         np.flatnonzero(np.isfinite(arrays["depth"])).tolist() == voxels.loc[voxels["hemi"] == "rh", "vertex"].tolist()
     )
     assert np.unique(arrays["layer_index"][np.isfinite(arrays["layer_index"])]).tolist() == [2]
+
+
+def test_the_layer_map_is_also_a_file_of_labels_in_the_colours_of_the_figure(drawn: tuple[Path, list[Path]]) -> None:
+    voxels = table()
+    for hemi, chosen in (("lh", 0), ("rh", 2)):
+        image: Any = nibabel.load(drawn[0] / f"layer_map.{hemi}.label.gii")
+        names = image.labeltable.get_labels_as_dict()
+        assert names == {0: "no data", 1: "early", 2: "middle", 3: "late"}
+        colours = np.array([label.rgba for label in image.labeltable.labels])
+        assert colours[0].tolist() == [0, 0, 0, 0]
+        assert np.allclose(colours[1:], np.column_stack([colors.layer_ramp(3), np.ones(3)]), atol=1e-6)
+        (key,) = (array.data for array in image.darrays)
+        vertex = voxels.loc[voxels["hemi"] == hemi, "vertex"]
+        assert (key[vertex] == chosen + 1).all()
+        assert np.count_nonzero(key) == len(vertex)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(program, id=program[0], marks=pytest.mark.skipif(not which(program[0]), reason="not installed"))
+        for program in (("wb_command", "-file-information"), ("gifti_tool", "-gifti_test", "-infile"))
+    ],
+)
+def test_programs_that_read_gifti_read_all_maps_without_complaint(
+    drawn: tuple[Path, list[Path]], command: tuple[str, ...]
+) -> None:
+    files = [path for path in drawn[1] if path.suffix == ".gii"]
+    assert len(files) == 10
+    for path in files:
+        done = subprocess.run([*command, path], capture_output=True, text=True, check=True)
+        assert done.stderr == "", path.name
+        if command[0] == "wb_command":
+            side, kind = path.name.split(".")[1:3]
+            assert re.search({"lh": r"Structure: +CortexLeft", "rh": r"Structure: +CortexRight"}[side], done.stdout)
+            assert re.search({"func": r"Type: +Metric", "label": r"Type: +Label"}[kind], done.stdout)
+        else:
+            assert f"{path}' is VALID" in done.stdout
 
 
 def test_the_figure_has_left_on_the_left(drawn: tuple[Path, list[Path]]) -> None:
