@@ -29,6 +29,7 @@ from bddn.errors import FitError
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import FitSpec
+from bddn.stats.evidence import Evidence
 from bddn.stats.scores import R2
 from bddn.stream.features import Features
 from bddn.stream.loader import Source, batches
@@ -63,14 +64,16 @@ class Parts:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted encoder: the model of the best epoch, the selection and brain scores (n_voxels,) of its voxels, one
-    record per epoch, results of the polishing, saturated selectors, seconds per epoch, and the learning log."""
+    """A fitted encoder: the model of the best epoch, the selection and brain scores (n_voxels,) of its voxels, the
+    p-values (n_voxels,) of the test score (see `stats.evidence`), one record per epoch, results of the polishing,
+    saturated selectors, seconds per epoch, and the learning log."""
 
     model: FactorTopy
     selection: Selection
     best_epoch: int
     r2_val: npt.NDArray[np.float64]
     r2_test: npt.NDArray[np.float64]
+    p_test: npt.NDArray[np.float64]
     history: list[dict[str, float]]
     polished: dict[str, float] | None
     saturated: list[str]
@@ -124,7 +127,8 @@ def fit(
         r2_val, polished = np.asarray(training.progress.best_r2_val), None
         if spec.polish:
             polished, r2_val = _polish(model, source, targets, parts)
-        r2_test = score(model, source, targets, parts.test)
+        evidence = Evidence(len(parts.test), spec.seed)
+        r2_test = score(model, source, targets, parts.test, evidence)
         with torch.no_grad():
             selection = model.select()
     dead = saturated(selection)
@@ -135,14 +139,20 @@ def fit(
             file=sys.stderr,
         )
     p, log = training.progress, training.log.learning
-    return Fitted(model, selection, p.best_epoch, r2_val, r2_test, p.history, polished, dead, p.epoch_seconds, log)
+    scores = r2_val, r2_test, evidence.p_values()
+    return Fitted(model, selection, p.best_epoch, *scores, p.history, polished, dead, p.epoch_seconds, log)
 
 
-def score(model: FactorTopy, source: Source, targets: Targets, rows: Rows) -> npt.NDArray[np.float64]:
-    """Return the brain score (n_voxels,) over the images `rows`."""
+def score(
+    model: FactorTopy, source: Source, targets: Targets, rows: Rows, evidence: Evidence | None = None
+) -> npt.NDArray[np.float64]:
+    """Return the brain score (n_voxels,) over the images `rows`, and add these to a test of evidence if given."""
     reading, sums = model.read(PREDICT_IMAGES), R2()
     for at, features in batches(source, pools_in_order(rows, source.chunk_of), PREDICT_IMAGES):
-        sums.add(targets(at).cpu().numpy(), model.predict(features, reading).cpu().numpy())
+        measured, predicted = targets(at).cpu().numpy(), model.predict(features, reading).cpu().numpy()
+        sums.add(measured, predicted)
+        if evidence is not None:
+            evidence.add(measured, predicted)
     return sums.score()
 
 

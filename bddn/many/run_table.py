@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 NAME = "results"
 FIRST = ("cache", "subject", "seed", "bootstrap", "r2_test", "r2_val", "slope", "b0", "b1", "n_voxels")
-LAST = ("n_voxels_without_score", "best_epoch", "saturated", "cache_digest", "seconds", "folder")
+LAST = ("n_voxels_without_score", "n_without_evidence", "best_epoch", "saturated", "cache_digest", "seconds", "folder")
 SUMMED = {"r2_test": "R²", "slope": "slope"}
 
 
@@ -38,6 +38,7 @@ def row_of(folder: str, run: Run) -> Row:
         **{f"r2_test_{roi}": metrics["roi_r2_test"].get(roi, {}).get("mean") for roi in ROIS},
         **{f"truth_{name}": value for name, value in (run.truth or {}).items()},
         **{name: metrics[name] for name in ("n_voxels", "n_voxels_without_score", "best_epoch")},
+        "n_without_evidence": metrics.get("n_without_evidence"),  # unknown in runs of version 0.2.0
         "saturated": ", ".join(metrics["saturated_selectors"]),
         **{name: metrics[name] for name in ("cache_digest", "seconds")},
         "folder": folder,
@@ -52,7 +53,8 @@ def table_of(rows: Iterable[Row]) -> pd.DataFrame:
     between = [name for name in table if name not in (*FIRST, *LAST) and table[name].notna().any()]
     table = table[[*FIRST, *between, *LAST]]
     numbers = table.columns.difference(["cache", "subject", "saturated", "cache_digest", "folder"])
-    counts = {"seed", "bootstrap", "n_voxels", "n_voxels_without_score", "best_epoch", "truth_n_voxels", "truth_n_near"}
+    counts = {"seed", "bootstrap", "best_epoch"}
+    counts |= {name for name in numbers if name.startswith(("n_", "truth_n_"))}
     kinds = {name: "Int64" if name in counts else "float64" for name in numbers}
     order = ["cache", "subject", "seed", "bootstrap"]
     return table.astype(kinds).sort_values(order, na_position="first", ignore_index=True)

@@ -24,6 +24,7 @@ from bddn.files.filekind import explain_folder, is_listed
 from bddn.files.output import check_folder, is_vacant
 from bddn.files.paths import printable
 from bddn.identity import Identity
+from bddn.stats.evidence import FDR, q_values, without_evidence
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import roi_scores
 
@@ -201,6 +202,8 @@ def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...])
         {
             "r2_val": fitted.r2_val,
             "r2_test": fitted.r2_test,
+            "p_test": fitted.p_test,
+            "q_test": q_values(fitted.p_test),
             "layer_argmax": [layers[k] for k in weights.argmax(1)],
             "depth": depth(weights),
             "confidence": confidence(weights),
@@ -239,6 +242,8 @@ def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
         "hierarchy": hierarchy_slope(table),
         "n_voxels": len(table),
         "n_voxels_without_score": int(np.isnan(fitted.r2_test).sum()),
+        **without_evidence(table),
+        "evidence_fdr": FDR,
         "best_epoch": fitted.best_epoch,
         "polished": fitted.polished,
         "saturated_selectors": fitted.saturated,

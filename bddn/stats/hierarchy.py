@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.stats.evidence import evident, without_evidence
 from bddn.stats.scores import in_roi
 
 Floats = npt.NDArray[np.floating]
@@ -33,7 +34,10 @@ def confidence(layer_weights: Floats) -> Floats:
 
 
 def hierarchy_slope(voxels: pd.DataFrame) -> dict[str, float] | None:
-    """Fit depth = slope · ideal + b0 over the voxels of the ROIs of `IDEAL_DEPTH` (paper, Table 2).
+    """Fit depth = slope · ideal + b0 over the voxels with evidence in the ROIs of `IDEAL_DEPTH` (paper, Table 2).
+
+    A voxel whose responses the encoder does not predict better than by chance says nothing about depth, so it is left
+    out. In a table without a test of evidence, as in runs of version 0.2.0, all voxels are used.
 
     Parameters
     ----------
@@ -42,12 +46,16 @@ def hierarchy_slope(voxels: pd.DataFrame) -> dict[str, float] | None:
 
     Returns
     -------
-    dict with `slope`, `b0` (0 if early layers are selected), `b1` = slope + b0 (1 if late layers are selected) and
-    `n_voxels`; None if one of the ROIs has no voxel.
+    dict with `slope`, `b0` (0 if early layers are selected), `b1` = slope + b0 (1 if late layers are selected),
+    `n_voxels`, the number of voxels that were used, and in a table with a test `n_without_evidence`, the number of
+    those left out; None if one of the ROIs has no voxel with evidence.
     """
-    ideal, selected = [], []
+    ideal, selected, inside = [], [], np.zeros(len(voxels), np.bool_)
+    has_evidence = evident(voxels)
     for roi, value in IDEAL_DEPTH.items():
-        depths = voxels.loc[in_roi(voxels, roi), "depth"].to_numpy()
+        of_roi = in_roi(voxels, roi)
+        inside |= of_roi
+        depths = voxels.loc[of_roi & has_evidence, "depth"].to_numpy()
         if not len(depths):
             return None
         selected.append(depths)
@@ -58,4 +66,5 @@ def hierarchy_slope(voxels: pd.DataFrame) -> dict[str, float] | None:
         "b0": float(b0),
         "b1": float(slope + b0),
         "n_voxels": sum(len(d) for d in selected),
+        **without_evidence(voxels[inside]),
     }

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.stats.evidence import without_evidence
+
 ROIS: Mapping[str, tuple[str, ...]] = {
     "V1": ("V1v", "V1d"),
     "V2": ("V2v", "V2d"),
@@ -57,6 +59,14 @@ def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
 
 
 def roi_scores(voxels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
-    """Return the mean of a column and the number of voxels for each ROI: {'V1': {'mean': …, 'n_voxels': …}, …}."""
-    scores = {roi: voxels.loc[in_roi(voxels, roi), score].dropna() for roi in ROIS}
-    return {roi: {"mean": float(v.mean()), "n_voxels": len(v)} for roi, v in scores.items() if len(v)}
+    """Return the mean of a score and the number of voxels for each ROI: {'V1': {'mean': …, 'n_voxels': …}, …}.
+
+    A mean is over all voxels with a score. Voxels without evidence are not left out, because that would choose the
+    voxels by their score and raise the mean; in a table with a test they are counted, as `n_without_evidence`.
+    """
+    scores = {roi: voxels[in_roi(voxels, roi)].dropna(subset=[score]) for roi in ROIS}
+    return {
+        roi: {"mean": float(of[score].mean()), "n_voxels": len(of), **without_evidence(of)}
+        for roi, of in scores.items()
+        if len(of)
+    }

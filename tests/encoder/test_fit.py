@@ -53,7 +53,8 @@ def _bytes(fitted: Fitted, folder: Path) -> bytes:
     checkpoint.save(fitted.model, SPEC, path)
     learning.save(fitted.learning, fitted.model.layers, folder / "learning.safetensors")
     seen = (folder / "learning.safetensors").read_bytes()
-    return path.read_bytes() + fitted.r2_test.tobytes() + json.dumps(fitted.history).encode() + seen
+    scores = fitted.r2_test.tobytes() + fitted.p_test.tobytes()
+    return path.read_bytes() + scores + json.dumps(fitted.history).encode() + seen
 
 
 @pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
