@@ -370,6 +370,9 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "regularizer": 0.02,
     "regularizer_steps": 100,
     "blurs": (0.0, 1.0),
+    "sample": 40,
+    "resolution_mm": 2.0,
+    "max_steps": 20,
     "polish": False,
     "arithmetic": "tf32",
 }

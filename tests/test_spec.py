@@ -49,7 +49,10 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "regularizer": 0.0,
         "regularizer_steps": 1,
         "blurs": [0.0, 1.0],
-        "polish": True,
+        "sample": 9,
+        "resolution_mm": 2.0,
+        "max_steps": 7,
+        "polish": False,
         "arithmetic": "tf32",
     },
     PlantSpec: {
@@ -80,7 +83,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
 }
 BASE: dict[type[Spec], dict[str, Any]] = {
     CacheSpec: CACHE,
-    FitSpec: {},
+    FitSpec: {"polish": True},
     PlantSpec: {},
     WeightsSpec: {"hub": "x/y"},
     FamilySpec: {"family": "clip"},

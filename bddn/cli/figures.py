@@ -147,13 +147,11 @@ def _formats(text: str) -> list[str]:
 
 
 def _say_numbers(found: "Run") -> None:
+    from bddn.stats.truth import truth_lines
+
     typer.echo(f"tables: {found.folder / 'voxels.parquet'}, {found.folder / 'metrics.json'}")
     if hierarchy := found.metrics["hierarchy"]:
         typer.echo("hierarchy: slope {slope:.2f}, b0 {b0:.2f}, b1 {b1:.2f}".format(**hierarchy))
     if found.truth:
-        typer.echo(
-            "truth: depth r {depth_r} (slope {depth_slope}), place r {place_x_r} (x) and {place_y_r} (y), "
-            "scale r {scale_r}, R²/ceiling {r2_over_ceiling} at a mean ceiling of {mean_ceiling}".format(
-                **{name: "unknown" if value is None else f"{value:.3f}" for name, value in found.truth.items()}
-            )
-        )
+        for line in truth_lines(found.truth):
+            typer.echo(line)

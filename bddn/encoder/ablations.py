@@ -19,6 +19,7 @@ class FreeSelectors(Factorized):
 
     def __init__(self, n_voxels: int, grid: TokenGrid) -> None:
         super().__init__(grid)
+        self.same_selection = torch.arange(n_voxels)
         self.space = nn.Parameter(torch.zeros(n_voxels, 2))
         self.layer = nn.Parameter(torch.zeros(n_voxels, grid.n_layers))
         self.scale = nn.Parameter(torch.zeros(n_voxels))
@@ -53,6 +54,7 @@ class Unfactorized(nn.Module):
 
     def __init__(self, n_voxels: int, grid: TokenGrid) -> None:
         super().__init__()
+        self.same_selection = torch.arange(n_voxels)
         rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in grid.grid)
         at = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1).flatten(0, 1)
         of_layer = torch.cat([at, torch.full((1, 2), torch.nan)])  # the global token has no place

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bddn.encoder import readout
 from bddn.encoder.ablations import FreeSelectors, Unfactorized
 from bddn.encoder.selection import Selection
-from bddn.encoder.selectors import Factorized, Selectors
+from bddn.encoder.selectors import Factorized, Selectors, twin
 from bddn.encoder.token_grid import TokenGrid
 from bddn.encoder.whitening import Whitening
 from bddn.machine.parallel import each_on
@@ -74,6 +74,17 @@ class FactorTopy(nn.Module):
         """Return the current selection of all voxels, or of the rows `voxels` (n,) int64."""
         return self.selectors(voxels)  # type: ignore[no-any-return]
 
+    def of_voxels(self, voxels: Tensor) -> "FactorTopy":
+        """Return an encoder of some voxels (n,) int64, which shares selectors and align with this one: training it
+        trains them. Channel weights and biases are copies."""
+        assert isinstance(self.selectors, Selectors)
+        part = twin(self)
+        part.selectors = self.selectors.of_voxels(voxels)
+        part.coords_mm = self.coords_mm[voxels]
+        part.channels = nn.Parameter(self.channels.detach()[voxels])
+        part.bias = nn.Parameter(self.bias.detach()[voxels])
+        return part
+
     def read(self, n_images: int) -> "Reading":
         """Return the `Reading` of all voxels with the current weights, for about `n_images` images at a time."""
         cells, weights = self.selectors.cells_and_weights()
@@ -118,6 +129,11 @@ class FactorTopy(nn.Module):
                 weight, offset[layer] = self._align_weights(kind, layer)
                 matrix.data.copy_(weight)
         self.whitening = None
+
+    def unstandardize(self, mean: Tensor, sd: Tensor) -> None:
+        """Turn an encoder of standardized responses into one of the responses themselves; `mean` and `sd` are (N,)."""
+        self.channels.data.mul_(sd[:, None])
+        self.bias.data.mul_(sd).add_(mean)
 
     def align(self, features: Features) -> Tensor:
         """Return the tokens of all layers in the shared channels, (T, B, D)."""

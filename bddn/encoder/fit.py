@@ -17,20 +17,21 @@ from bddn.encoder import checkpoint
 from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.health import saturated
+from bddn.encoder.health import convergence, saturated
 from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
-from bddn.encoder.polish import n_passes, polish
-from bddn.encoder.schedule import learning_rate, softness
+from bddn.encoder.polish import polish
+from bddn.encoder.sample import evenly_spread
+from bddn.encoder.schedule import learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
-from bddn.encoder.targets import Targets
+from bddn.encoder.targets import Standardized, Targets
 from bddn.encoder.whitening import Whitening
 from bddn.errors import FitError
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import FitSpec
 from bddn.stats.evidence import Evidence
-from bddn.stats.scores import R2
+from bddn.stats.scores import R2, robust_mean
 from bddn.stream.features import Features
 from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, epoch_pools, n_batches, pools_in_order
@@ -64,9 +65,29 @@ class Parts:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted encoder: the model of the best epoch, the selection and brain scores (n_voxels,) of its voxels, the
-    p-values (n_voxels,) of the test score (see `stats.evidence`), one record per epoch, results of the polishing,
-    saturated selectors, seconds per epoch, and the learning log."""
+    """A fitted encoder.
+
+    Attributes
+    ----------
+    model : FactorTopy
+        Of the best epoch; with the closed form, of the last one.
+    selection : Selection
+    best_epoch : int
+    r2_val, r2_test, p_test : array of float64, (N,)
+        Brain scores, and p-values of the test score (see `stats.evidence`).
+    response_mean, response_sd : array of float32, (N,)
+        Of the responses to the training images.
+    history : list of dict
+        One record per epoch.
+    polished : dict or None
+        Results of the closed form.
+    saturated : list of str
+        Saturated selectors.
+    convergence : dict or None
+        How far the selectors moved at the end; see `encoder.health`.
+    epoch_seconds : list of float
+    learning : Learning
+    """
 
     model: FactorTopy
     selection: Selection
@@ -74,9 +95,12 @@ class Fitted:
     r2_val: npt.NDArray[np.float64]
     r2_test: npt.NDArray[np.float64]
     p_test: npt.NDArray[np.float64]
+    response_mean: npt.NDArray[np.float32]
+    response_sd: npt.NDArray[np.float32]
     history: list[dict[str, float]]
     polished: dict[str, float] | None
     saturated: list[str]
+    convergence: dict[str, float | bool] | None
     epoch_seconds: list[float]
     learning: Learning
 
@@ -117,16 +141,23 @@ def fit(
     """
     parts = parts.resampled(spec.seed, spec.bootstrap)
     with single_threaded_kernels(), repeatable(model.bias.device, spec.arithmetic):
+        responses = Standardized.of(targets, parts.train)
+        sample, trained, of_sample = evenly_spread(model.coords_mm, spec.sample), model, responses
+        if len(sample) < len(model.bias):
+            trained, of_sample = model.of_voxels(sample), responses.of_voxels(sample)
         if spec.features == "whitened":
-            model.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
+            trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
         voxels = np.array([], np.intp) if shown is None else shown
-        training = _Training(model, source, targets, parts, spec, checkpoint_file, checkpoint_every_s, voxels)
+        training = _Training(
+            trained, model, source, of_sample, parts, spec, checkpoint_file, checkpoint_every_s, voxels
+        )
         training.run()
-        model.load_state_dict(training.best_state)
-        model.fold()
+        trained.load_state_dict(training.best_state)
+        trained.fold()
         r2_val, polished = np.asarray(training.progress.best_r2_val), None
         if spec.polish:
-            polished, r2_val = _polish(model, source, targets, parts)
+            polished, r2_val = _polish(model, source, responses, parts)
+        model.unstandardize(responses.mean, responses.sd)
         evidence = Evidence(len(parts.test), spec.seed)
         r2_test = score(model, source, targets, parts.test, evidence)
         with torch.no_grad():
@@ -139,8 +170,18 @@ def fit(
             file=sys.stderr,
         )
     p, log = training.progress, training.log.learning
+    settled = convergence(log, training.softness_left > 0)
+    if settled is not None and not settled["converged"]:
+        print(  # noqa: T201 - nor a fit that has not ended like one that has
+            "note: the selectors had not converged: they moved in the last quarter of the steps, or the regularizer "
+            f"still acted ({', '.join(f'{name} {value:.2g}' for name, value in settled.items())}). Depth and place "
+            "may change with more epochs.",
+            file=sys.stderr,
+        )
     scores = r2_val, r2_test, evidence.p_values()
-    return Fitted(model, selection, p.best_epoch, *scores, p.history, polished, dead, p.epoch_seconds, log)
+    moments = (values.cpu().numpy() for values in (responses.mean, responses.sd))
+    health = dead, settled
+    return Fitted(model, selection, p.best_epoch, *scores, *moments, p.history, polished, *health, p.epoch_seconds, log)
 
 
 def score(
@@ -178,6 +219,7 @@ class _Training:
     def __init__(
         self,
         model: FactorTopy,
+        whole: FactorTopy,
         source: Source,
         targets: Targets,
         parts: Parts,
@@ -187,26 +229,34 @@ class _Training:
         shown: Rows,
     ) -> None:
         self._model, self._source, self._targets, self._parts, self._spec = model, source, targets, parts, spec
+        self._whole = whole  # the encoder of all voxels, of which `model` has some
         self._checkpoint, self._every_s, self._saved_at = checkpoint_file, checkpoint_every_s, time.monotonic()
         self._optimizer = AdamW(model, spec.weight_decay)
         self._batches = n_batches(len(parts.train), spec.batch_size)
+        self._epochs = n_epochs(self._batches, spec)
         self._on_device = model.bias.is_cuda
         self._do_step: Step = GraphedStep(self._plain_step, model.bias.device) if self._on_device else self._plain_step
         self._pending: list[tuple[Tensor, Tensor]] = []
-        self.log = LearningLog(shown, spec.epochs * self._batches, len(model.layers), model.bias.device)
+        self.log = LearningLog(shown, self._epochs * self._batches, len(model.layers), model.bias.device)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
         if checkpoint_file is not None and checkpoint_file.exists():
             self._resume(checkpoint_file)
 
+    @property
+    def softness_left(self) -> float:
+        """The weight of the regularizer at the last step."""
+        n_steps = self._epochs * self._batches
+        return softness(n_steps - 1, n_steps, self._spec)
+
     def run(self) -> None:
         """Train to the last epoch."""
-        spec, done = self._spec, self.progress
+        spec, done, epochs = self._spec, self.progress, self._epochs
         if done.epoch == done.batch == 0:
-            self.log.record(self._model, 0)
-        with progress("fit", spec.epochs * self._batches, "steps") as advance:
+            self.log.record(self._whole, 0)
+        with progress("fit", epochs * self._batches, "steps") as advance:
             advance(done.epoch * self._batches + done.batch, earlier=True)
-            while done.epoch < spec.epochs:
+            while done.epoch < epochs:
                 began = time.monotonic()
                 pools = epoch_pools(self._parts.train, self._source.chunk_of, spec.seed, done.epoch)
                 for rows, features in batches(self._source, pools, spec.batch_size, done.batch):
@@ -215,19 +265,20 @@ class _Training:
                     self._save_if_due()
                 advance(0, f"validation R² {self._end_epoch():.4f}")
                 done.epoch_seconds.append(time.monotonic() - began)
-                self._save_if_due(done.epoch == spec.epochs and spec.polish)
+                self._save_if_due(done.epoch == epochs and spec.polish)
 
     def _step(self, features: Features, target: Tensor) -> None:
         spec = self._spec
         step = self.progress.epoch * self._batches + self.progress.batch
-        rate = learning_rate(step, spec.epochs * self._batches, spec)
-        self._pending.append(self._do_step(features, target, rate, softness(step, spec)))
+        n_steps = self._epochs * self._batches
+        rate, soft = learning_rate(step, n_steps, spec), softness(step, n_steps, spec)
+        self._pending.append(self._do_step(features, target, rate, soft))
         self.progress.batch += 1
         is_due = self.log.is_due(step + 1)
         if is_due or len(self._pending) >= (CHECK_STEPS if self._on_device else 1):
             self._check_losses()
         if is_due:
-            self.log.record(self._model, step + 1)
+            self.log.record(self._whole, step + 1)
 
     def _plain_step(
         self, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
@@ -255,10 +306,11 @@ class _Training:
         self._check_losses()
         done = self.progress
         r2_val = score(self._model, self._source, self._targets, self._parts.val)
-        mean = float(np.nanmean(r2_val))
+        mean = robust_mean(r2_val)
         step = (done.epoch + 1) * self._batches
         done.history.append({"epoch": done.epoch, "step": step, "loss": float(np.mean(done.losses)), "r2_val": mean})
-        if mean > done.best_mean or done.best_epoch < 0:
+        # what the closed form replaces must not choose: trained channel weights overfit before the selectors end
+        if mean > done.best_mean or done.best_epoch < 0 or self._spec.polish:
             done.best_epoch, done.best_mean, done.best_r2_val = done.epoch, mean, r2_val.tolist()
             self.best_state = {name: value.clone() for name, value in self._model.state_dict().items()}
         done.epoch, done.batch, done.losses = done.epoch + 1, 0, []
@@ -293,15 +345,13 @@ class _Training:
 def _polish(
     model: FactorTopy, source: Source, targets: Targets, parts: Parts
 ) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
-    """Solve for the channel weights. Return scores with the share of voxels kept, and the new validation scores."""
+    """Solve for the channel weights. Return scores with the share of voxels without weights, and the new validation
+    scores."""
     train, val = (pools_in_order(rows, source.chunk_of) for rows in (parts.train, parts.val))
-    before = float(np.nanmean(score(model, source, targets, parts.val)))
-    n = n_passes(len(model.bias), model.channels.shape[1]) * (len(parts.train) + len(parts.val))
-    with progress("polish", n, "images") as advance:
-        alpha = polish(model, source, targets, train, val, advance)
+    alpha = polish(model, source, targets, train, val)
     r2_val = score(model, source, targets, parts.val)
-    kept = np.isinf(alpha)
-    about = {"r2_val_before": before, "r2_val": float(np.nanmean(r2_val)), "share_kept": float(kept.mean())}
-    if not kept.all():
-        about["median_alpha"] = float(np.median(alpha[~kept]))
+    is_zero = np.isinf(alpha)
+    about = {"r2_val": robust_mean(r2_val), "share_zero": float(is_zero.mean())}
+    if not is_zero.all():
+        about["median_alpha"] = float(np.median(alpha[~is_zero]))
     return about, r2_val

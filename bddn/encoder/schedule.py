@@ -1,10 +1,17 @@
-"""Values that change during a fit: the learning rate, and the weight of the selectors' regularizer."""
+"""The length of a fit, and the values that change during it: the learning rate, and the weight of the selectors'
+regularizer."""
 
 import math
 
 from bddn.spec import FitSpec
 
-WARM_UP, LEAST_RATE = 0.3, 1e-3  # of a one-cycle schedule: share of the steps, share of the largest rate
+# of a one-cycle schedule: share of the steps in which the rate rises, and λ falls at the latest; share of the rate
+WARM_UP, SOFT, LEAST_RATE = 0.3, 0.4, 1e-3
+
+
+def n_epochs(n_batches: int, spec: FitSpec) -> int:
+    """Return the number of epochs of `n_batches` steps."""
+    return spec.epochs if spec.max_steps is None else max(1, min(spec.epochs, spec.max_steps // n_batches))
 
 
 def learning_rate(step: int, n_steps: int, spec: FitSpec) -> float:
@@ -16,6 +23,7 @@ def learning_rate(step: int, n_steps: int, spec: FitSpec) -> float:
     return spec.learning_rate * max(share, LEAST_RATE)
 
 
-def softness(step: int, spec: FitSpec) -> float:
-    """Return the weight of the selectors' regularizer at a step."""
-    return spec.regularizer * max(0.0, 1 - step / spec.regularizer_steps)
+def softness(step: int, n_steps: int, spec: FitSpec) -> float:
+    """Return the weight of the selectors' regularizer at a step of `n_steps`."""
+    last = spec.regularizer_steps if spec.schedule == "constant" else min(spec.regularizer_steps, SOFT * n_steps)
+    return spec.regularizer * max(0.0, 1 - step / last)

@@ -3,9 +3,11 @@
 Shape letters: N voxels, L layers, K tokens that one voxel reads.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,8 @@ from bddn.encoder.token_grid import TokenGrid
 from bddn.machine.parallel import each_on
 from bddn.spec import FitSpec
 
+M = TypeVar("M", bound=nn.Module)
+
 PART_VOXELS = 4096  # voxels whose intermediate values each thread holds at a time
 DEVICE_PART_VOXELS = 1 << 15
 
@@ -29,6 +33,9 @@ class Factorized(nn.Module):
     ----------
     grid : TokenGrid
     """
+
+    same_selection: Tensor
+    """Numbers (N,) int64 from 0 upwards, equal for voxels that always select the same."""
 
     def __init__(self, grid: TokenGrid) -> None:
         super().__init__()
@@ -114,7 +121,9 @@ class Selectors(Factorized):
     def __init__(self, coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> None:
         super().__init__(grid)
         self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
+        coords_mm = rounded(coords_mm, spec.resolution_mm)
         code, basis = self.position.compact(coords_mm)  # constant
+        self.same_selection = torch.unique(coords_mm, dim=0, return_inverse=True)[1]
         self.register_buffer("code", code, persistent=False)
         self.register_buffer("basis", basis, persistent=False)
         self.space = _mlp(self.position.width, spec.selector_width, 2)
@@ -133,6 +142,14 @@ class Selectors(Factorized):
     def place(self, voxels: slice | Tensor) -> Tensor:
         """Return the places (n, 2) that the given voxels select."""
         return torch.tanh(self._see(self.space, self.code[voxels]))
+
+    def of_voxels(self, voxels: Tensor) -> "Selectors":
+        """Return the selectors of some voxels (n,) int64: the same networks, and the same bounds of the position
+        code."""
+        part = twin(self)
+        part.code = self.code[voxels]
+        part.same_selection = torch.unique(self.same_selection[voxels.cpu()], return_inverse=True)[1]
+        return part
 
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """See `Factorized.weigh`."""
@@ -160,6 +177,11 @@ class Selectors(Factorized):
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
+def rounded(coords_mm: Tensor, resolution_mm: float | None) -> Tensor:
+    """Return positions (N, 3) on a cubic grid of this spacing; unchanged for None."""
+    return coords_mm if resolution_mm is None else (coords_mm / resolution_mm).round() * resolution_mm
+
+
 def voxel_weights(
     grid: TokenGrid, selection: Selection, cells: Tensor, parameters: Sequence[Tensor], softness: float | Tensor
 ) -> VoxelWeights:
@@ -185,6 +207,14 @@ def regularizer(selection: Selection) -> Tensor:
 def _negative_entropy(share: Tensor, log_share: Tensor) -> Tensor:
     """Return the negative entropy of weights (n, L), divided by the largest entropy, summed over n."""
     return (share * log_share).sum() / (math.log(share.shape[1]) or 1.0)
+
+
+def twin(module: M) -> M:
+    """Return a module with the same parameters, buffers and modules, which can be replaced in one of the two."""
+    found = copy.copy(module)
+    for kind in ("_parameters", "_buffers", "_modules"):
+        found.__dict__[kind] = dict(module.__dict__[kind])
+    return found
 
 
 def _mlp(width_in: int, width: int, width_out: int) -> nn.Sequential:

@@ -18,7 +18,9 @@ from bddn.stream.features import Features
 from bddn.stream.loader import Source
 from bddn.stream.order import Rows
 
-SHRINKAGE = 0.1  # fraction of the mean variance that is added to each variance
+SHRINKAGE = (
+    1.0  # mean variance that is added to each variance: neighbouring tokens must stay alike for place to be found
+)
 LOCAL_IMAGES, GLOBAL_IMAGES = 512, 2048  # images whose tokens are used
 
 

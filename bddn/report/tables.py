@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from bddn.report.shown import Shown
 from bddn.stats.hierarchy import IDEAL_DEPTH
 from bddn.stats.scores import ROIS, in_roi
+from bddn.stats.truth import worse_hemisphere
 
 Cell = str | float | int | None
 """A cell of a table: text, a number (sorted as a number), or None for an empty cell."""
 
 _TRUTH = {
-    "depth_r": "depth, correlation",
-    "depth_slope": "depth, slope of found on planted",
-    "place_x_r": "place x, correlation",
-    "place_y_r": "place y, correlation",
-    "scale_r": "scale, correlation",
+    **{
+        f"{part}_{name}": f"{words}, {what}"
+        for part, words in {"depth": "depth", "x": "place x", "y": "place y", "scale": "scale"}.items()
+        for name, what in {"r": "correlation", "slope": "slope of found on planted", "rmse": "RMSE"}.items()
+    },
     "size_r": "size, correlation",
     "r2_over_ceiling": "mean score over mean ceiling",
     "mean_ceiling": "mean ceiling",
@@ -80,15 +81,16 @@ def depths(runs: Sequence[Shown]) -> Table:
 
 def truth(runs: Sequence[Shown]) -> Table | None:
     """Return the agreement with the planted truth; None if no run has one."""
-    if not any(shown.run.truth for shown in runs):
+    found = [worse_hemisphere(shown.run.truth or {}) for shown in runs]
+    if not any(found):
         return None
     rows: list[list[Cell]] = [
-        [words, *((shown.run.truth or {}).get(name) for shown in runs)]
+        [words, *(one.get(name) for one in found)]
         for name, words in _TRUTH.items()
-        if name != "size_r" or any("size_r" in (shown.run.truth or {}) for shown in runs)
+        if name != "size_r" or any(name in one for one in found)
     ]
     heads = ["Measure", *(shown.label if len(runs) > 1 else "Value" for shown in runs)]
-    return Table("Recovered against planted, voxel by voxel", heads, rows)
+    return Table("Recovered against planted, voxel by voxel, in the worse hemisphere", heads, rows)
 
 
 def is_known(value: Cell) -> bool:

@@ -26,7 +26,7 @@ from bddn.files.paths import printable
 from bddn.identity import Identity
 from bddn.stats.evidence import FDR, q_values, without_evidence
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
-from bddn.stats.scores import roi_scores
+from bddn.stats.scores import LEAST_R2, robust_mean, roi_scores
 
 if TYPE_CHECKING:
     from bddn.encoder.fit import Fitted
@@ -212,6 +212,7 @@ def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...])
             "scale": selection.scale.numpy(),
         }
     )
+    results["response_mean"], results["response_sd"] = fitted.response_mean, fitted.response_sd
     if selection.size is not None:
         results["size"] = selection.size.numpy() @ np.array(fitted.model.grid.blurs, np.float32)
     columns = pd.DataFrame(weights, columns=[WEIGHT + layer for layer in layers])
@@ -227,25 +228,21 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _mean(scores: "np.ndarray") -> float | None:
-    """Return the mean over the voxels that have a score."""
-    known = scores[~np.isnan(scores)]
-    return float(known.mean()) if len(known) else None
-
-
 def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
     """Return the summary of a fit, for `metrics.json`."""
     return {
-        "r2_test": _mean(fitted.r2_test),
-        "r2_val": _mean(fitted.r2_val),
+        "r2_test": robust_mean(fitted.r2_test),
+        "r2_val": robust_mean(fitted.r2_val),
         "roi_r2_test": roi_scores(table, "r2_test"),
         "hierarchy": hierarchy_slope(table),
         "n_voxels": len(table),
         "n_voxels_without_score": int(np.isnan(fitted.r2_test).sum()),
+        "n_voxels_below": int((fitted.r2_test < LEAST_R2).sum()),
         **without_evidence(table),
         "evidence_fdr": FDR,
         "best_epoch": fitted.best_epoch,
         "polished": fitted.polished,
         "saturated_selectors": fitted.saturated,
+        "convergence": fitted.convergence,
         "epochs": fitted.history,
     }

@@ -37,6 +37,9 @@ class FitSpec(Spec):
     """Base of the periods of the position code."""
     code_steps: PositiveFloat = 100.0
     """Length to which the largest extent of the voxel positions is scaled."""
+    resolution_mm: PositiveFloat | None = Field(default=None, exclude_if=lambda resolution: resolution is None)
+    """Spacing of a grid on which positions are rounded before they are coded: voxels that are closer select the same,
+    which saves time where the mesh is finer than the measurement. None means that every voxel has its own position."""
     selection: Literal["topological", "free", "unfactorized"] = "topological"
     """Selection of a voxel: `topological`, computed by small networks from its position; or, as in the ablations of the
     paper, `free`, with free parameters per voxel, or `unfactorized`, with a free weight per voxel and token."""
@@ -54,8 +57,13 @@ class FitSpec(Spec):
     images. The saved encoder takes raw tokens in both cases."""
     bootstrap: Seed | None = None
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
+    sample: Positive | None = Field(default=None, exclude_if=lambda sample: sample is None)
+    """Number of voxels, spread evenly over cortex, on which selectors and alignment are trained. All voxels then get
+    their channel weights from the closed form (`polish`). None means all voxels."""
     epochs: Positive = 20
     """Passes over the training images."""
+    max_steps: Positive | None = Field(default=None, exclude_if=lambda steps: steps is None)
+    """Largest number of steps: fewer epochs are made if they have more steps, but at least one. None means no limit."""
     batch_size: Positive = 8
     """Number of images in one step."""
     learning_rate: PositiveFloat = 1e-3
@@ -72,10 +80,10 @@ class FitSpec(Spec):
     regularizer: NonNegative = 0.1
     """Initial weight λ of the term that keeps the selectors soft."""
     regularizer_steps: Positive = 2000
-    """Number of steps over which the weight λ falls to zero."""
+    """Number of steps over which the weight λ falls to zero; with `one_cycle`, at most 40 % of the steps."""
     polish: bool = False
-    """Whether ridge regression on the selected features replaces the channel weights of a voxel after training, if this
-    improves the score on the validation images."""
+    """Whether ridge regression on the selected features gives the channel weights of every voxel after the last epoch.
+    Otherwise those of the epoch with the best score on the validation images are kept."""
     arithmetic: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Number format of the readout's products on a GPU. Sums, and everything on a CPU, are float32."""
 
@@ -83,6 +91,12 @@ class FitSpec(Spec):
     def _sizes_are_selected(self) -> Self:
         if self.selection == "unfactorized" and self.blurs != SHARP:
             raise ValueError("with blurs: [0] where selection is unfactorized, which has no size")
+        return self
+
+    @model_validator(mode="after")
+    def _sample_can_be_extended(self) -> Self:
+        if self.sample is not None and not (self.selection == "topological" and self.polish):
+            raise ValueError("with selection: topological and polish: true where a sample of voxels is trained")
         return self
 
     @classmethod
@@ -96,12 +110,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast": {
         "readout": "root",
         "features": "whitened",
-        "epochs": 5,
-        "batch_size": 16,
+        "blurs": (0.0, 1.0, 2.0),
+        "resolution_mm": 2.0,
+        "sample": 4000,
+        "epochs": 8,
+        "max_steps": 2000,
         "learning_rate": 4e-3,
         "schedule": "one_cycle",
-        "regularizer": 0.01,
-        "regularizer_steps": 250,
+        "regularizer_steps": 300,
         "polish": True,
     },
 }

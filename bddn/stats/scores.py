@@ -52,6 +52,18 @@ class R2:
         return np.where(varies, 1 - residual / np.where(varies, total, 1), np.nan)
 
 
+LEAST_R2 = -1.0
+
+
+def robust_mean(r2: npt.NDArray[np.floating]) -> float:
+    """Return the mean of the scores that are known, with scores below -1 counted as -1; NaN if none is known.
+
+    A response that hardly varies can have a score of minus thousands, which would decide the mean of all voxels.
+    """
+    known = r2[~np.isnan(r2)]
+    return float(np.maximum(known, LEAST_R2).mean()) if len(known) else float("nan")
+
+
 def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
     """Return a mask of the voxels in an ROI of `ROIS`, by all text columns; ROIs of two atlases may overlap."""
     labels = voxels.select_dtypes(include=["object", "string"]).drop(columns=["hemi"], errors="ignore")

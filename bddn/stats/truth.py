@@ -1,47 +1,105 @@
-"""Comparison of a fit with the truth of planted data."""
+"""Comparison of a fit with the truth of planted data, in each hemisphere."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 MIN_CEILING = 0.1  # a voxel with a lower noise ceiling is ignored
 MIN_VOXELS = 3  # for a correlation
 MAX_SCALE = 0.5  # above it the response hardly depends on the place, so the place cannot be recovered
+PARTS = ("depth", "x", "y", "scale")
+HEMISPHERES = ("lh", "rh")
+
+Recovered = dict[str, float | None]
 
 
-def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float | None]:
+def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, Any]:
     """Compare fitted `depth`, `x`, `y`, `scale` and `r2_test` with the planted values, voxel by voxel.
 
-    Only voxels with a noise ceiling above 0.1 are used; for the place, only those with a planted scale below 0.5.
+    Only voxels with a noise ceiling above 0.1 are used; for the place, only those with a planted scale below 0.5. Each
+    hemisphere is compared for itself: the places of both differ in sign, and this difference alone correlates.
 
     Returns
     -------
     dict
-        Correlations `depth_r`, `place_x_r`, `place_y_r`, `scale_r`, and if size was selected `size_r`, with the planted
-        field size; `depth_slope`, the slope of fitted on planted depth, below 1 for soft selectors; `r2_over_ceiling`,
-        mean score divided by mean ceiling; `mean_ceiling`; `n_voxels`, `n_near`. A value is None if there are fewer
-        than three voxels, or they are all equal.
+        For each of `depth`, `x`, `y`, `scale`, and each of `lh`, `rh`: correlation `r`, `slope` of fitted on planted
+        values, and root mean square error `rmse`. For `size`, if it was selected: `r` with the planted field size.
+        `r2_over_ceiling`, mean score divided by mean ceiling; `mean_ceiling`; `n_voxels`, `n_near`. A value is None if
+        there are fewer than three voxels, or all planted or fitted values are equal.
     """
     known = (truth["ceiling"] > MIN_CEILING).to_numpy()
     near = known & (truth["scale"] < MAX_SCALE).to_numpy()
 
-    def r(column: str, where: "np.ndarray", planted: str = "") -> float | None:
-        a, b = found.loc[where, column].to_numpy(), truth.loc[where, planted or column].to_numpy()
-        if len(a) < MIN_VOXELS or np.ptp(a) == 0 or np.ptp(b) == 0:
-            return None
-        return float(np.corrcoef(a, b)[0, 1])
+    def both(part: str, where: npt.NDArray[np.bool_], planted: str) -> dict[str, Recovered]:
+        sides = {hemi: where & (truth["hemi"] == hemi).to_numpy() for hemi in HEMISPHERES}
+        return {
+            hemi: _compare(truth.loc[rows, planted].to_numpy(), found.loc[rows, part].to_numpy())
+            for hemi, rows in sides.items()
+        }
 
-    ceiling = float(truth.loc[known, "ceiling"].mean())
-    enough = known.sum() >= MIN_VOXELS
-    slope = float(np.polyfit(truth.loc[known, "depth"], found.loc[known, "depth"], 1)[0]) if enough else None
+    out: dict[str, Any] = {part: both(part, near if part in "xy" else known, part) for part in PARTS}
+    if "size" in found and "sigma" in truth:
+        out["size"] = {hemi: {"r": side["r"]} for hemi, side in both("size", near, "sigma").items()}
+    scored = known & found["r2_test"].notna().to_numpy()
+    enough = scored.sum() >= MIN_VOXELS
+    ceiling = float(truth.loc[scored, "ceiling"].mean())
     return {
-        "depth_r": r("depth", known),
-        "depth_slope": slope,
-        "place_x_r": r("x", near),
-        "place_y_r": r("y", near),
-        "scale_r": r("scale", known),
-        "r2_over_ceiling": float(found.loc[known, "r2_test"].mean() / ceiling) if enough else None,
+        **out,
+        "r2_over_ceiling": float(found.loc[scored, "r2_test"].mean() / ceiling) if enough else None,
         "mean_ceiling": ceiling if enough else None,
         "n_voxels": int(known.sum()),
         "n_near": int(near.sum()),
-        **({"size_r": r("size", near, "sigma")} if "size" in found and "sigma" in truth else {}),
     }
+
+
+def worse_hemisphere(truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the hemisphere that was recovered worse, for a result of `compare_with_truth`.
+
+    These are the lower `r`, the `slope` that is further from 1, and the higher `rmse`, as `depth_r`, `depth_slope` and
+    so on, with the values of both hemispheres. Empty for comparisons over both hemispheres at once, which earlier
+    versions wrote.
+    """
+    if "depth" not in truth:
+        return {}
+    out: dict[str, Any] = {}
+    for part in (*PARTS, "size"):
+        sides = list(truth.get(part, {}).values())
+        for name in ("r", "slope", "rmse"):
+            values = [side[name] for side in sides if side.get(name) is not None]
+            if sides and name in sides[0]:  # a correlation of 1 and a slope of 1 are best, and an error of 0
+                best = 0 if name == "rmse" else 1
+                out[f"{part}_{name}"] = max(values, key=lambda value: abs(value - best), default=None)
+    return {**out, **{name: value for name, value in truth.items() if not isinstance(value, Mapping)}}
+
+
+def truth_lines(truth: Mapping[str, Any]) -> list[str]:
+    """Return lines of text for each hemisphere, and one for both, for a result of `compare_with_truth`."""
+    if "depth" not in truth:
+        return ["truth: compared by an earlier version, over both hemispheres at once; fit again to compare each"]
+
+    def text(part: str, side: Recovered) -> str:
+        values = (f"{_NAMES[name]} {value:.3f}" for name, value in side.items() if value is not None)
+        return f"{part} {' '.join(values) or 'unknown'}"
+
+    lines = [
+        f"truth, {hemi}: " + ", ".join(text(part, truth[part][hemi]) for part in (*PARTS, "size") if part in truth)
+        for hemi in HEMISPHERES
+    ]
+    if truth["r2_over_ceiling"] is not None:
+        score, ceiling = truth["r2_over_ceiling"], truth["mean_ceiling"]
+        lines.append(f"truth: R²/ceiling {score:.3f} at a mean ceiling of {ceiling:.3f}")
+    return lines
+
+
+_NAMES = {"r": "r", "slope": "slope", "rmse": "RMSE"}
+
+
+def _compare(planted: npt.NDArray[Any], fitted: npt.NDArray[Any]) -> Recovered:
+    if len(planted) < MIN_VOXELS or np.ptp(planted) == 0:
+        return {"r": None, "slope": None, "rmse": None}
+    r = float(np.corrcoef(planted, fitted)[0, 1]) if np.ptp(fitted) else None
+    slope = float(np.polyfit(planted, fitted, 1)[0])
+    return {"r": r, "slope": slope, "rmse": float(np.sqrt(np.square(planted - fitted).mean()))}

@@ -2,18 +2,23 @@
 
 Recipes are chosen on `CHOSEN_ON` and reported on `HELD_BACK`. A brain is named by what is unusual about it.
 
-    python tests/bench/family.py FOLDER RECIPE BRAIN [SEED]      one fit, as one JSON line
+    python tests/bench/family.py FOLDER --recipes paper fast --brains held --seeds 0 1 2
+
+plants the brains in FOLDER, fits them, and keeps the figures in `results/family_cpu.json`. Each finished fit is a line
+of FOLDER/found.jsonl; the same command goes on where it stopped.
 """
 
+import argparse
 import json
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from bddn.backbones.registry import load_spec
@@ -25,8 +30,10 @@ from bddn.planted.plant import plant
 from bddn.planted.subject import BACKBONE, Planted
 from bddn.spec import CacheSpec, FitSpec, ModuleSpec, PlantSpec, WeightsSpec
 from bddn.stats.hierarchy import depth
+from bddn.stats.truth import compare_with_truth, worse_hemisphere
 from bddn.store.reader import Cache
 from bddn.stream.loader import Resident, Streamed
+from bench.report import keep
 
 MIXER, PYRAMID = ("taps.*",), ("blocks.*",)
 TRAINED = ("_blocks.0", "_blocks.2", "_blocks.4", "_blocks.5", "_blocks.7", "_blocks.8", "_blocks.10", "_blocks.11",
@@ -93,7 +100,6 @@ PHOTOGRAPHS = (
     ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
     ("skimage", "data", ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")),
 )
-PARTS = ("depth", "x", "y", "scale")
 
 
 def is_available(name: str) -> bool:
@@ -149,53 +155,72 @@ class Brain:
         model = new_encoder(self.coords, self.widths, self.grid, spec)
         return fit(model, self.source, self.responses.__getitem__, parts, spec)
 
-    def compare(self, fitted: Fitted) -> dict[str, float]:
+    def compare(self, fitted: Fitted) -> dict[str, Any]:
         """Compare a fit with the truth, per hemisphere: r, slope and RMSE; the worse of both hemispheres counts."""
-        x, y = fitted.selection.place.numpy().T
-        found = {
-            "depth": depth(fitted.selection.layer.numpy()),
-            "x": x,
-            "y": y,
-            "scale": fitted.selection.scale.numpy(),
-        }
-        truth = self.truth
-        assert truth is not None
-        known = (truth["ceiling"] > 0.1).to_numpy()
-        near = known & (truth["scale"] < 0.5).to_numpy()
-        out = {"r2_over_ceiling": float(np.nanmean(fitted.r2_test[known]) / truth["ceiling"][known].mean())}
-        for part in PARTS:
-            sides = []
-            for hemi in ("lh", "rh"):
-                where = (near if part in "xy" else known) & (truth["hemi"] == hemi).to_numpy()
-                a, b = truth.loc[where, part].to_numpy(), found[part][where]
-                r = float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
-                slope = float(np.polyfit(a, b, 1)[0]) if np.ptp(a) > 0 else 0.0
-                sides.append((r, slope, float(np.sqrt(np.square(a - b).mean()))))
-            out[f"{part}_r"] = min(r for r, _, _ in sides)
-            out[f"{part}_slope"] = max((slope for _, slope, _ in sides), key=lambda slope: abs(slope - 1))
-            out[f"{part}_rmse"] = max(rmse for _, _, rmse in sides)
-        return out
+        assert self.truth is not None
+        place = fitted.selection.place.numpy()
+        found = pd.DataFrame(
+            {
+                "depth": depth(fitted.selection.layer.numpy()),
+                "x": place[:, 0],
+                "y": place[:, 1],
+                "scale": fitted.selection.scale.numpy(),
+                "r2_test": fitted.r2_test,
+            }
+        )
+        if fitted.selection.size is not None:
+            found["size"] = fitted.selection.size.numpy() @ np.array(fitted.model.grid.blurs, np.float32)
+        return worse_hemisphere(compare_with_truth(found, self.truth))
 
 
-def one(folder: Path, name: str, spec: FitSpec) -> dict[str, Any]:
-    """Fit one brain and say how it went."""
-    brain = Brain(name, folder)
+def one(brain: Brain, recipe: str, spec: FitSpec) -> dict[str, Any]:
+    """Fit one brain and return how it went."""
     start = time.perf_counter()
     fitted = brain.fit(spec)
     seconds = time.perf_counter() - start
-    n_train = round(len(brain.ids) * spec.split[0] / sum(spec.split))
-    found = {"brain": name, "seed": spec.seed, "images": n_train * spec.epochs, "seconds": seconds}
-    return {**found, **brain.compare(fitted), "saturated": fitted.saturated, "best_epoch": fitted.best_epoch}
+    n_train = len(split_by_id(brain.ids, spec.split, spec.seed).train)
+    return {
+        "recipe": recipe,
+        "brain": brain.name,
+        "held_back": brain.name in HELD_BACK,
+        "seed": spec.seed,
+        "images": n_train * len(fitted.history),
+        "seconds": seconds,
+        **brain.compare(fitted),
+        "saturated": fitted.saturated,
+    }
+
+
+def run(folder: Path, brains: Sequence[str], recipes: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Fit what is not yet in `folder`, and return all that is there."""
+    lines = folder / "found.jsonl"
+    found = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    done = {(row["recipe"], row["brain"], row["seed"]) for row in found}
+    for name in filter(is_available, brains):
+        wanted = [(recipe, seed) for seed in seeds for recipe in recipes if (recipe, name, seed) not in done]
+        brain = Brain(name, folder) if wanted else None
+        for recipe, seed in wanted:
+            assert brain is not None
+            row = one(brain, recipe, FitSpec.recipe(recipe).model_copy(update={"seed": seed}))
+            with lines.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            found.append(row)
+    return found
+
+
+def main() -> None:
+    """Run and keep."""
+    parts = {"chosen": list(CHOSEN_ON), "held": list(HELD_BACK), "all": list(BRAINS)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--brains", nargs="+", default=["all"], help="chosen, held, all, or names")
+    parser.add_argument("--recipes", nargs="+", default=["paper", "fast"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    given = parser.parse_args()
+    brains = [name for part in given.brains for name in parts.get(part, [part])]
+    rows = run(given.folder, brains, given.recipes, given.seeds)
+    keep("family_cpu", {"what": "planted brains of different kinds", "rows": rows})
 
 
 if __name__ == "__main__":
-    where, recipe, brain = sys.argv[1:4]
-    updates = {
-        "seed": int(sys.argv[4]) if len(sys.argv) > 4 else 0,
-        **json.loads(sys.argv[5] if len(sys.argv) > 5 else "{}"),
-    }
-    names = [brain] if brain in BRAINS else list({"chosen": CHOSEN_ON, "held": HELD_BACK}[brain])
-    for name in names:
-        if is_available(name):
-            found = one(Path(where), name, FitSpec.recipe(recipe).model_copy(update=updates))
-            print(json.dumps({"recipe": recipe, **found}), flush=True)
+    main()

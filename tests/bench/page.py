@@ -13,11 +13,16 @@ import numpy as np
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.lines import Line2D
 
 RESULTS = Path(__file__).parent / "results"
-COLORS = {0.25: "#0072B2", 0.42: "#D55E00", 0.6: "#009E73"}  # Okabe and Ito, told apart by all
-STYLES = {"paper": ":", "fast": "-"}
+MEASURES = (
+    ("R² / ceiling", "r2_over_ceiling"),
+    ("depth r", "depth_r"),
+    ("depth slope", "depth_slope"),
+    ("depth RMSE", "depth_rmse"),
+    ("place RMSE", "place_rmse"),
+    ("scale RMSE", "scale_rmse"),
+)
 
 
 def main() -> None:
@@ -25,7 +30,7 @@ def main() -> None:
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bddn"})
     sections: list[tuple[tuple[str, ...], Callable[..., str]]] = [
-        (("quality_cpu",), quality),
+        (("family_cpu",), family),
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
@@ -41,44 +46,37 @@ def main() -> None:
     (RESULTS / "README.md").write_text("\n".join([intro, *parts]))
 
 
-def quality(found: dict[str, Any]) -> str:
-    """Score and map by images seen, for both recipes."""
-    curves = found["curves"]
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
-    for ceiling, color in COLORS.items():
-        mine = [curve for curve in curves if curve["ceiling"] == ceiling]
-        for recipe, style in STYLES.items():
-            for axis, name in zip(axes, ("r2_over_ceiling", "depth_error"), strict=True):
-                images = [point["images"] for point in mine[0][recipe]]
-                values = np.array([[point[name] for point in curve[recipe]] for curve in mine])
-                n = len(images) - 1  # the last point is the finished fit, at the same number of images
-                axis.plot(images[:n], values[:, :n].mean(0), style, color=color, lw=1.6)
-                if n > 1:
-                    low, high = values[:, :n].min(0), values[:, :n].max(0)
-                    axis.fill_between(images[:n], low, high, color=color, alpha=0.12, lw=0)
-                axis.plot(images[-1], values[:, -1].mean(), "o" if recipe == "fast" else "s", color=color, ms=5)
-    axes[0].set(xlabel="images seen", ylabel="test R² / ceiling", ylim=(0, 1))
-    axes[1].set(xlabel="images seen", ylabel="mean error of depth", yscale="log")
-    lines = [Line2D([], [], color=color, label=f"ceiling {c}") for c, color in COLORS.items()]
-    marks = {"paper": "s", "fast": "o"}
-    lines += [Line2D([], [], color="0.3", ls=s, marker=marks[n], label=n) for n, s in STYLES.items()]
-    axes[1].legend(handles=lines, frameon=False)
-    _save(figure, "quality")
-    rows = []
-    for ceiling in COLORS:
-        mine = [curve for curve in curves if curve["ceiling"] == ceiling]
-        for recipe in STYLES:
-            ends = [curve[recipe][-1] for curve in mine]
-            cells = [f"{ceiling}", recipe, f"{ends[0]['images']:,}"]
-            cells += [_spread([e[name] for e in ends]) for name in ("r2_over_ceiling", "depth_error", "depth_r")]
-            worst = min(min(e["place_x_r"], e["place_y_r"]) for e in ends)
-            rows.append([*cells, f"{worst:.3f}"])
-    heads = ["mean ceiling", "recipe", "images seen", "test R² / ceiling", "depth error", "depth r", "worst place r"]
+def family(found: dict[str, Any]) -> str:
+    """Both recipes on brains that differ in kind; the worst first."""
+    rows = found["rows"]
+    names = sorted({row["brain"] for row in rows})
+
+    def of(brain: str, recipe: str) -> list[dict[str, Any]]:
+        return [row for row in rows if (row["brain"], row["recipe"]) == (brain, recipe)]
+
+    both = [name for name in names if of(name, "paper") and of(name, "fast")]
+    both.sort(key=lambda name: _mean(of(name, "fast"), "r2_over_ceiling") - _mean(of(name, "paper"), "r2_over_ceiling"))
+    heads = ["brain", "held back", "seeds", *(words for words, _ in MEASURES), "images"]
+    lines = []
+    for name in both:
+        paper, fast = of(name, "paper"), of(name, "fast")
+        cells = [f"{_mean(paper, key):.3f} → {_mean(fast, key):.3f}" for _, key in MEASURES]
+        images = _mean(fast, "images") / _mean(paper, "images")
+        held = "yes" if fast[0]["held_back"] else "no"
+        lines.append([name, held, f"{len(paper)}, {len(fast)}", *cells, f"{100 * images:.0f} %"])
+    saturated = sum(bool(row["saturated"]) for row in rows if row["recipe"] == "fast")
+    command = "python tests/bench/family.py FOLDER"
     return (
-        f"## Time to quality\n\n{_about(found)}, five of them, each at three mean ceilings. Lines: mean and range over "
-        "brains; marks: finished fits, `fast` after its closed form.\n\n"
-        f"![Score and depth error by images seen](quality.png)\n\n{_table(heads, rows)}"
+        f"## Recipes on brains that differ in kind\n\n{_about(found)}. `paper` → `fast`, means over seeds (their "
+        "numbers stand in the table); r, slope and RMSE of the worse hemisphere, place of the worse axis. `fast` was "
+        "chosen on the brains that are not held back. Fits of `fast` with a saturated selector: "
+        f"{saturated}. `{command}` measures this.\n\n{_table(heads, lines)}"
     )
+
+
+def _mean(rows: list[dict[str, Any]], key: str) -> float:
+    keys = ("x_" + key[6:], "y_" + key[6:]) if key.startswith("place_") else (key,)
+    return float(np.mean([max(row[k] for k in keys) for row in rows]))
 
 
 def step(found: dict[str, Any]) -> str:
@@ -181,10 +179,6 @@ def _about(found: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     what = found["what"][0].upper() + found["what"][1:]
     return f"({found['machine']}; {versions}; {found['date']}) {what}"
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

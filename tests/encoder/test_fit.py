@@ -29,6 +29,8 @@ SPEC = FitSpec(channels=8, selector_width=16, epochs=3, batch_size=4, learning_r
 FAST = FitSpec.parse(
     SPEC.to_dict() | {"features": "whitened", "readout": "root", "schedule": "one_cycle", "polish": True}, "test"
 )
+SAMPLED = FitSpec.parse(FAST.to_dict() | {"sample": 20, "blurs": [0.0, 1.0]}, "test")
+SPECS = pytest.mark.parametrize("spec", [SPEC, SAMPLED], ids=["paper", "sampled"])
 
 
 def _data(n: int = 60, n_voxels: int = 30) -> tuple[torch.Tensor, Features, torch.Tensor, Parts]:
@@ -57,7 +59,7 @@ def _bytes(fitted: Fitted, folder: Path) -> bytes:
     return path.read_bytes() + scores + json.dumps(fitted.history).encode() + seen
 
 
-@pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
+@SPECS
 def test_same_seed_gives_the_same_bytes(spec: FitSpec, tmp_path: Path) -> None:
     first = _bytes(_fit(spec), tmp_path)
     torch.manual_seed(99)  # the global random state takes no part
@@ -65,7 +67,7 @@ def test_same_seed_gives_the_same_bytes(spec: FitSpec, tmp_path: Path) -> None:
     assert _bytes(_fit(spec.model_copy(update={"seed": 1})), tmp_path) != first
 
 
-@pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
+@SPECS
 def test_number_of_threads_does_not_change_a_bit(
     spec: FitSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -83,7 +85,7 @@ class Killed(BaseException):
     """The process is killed at this moment."""
 
 
-@pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
+@SPECS
 def test_a_fit_that_was_killed_at_any_step_goes_on_to_the_same_bytes(
     spec: FitSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -202,7 +204,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
         torch.testing.assert_close(value, seen[-1][name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("spec", [SPEC, FAST], ids=["paper", "fast"])
+@SPECS
 def test_an_encoder_survives_saving(spec: FitSpec, tmp_path: Path) -> None:
     fitted = _fit(spec)
     checkpoint.save(fitted.model, spec, tmp_path / "e.safetensors")
@@ -287,9 +289,11 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "regularizer": 5.0,
         "regularizer_steps": 5,
         "blurs": (0.0, 1.0),
+        "max_steps": 10,
+        "resolution_mm": 20.0,
     }
     on_a_gpu = {"arithmetic"}
-    assert changed.keys() | {"split", "layers", "polish"} | on_a_gpu == FitSpec.model_fields.keys()
+    assert changed.keys() | {"split", "layers", "polish", "sample"} | on_a_gpu == FitSpec.model_fields.keys()
     base = _fit()
     for name, value in changed.items():
         other = _fit(SPEC.model_copy(update={name: value}))
@@ -297,3 +301,5 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     polished = _fit(SPEC.model_copy(update={"polish": True}))
     assert torch.equal(polished.selection.layer, base.selection.layer)
     assert not torch.equal(polished.model.channels, base.model.channels)
+    sampled = _fit(SPEC.model_copy(update={"polish": True, "sample": 20}))
+    assert not torch.equal(sampled.selection.layer, base.selection.layer)

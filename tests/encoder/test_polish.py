@@ -1,5 +1,7 @@
 """The closed form: the ridge solution of every voxel, chosen on validation images."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from bddn.encoder import polish as polishing
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import score
-from bddn.encoder.polish import ALPHAS, n_passes, polish
+from bddn.encoder.polish import ALPHAS, polish
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
@@ -35,7 +37,7 @@ def _setup(noise: float = 1.0) -> tuple[FactorTopy, Resident, torch.Tensor]:
 
 
 def _polish(model: FactorTopy, source: Resident, responses: torch.Tensor) -> np.ndarray:
-    return polish(model, source, responses.__getitem__, TRAIN, VAL, lambda n=1, note="", earlier=False: None)
+    return polish(model, source, responses.__getitem__, TRAIN, VAL)
 
 
 def _voxel_features(model: FactorTopy, features: Features) -> np.ndarray:
@@ -53,20 +55,19 @@ def _voxel_features(model: FactorTopy, features: Features) -> np.ndarray:
 
 def test_every_voxel_gets_its_ridge_solution() -> None:
     model, source, responses = _setup()
-    before = model.channels.detach().double().numpy().copy()
     v, y = _voxel_features(model, source.features), responses.double().numpy()
     alpha = _polish(model, source, responses)
     assert set(alpha) <= {*ALPHAS, np.inf}
     train = np.concatenate(TRAIN)
     for i in range(N_VOXELS):
         if np.isinf(alpha[i]):
-            np.testing.assert_allclose(model.channels[i].detach(), before[i])
+            assert not model.channels[i].any()
             continue
         centred, mean = v[train, i] - v[train, i].mean(0), v[train, i].mean(0)
         covariance = centred.T @ centred / len(train)
         penalty = alpha[i] * covariance.trace() / D
-        left = centred.T @ (y[train, i] - y[train, i].mean()) / len(train) - covariance @ before[i]
-        expected = before[i] + np.linalg.solve(covariance + penalty * np.eye(D), left)
+        left = centred.T @ (y[train, i] - y[train, i].mean()) / len(train)
+        expected = np.linalg.solve(covariance + penalty * np.eye(D), left)
         np.testing.assert_allclose(model.channels[i].detach(), expected, rtol=2e-3, atol=2e-4)
         assert model.bias[i].item() == pytest.approx(y[train, i].mean() - mean @ expected, abs=2e-3)
 
@@ -78,26 +79,48 @@ def test_without_noise_the_right_weights_are_found() -> None:
     assert score(model, source, responses.__getitem__, np.arange(160)).min() > 0.999
 
 
-def test_responses_that_say_nothing_leave_the_trained_weights_or_penalize_most() -> None:
+def test_responses_that_say_nothing_get_no_weights_or_the_largest_penalty() -> None:
     """In nearly all voxels: over 40 validation images a smaller penalty looks better in some by chance."""
     alpha = []
     for seed in range(8):
         model, source, _ = _setup()
-        torch.nn.init.zeros_(model.channels)
         noise = torch.randn(160, N_VOXELS, generator=torch.Generator().manual_seed(seed))
         alpha.append(_polish(model, source, noise))
     assert np.mean(np.concatenate(alpha) >= ALPHAS[-1]) > 0.85
 
 
-def test_what_a_voxel_gets_does_not_depend_on_how_many_are_solved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polishing, "PROBLEM_VOXELS", 7)
-    monkeypatch.setattr(polishing, "VOXELS", 3)
+def test_what_a_voxel_gets_does_not_depend_on_how_many_are_solved_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(polishing, "SELECTIONS", 3)
     found = []
     for n_bytes in (1, 4 * D * D * 20, 1 << 30):
         monkeypatch.setattr(polishing, "PASS_BYTES", n_bytes)
         model, source, responses = _setup()
         _polish(model, source, responses)
-        found.append((n_passes(N_VOXELS, D), model.channels.detach().clone()))
-    assert [n for n, _ in found] == [6, 2, 1]
-    assert torch.equal(found[0][1], found[1][1])
-    assert torch.equal(found[0][1], found[2][1])
+        found.append(model.channels.detach().clone())
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    images = [int(text) for text in re.findall(r"polish: (\d+)/\1 images", capsys.readouterr().err)]
+    assert images[-1] == 160
+    assert images[0] > images[1] > images[2]  # passes over the images
+
+
+def test_voxels_that_select_the_same_share_their_features() -> None:
+    """As if each had its own: rounded positions give equal selections."""
+    torch.manual_seed(0)
+    apart = torch.rand(N_VOXELS, 3) * 100
+    close = apart.repeat_interleave(3, 0) + torch.rand(3 * N_VOXELS, 3) * 0.01
+    spec = FitSpec(channels=D, readout="root", resolution_mm=1.0)
+    model = FactorTopy(close, WIDTHS, GRID, spec)
+    _, source, _ = _setup()
+    responses = (
+        torch.randn(160, 3 * N_VOXELS, generator=torch.Generator().manual_seed(3)) + source.features.global_[0][:, :1]
+    )
+    selections = model.selectors.same_selection
+    assert N_VOXELS <= len(selections.unique()) < 2 * N_VOXELS
+    _polish(model, source, responses)
+    shared = model.channels.detach().clone()
+    model.selectors.same_selection = torch.arange(3 * N_VOXELS)
+    _polish(model, source, responses)
+    torch.testing.assert_close(model.channels.detach(), shared, rtol=1e-3, atol=1e-4)

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
-from bddn.stats.scores import R2, ROIS, in_roi, roi_scores
-from bddn.stats.truth import compare_with_truth
+from bddn.stats.scores import R2, ROIS, in_roi, robust_mean, roi_scores
+from bddn.stats.truth import compare_with_truth, truth_lines, worse_hemisphere
 
 
 def _r2(y: np.ndarray, predicted: np.ndarray, batch: int = 1000) -> np.ndarray:
@@ -75,24 +75,70 @@ def test_a_voxel_can_be_in_two_regions() -> None:
     assert set(roi_scores(table, "r2")) == {"EBA", "FFA", "V1"} <= set(ROIS)
 
 
-def test_truth_is_compared_where_it_can_be_known() -> None:
+def _planted(n: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    truth = pd.DataFrame(rng.uniform(-1, 1, (200, 2)), columns=["x", "y"])
-    truth["depth"], truth["scale"] = rng.uniform(0, 1, 200), rng.uniform(0, 1, 200)
-    truth["ceiling"] = np.where(np.arange(200) < 20, 0.05, 0.4)
+    truth = pd.DataFrame(rng.uniform(-1, 1, (n, 2)), columns=["x", "y"])
+    truth["depth"], truth["scale"] = rng.uniform(0, 1, n), rng.uniform(0, 1, n)
+    truth["ceiling"] = np.where(np.arange(n) < n // 10, 0.05, 0.4)
+    truth["hemi"] = np.where(np.arange(n) % 2, "lh", "rh")
+    return truth
+
+
+def test_truth_is_compared_where_it_can_be_known() -> None:
+    truth = _planted(200)
     found = truth.assign(depth=truth["depth"] * 0.5 + 0.2, r2_test=0.3)
     found.loc[:19, ["x", "y", "depth"]] = 9.0  # voxels below the ceiling's limit take no part
     found.loc[truth["scale"] > 0.5, ["x", "y"]] = -9.0  # nor does the place of global voxels
     got = compare_with_truth(found, truth)
-    assert [got[name] for name in ("depth_r", "place_x_r", "place_y_r", "scale_r")] == pytest.approx([1] * 4)
-    assert got["depth_slope"] == pytest.approx(0.5)
+    for hemi in ("lh", "rh"):
+        assert [got[part][hemi]["r"] for part in ("depth", "x", "y", "scale")] == pytest.approx([1] * 4)
+        assert [got[part][hemi]["slope"] for part in ("depth", "x", "y", "scale")] == pytest.approx([0.5, 1, 1, 1])
+        assert got["x"][hemi]["rmse"] == pytest.approx(0)
     assert got["r2_over_ceiling"] == pytest.approx(0.75)
     assert got["n_voxels"] == 180
 
 
+def test_the_sign_of_the_hemisphere_alone_recovers_no_place() -> None:
+    truth = _planted(400)
+    side = np.where(truth["hemi"] == "lh", 0.5, -0.5)
+    truth["x"] = side + truth["x"] / 10
+    noise = np.random.default_rng(1).normal(0, 0.01, 400)
+    found = truth.assign(x=side + noise, r2_test=0.3)
+    assert np.corrcoef(found["x"], truth["x"])[0, 1] > 0.99
+    assert abs(worse_hemisphere(compare_with_truth(found, truth))["x_r"] or 0) < 0.3
+
+
+def test_the_worse_hemisphere_counts() -> None:
+    truth = _planted(200)
+    found = truth.assign(r2_test=0.3, scale=np.where(truth["hemi"] == "lh", truth["scale"], 1 - truth["scale"]))
+    worse = worse_hemisphere(compare_with_truth(found, truth))
+    assert (worse["scale_r"], worse["scale_slope"]) == pytest.approx((-1, -1))
+    assert worse["depth_r"] == pytest.approx(1)
+
+
+def test_an_old_comparison_over_both_hemispheres_is_told() -> None:
+    old = {"depth_r": 0.99, "place_x_r": 0.98, "r2_over_ceiling": 0.9}
+    assert worse_hemisphere(old) == {}
+    assert "fit again" in truth_lines(old)[0]
+
+
+def test_a_voxel_without_a_score_counts_on_neither_side() -> None:
+    truth = _planted(100)
+    truth["ceiling"] = np.where(np.arange(100) < 50, 0.2, 0.6)
+    found = truth.assign(r2_test=np.where(np.arange(100) < 50, 0.2, np.nan))
+    assert compare_with_truth(found, truth)["r2_over_ceiling"] == pytest.approx(1)
+
+
 def test_what_does_not_vary_has_no_correlation() -> None:
-    truth = pd.DataFrame(np.random.default_rng(0).uniform(0, 0.4, (50, 4)), columns=["x", "y", "depth", "scale"])
-    truth["ceiling"] = 0.4
+    truth = _planted(100)
     got = compare_with_truth(truth.assign(x=0.5, r2_test=0.3), truth)
-    assert got["place_x_r"] is None
-    assert got["place_y_r"] == pytest.approx(1)
+    assert got["x"]["lh"]["r"] is None
+    assert got["y"]["lh"]["r"] == pytest.approx(1)
+
+
+def test_one_voxel_that_hardly_varies_does_not_decide_the_mean() -> None:
+    scores = np.full(1563, 0.376)
+    scores[7] = -60_000.0
+    assert scores.mean() < -30
+    assert robust_mean(scores) == pytest.approx(0.376, abs=1e-3)
+    assert robust_mean(np.append(scores, np.nan)) == robust_mean(scores)
