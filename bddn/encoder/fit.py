@@ -179,7 +179,7 @@ def fit(
             file=sys.stderr,
         )
     scores = r2_val, r2_test, evidence.p_values()
-    moments = (values.cpu().numpy() for values in (responses.mean, responses.sd))
+    moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
     health = dead, settled
     return Fitted(model, selection, p.best_epoch, *scores, *moments, p.history, polished, *health, p.epoch_seconds, log)
 
