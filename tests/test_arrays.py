@@ -69,6 +69,7 @@ def test_what_it_learns_has_the_documented_shapes(arrays: Arguments) -> None:
         "layer_weights_": (VOXELS, 2),
         "place_": (VOXELS, 2),
         "scale_": (VOXELS,),
+        "size_": (VOXELS,),
         "channels_": (VOXELS, 8),
         "depth_": (VOXELS,),
         "confidence_": (VOXELS,),
@@ -76,6 +77,8 @@ def test_what_it_learns_has_the_documented_shapes(arrays: Arguments) -> None:
     }
     assert {name: getattr(found, name).shape for name in shapes} == shapes
     assert found.layers_ == ("early", "late")
+    assert ((found.size_ >= 0) & (found.size_ <= 2)).all()
+    assert bddn.FactorTopy("paper", **SMALL).fit(**arrays).size_ is None
     assert len(found.history_) == SMALL["epochs"]
     np.testing.assert_allclose(found.layer_weights_.sum(1), 1, rtol=1e-5)
     predicted = found.predict(arrays["features"])
@@ -83,7 +86,7 @@ def test_what_it_learns_has_the_documented_shapes(arrays: Arguments) -> None:
     assert predicted.dtype == np.float32
     y = arrays["responses"].astype(np.float32)
     r2 = 1 - ((y - predicted) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
-    np.testing.assert_allclose(found.score(arrays["features"], y), r2, rtol=1e-4)
+    np.testing.assert_allclose(found.score(arrays["features"], y), r2, rtol=1e-4, atol=1e-5)
     again = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
     assert np.array_equal(again.predict(arrays["features"]), predicted)
 

@@ -371,7 +371,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "regularizer_steps": 100,
     "blurs": (0.0, 1.0),
     "sample": 40,
-    "resolution_mm": 2.0,
+    "resolution": 0.5,
     "max_steps": 20,
     "polish": False,
     "arithmetic": "tf32",

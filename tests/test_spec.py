@@ -50,7 +50,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "regularizer_steps": 1,
         "blurs": [0.0, 1.0],
         "sample": 9,
-        "resolution_mm": 2.0,
+        "resolution": 0.5,
         "max_steps": 7,
         "polish": False,
         "arithmetic": "tf32",

@@ -3,8 +3,11 @@
 Shape letters: N voxels, L layers, S sizes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,3 +35,10 @@ class Selection:
         log_size = None if size is None else torch.log_softmax(size, dim=-1)
         sizes = None if log_size is None else log_size.exp()
         return cls(torch.tanh(space), log_layer.exp(), log_layer, torch.sigmoid(scale), sizes, log_size)
+
+    def sizes(self, blurs: Sequence[float]) -> npt.NDArray[np.float32] | None:
+        """Return the mean blur (N,) of the voxels, in tokens; None if there is one blur."""
+        if self.size is None:
+            return None
+        mean: npt.NDArray[np.float32] = self.size.detach().cpu().numpy() @ np.array(blurs, np.float32)
+        return mean

@@ -121,7 +121,8 @@ class Selectors(Factorized):
     def __init__(self, coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> None:
         super().__init__(grid)
         self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
-        coords_mm = rounded(coords_mm, spec.resolution_mm)
+        if spec.resolution is not None:
+            coords_mm = rounded(coords_mm, spec.resolution * self.position.step_mm)
         code, basis = self.position.compact(coords_mm)  # constant
         self.same_selection = torch.unique(coords_mm, dim=0, return_inverse=True)[1]
         self.register_buffer("code", code, persistent=False)
@@ -177,9 +178,9 @@ class Selectors(Factorized):
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
-def rounded(coords_mm: Tensor, resolution_mm: float | None) -> Tensor:
-    """Return positions (N, 3) on a cubic grid of this spacing; unchanged for None."""
-    return coords_mm if resolution_mm is None else (coords_mm / resolution_mm).round() * resolution_mm
+def rounded(coords_mm: Tensor, spacing_mm: Tensor) -> Tensor:
+    """Return positions (N, 3) on a cubic grid of this spacing."""
+    return (coords_mm / spacing_mm).round() * spacing_mm
 
 
 def voxel_weights(

@@ -60,6 +60,8 @@ class FactorTopy:
         x, y in the image, from -1 to 1, y downwards.
     scale_ : array of float32, (N,)
         0 for the local token at that place, 1 for the global token.
+    size_ : array of float32, (N,), or None
+        Size of the receptive field: standard deviation of the blur, in tokens. None if the settings have one blur.
     channels_ : array of float32, (N, D)
         Weights of the shared channels.
     depth_ : array of float64, (N,)
@@ -182,6 +184,7 @@ class FactorTopy:
         self.layer_weights_, self.place_, self.scale_ = (
             values.detach().cpu().numpy() for values in (found.layer, found.place, found.scale)
         )
+        self.size_ = found.sizes(spec.blurs)
         self.channels_: npt.NDArray[np.float32] = fitted.model.channels.detach().cpu().numpy()
         self.depth_, self.confidence_ = depth(self.layer_weights_), confidence(self.layer_weights_)
         self.r2_val_, self.history_ = fitted.r2_val, fitted.history

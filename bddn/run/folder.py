@@ -213,8 +213,8 @@ def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...])
         }
     )
     results["response_mean"], results["response_sd"] = fitted.response_mean, fitted.response_sd
-    if selection.size is not None:
-        results["size"] = selection.size.numpy() @ np.array(fitted.model.grid.blurs, np.float32)
+    if (sizes := selection.sizes(fitted.model.grid.blurs)) is not None:
+        results["size"] = sizes
     columns = pd.DataFrame(weights, columns=[WEIGHT + layer for layer in layers])
     return pd.concat([voxels, results, columns], axis=1)
 

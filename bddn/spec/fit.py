@@ -37,9 +37,9 @@ class FitSpec(Spec):
     """Base of the periods of the position code."""
     code_steps: PositiveFloat = 100.0
     """Length to which the largest extent of the voxel positions is scaled."""
-    resolution_mm: PositiveFloat | None = Field(default=None, exclude_if=lambda resolution: resolution is None)
-    """Spacing of a grid on which positions are rounded before they are coded: voxels that are closer select the same,
-    which saves time where the mesh is finer than the measurement. None means that every voxel has its own position."""
+    resolution: PositiveFloat | None = Field(default=None, exclude_if=lambda resolution: resolution is None)
+    """Spacing of a grid, in steps of the position code, on which positions are rounded before they are coded. Voxels
+    that are closer select the same, which saves time where the mesh is finer than the measurement. None: no rounding."""
     selection: Literal["topological", "free", "unfactorized"] = "topological"
     """Selection of a voxel: `topological`, computed by small networks from its position; or, as in the ablations of the
     paper, `free`, with free parameters per voxel, or `unfactorized`, with a free weight per voxel and token."""
@@ -111,7 +111,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "readout": "root",
         "features": "whitened",
         "blurs": (0.0, 1.0, 2.0),
-        "resolution_mm": 2.0,
+        "resolution": 0.4,
         "sample": 4000,
         "epochs": 8,
         "max_steps": 2000,

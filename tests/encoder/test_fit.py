@@ -290,7 +290,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "regularizer_steps": 5,
         "blurs": (0.0, 1.0),
         "max_steps": 10,
-        "resolution_mm": 20.0,
+        "resolution": 20.0,
     }
     on_a_gpu = {"arithmetic"}
     assert changed.keys() | {"split", "layers", "polish", "sample"} | on_a_gpu == FitSpec.model_fields.keys()

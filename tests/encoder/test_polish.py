@@ -111,7 +111,7 @@ def test_voxels_that_select_the_same_share_their_features() -> None:
     torch.manual_seed(0)
     apart = torch.rand(N_VOXELS, 3) * 100
     close = apart.repeat_interleave(3, 0) + torch.rand(3 * N_VOXELS, 3) * 0.01
-    spec = FitSpec(channels=D, readout="root", resolution_mm=1.0)
+    spec = FitSpec(channels=D, readout="root", resolution=1.0)
     model = FactorTopy(close, WIDTHS, GRID, spec)
     _, source, _ = _setup()
     responses = (

@@ -65,8 +65,8 @@ def test_a_sample_of_all_voxels_is_no_sample() -> None:
 
 
 def test_near_voxels_select_the_same() -> None:
-    fitted = _fit(SPEC.model_copy(update={"resolution_mm": 30.0}))
-    cube = rounded(fitted.model.coords_mm, 30.0)
+    fitted = _fit(SPEC.model_copy(update={"resolution": 30.0}))
+    cube = rounded(fitted.model.coords_mm, 30 * fitted.model.selectors.position.step_mm)
     _, which = cube.unique(dim=0, return_inverse=True)
     assert 20 < len(which.unique()) < 100
     for k in which.unique():
