@@ -39,7 +39,7 @@ class FitSpec(Spec):
     """Length to which the largest extent of the voxel positions is scaled."""
     resolution: PositiveFloat | None = Field(default=None, exclude_if=lambda resolution: resolution is None)
     """Spacing of a grid, in steps of the position code, on which positions are rounded before they are coded. Voxels
-    that are closer select the same, which saves time where the mesh is finer than the measurement. None: no rounding."""
+    that are closer select the same, which saves time where the mesh is finer than the data. None: no rounding."""
     selection: Literal["topological", "free", "unfactorized"] = "topological"
     """Selection of a voxel: `topological`, computed by small networks from its position; or, as in the ablations of the
     paper, `free`, with free parameters per voxel, or `unfactorized`, with a free weight per voxel and token."""
