@@ -77,6 +77,7 @@ def test_what_it_learns_has_the_documented_shapes(arrays: Arguments) -> None:
     }
     assert {name: getattr(found, name).shape for name in shapes} == shapes
     assert found.layers_ == ("early", "late")
+    assert found.size_ is not None
     assert ((found.size_ >= 0) & (found.size_ <= 2)).all()
     assert bddn.FactorTopy("paper", **SMALL).fit(**arrays).size_ is None
     assert len(found.history_) == SMALL["epochs"]

@@ -10,7 +10,7 @@ from bddn.encoder.health import convergence
 from bddn.encoder.learning import Learning
 from bddn.encoder.sample import evenly_spread
 from bddn.encoder.schedule import n_epochs, softness
-from bddn.encoder.selectors import rounded
+from bddn.encoder.selectors import Selectors, rounded
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
@@ -66,7 +66,9 @@ def test_a_sample_of_all_voxels_is_no_sample() -> None:
 
 def test_near_voxels_select_the_same() -> None:
     fitted = _fit(SPEC.model_copy(update={"resolution": 30.0}))
-    cube = rounded(fitted.model.coords_mm, 30 * fitted.model.selectors.position.step_mm)
+    selectors = fitted.model.selectors
+    assert isinstance(selectors, Selectors)
+    cube = rounded(fitted.model.coords_mm, 30 * selectors.position.step_mm)
     _, which = cube.unique(dim=0, return_inverse=True)
     assert 20 < len(which.unique()) < 100
     for k in which.unique():
