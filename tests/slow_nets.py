@@ -1,4 +1,4 @@
-"""A network that can be held up from outside, so that a test can interrupt who uses it."""
+"""Small networks for tests: one that can be held up from outside, so that a test can interrupt who uses it."""
 
 import os
 import time
@@ -31,4 +31,13 @@ def build() -> nn.Module:
     net = nn.Sequential()
     net.add_module("cut", Slow())
     net.add_module("blocks", nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)))
+    return net
+
+
+def alike() -> nn.Module:
+    """Eight layers of 8 channels with the same tokens."""
+    torch.manual_seed(0)
+    net = nn.Sequential()
+    net.add_module("cut", Slow())
+    net.add_module("blocks", nn.Sequential(*(nn.Identity() for _ in range(8))))
     return net

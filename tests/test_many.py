@@ -353,7 +353,7 @@ def test_the_recipe_fits_all_caches_of_a_folder(sealed: Path, data: str, tmp_pat
     command = [sys.executable, *map(str, [recipe, *arguments])]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.split("\n")[1].split()[:3] == ["sealed", "brain", "2"]
+    assert found.stdout.split("\n")[1].split()[:4] == ["sealed", "brain", "all", "2"]
     assert len(pd.read_parquet(tmp_path / "out/results.parquet")) == 2
 
 
@@ -361,22 +361,27 @@ def test_the_command_prints_mean_and_spread(copied: Path, sealed: Path, data: st
     (tmp_path / "fit.yaml").write_text("channels: 8\nselector_width: 16\nepochs: 1\n")
     options = ["--seeds", "0-1", "--bootstraps", "0,2", "--spec", tmp_path / "fit.yaml"]
     code, said, _ = cli(sealed, "--data", data, "--out", copied, *options)
-    scores = pd.read_csv(copied / "results.csv")["r2_test"]
+    scores = pd.read_csv(copied / "results.csv").pivot_table("r2_test", "seed", "bootstrap")
+    seeds, bootstraps = scores.mean(axis="columns").std(), scores.var(axis="columns").mean() ** 0.5
     assert code == 0
-    assert f"{scores.mean():.3f} ± {scores.std():.3f}" in said
+    assert f"{scores.to_numpy().mean():.3f} ± {seeds:.3f} (seeds) ± {bootstraps:.3f} (bootstraps)" in said
     assert f"runs: 4 of 4 done, 4 of them before; table: {copied / 'results.parquet'}" in said
 
 
-def test_a_summary_is_mean_and_standard_deviation() -> None:
-    runs = [("a", "s1", 0.1, 0.5), ("a", "s1", 0.2, 0.7), ("a", "s1", 0.3, None), ("b", "s1", 0.4, None)]
-    rows = pd.DataFrame(runs, columns=["cache", "subject", "r2_test", "slope"]).astype({"slope": float})
-    found = summary(rows)
-    assert found["n"].tolist() == [3, 1]
-    np.testing.assert_allclose(found[["r2_test", "r2_test_sd"]], [[0.2, 0.1], [0.4, np.nan]])
-    np.testing.assert_allclose(found[["slope", "slope_sd"]], [[0.6, 0.2**0.5 / 10**0.5], [np.nan, np.nan]])
-    assert to_text(found) == [
-        {"cache": "a", "subject": "s1", "R²": "0.200 ± 0.100", "slope": "0.60 ± 0.14", "n": "3"},
-        {"cache": "b", "subject": "s1", "R²": "0.400", "slope": "-", "n": "1"},
+def test_a_summary_tells_seeds_from_bootstraps() -> None:
+    columns = ["cache", "subject", "seed", "bootstrap", "r2_test", "slope"]
+    all_ = [("a", "s1", seed, None, r2, slope) for seed, r2, slope in ((0, 0.1, 0.5), (1, 0.2, 0.7), (2, 0.3, None))]
+    drawn = [("a", "s1", seed, k, 0.1 + 0.2 * seed + 0.01 * k, 0.5) for seed in (0, 1) for k in (0, 1)]
+    alone = [("b", "s1", 0, None, 0.4, None)]
+    rows = pd.DataFrame([*all_, *drawn, *alone], columns=columns).astype({"slope": float, "bootstrap": "Int64"})
+    found = summary(rows.assign(agreement=0.25))
+    assert found["n"].tolist() == [3, 4, 1]
+    expected = [[0.2, 0.1, np.nan], [0.205, 0.2 / 2**0.5, 0.01 / 2**0.5], [0.4, np.nan, np.nan]]
+    np.testing.assert_allclose(found[["r2_test", "r2_test_sd_seeds", "r2_test_sd_bootstraps"]], expected)
+    assert [(row["images"], row["R²"], row["slope"], row["agreement"]) for row in to_text(found)] == [
+        ("all", "0.200 ± 0.100 (seeds)", "0.60 ± 0.14 (seeds)", "0.25"),
+        ("bootstrap", "0.205 ± 0.141 (seeds) ± 0.007 (bootstraps)", "0.50 ± 0.00 (seeds) ± 0.00 (bootstraps)", "0.25"),
+        ("all", "0.400", "-", "0.25"),
     ]
 
 

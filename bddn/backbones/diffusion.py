@@ -18,7 +18,7 @@ and the scheduler treats it as one of level 0 (ᾱ = 0.999), because of `set_alp
 Diffusion Hyperfeatures counts from noise, s = n_steps − k, so its 49 is our t1 and its 0 our t50. Its code also differs
 in three points: the U-Net gets the timestep of its latent (−1, 0, 20, …, 960), the latent is a sample, and features are
 read before the shortcut of a residual block is added. The paper on maps of the brain does not say from which end its
-time steps T count.
+time steps T count. `cache_specs/sd_t20`, `sd_t25` and `sd_t40` take them from noise: t30, t25 and t10.
 
 Layers are complete outputs of residual blocks and of transformers: `down_0.resnet_0`, `down_0.attention_0`, …,
 `mid.resnet_0`, `mid.attention_0`, `mid.resnet_1`, `up_0.resnet_0`, …, each at a step. Hyperfeatures numbers the

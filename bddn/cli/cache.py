@@ -13,9 +13,16 @@ cache_app = typer.Typer(help="Inspect feature caches.", no_args_is_help=True)
 @cache_app.command(epilog=example("bddn cache info clip.zarr"))
 @clear_errors
 def info(cache: Annotated[str, CACHE]) -> None:
-    """Print the source of a cache, and the content of each of its layers."""
+    """Print the source of a cache, the content of each of its layers, and whether layers are alike.
+
+    Layers are compared on a sample of about 256 images; only these are read.
+    """
+    import numpy as np
+
+    from bddn.run.checks import audit_layers
     from bddn.store.check import describe
     from bddn.store.reader import Cache
+    from bddn.stream.loader import Streamed
 
     found = Cache(cache)
     about, size = found.header, sum(record["bytes"] for record in found.records.values())
@@ -27,6 +34,13 @@ def info(cache: Annotated[str, CACHE]) -> None:
     typer.echo(f"backbone  {about['backbone']['class']}, weights {about['backbone']['weights_sha256'][:16]}")
     typer.echo(f"made with {', '.join(f'{name} {version}' for name, version in about['made_with'].items())}")
     typer.echo(as_table(describe(found)))
+    names = [layer.name for layer in found.layers]
+    source = Streamed(found, found.layers, found.ids)
+    audited = audit_layers(source, np.arange(len(found.ids)), names, found.grid)
+    typer.echo(f"\nsimilarity of layers (linear CKA), and norm of their local tokens, on {audited.n_images} images")
+    typer.echo(as_table(audited.to_text()))
+    for words in audited.warnings():
+        typer.echo(f"warning: {words}")
 
 
 @cache_app.command(epilog=example("bddn cache verify s3://bucket/clip.zarr"))

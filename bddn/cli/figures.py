@@ -72,6 +72,9 @@ def figure(
     images: Annotated[
         list[Path] | None, typer.Option(help="Image, for figures that need some; repeat the option for each image.")
     ] = None,
+    rois: Annotated[
+        str | None, typer.Option(help="ROIs of figures with images, separated by commas; by default V1,V4,FFA.")
+    ] = None,
     spec: Annotated[str | None, typer.Option(help="Spec of the cache, if it is not in cache_specs/.")] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
@@ -84,7 +87,7 @@ def figure(
 ) -> None:
     """Draw a figure of the paper, or a similar one, from one run or several."""
     from bddn.figures.grid import draw_grid
-    from bddn.figures.paper import FIGURES, WITH_IMAGES, channels
+    from bddn.figures.paper import FIGURES, PAPER_ROIS, WITH_IMAGES, channels, check_rois
     from bddn.files.output import check_folder
     from bddn.run import read_run
 
@@ -100,12 +103,16 @@ def figure(
     if not runs or (name in WITH_IMAGES) != bool(images):
         needs = "runs and --images" if name in WITH_IMAGES else "runs, without --images"
         raise SpecError(f"figure {name}", expected=needs, got="something else", fix="Correct the command.")
+    if rois is not None and name not in WITH_IMAGES:
+        raise SpecError(f"figure {name}", expected="no --rois", got=rois, fix="Remove --rois, or draw figure2.")
     formats = _formats(format_)
     check_folder(out)
     found = [read_run(run) for run in runs]
     _find_mesh(mesh, fetch)
     if name in WITH_IMAGES:
-        sheet = channels([_seen(run, images or [], spec, weights, device) for run in found])
+        chosen = PAPER_ROIS if rois is None else tuple(rois.split(","))
+        check_rois(chosen)
+        sheet = channels([_seen(run, images or [], spec, weights, device) for run in found], chosen)
     else:
         sheet = FIGURES[name][1](found, palette)
     for path in draw_grid(sheet.rows, out / name, sheet.title, sheet.heading, dpi=dpi, formats=formats, mesh=mesh):
@@ -147,11 +154,12 @@ def _formats(text: str) -> list[str]:
 
 
 def _say_numbers(found: "Run") -> None:
+    from bddn.stats.hierarchy import in_words
     from bddn.stats.truth import truth_lines
 
     typer.echo(f"tables: {found.folder / 'voxels.parquet'}, {found.folder / 'metrics.json'}")
-    if hierarchy := found.metrics["hierarchy"]:
-        typer.echo("hierarchy: slope {slope:.2f}, b0 {b0:.2f}, b1 {b1:.2f}".format(**hierarchy))
+    planted = (found.truth or {}).get("planted_slope")
+    typer.echo(f"hierarchy: {in_words(found.metrics['hierarchy'], found.voxels, planted)}")
     if found.truth:
         for line in truth_lines(found.truth):
             typer.echo(line)

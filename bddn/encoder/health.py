@@ -18,12 +18,13 @@ def saturated(selection: Selection) -> list[str]:
     """Return the names of the saturated selectors.
 
     A place or scale selector is saturated if the slope of its last activation, averaged over voxels, is close to zero.
-    The layer selector is saturated if all voxels select the same single layer.
+    The layer selector is saturated if all voxels select the same one of several layers.
     """
     x, y = selection.place.unbind(1)
     slopes = {"place x": _tanh(x), "place y": _tanh(y), "scale": 4 * selection.scale * (1 - selection.scale)}
     dead = [name for name, slope in slopes.items() if slope.mean() < LEAST_SLOPE]
-    return dead + ["layer"] * bool(selection.layer.mean(0).max() > MOST_WEIGHT)
+    one_layer = selection.layer.shape[1] > 1 and selection.layer.mean(0).max() > MOST_WEIGHT
+    return dead + ["layer"] * bool(one_layer)
 
 
 def _tanh(value: Tensor) -> Tensor:

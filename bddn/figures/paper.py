@@ -5,7 +5,6 @@ Every function takes runs and returns a `Sheet`, which `grid.draw_grid` draws; i
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +12,28 @@ import numpy.typing as npt
 from bddn.errors import DataError, SpecError
 from bddn.figures.grid import CortexPanel, ImagePanel, Panel, PlacePanel
 from bddn.maps import ramps
-from bddn.maps.average import average
 from bddn.maps.colors import Palette
-from bddn.maps.kinds import cluster_map, difference_map, layer_map, relative_map, score_map, weight_maps
-from bddn.run import Run, labels, read_channels
+from bddn.maps.kinds import (
+    STRENGTHS,
+    Strength,
+    cluster_map,
+    column_map,
+    difference_map,
+    layer_map,
+    relative_map,
+    score_map,
+    sharpness,
+    weight_maps,
+)
+from bddn.run import Run, labels, read_channels, read_split
+from bddn.stats.average import average
 from bddn.stats.channels import channel_clusters, channel_images
 from bddn.stats.scores import ROIS, in_roi
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MAPS_PER_ROW = 3
 WEIGHTS_PER_ROW = 4
 N_CLUSTERS = 20
-CHANNELS_PER_ROW = 6  # the image and at most five ROIs
+PAPER_ROIS = ("V1", "V4", "FFA")  # of the paper's figures 2 and 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +66,24 @@ def short_labels(runs: Sequence[Run]) -> list[str]:
 
 
 def layer_maps(runs: Sequence[Run], palette: Palette) -> Sheet:
-    """Return layer maps side by side. If the runs have the same layers but other voxels, their average comes first."""
+    """Return layer maps side by side. Runs of one network come after their average and the agreement of their layers.
+
+    Brightness is the confidence; if the runs have different numbers of layers, it is the sharpness in depth.
+    """
     panels: list[Panel] = []
-    same = len({run.layers for run in runs}) == 1
-    top = ramps.confidence_top(np.concatenate([run.voxels["confidence"] for run in runs]))
-    if same and len({run.about["data"]["voxels_sha256"] for run in runs}) > 1:
+    strength: Strength = "confidence" if len({len(run.layers) for run in runs}) == 1 else "sharpness in depth"
+    shown = [
+        run.voxels["confidence"] if strength == "confidence" else sharpness(run.voxels, run.layers) for run in runs
+    ]
+    top = ramps.confidence_top(np.concatenate(shown))
+    if _are_one_network(runs):
         mean = average([run.voxels for run in runs], runs[0].layers)
         panels.append(CortexPanel(f"average of {len(runs)}", layer_map(mean, runs[0].layers, top, palette), mean))
+        panels.append(CortexPanel("agreement of their layers", column_map(mean, "agreement"), mean))
     for run, name in zip(runs, short_labels(runs), strict=True):
-        panels.append(CortexPanel(name, layer_map(run.voxels, run.layers, top, palette), run.voxels))
-    return Sheet("Layer maps", _LAYER_HEADING, _in_rows(panels, MAPS_PER_ROW))
+        kind = layer_map(run.voxels, run.layers, top, palette, strength)
+        panels.append(CortexPanel(name, kind, run.voxels))
+    return Sheet("Layer maps", _layer_heading(strength), _in_rows(panels, MAPS_PER_ROW))
 
 
 def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
@@ -92,7 +107,7 @@ def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
 
 def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
     """Return figure 4: the score of every model, and its difference from the best model at each voxel."""
-    _check_same_voxels(runs)
+    _check_same_test(runs)
     all_scores = np.stack([run.voxels["r2_test"].to_numpy(dtype=np.float64) for run in runs])
     best, top = np.nanmax(all_scores, axis=0), ramps.score_ramp(all_scores.ravel()).high
     bottom = ramps.shortfall_ramp((all_scores - best).ravel()).low
@@ -119,7 +134,7 @@ def change(runs: Sequence[Run], palette: Palette) -> Sheet:
             got=f"{len(runs)}" if len(runs) != 2 else "two runs with different layers",
             fix="Give first the run before, then the run after.",
         )
-    _check_same_voxels(runs)
+    _check_same_test(runs)
     before, after = (run.voxels for run in runs)
     top = ramps.confidence_top(np.concatenate([before["confidence"], after["confidence"]]))
     layers = runs[0].layers
@@ -131,7 +146,7 @@ def change(runs: Sequence[Run], palette: Palette) -> Sheet:
         CortexPanel("change of depth", difference_map(after, before, "depth", "depth after minus before"), before),
         CortexPanel("change of score", difference_map(after, before, "r2_test", "R² after minus before"), before),
     ]
-    return Sheet("Before and after", _LAYER_HEADING, [first, second])
+    return Sheet("Before and after", _layer_heading("confidence"), [first, second])
 
 
 def clusters(runs: Sequence[Run], palette: Palette) -> Sheet:
@@ -145,29 +160,46 @@ def clusters(runs: Sequence[Run], palette: Palette) -> Sheet:
     return Sheet("Channel clusters", heading, _in_rows(panels, min(MAPS_PER_ROW, 2)))
 
 
-def channels(inputs: Sequence[ChannelInputs]) -> Sheet:
+def check_rois(rois: Sequence[str]) -> None:
+    """Refuse unknown ROIs.
+
+    Raises
+    ------
+    SpecError
+    """
+    if unknown := [roi for roi in rois if roi not in ROIS]:
+        raise SpecError("--rois", expected=f"some of {', '.join(ROIS)}", got=", ".join(unknown), fix="Correct --rois.")
+
+
+def channels(inputs: Sequence[ChannelInputs], rois: Sequence[str] = PAPER_ROIS) -> Sheet:
     """Return figures 2 and 9: images in the first three principal channels of each ROI, one row per run and image.
+
+    Parameters
+    ----------
+    inputs : sequence of ChannelInputs
+    rois : sequence of str
+        Names in `bddn.stats.scores.ROIS`. Those with fewer than four voxels are left out.
 
     Raises
     ------
     DataError
-        If a run has too few voxels in visual ROIs.
+        If a run has too few voxels in all of these ROIs.
     """
     rows: list[list[Panel]] = []
     for given, name in zip(inputs, short_labels([given.run for given in inputs]), strict=True):
         voxels = given.run.voxels
         weights = voxels[[f"weight_{layer}" for layer in given.run.layers]].to_numpy(dtype=np.float32)
         shown: dict[str, npt.NDArray[np.float32]] = {}
-        for roi in ROIS:
+        for roi in rois:
             in_this_roi = np.asarray(in_roi(voxels, roi))
-            if in_this_roi.sum() > 3 and len(shown) < CHANNELS_PER_ROW - 1:
+            if in_this_roi.sum() > 3:
                 shown[roi] = channel_images(given.aligned, given.channels[in_this_roi], weights[in_this_roi])
         if not shown:
             raise DataError(
                 given.run.folder,
-                expected=f"more than three voxels in one of the ROIs {', '.join(ROIS)}",
-                got="at most three voxels in each ROI",
-                fix="Use a dataset with ROI masks.",
+                expected=f"more than three voxels in one of the ROIs {', '.join(rois)}",
+                got="at most three voxels in each",
+                fix=f"Give other --rois, or use a dataset with ROI masks. Known ROIs: {', '.join(ROIS)}.",
             )
         for i, picture in enumerate(given.pictures):
             row: list[Panel] = [ImagePanel(name if len(inputs) > 1 else "picture", picture)]
@@ -194,6 +226,13 @@ FIGURES: Mapping[str, tuple[str, Callable[[Sequence[Run], Palette], Sheet]]] = {
 }
 """Figures that need only runs: name, description and function."""
 
+_SAME_DATA: Mapping[str, str] = {
+    "voxels_sha256": "voxels",
+    "stimuli_sha256": "stimuli",
+    "responses_sha256": "responses",
+    "images_sha256": "images",
+}
+
 WITH_IMAGES: Mapping[str, str] = {
     "channels": "images in the channels of ROIs",
     "figure2": "the paper's figure 2: channels",
@@ -201,9 +240,17 @@ WITH_IMAGES: Mapping[str, str] = {
 }
 """Figures that also need --images and the network: name and description."""
 
-_LAYER_HEADING = (
-    "Colour is the layer with the highest weight, early to late; strength is the confidence, 1 - entropy / log L"
-)
+
+def _layer_heading(strength: Strength) -> str:
+    formula = STRENGTHS[strength]
+    return f"Colour is the layer with the highest weight, early to late; brightness is the {strength}, {formula}"
+
+
+def _are_one_network(runs: Sequence[Run]) -> bool:
+    """Return whether these are several runs with the same layers, of one cache or of different subjects."""
+    one_cache = len({run.about["cache"]["digest"] for run in runs}) == 1
+    subjects = {run.about["data"]["voxels_sha256"] for run in runs}
+    return len(runs) > 1 and len({run.layers for run in runs}) == 1 and (one_cache or len(subjects) > 1)
 
 
 def _in_rows(panels: Sequence[Panel], n: int) -> list[list[Panel]]:
@@ -212,18 +259,25 @@ def _in_rows(panels: Sequence[Panel], n: int) -> list[list[Panel]]:
     return [list(panels[i : i + even]) for i in range(0, len(panels), even)]
 
 
-def _check_same_voxels(runs: Sequence[Run]) -> None:
-    """Check that all runs have the same voxels, because differences are computed row by row."""
-    first = _vertex_ids(runs[0].voxels)
+def _check_same_test(runs: Sequence[Run]) -> None:
+    """Check that all runs predict the same responses of the same voxels to the same test images, and that none of them
+    was trained on a test image of another. Otherwise differences of scores are not differences of networks.
+
+    Raises
+    ------
+    DataError
+    """
+    first = runs[0]
     for run in runs[1:]:
-        if not _vertex_ids(run.voxels).equals(first):
+        data = run.about["data"], first.about["data"]
+        tests = [set(read_split(each)["test"]) for each in (run, first)]
+        other = [what for key, what in _SAME_DATA.items() if data[0].get(key) != data[1].get(key)]
+        if tests[0] != tests[1]:
+            other.append(f"test images, of which {len(tests[0] & tests[1])} of {len(tests[1])} are the same")
+        if other:
             raise DataError(
                 run.folder,
-                expected=f"the {len(first)} voxels of {runs[0].folder}",
-                got=f"{len(run.voxels)} voxels, which are different",
-                fix="Give only runs of one subject.",
+                expected=f"the data and test images of {first.folder}, because scores are compared",
+                got=f"a run with other {', '.join(other)}",
+                fix="Give runs of one subject with the same seed and split.",
             )
-
-
-def _vertex_ids(voxels: "pd.DataFrame") -> "pd.DataFrame":
-    return voxels[["hemi", "vertex"]].reset_index(drop=True)

@@ -12,7 +12,7 @@ from bddn.files import atomic
 from bddn.files.output import check_folder
 from bddn.machine.parallel import choose_device
 from bddn.many.plan import Task, finished, make_plan
-from bddn.many.run_table import Row, row_of, table_of, write
+from bddn.many.run_table import Row, add_agreement, row_of, table_of, write
 from bddn.many.runner import Runner
 from bddn.spec import FitSpec
 
@@ -59,7 +59,8 @@ def fit_many(
     """Fit every cache × subject × seed × bootstrap into its own run folder, e.g. OUT/CACHE/SUBJECT/seed0-boot3.
 
     The same call resumes: finished runs are kept, and interrupted runs resume from their checkpoints. After each run,
-    results.parquet and results.csv in `out` are replaced; they have one row per run of this call and earlier calls.
+    results.parquet and results.csv in `out` are replaced; they have one row per run of this call and earlier calls. At
+    the end, each row also has the agreement of the selected layers with the other runs of its cache and subject.
 
     Parameters
     ----------
@@ -103,6 +104,7 @@ def fit_many(
         write(table_of(rows.values()), out)
     new = finished(out, plan.tasks, exclude=rows | failed)  # from calls with other seeds that ran at the same time
     rows |= {folder: row_of(folder, run) for folder, run in new}
+    add_agreement(rows.values(), out)
     table = table_of(rows.values())
     write(table, out)
     ordered = {task.folder: failed[task.folder] for task in plan.tasks if task.folder in failed}

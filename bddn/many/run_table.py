@@ -1,21 +1,27 @@
 """The table of all runs, one row per run, and its summary."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bddn.files import atomic
 from bddn.run import Run
+from bddn.run.folder import WEIGHT
+from bddn.stats.hierarchy import depth_spread
 from bddn.stats.scores import ROIS
+from bddn.stats.truth import worse_hemisphere
 
 Row = dict[str, Any]
 
 NAME = "results"
 FIRST = ("cache", "subject", "seed", "bootstrap", "r2_test", "r2_val", "slope", "b0", "b1", "n_voxels")
 LAST = ("n_voxels_without_score", "n_without_evidence", "best_epoch", "saturated", "cache_digest", "seconds", "folder")
-SUMMED = {"r2_test": "R²", "slope": "slope"}
+SUMMED = {"r2_test": "R²", "slope": "slope"}  # with standard deviations
+MEANS = ("confidence", "depth_spread", "agreement")
+ALL, DRAWN = "all", "bootstrap"
 
 
 def row_of(folder: str, run: Run) -> Row:
@@ -30,13 +36,16 @@ def row_of(folder: str, run: Run) -> Row:
     cache, subject, _ = folder.split("/")
     metrics = run.metrics
     hierarchy = metrics["hierarchy"] or {}
+    weights = run.voxels[[WEIGHT + layer for layer in run.layers]].to_numpy(dtype=np.float64)
     return {
         "cache": cache,
         "subject": subject,
         **{name: metrics[name] for name in ("seed", "bootstrap", "r2_test", "r2_val")},
         **{name: hierarchy.get(name) for name in ("slope", "b0", "b1")},
+        "confidence": float(run.voxels["confidence"].mean()),
+        "depth_spread": float(depth_spread(weights).mean()),
         **{f"r2_test_{roi}": metrics["roi_r2_test"].get(roi, {}).get("mean") for roi in ROIS},
-        **{f"truth_{name}": value for name, value in (run.truth or {}).items()},
+        **{f"truth_{name}": value for name, value in worse_hemisphere(run.truth or {}).items()},
         **{name: metrics[name] for name in ("n_voxels", "n_voxels_without_score", "best_epoch")},
         "n_without_evidence": metrics.get("n_without_evidence"),  # unknown in runs of version 0.2.0
         "saturated": ", ".join(metrics["saturated_selectors"]),
@@ -66,35 +75,68 @@ def write(table: pd.DataFrame, out: Path) -> None:
     atomic.replace_file(out / f"{NAME}.csv", lambda path: table.to_csv(path, index=False, lineterminator="\n"))
 
 
+def add_agreement(rows: Iterable[Row], out: Path) -> None:
+    """Add to each row its `agreement`: the share of the other runs of the same cache and subject that select the same
+    layer, averaged over voxels; None for a single run."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["cache"], row["subject"]), []).append(row)
+    for group in groups.values():
+        names = [pd.read_parquet(out / row["folder"] / "voxels.parquet", columns=["layer_argmax"]) for row in group]
+        number = {name: k for k, name in enumerate(np.unique(np.concatenate([n["layer_argmax"] for n in names])))}
+        chosen = np.stack([n["layer_argmax"].map(number).to_numpy(np.int16) for n in names])
+        counts = np.stack([(chosen == k).sum(0) for k in range(len(number))])
+        for row, own in zip(group, chosen, strict=True):
+            others = np.take_along_axis(counts, own[None].astype(np.intp), 0)[0] - 1
+            row["agreement"] = float(others.mean() / (len(group) - 1)) if len(group) > 1 else None
+
+
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the number of runs, and mean and sample standard deviation of score and slope, by cache and subject.
+    """Summarize runs by cache, subject and images: `all`, each training image once, or `bootstrap`.
 
     Returns
     -------
     DataFrame
-        With columns `cache`, `subject`, `n`, `r2_test`, `r2_test_sd`, `slope`, `slope_sd`; NaN for unknown values.
+        With columns `cache`, `subject`, `images`, `n`, the number of runs, and for `r2_test` and `slope` the mean, the
+        standard deviation over seeds `…_sd_seeds` (of a seed's mean over its bootstraps; a seed sets the initial
+        weights and the split), and over the bootstraps of one seed `…_sd_bootstraps` (the root of the mean variance
+        over seeds). Means of `confidence`, `depth_spread` and `agreement`. NaN for unknown values.
     """
-    by = table.groupby(["cache", "subject"], sort=True)
-    columns: dict[str, Any] = {"n": by.size()}
+    table = table.assign(images=np.where(table["bootstrap"].isna(), ALL, DRAWN))
+    by = ["cache", "subject", "images"]
+    groups = table.groupby(by, sort=True)
+    seeds = table.groupby([*by, "seed"])
+    columns: dict[str, Any] = {"n": groups.size()}
     for name in SUMMED:
-        columns |= {name: by[name].mean(), f"{name}_sd": by[name].std()}
+        columns |= {
+            name: groups[name].mean(),
+            f"{name}_sd_seeds": seeds[name].mean().groupby(by).std(),
+            f"{name}_sd_bootstraps": np.sqrt(seeds[name].var().groupby(by).mean()),
+        }
+    columns |= {name: groups[name].mean() for name in MEANS if name in table}
     return pd.DataFrame(columns).reset_index()
 
 
 def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
-    """Return a summary as rows of text, e.g. 'R²': '0.131 ± 0.002'."""
+    """Return a summary as rows of text, e.g. 'R²': '0.131 ± 0.002 (seeds) ± 0.004 (bootstraps)'."""
 
-    def text(mean: float, sd: float, digits: int) -> str:
-        if pd.isna(mean):
+    def text(row: Mapping[Any, Any], name: str, digits: int) -> str:
+        if pd.isna(row.get(name)):
             return "-"
-        return f"{mean:.{digits}f}" + ("" if pd.isna(sd) else f" ± {sd:.{digits}f}")
+        spreads = {kind: row.get(f"{name}_sd_{kind}") for kind in ("seeds", "bootstraps")}
+        told = "".join(f" ± {sd:.{digits}f} ({kind})" for kind, sd in spreads.items() if not pd.isna(sd))
+        return f"{row[name]:.{digits}f}{told}"
 
     return [
         {
             "cache": str(row["cache"]),
             "subject": str(row["subject"]),
-            "R²": text(row["r2_test"], row["r2_test_sd"], 3),
-            "slope": text(row["slope"], row["slope_sd"], 2),
+            "images": str(row["images"]),
+            "R²": text(row, "r2_test", 3),
+            "slope": text(row, "slope", 2),
+            "agreement": text(row, "agreement", 2),
+            "confidence": text(row, "confidence", 2),
+            "depth spread": text(row, "depth_spread", 2),
             "n": str(row["n"]),
         }
         for row in found.to_dict("records")

@@ -8,7 +8,7 @@ Shape letters: N voxels, k numbers of a voxel, L layers.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,19 @@ from bddn.maps.colors import Palette
 from bddn.maps.legends import Bar, Classes, LayerField, Wheel
 from bddn.maps.ramps import Ramp
 from bddn.maps.voxel_table import check_voxels, layer_index
+from bddn.stats.hierarchy import depth_spread
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Legend = LayerField | Bar | Wheel | Classes
 Column = npt.NDArray[Any]
+Strength = Literal["confidence", "sharpness in depth"]
+STRENGTHS: Mapping[str, str] = {
+    "confidence": "1 - entropy / log L",
+    "sharpness in depth": "1 - 2 SD of the depth of the selected layers, which does not depend on their number",
+}
+"""What the brightness of a layer map shows, and its formula."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +66,13 @@ class Map:
     classes: int = 0
 
 
-def layer_map(voxels: "pd.DataFrame", layers: Sequence[str], top: float | None = None, palette: Palette = "hue") -> Map:
+def layer_map(
+    voxels: "pd.DataFrame",
+    layers: Sequence[str],
+    top: float | None = None,
+    palette: Palette = "hue",
+    strength: Strength = "confidence",
+) -> Map:
     """Return the map of the layer with the highest weight, and of the confidence of this selection.
 
     Parameters
@@ -71,8 +84,12 @@ def layer_map(voxels: "pd.DataFrame", layers: Sequence[str], top: float | None =
         Lowest confidence with full brightness; by default the 95th percentile.
     palette : str
         'hue', or 'safe' for readers with colour blindness.
+    strength : str
+        What the brightness shows: 'confidence', or 'sharpness in depth', which compares networks with different numbers
+        of layers; see `sharpness`.
     """
-    index, confidence = layer_index(voxels, layers).astype(np.float64), _numbers(voxels, "confidence")
+    index = layer_index(voxels, layers).astype(np.float64)
+    confidence = _numbers(voxels, "confidence") if strength == "confidence" else sharpness(voxels, layers)
     index = np.where((index < 0) | np.isnan(confidence), np.nan, index)
     counts = np.bincount(index[np.isfinite(index)].astype(np.int64), minlength=len(layers))
     full = ramps.confidence_top(confidence) if top is None else top
@@ -81,24 +98,32 @@ def layer_map(voxels: "pd.DataFrame", layers: Sequence[str], top: float | None =
         code = np.where(np.isnan(values[:, 0]), -1, np.nan_to_num(values[:, 0])).astype(np.int64)
         return colors.layer_rgb(code, values[:, 1], len(layers), full, palette)
 
-    strength = {"hue": "brightness", "safe": "strength"}[palette]
+    shown_as = {"hue": "brightness", "safe": "strength"}[palette]
     weights = {f"weight_{layer}": _column(voxels, f"weight_{layer}") for layer in layers}
     return Map(
         "layer_map",
-        f"Layer map: colour is the layer with the highest weight, early to late; {strength} is the confidence, "
-        "1 - entropy / log L",
+        f"Layer map: colour is the layer with the highest weight, early to late; {shown_as} is the {strength}, "
+        f"{STRENGTHS[strength]}",
         np.column_stack([index, confidence]),
         rgb,
-        LayerField(tuple(layers), full, tuple(counts.tolist()), palette),
+        LayerField(tuple(layers), full, tuple(counts.tolist()), palette, strength),
         {
             "layer_argmax": _column(voxels, "layer_argmax"),
             "layer_index": index,
-            "confidence": confidence,
+            "confidence": _numbers(voxels, "confidence"),
+            **({} if strength == "confidence" else {"sharpness_in_depth": confidence}),
             "depth": _numbers(voxels, "depth"),
             **weights,
         },
         len(layers),
     )
+
+
+def sharpness(voxels: "pd.DataFrame", layers: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return 1 - 2 · the standard deviation of depth under each voxel's layer weights: 1 for one layer alone, 0 for the
+    first and the last in equal parts, for any number of layers."""
+    weights = np.column_stack([_numbers(voxels, f"weight_{layer}") for layer in layers])
+    return np.asarray(1 - 2 * depth_spread(weights))
 
 
 def weight_maps(voxels: "pd.DataFrame", layers: Sequence[str]) -> list[Map]:
@@ -161,6 +186,7 @@ def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
 
 _TITLES = {
     "ceiling": "Noise ceiling: the largest R² that the responses' noise leaves",
+    "agreement": "Agreement: share of pairs of runs that select the same layer",
     "size": "Size of the receptive fields: standard deviation of their blur, in tokens",
 }
 

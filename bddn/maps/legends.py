@@ -38,19 +38,22 @@ class LayerField:
     counts : tuple of int, (L,) or ()
         Number of voxels whose highest weight is on each layer; () to draw no shares.
     palette : str
+    strength : str
+        Name of what the brightness shows.
     """
 
     layers: tuple[str, ...]
     top: float
     counts: tuple[int, ...]
     palette: Palette = "hue"
+    strength: str = "confidence"
 
     width_in, height_in = 7.0, 0.60
 
     @property
     def key(self) -> object:
         """Legends with the same key are drawn only once in a figure."""
-        return self.layers, self.top, self.palette
+        return self.layers, self.top, self.palette, self.strength
 
     def draw(self, ax: Axes) -> None:
         """Draw the legend on these axes."""
@@ -67,7 +70,7 @@ class LayerField:
         ticks = [t for t in MaxNLocator(3).tick_values(0.0, top) if 0.0 <= t < _NEAR_TOP * top]
         more = "≥ " if top < 1.0 else ""
         ax.set_yticks([*ticks, top], [*(f"{t:g}" for t in ticks), f"{more}{top:g}"])
-        ax.set_ylabel("confidence", fontsize=_LABEL)
+        ax.set_ylabel(self.strength, fontsize=_LABEL)
         every = int(np.ceil(n / _MAX_NAMES))
         shown = list(range(0, n, every))
         shared, own = split_names(layers)

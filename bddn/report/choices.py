@@ -30,7 +30,7 @@ _TITLES = {
     "roi": "Region",
 }
 _HEADINGS = {
-    "r2_val": "Brain score R² on the validation images, which chose the epoch",
+    "r2_val": "Brain score R² on the validation images, which chose the epoch, and in `polish` the penalties",
     "depth": "Depth: the mean of the layers, weighted; 0 is the first layer and 1 the last",
     "confidence": "Confidence: how sharp the choice of the layer is, 1 - entropy / log L",
     "roi": "The region of each voxel",

@@ -5,13 +5,23 @@ Reading a run folder must not load torch, so `fit_run` and `Subject` are importe
 
 from typing import TYPE_CHECKING, Any
 
-from bddn.run.folder import Run, check_out, labels, read_channels, read_learning, read_run
+from bddn.run.folder import Run, check_out, labels, read_channels, read_learning, read_run, read_split
 
 if TYPE_CHECKING:
     from bddn.run.fitting import fit_run
     from bddn.run.inputs import Subject
 
-__all__ = ["Run", "Subject", "check_out", "fit_run", "labels", "read_channels", "read_learning", "read_run"]
+__all__ = [
+    "Run",
+    "Subject",
+    "check_out",
+    "fit_run",
+    "labels",
+    "read_channels",
+    "read_learning",
+    "read_run",
+    "read_split",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -69,7 +69,7 @@ class FactorTopy:
     confidence_ : array of float64, (N,)
         1 for a single selected layer, 0 for equal weights.
     r2_val_ : array of float64, (N,)
-        R² on the rows that validate.
+        R² on the rows that validate. With `polish` they are not held out: they choose the penalty of every voxel.
     history_ : list of dict
         Loss and mean R² on the rows that validate, by epoch.
     encoder_ : torch module

@@ -1,14 +1,21 @@
 """Checks of a cache and a dataset before the first step of a fit."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from bddn.data import Dataset
 from bddn.data.splits import Split
 from bddn.errors import DataError
+from bddn.stats.audit import Audit, audit
 from bddn.store.reader import Cache
+from bddn.stream.loader import Source
+from bddn.stream.order import Rows, pools_in_order
 
 ROWS_PER_READ = 64  # response rows; in nearly every dataset the first two differ
+AUDIT_IMAGES, AUDIT_PLACES = 256, 8  # the sample of an audit of layers
+GOLDEN = 0.618  # its multiples spread over an interval
 
 
 def check_voxels(voxels: pd.DataFrame, place: str) -> None:
@@ -69,3 +76,33 @@ def _vary(dataset: Dataset, rows: "np.ndarray") -> bool:
     first = dataset.responses(rows[:1])
     starts = range(1, len(rows), ROWS_PER_READ)
     return any(bool((dataset.responses(rows[i : i + ROWS_PER_READ]) != first).any()) for i in starts)
+
+
+def audit_layers(source: Source, rows: Rows, layers: Sequence[str], grid: tuple[int, int]) -> Audit:
+    """Compare the layers of a cache on a sample of images: whole chunks, evenly spread over the store.
+
+    Parameters
+    ----------
+    source : Source
+        Tokens by row.
+    rows : array of int, (n,)
+        Rows that may be used.
+    layers : sequence of str, (L,)
+        Names, from early to late.
+    grid : (int, int)
+        Rows and columns of the local tokens.
+    """
+    chunks = np.unique(source.chunk_of[rows])
+    n_chunks = min(len(chunks), -(-AUDIT_IMAGES * len(chunks) // len(rows)))
+    chosen = chunks[np.linspace(0, len(chunks) - 1, n_chunks).round().astype(np.intp)]
+    sample = rows[np.isin(source.chunk_of[rows], chosen)]
+    at = np.arange(AUDIT_PLACES) + 0.5
+    row, column = (at / AUDIT_PLACES * grid[0]).astype(np.intp), (at * GOLDEN % 1 * grid[1]).astype(np.intp)
+    cells = np.unique(row * grid[1] + column)
+    local: list[list[np.ndarray]] = [[] for _ in layers]
+    global_: list[list[np.ndarray]] = [[] for _ in layers]
+    for tokens, images in source.pools(pools_in_order(sample, source.chunk_of)):
+        for k in range(len(layers)):
+            local[k].append(tokens.local[k][images][:, cells].float().cpu().numpy())
+            global_[k].append(tokens.global_[k][images].float().cpu().numpy())
+    return audit(layers, [np.concatenate(part) for part in local], [np.concatenate(part) for part in global_])

@@ -30,11 +30,12 @@ from bddn.identity import Identity
 from bddn.machine.memory import free_bytes
 from bddn.machine.parallel import choose_device, error_text, is_out_of_memory, n_threads
 from bddn.machine.settings import own_settings
-from bddn.run.checks import check_leakage, check_responses, check_voxels
+from bddn.run.checks import audit_layers, check_leakage, check_responses, check_voxels
 from bddn.run.folder import (
     ABOUT,
     ENCODER,
     LEARNING,
+    SPLIT,
     Run,
     check_out,
     is_done,
@@ -129,6 +130,9 @@ def fit_run(
         source = resident or (streamed.load() if plan.features else streamed)
         targets = _targets(dataset, plan.responses, device)
         parts = Parts.of(split, ids)
+        audited = audit_layers(source, parts.train, tuple(widths), store.grid)
+        for words in audited.warnings(scaled=spec.features == "whitened"):
+            print(f"warning: {words}", file=sys.stderr)  # noqa: T201
         shown = np.flatnonzero(voxels["vertex"] < N_VERTICES_FSAVERAGE5)  # as pictures do
         fitted = fit(model, source, targets, parts, spec, state, checkpoint_every_s, shown)
         table = voxel_table(voxels, fitted, tuple(widths))
@@ -136,6 +140,7 @@ def fit_run(
             "title": printable(f"{dataset.name} through {store.name}"),
             "dataset": about(dataset).to_dict(),
             **summary(table, fitted),
+            "layer_audit": audited.to_dict(),
             "seed": spec.seed,
             "bootstrap": spec.bootstrap,
             "cache_digest": store.digest,
@@ -147,7 +152,7 @@ def fit_run(
         }
         files: dict[str, Callable[[Path], object]] = {
             ABOUT: lambda path: atomic.write_json(path, dict(identity.parts)),
-            "split.json": lambda path: atomic.write_json(path, split.to_dict()),
+            SPLIT: lambda path: atomic.write_json(path, split.to_dict()),
             "metrics.json": lambda path: atomic.write_json(path, without_nan(metrics)),
             "voxels.parquet": lambda path: atomic.write_table(path, table),
             ENCODER: lambda path: atomic.replace_file(path, lambda aside: checkpoint.save(fitted.model, spec, aside)),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 ABOUT = "run.json"
 FILES = (ABOUT, "metrics.json", "voxels.parquet")
+SPLIT = "split.json"
 LEARNING = "learning.safetensors"
 ENCODER = "encoder.safetensors"
 WEIGHT = "weight_"  # prefix of the columns of layer weights
@@ -127,6 +128,27 @@ def read_learning(run: Run) -> learning.Learning:
             fix="Copy the whole run folder again.",
         )
     return history
+
+
+def read_split(run: Run) -> dict[str, list[str]]:
+    """Read the stimuli of each part, `train`, `val` and `test`, of a run.
+
+    Raises
+    ------
+    RunError
+        If the file is missing or damaged.
+    """
+    path = run.folder / SPLIT
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {part: [str(stimulus) for stimulus in found[part]] for part in ("train", "val", "test")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            path,
+            expected="the file of 'bddn fit' with the stimuli of each part",
+            got=f"{type(error).__name__}: {error}",
+            fix="Copy the whole run folder again.",
+        ) from error
 
 
 def read_channels(run: Run) -> npt.NDArray[np.float32]:

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.stats.hierarchy import hierarchy_slope
+
 MIN_CEILING = 0.1  # a voxel with a lower noise ceiling is ignored
 MIN_VOXELS = 3  # for a correlation
 MAX_SCALE = 0.5  # above it the response hardly depends on the place, so the place cannot be recovered
@@ -27,8 +29,9 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, An
     dict
         For each of `depth`, `x`, `y`, `scale`, and each of `lh`, `rh`: correlation `r`, `slope` of fitted on planted
         values, and root mean square error `rmse`. For `size`, if it was selected: `r` with the planted field size.
-        `r2_over_ceiling`, mean score divided by mean ceiling; `mean_ceiling`; `n_voxels`, `n_near`. A value is None if
-        there are fewer than three voxels, or all planted or fitted values are equal.
+        `planted_slope`, the hierarchy slope of the planted depth; `r2_over_ceiling`, mean score divided by mean
+        ceiling; `mean_ceiling`; `n_voxels`, `n_near`. A value is None if there are fewer than three voxels, or all
+        planted or fitted values are equal.
     """
     known = (truth["ceiling"] > MIN_CEILING).to_numpy()
     near = known & (truth["scale"] < MAX_SCALE).to_numpy()
@@ -46,8 +49,10 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, An
     scored = known & found["r2_test"].notna().to_numpy()
     enough = scored.sum() >= MIN_VOXELS
     ceiling = float(truth.loc[scored, "ceiling"].mean())
+    planted = hierarchy_slope(found.assign(depth=truth["depth"].to_numpy()))
     return {
         **out,
+        "planted_slope": None if planted is None else planted["slope"],
         "r2_over_ceiling": float(found.loc[scored, "r2_test"].mean() / ceiling) if enough else None,
         "mean_ceiling": ceiling if enough else None,
         "n_voxels": int(known.sum()),

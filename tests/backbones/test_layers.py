@@ -76,9 +76,9 @@ def test_what_each_glob_matched_is_told() -> None:
 SELECTED = {  # layers of the specs that name some
     "sd_grid": (40, "down_0.resnet_0@t10", "up_3.resnet_0@t50"),
     "sd_steps": (50, "up_2.resnet_0@t1", "up_2.resnet_0@t50"),
-    "sd_t20": (20, "down_0.resnet_0@t20", "up_3.resnet_2@t20"),
+    "sd_t20": (20, "down_0.resnet_0@t30", "up_3.resnet_2@t30"),
     "sd_t25": (20, "down_0.resnet_0@t25", "up_3.resnet_2@t25"),
-    "sd_t40": (20, "down_0.resnet_0@t40", "up_3.resnet_2@t40"),
+    "sd_t40": (20, "down_0.resnet_0@t10", "up_3.resnet_2@t10"),
 }
 
 

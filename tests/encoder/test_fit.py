@@ -247,6 +247,7 @@ def _selection(place: float, scale: float, layer: list[float]) -> Selection:
         (_selection(0.5, 0.995, [0.5, 0.5]), ["scale"]),
         (_selection(0.5, 0.001, [0.5, 0.5]), ["scale"]),
         (_selection(0.5, 0.5, [1 - 1e-6, 1e-6]), ["layer"]),
+        (_selection(0.5, 0.5, [1.0]), []),
     ],
 )
 def test_saturated_selectors_are_named(selection: Selection, dead: list[str]) -> None:

@@ -1,5 +1,7 @@
 """Sheets of several runs: which panels they have, from which numbers, and where they are drawn."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,17 @@ from bddn.cortex.gifti import read_gifti
 from bddn.cortex.surfaces import surface
 from bddn.errors import DataError, SpecError
 from bddn.figures.grid import CortexPanel, ImagePanel, PlacePanel, draw_grid
-from bddn.figures.paper import ChannelInputs, change, channels, layer_maps, scores, short_labels, topology
+from bddn.figures.paper import (
+    ChannelInputs,
+    Sheet,
+    change,
+    channels,
+    check_rois,
+    layer_maps,
+    scores,
+    short_labels,
+    topology,
+)
 from bddn.maps import colors
 from bddn.run import Run
 from bddn.stats.hierarchy import confidence, depth
@@ -45,7 +57,13 @@ def run(folder: Path, seed: int = 0, selection: str = "topological", reach_mm: f
             **{f"weight_{name}": weights[:, k] for k, name in enumerate(LAYERS)},
         }
         parts.append(pd.DataFrame(table))
-    about = {"fit": {"selection": selection}, "data": {"voxels_sha256": folder.name}}
+    about = {
+        "fit": {"selection": selection},
+        "data": {"voxels_sha256": str(reach_mm), "responses_sha256": "of a subject"},
+        "cache": {"digest": "of a network"},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "split.json").write_text(json.dumps({"train": ["a", "b"], "val": ["c"], "test": ["d", "e"]}))
     return Run(folder, LAYERS, pd.concat(parts, ignore_index=True), {"title": "trial"}, None, about)
 
 
@@ -57,13 +75,47 @@ def test_runs_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
 
 def test_subjects_are_shown_beside_their_average(tmp_path: Path) -> None:
     sheet = layer_maps([run(tmp_path / "a"), run(tmp_path / "b", reach_mm=30.0)], "hue")
-    assert [panel.title for row in sheet.rows for panel in row] == ["average of 2", "a", "b"]
+    titles = [panel.title for row in sheet.rows for panel in row]
+    assert titles == ["average of 2", "agreement of their layers", "a", "b"]
 
 
-def test_seeds_of_one_subject_have_no_average_of_subjects(tmp_path: Path) -> None:
+def test_seeds_of_one_subject_are_shown_with_the_agreement_of_their_layers(tmp_path: Path) -> None:
     first = run(tmp_path / "a")
-    sheet = layer_maps([first, replace(first, folder=tmp_path / "b")], "hue")
-    assert len(sheet.rows[0]) == 2
+    swapped = first.voxels.assign(
+        layer_argmax=np.where(first.voxels["hemi"] == "lh", "block_2", first.voxels["layer_argmax"]),
+        **{"weight_block_2": np.where(first.voxels["hemi"] == "lh", 0.95, first.voxels["weight_block_2"])},
+    )
+    panels = layer_maps([first, replace(first, folder=tmp_path / "b", voxels=swapped)], "hue").rows
+    agreement = panels[0][1]
+    assert isinstance(agreement, CortexPanel)
+    left = (agreement.table["hemi"] == "lh").to_numpy()
+    assert np.unique(agreement.kind.values[left]).tolist() == [0]
+    assert np.unique(agreement.kind.values[~left]).tolist() == [1]
+
+
+def test_caches_of_one_subject_are_not_averaged(tmp_path: Path) -> None:
+    first = run(tmp_path / "a")
+    other = replace(first, folder=tmp_path / "b", about=first.about | {"cache": {"digest": "of another"}})
+    assert len(layer_maps([first, other], "hue").rows[0]) == 2
+
+
+def test_brightness_of_networks_of_other_sizes_does_not_depend_on_their_size(tmp_path: Path) -> None:
+    """Half of the first layer and half of the last look the same among 2 layers and among 12."""
+
+    def half(folder: Path, n: int) -> Run:
+        layers = tuple(f"layer_{k}" for k in range(n))
+        first = run(folder)
+        weights = {f"weight_{name}": 0.5 * (k in (0, n - 1)) for k, name in enumerate(layers)}
+        kept = first.voxels.drop(columns=[f"weight_{name}" for name in LAYERS]).assign(**weights)
+        uneven = {"weight_layer_0": np.where(kept["hemi"] == "lh", 1.0, 0.5)}
+        uneven[f"weight_layer_{n - 1}"] = np.where(kept["hemi"] == "lh", 0.0, 0.5)
+        return replace(first, layers=layers, voxels=kept.assign(**uneven, layer_argmax="layer_0"))
+
+    sheet = layer_maps([half(tmp_path / "a", 2), half(tmp_path / "b", 12)], "hue")
+    shown = [panel.kind.values[:, 1] for panel in sheet.rows[0] if isinstance(panel, CortexPanel)]
+    assert np.array_equal(shown[0], shown[1])
+    assert sorted(np.unique(shown[0])) == [0, 1]
+    assert "sharpness in depth" in sheet.heading
 
 
 def test_networks_with_other_layers_stand_side_by_side(tmp_path: Path) -> None:
@@ -96,10 +148,23 @@ def test_the_best_model_is_zero_below_itself(tmp_path: Path) -> None:
 def test_voxels_that_differ_are_not_compared(tmp_path: Path) -> None:
     runs = [run(tmp_path / "a"), run(tmp_path / "b", reach_mm=30.0)]
     for figure in (scores, change):
-        with pytest.raises(DataError, match="voxels, which are different"):
+        with pytest.raises(DataError, match="a run with other voxels"):
             figure(runs, "hue")
     with pytest.raises(SpecError, match="two runs with the same layers; got 1"):
         change(runs[:1], "hue")
+
+
+@pytest.mark.parametrize("figure", [scores, change])
+def test_scores_on_other_test_images_or_responses_are_not_compared(
+    tmp_path: Path, figure: Callable[..., Sheet]
+) -> None:
+    first, second = run(tmp_path / "a"), run(tmp_path / "b")
+    other = replace(second, about=second.about | {"data": first.about["data"] | {"responses_sha256": "of others"}})
+    with pytest.raises(DataError, match=r"b: expected the data and test images of .*a run with other responses\."):
+        figure([first, other], "hue")
+    (tmp_path / "b" / "split.json").write_text(json.dumps({"train": ["a", "d"], "val": ["c"], "test": ["b", "e"]}))
+    with pytest.raises(DataError, match="other test images, of which 1 of 2 are the same"):
+        figure([first, second], "hue")
 
 
 def test_a_change_is_after_minus_before(tmp_path: Path) -> None:
@@ -129,6 +194,23 @@ def test_pictures_are_shown_in_the_channels_of_the_rois(tmp_path: Path) -> None:
     bare = replace(made, voxels=made.voxels.assign(roi=""))
     with pytest.raises(DataError, match="ROI"):
         channels([replace(seen, run=bare)])
+
+
+def test_the_rois_are_those_of_the_paper_unless_others_are_given(tmp_path: Path) -> None:
+    made = run(tmp_path / "a")
+    names = np.array(["V1v", "V2v", "V3v", "hV4", "EBA", "FFA-1", "PPA"])
+    made = replace(made, voxels=made.voxels.assign(roi=names[np.arange(len(made.voxels)) % len(names)]))
+    rng = np.random.default_rng(0)
+    seen = ChannelInputs(
+        made,
+        rng.normal(size=(len(made.voxels), 8)).astype(np.float32),
+        [np.full((32, 32, 3), 100, np.uint8)],
+        rng.normal(size=(3, 1, 4, 4, 8)).astype(np.float32),
+    )
+    assert [panel.title for panel in channels([seen]).rows[0]] == ["picture", "V1", "V4", "FFA"]
+    assert [panel.title for panel in channels([seen], ["PPA", "RSC", "V2"]).rows[0]] == ["picture", "PPA", "V2"]
+    with pytest.raises(SpecError, match=r"--rois: expected some of V1, V2.*got MT"):
+        check_rois(["V1", "MT"])
 
 
 def test_a_grid_has_left_on_the_left_and_its_numbers_beside_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
+from bddn.stats.hierarchy import confidence, depth, hierarchy_slope, in_words
 from bddn.stats.scores import R2, ROIS, in_roi, robust_mean, roi_scores
 from bddn.stats.truth import compare_with_truth, truth_lines, worse_hemisphere
 
@@ -50,19 +50,57 @@ def test_depth_is_the_mean_relative_layer() -> None:
 
 def _table(slope: float, b0: float) -> pd.DataFrame:
     rows = [("V1v", 0.0), ("V1d", 0.0), ("V2v", 0.33), ("V3d", 0.33), ("OPA", 0.66), ("EBA", 1.0)]
-    return pd.DataFrame({"roi": [r for r, _ in rows], "depth": [slope * ideal + b0 for _, ideal in rows]})
+    line = {"roi": [r for r, _ in rows], "depth": [slope * ideal + b0 for _, ideal in rows]}
+    return pd.concat([pd.DataFrame({"hemi": hemi, **line}) for hemi in ("lh", "rh")], ignore_index=True)
 
 
 def test_hierarchy_slope_recovers_a_line() -> None:
     found = hierarchy_slope(_table(0.5, 0.35))
     assert found is not None
     assert (found["slope"], found["b0"], found["b1"]) == pytest.approx((0.5, 0.35, 0.85))
-    assert found["n_voxels"] == 6
+    assert found["n_voxels"] == 12
+    assert [found["slope_low"], found["slope_high"]] == pytest.approx([0.5, 0.5])  # nothing leaves the line
 
 
-def test_no_slope_without_all_its_regions() -> None:
+def test_no_slope_without_all_its_regions_and_the_missing_ones_are_named() -> None:
     table = _table(0.5, 0.35)
-    assert hierarchy_slope(table[table["roi"] != "EBA"]) is None
+    rest = table[~table["roi"].isin(["EBA", "V1v", "V1d"])]
+    assert hierarchy_slope(rest) is None
+    assert in_words(None, rest) == "no slope, because these ROIs have no voxel: V1, EBA"
+
+
+def test_the_slope_counts_a_voxel_of_two_regions_once() -> None:
+    table = _table(0.5, 0.35)
+    in_both = table.assign(floc=np.where(table["roi"] == "OPA", "EBA", ""))
+    found = hierarchy_slope(in_both)
+    assert found is not None
+    assert found["n_voxels"] == 12
+    assert found["slope"] == pytest.approx(0.5)  # OPA comes before EBA
+
+
+def test_the_interval_of_the_slope_does_not_shrink_with_copies_of_voxels() -> None:
+    """Neighbouring voxels share their errors; an interval that takes them for independent is far too narrow."""
+    rng = np.random.default_rng(0)
+    covered, width = [], []
+    for _ in range(40):
+        few = _table(0.5, 0.35)
+        few["depth"] += rng.normal(0, 0.1, len(few))
+        many, once = hierarchy_slope(pd.concat([few] * 40, ignore_index=True)), hierarchy_slope(few)
+        assert many is not None
+        assert once is not None
+        assert many["slope_low"] == pytest.approx(once["slope_low"])
+        covered.append(many["slope_low"] < 0.5 < many["slope_high"])
+        width.append(many["slope_high"] - many["slope_low"])
+    assert 0.85 < np.mean(covered) <= 1
+    assert np.mean(width) < 0.6
+
+
+def test_a_slope_in_words_has_its_interval_and_the_planted_slope() -> None:
+    found = {"slope": 0.5, "slope_low": 0.4, "slope_high": 0.63, "b0": 0.1, "b1": 0.6, "n_voxels": 12}
+    words = "slope 0.50 (95 % interval 0.40 to 0.63, planted 0.71), b0 0.10, b1 0.60"
+    assert in_words(found, _table(0.5, 0.1), planted=0.71) == words
+    earlier = {name: found[name] for name in ("slope", "b0", "b1", "n_voxels")}
+    assert in_words(earlier, _table(0.5, 0.1)) == "slope 0.50, b0 0.10, b1 0.60"
 
 
 def test_a_voxel_can_be_in_two_regions() -> None:
@@ -127,6 +165,12 @@ def test_a_voxel_without_a_score_counts_on_neither_side() -> None:
     truth["ceiling"] = np.where(np.arange(100) < 50, 0.2, 0.6)
     found = truth.assign(r2_test=np.where(np.arange(100) < 50, 0.2, np.nan))
     assert compare_with_truth(found, truth)["r2_over_ceiling"] == pytest.approx(1)
+
+
+def test_the_planted_slope_is_that_of_the_planted_depth() -> None:
+    truth = _table(0.8, 0.1).assign(x=0.0, y=0.0, scale=0.0, ceiling=0.4)
+    got = compare_with_truth(truth.assign(depth=0.5, r2_test=0.3), truth.drop(columns="roi"))
+    assert got["planted_slope"] == pytest.approx(0.8)
 
 
 def test_what_does_not_vary_has_no_correlation() -> None:

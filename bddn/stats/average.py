@@ -1,0 +1,103 @@
+"""The average of several runs, of seeds or subjects, matched by vertex; and how far the runs agree."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.errors import DataError
+from bddn.stats.hierarchy import confidence, depth, depth_spread
+
+AVERAGED = ("r2_val", "r2_test", "x", "y", "scale", "size", "ceiling")
+SPREAD = ("r2_test", "depth", "x", "y", "scale", "size")  # columns whose standard deviation over runs is given
+APART = 0.5  # standard deviation of x or y over runs, above which their mean is no place that any run selects
+
+
+def average(tables: Sequence[pd.DataFrame], layers: Sequence[str]) -> pd.DataFrame:
+    """Average the layer weights, places, scales and scores of several voxel tables.
+
+    Layer, depth and confidence are computed from the mean weights. Voxels are matched by hemisphere and vertex. A voxel
+    that only some runs have is the mean over these runs; `n_runs` is their number.
+
+    Parameters
+    ----------
+    tables : sequence of DataFrame
+        Voxel tables of runs with the same layers.
+    layers : sequence of str, (L,)
+        Names of the layers, from early to late.
+
+    Returns
+    -------
+    DataFrame, one row per vertex that any run has
+        `roi` and the atlases' labels are the most frequent names among the runs; of equally frequent names, the first
+        in the alphabet. `agreement` is that of `layer_agreement`. `depth_sd`, `x_sd` and so on are sample standard
+        deviations over runs, NaN for a single run. `x` and `y` are NaN where one of them has a standard deviation above
+        0.5: the mean of a place on the left and one on the right would be in the centre, where no run looks.
+
+    Raises
+    ------
+    DataError
+        If a table lacks a layer.
+    """
+    weights = [f"weight_{layer}" for layer in layers]
+    for i, table in enumerate(tables, 1):
+        if missing := [name for name in weights if name not in table]:
+            raise DataError(
+                f"run {i} of {len(tables)}",
+                expected="the layers of the first run",
+                got=f"a run without {missing[0].removeprefix('weight_')}",
+                fix="Give only runs of one network with the same layers.",
+            )
+    together = pd.concat(tables, ignore_index=True)
+    groups = together.groupby(["hemi", "vertex"], sort=True)
+    out = groups[[*weights, *(name for name in AVERAGED if name in together)]].mean()
+    spread = groups[[name for name in SPREAD if name in together]].std().add_suffix("_sd")
+    out = out.join(spread)
+    out["n_runs"] = groups.size()
+    for column in _labels(together):
+        out = out.join(_most_frequent(together, column))
+    row = groups.ngroup().to_numpy()
+    out = out.reset_index()
+    chosen = np.full((len(tables), len(out)), -1)
+    run = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    chosen[run, row] = pd.Categorical(together["layer_argmax"], categories=list(layers)).codes
+    mean = out[weights].to_numpy(dtype=np.float64)
+    out["layer_argmax"] = np.array(list(layers), dtype=object)[mean.argmax(axis=1)]
+    out["depth"], out["confidence"], out["agreement"] = depth(mean), confidence(mean), layer_agreement(chosen)
+    out["depth_spread"] = depth_spread(mean)
+    out.loc[(out[["x_sd", "y_sd"]] > APART).any(axis=1), ["x", "y"]] = np.nan
+    return out
+
+
+def layer_agreement(chosen: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """Return for each voxel the share of pairs of runs that select the same layer; NaN with fewer than two runs.
+
+    Parameters
+    ----------
+    chosen : array of int, (R, N)
+        Number of the layer with the highest weight of R runs in N voxels; -1 if a run lacks the voxel.
+
+    Returns
+    -------
+    array of float64, (N,)
+        From 0 (all runs differ) to 1 (all agree). Runs that select one of L layers at random agree in 1/L of pairs.
+    """
+    n = (chosen >= 0).sum(0)
+    counts = np.stack([(chosen == layer).sum(0) for layer in range(int(chosen.max(initial=0)) + 1)])
+    same = (counts * (counts - 1)).sum(0)
+    return np.where(n > 1, same / np.maximum(n * (n - 1), 1), np.nan)
+
+
+def _labels(voxels: pd.DataFrame) -> list[str]:
+    """Return the text columns: `roi`, and the names of atlases."""
+    text = voxels.select_dtypes(include=["object", "string"]).columns
+    return [name for name in text if name not in ("hemi", "layer_argmax")]
+
+
+def _most_frequent(voxels: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the most frequent text of a column for each hemisphere and vertex."""
+    names = voxels[["hemi", "vertex"]].assign(**{column: voxels[column].fillna("").astype(str)})
+    counts = names.groupby(["hemi", "vertex", column], as_index=False).size()
+    first = counts.sort_values(["size", column], ascending=[False, True]).drop_duplicates(["hemi", "vertex"])
+    return first.set_index(["hemi", "vertex"])[[column]]
