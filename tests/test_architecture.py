@@ -14,6 +14,7 @@ ORDER = (
     {"data", "backbones", "store"},
     {"planted", "extraction", "stream"},
     {"stats", "testing"},
+    {"baselines"},
     {"encoder"},
     {"run"},
     {"many", "predict", "api"},

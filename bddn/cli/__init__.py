@@ -2,6 +2,7 @@
 
 from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
+from bddn.cli.check import check
 from bddn.cli.commands import app, extract, fit, plan, plant
 from bddn.cli.datasets import datasets
 from bddn.cli.figures import figure, maps
@@ -21,6 +22,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Stage one", extract, "bddn extract clip_vit_b16 --data planted:demo --out clip.zarr"),
     ("Stage two", fit, "bddn fit clip.zarr --data algonauts:data/subj01 --out run --spec fast"),
     ("Stage two", fit_many, "bddn fit-many clip.zarr --data planted:demo --out many --seeds 0-4"),
+    ("Numbers", check, "bddn check run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", predict, "bddn predict run photos/"),
     ("Pictures", maps, "bddn maps run --format png,svg"),
     ("Pictures", report, "bddn report run"),

@@ -1,4 +1,4 @@
-"""Commands of bddn in processes of their own: seconds, and peak memory."""
+"""Commands of bddn in processes of their own: seconds, CPU seconds, and peak memory."""
 
 import subprocess
 import sys
@@ -7,18 +7,24 @@ import time
 # It tells its peak itself: what `wait4` tells of a process has the memory of its parent in it.
 MEASURED = """
 import sys
+import time
 from bddn.cli import app
 try:
     app(sys.argv[1:])
 finally:
-    print(open("/proc/self/status").read())
+    print(open("/proc/self/status").read(), f"CPU: {time.process_time()}", sep="\\n")
 """
 
 
-def measured(*arguments: object) -> dict[str, float]:
-    """Run a command of bddn."""
+def measured(*arguments: object, accept: tuple[int, ...] = (0,)) -> dict[str, float]:
+    """Run a command of bddn, which must end with one of the accepted exit codes."""
     start = time.perf_counter()
     command = [sys.executable, "-c", MEASURED, *map(str, arguments)]
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    (line,) = (line for line in said.splitlines() if line.startswith("VmHWM:"))
-    return {"seconds": time.perf_counter() - start, "peak_gib": int(line.split()[1]) / 2**20}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode in accept, done.returncode
+    lines = dict(line.split(":", 1) for line in done.stdout.splitlines() if line.startswith(("VmHWM:", "CPU:")))
+    return {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": float(lines["CPU"]),
+        "peak_gib": int(lines["VmHWM"].split()[0]) / 2**20,
+    }

@@ -1,0 +1,1 @@
+"""Controls without gradients, which an encoder is compared with."""

@@ -1,0 +1,58 @@
+"""A figure of the maps of a run beside those of brute force."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from bddn.cortex.fsaverage import positions_mm
+from bddn.figures.grid import CortexPanel, Panel
+from bddn.figures.paper import Sheet
+from bddn.maps.colors import Palette
+from bddn.maps.kinds import Map, column_map, place_map, scale_map
+
+PARTS = ("depth", "x", "y", "scale")
+
+
+def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Palette = "hue") -> Sheet:
+    """Return a sheet with depth, place and scale of a run and of brute force, in the same colours.
+
+    Parameters
+    ----------
+    run : DataFrame, one row per voxel
+        Voxel table of the run.
+    sample : DataFrame, one row per sampled voxel
+        `bddn.run.comparison.Compared.voxels`. Every voxel shows brute force's answer for the nearest sampled voxel of
+        its hemisphere, or grey cortex if that one was not judged.
+    heading : str
+    palette : str
+    """
+    near = sample.iloc[_nearest(run, sample)].reset_index(drop=True)
+    shown = [run[["hemi", "vertex", "roi", *PARTS]].reset_index(drop=True) for _ in range(2)]
+    for part in PARTS:
+        shown[0][part] = run[part].to_numpy(np.float64)
+        shown[1][part] = near[f"{part}_check"].to_numpy(np.float64)
+        for table in shown:
+            table.loc[~near["judged"].to_numpy(), part] = np.nan
+    makers: dict[str, Callable[[pd.DataFrame], Map]] = {
+        "depth, 0 first layer, 1 last": lambda table: column_map(table, "depth"),
+        "place": lambda table: place_map(table, palette),
+        "scale": scale_map,
+    }
+    rows: list[list[Panel]] = []
+    for name, make in makers.items():
+        both, n = make(pd.concat(shown, ignore_index=True)), len(run)
+        halves = (replace(both, values=values, table={}) for values in (both.values[:n], both.values[n:]))
+        titles = (f"{who}: {name}" for who in ("run", "brute force"))
+        rows.append([CortexPanel(*panel) for panel in zip(titles, halves, shown, strict=True)])
+    return Sheet("Run and brute force", heading, rows)
+
+
+def _nearest(run: pd.DataFrame, sample: pd.DataFrame) -> "np.ndarray":
+    """Return for each voxel the row of the nearest sampled voxel; the hemispheres are far apart."""
+    from scipy.spatial import KDTree
+
+    at = (positions_mm(table["hemi"].to_numpy(), table["vertex"].to_numpy()) for table in (run, sample))
+    every, some = at
+    return np.asarray(KDTree(some).query(every)[1])

@@ -1,0 +1,205 @@
+"""Compare the map of a run with that of brute force, part by part and hemisphere by hemisphere.
+
+A part disagrees if three things hold: its correlation with brute force is low, brute force agrees with itself, and the
+run's selection in place of brute force's costs prediction on the test images. Where layers, or windows, cannot be told
+apart, a difference costs nothing and is no error.
+
+Shape letters: V sampled voxels, L layers, S sets (windows, then the global token).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.baselines.second_opinion import MIN_R2, SecondOpinion, spread_out
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.stats.agreement import FLAT, Estimate, correlation, ratio, repeatability, slope
+from bddn.stats.scores import ROIS, in_roi
+from bddn.stream.order import Rows
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+PARTS = ("depth", "x", "y", "scale")
+CHECK = "_check"  # suffix of the columns of brute force
+N_PATCHES = 40  # of a hemisphere, which the bootstrap draws
+MIN_VOXELS = 30  # in a hemisphere that is judged
+MAX_SCALE = 0.5  # place is judged where brute force reads local tokens
+MIN_REPEAT = 0.7  # below it brute force does not agree with itself
+MIN_R = 0.7  # below it a part does not agree
+MIN_LOSS = 0.02  # share of R² that counts as a cost
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One part of the map in one hemisphere.
+
+    Attributes
+    ----------
+    part, hemi : str
+    n : int
+        Number of judged voxels.
+    r : Estimate
+        Correlation of the run with brute force.
+    slope : float
+        Of the run on brute force.
+    repeat : float
+        Reliability of brute force, from two halves of the images.
+    loss : Estimate
+        Share of brute force's R² on the test images that is lost if this part is selected as the run does.
+    verdict : str
+        'agrees', 'disagrees', 'differs' (at no cost), 'constant' (only in the run), or 'unknown'.
+    """
+
+    part: str
+    hemi: str
+    n: int
+    r: Estimate
+    slope: float
+    repeat: float
+    loss: Estimate
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run beside brute force.
+
+    Attributes
+    ----------
+    voxels : DataFrame, V rows
+        `row` in the run's table, `hemi`, `vertex`, `roi`, `judged`; `depth`, `x`, `y`, `scale` and `r2_test` of the
+        run, and with the suffix `_check` those of brute force.
+    comparisons : list of Comparison
+    score : Estimate, optional
+        R² of the run on the test images over that of brute force; None if too few voxels are judged.
+    rois : DataFrame
+        Means of both, one row per ROI.
+    """
+
+    voxels: pd.DataFrame
+    comparisons: list[Comparison]
+    score: Estimate | None
+    rois: pd.DataFrame
+
+
+def compare(
+    voxels: pd.DataFrame, layer_weights: Floats, opinion: SecondOpinion, coords_mm: npt.NDArray[np.float32]
+) -> Compared:
+    """Compare a run with a second opinion.
+
+    Parameters
+    ----------
+    voxels : DataFrame, V rows
+        Those rows of the run's table that the opinion is about.
+    layer_weights : array, (V, L)
+        Of the run.
+    opinion : SecondOpinion
+    coords_mm : array of float32, (V, 3)
+    """
+    voxels, answer = voxels.reset_index(drop=True), opinion.answer
+    expected = ExpectedScore(opinion)
+    table = voxels[["hemi", "vertex", "roi", *PARTS, "r2_test"]].assign(
+        **{f"{part}{CHECK}": getattr(answer, part) for part in PARTS}, **{f"r2_test{CHECK}": opinion.r2_test}
+    )
+    table.insert(0, "row", opinion.voxels)
+    judged = np.isfinite(table[[*PARTS, "r2_test"]].to_numpy(np.float64)).all(1) & (opinion.r2 >= MIN_R2)
+    table["judged"] = judged
+    patch, comparisons = _patches(table["hemi"].to_numpy() == HEMISPHERES[0], coords_mm), []
+    for part in PARTS:
+        selected = layer_weights if part == "depth" else table[part].to_numpy(np.float64)
+        with_run, without = expected.pair(part, selected)
+        for hemi in HEMISPHERES:
+            where = judged & (table["hemi"] == hemi).to_numpy()
+            where &= (answer.scale < MAX_SCALE) | (part not in "xy")
+            pair = with_run[where], without[where]
+            comparisons.append(_comparison(part, hemi, table[where], opinion, where, pair, patch[where]))
+    enough = judged.sum() >= MIN_VOXELS
+    score = ratio(table["r2_test"].to_numpy()[judged], opinion.r2_test[judged], patch[judged]) if enough else None
+    return Compared(table, comparisons, score, _by_roi(voxels, table))
+
+
+class ExpectedScore:
+    """Mean R² of a selection on the test images: of its layers, windows and scale; `answered` (V,) is brute force's."""
+
+    def __init__(self, opinion: SecondOpinion) -> None:
+        self._test, self._answer = opinion.test, opinion.answer
+        self._centres = opinion.windows.centres.numpy().astype(np.float64)
+        self.answered = self.of(self._answer.layer, self._answer.window, self._answer.scale)
+
+    def of(self, layer: Floats, window: Floats, scale: Floats) -> Floats:
+        """Return it (V,) for weights of layers (V, L) and of windows (V, S - 1), and scales (V,)."""
+        local = np.einsum("lsv,vs->lv", self._test[:, :-1], window)
+        return np.asarray(np.einsum("lv,vl->v", (1 - scale) * local + scale * self._test[:, -1], layer))
+
+    def pair(self, part: str, selected: Floats) -> tuple[Floats, Floats]:
+        """Return it (V,) with this part as selected by the run, and without the run."""
+        answer = self._answer
+        if part == "depth":
+            return self.of(selected, answer.window, answer.scale), self.answered
+        if part == "scale":
+            return self.of(answer.layer, answer.window, selected), self.answered
+        places = (selected, answer.y) if part == "x" else (answer.x, selected), (answer.x, answer.y)
+        with_run, without = (self.of(answer.layer, self._near(*place), answer.scale) for place in places)
+        return with_run, without
+
+    def _near(self, x: Floats, y: Floats) -> Floats:
+        """Return the weights (V, S - 1) of the windows around some places."""
+        apart = 2 / np.sqrt(len(self._centres))
+        square = np.square(np.stack([x, y], axis=1)[:, None] - self._centres).sum(2)
+        weights = np.exp(-2 * (square - square.min(1, keepdims=True)) / apart**2)
+        return np.asarray(weights / weights.sum(1, keepdims=True))
+
+
+def _comparison(
+    part: str,
+    hemi: str,
+    table: pd.DataFrame,
+    opinion: SecondOpinion,
+    where: Mask,
+    scores: tuple[Floats, Floats],
+    patch: Rows,
+) -> Comparison:
+    """Return the comparison of some voxels; `scores` are those of `ExpectedScore.pair`."""
+    if len(table) < MIN_VOXELS:
+        nothing = Estimate(0.0, 0.0, 0.0)
+        return Comparison(part, hemi, len(table), nothing, 0.0, 0.0, nothing, "unknown")
+    run, theirs = (table[f"{part}{suffix}"].to_numpy(np.float64) for suffix in ("", CHECK))
+    repeat = repeatability(*(getattr(half, part)[where] for half in opinion.halves))
+    r, with_run, without = correlation(run, theirs, patch), *scores
+    loss = ratio(without - with_run, without, patch)
+    if repeat < MIN_REPEAT:
+        verdict = "unknown"
+    elif run.std() < FLAT:
+        verdict = "constant"
+    elif r.value >= MIN_R:
+        verdict = "agrees"
+    else:
+        verdict = "disagrees" if r.high < MIN_R and loss.value > MIN_LOSS and loss.low > 0 else "differs"
+    return Comparison(part, hemi, len(table), r, slope(run, theirs), repeat, loss, verdict)
+
+
+def _patches(left: Mask, coords_mm: npt.NDArray[np.float32]) -> Rows:
+    """Return the patch (V,) of each voxel: that of the nearest of some voxels that are spread evenly."""
+    patch = np.empty(len(left), np.intp)
+    for first, here in ((0, left), (N_PATCHES, ~left)):
+        if here.any():
+            at = coords_mm[here]
+            centres = at[spread_out(at, N_PATCHES)]
+            patch[here] = first + np.square(at[:, None] - centres).sum(2).argmin(1)
+    return patch
+
+
+def _by_roi(voxels: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for roi in ROIS:
+        part = table[in_roi(voxels, roi) & table["judged"].to_numpy()]
+        if len(part):
+            near = part[part[f"scale{CHECK}"] < MAX_SCALE]
+            away = np.hypot(*(near[name] - near[f"{name}{CHECK}"] for name in "xy"))
+            names = (f"{name}{suffix}" for name in ("depth", "scale", "r2_test") for suffix in ("", CHECK))
+            means = {name: float(part[name].mean()) for name in names}
+            rows.append({"roi": roi, "n_voxels": len(part), **means, "place_apart": float(away.mean())})
+    return pd.DataFrame(rows)

@@ -1,0 +1,123 @@
+"""Ask brute force about a run: the same cache, data and split, a sample of its voxels, and no gradients."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bddn.baselines.second_opinion import second_opinion, spread_out
+from bddn.data import Dataset
+from bddn.data.splits import Split
+from bddn.errors import MismatchError, RunError
+from bddn.files import atomic
+from bddn.identity import digest
+from bddn.machine.settings import own_settings
+from bddn.run.comparison import Compared, compare
+from bddn.run.folder import WEIGHT, Run, without_nan
+from bddn.run.inputs import HASHED_ROWS, environment
+from bddn.run.verdict import is_low, sentence
+from bddn.store.reader import Cache
+from bddn.stream.loader import Streamed
+from bddn.stream.order import Rows
+
+NUMBERS, TABLE = "check.json", "check.parquet"
+
+
+@own_settings()
+def check_run(run: Run, cache: Cache, dataset: Dataset, n_voxels: int) -> Compared:
+    """Compare a run with a second opinion on at most `n_voxels` of its voxels, spread evenly over cortex.
+
+    The training and validation images of the run decide, its test images only judge. The cache is streamed once. The
+    same inputs give the same bytes, for any number of threads.
+
+    Raises
+    ------
+    MismatchError
+        If the run was fitted to another cache, or to other data.
+    RunError
+        If the run's `split.json` is missing or damaged.
+    """
+    _check_cache(run, cache)
+    split, ids, coords_mm = _read_split(run.folder), dataset.stimuli.ids, dataset.coords_mm()
+    _check_known(run, dataset, {"stimuli_sha256": digest(list(ids)), "n_voxels": len(coords_mm)})
+    voxels = spread_out(coords_mm, n_voxels)
+    responses = _read_responses(run, dataset, voxels)
+    row_of = {stimulus: row for row, stimulus in enumerate(ids)}
+    train, test = (np.array([row_of[i] for i in part], np.intp) for part in (split.train + split.val, split.test))
+    layers, mine = cache.select_layers(run.layers), run.voxels.iloc[voxels]
+    source, at = Streamed(cache, layers, ids), coords_mm[voxels]
+    opinion = second_opinion(source, responses, at, voxels, train, test, cache.grid, len(layers))
+    return compare(mine, mine[[WEIGHT + layer for layer in run.layers]].to_numpy(np.float64), opinion, at)
+
+
+def is_passed(found: Compared) -> bool:
+    """Return whether no part disagrees or is constant, and the run predicts as much as brute force."""
+    return not is_low(found.score) and not {one.verdict for one in found.comparisons} & {"disagrees", "constant"}
+
+
+def write_check(found: Compared, run: Run, out: Path) -> None:
+    """Write the voxels and the numbers into a folder; existing files are replaced."""
+    summary: dict[str, Any] = {
+        "sentence": sentence(found.comparisons, found.score),
+        "passed": is_passed(found),
+        "n_voxels": len(found.voxels),
+        "n_judged": int(found.voxels["judged"].sum()),
+        "score": None if found.score is None else asdict(found.score),
+        "comparisons": [asdict(one) for one in found.comparisons],
+        "rois": found.rois.to_dict("records"),
+        "cache_digest": run.about["cache"]["digest"],
+        "versions": environment("cpu"),
+    }
+    atomic.write_table(out / TABLE, found.voxels)
+    atomic.write_json(out / NUMBERS, without_nan(summary))
+
+
+def _check_cache(run: Run, cache: Cache) -> None:
+    fitted = run.about["cache"]["digest"]
+    if cache.digest != fitted:
+        raise MismatchError(
+            f"cache '{cache.files.place}'",
+            expected=f"the cache of run '{run.folder}', with digest {fitted[:16]}",
+            got=f"another cache, with digest {cache.digest[:16]}",
+            fix="Give the --cache that the run was fitted to.",
+        )
+
+
+def _check_known(run: Run, dataset: Dataset, found: dict[str, Any]) -> None:
+    fitted = run.about["data"]
+    if different := [name.removesuffix("_sha256") for name, value in found.items() if fitted[name] != value]:
+        raise MismatchError(
+            dataset.name,
+            expected=f"the data of run '{run.folder}'",
+            got=f"data with other {' and '.join(different)}".replace("n_voxels", "numbers of voxels"),
+            fix="Give the --data that the run was fitted to.",
+        )
+
+
+def _read_split(folder: Path) -> Split:
+    path = folder / "split.json"
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+        return Split(*(tuple(map(str, parts[name])) for name in ("train", "val", "test")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            path,
+            expected="the images of each part, which 'bddn fit' writes",
+            got="no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}",
+            fix="Copy the whole run folder again.",
+        ) from error
+
+
+def _read_responses(run: Run, dataset: Dataset, voxels: Rows) -> npt.NDArray[np.float32]:
+    """Return the responses (n, V) of some voxels, and check that those of all voxels are the run's."""
+    n, sha256, found = len(dataset.stimuli), hashlib.sha256(), list[npt.NDArray[np.float32]]()
+    for i in range(0, n, HASHED_ROWS):
+        rows = dataset.responses(np.arange(i, min(i + HASHED_ROWS, n)))
+        sha256.update(rows.data)
+        found.append(rows[:, voxels])
+    _check_known(run, dataset, {"responses_sha256": sha256.hexdigest()})
+    return np.concatenate(found)
