@@ -129,7 +129,7 @@ def test_layers_that_predict_equally_well_are_no_error(truth: pd.DataFrame, opin
     assert is_passed(found)
     assert is_passed(spoilt)
     assert {one.verdict for one in spoilt.comparisons if one.part == "depth"} == {"differs"}
-    assert "at no cost in prediction" in sentence(spoilt.comparisons, spoilt.score)
+    assert "at little cost in prediction" in sentence(spoilt.comparisons, spoilt.score)
 
 
 def test_what_brute_force_cannot_repeat_is_not_judged(truth: pd.DataFrame, opinion: SecondOpinion) -> None:

@@ -37,7 +37,7 @@ def sentence(comparisons: Sequence[Comparison], score: Estimate | None) -> str:
         more = "" if score is None else f", and the run predicts {score} times as much"
         said.append(f"{_and(some).capitalize()} {_verb(some, 'agrees', 'agree')} with brute force{more}.")
     if some := _named(comparisons, "differs", with_r=True):
-        said.append(f"{_and(some).capitalize()} {_verb(some, 'differs', 'differ')}, at no cost in prediction.")
+        said.append(f"{_and(some).capitalize()} {_verb(some, 'differs', 'differ')}, at little cost in prediction.")
     if some := _named(comparisons, "unknown"):
         said.append(f"Brute force cannot judge {_and(some)}.")
     return " ".join(said)

@@ -68,8 +68,8 @@ def repeatability(a: Floats, b: Floats) -> float:
 def _estimate(values: Floats, patch: Ints, of: Callable[[Floats], Floats]) -> Estimate:
     """Return the estimate of a function of sums (B, k) of values (V, k)."""
     n = int(patch.max()) + 1
-    sums = np.stack([np.bincount(patch, column, n) for column in values.T], axis=1)
+    sums: Floats = np.stack([np.bincount(patch, column, n) for column in values.T], axis=1)
     sums = sums[np.bincount(patch, minlength=n) > 0]
     draws = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), N_DRAWS)
-    low, high = np.percentile(of(draws @ sums), COVERED)
+    low, high = np.percentile(of(np.einsum("bp,pk->bk", draws.astype(np.float64), sums)), COVERED)
     return Estimate(float(of(sums.sum(0, keepdims=True))[0]), float(low), float(high))

@@ -30,7 +30,9 @@ def test_it_is_the_plain_loop() -> None:
         for v in range(4):
             parts = [(x[:, s], y[:, v]) for x, y in arrays]
 
-            def together(left: list[int], parts: list = parts) -> tuple[np.ndarray, np.ndarray]:
+            def together(
+                left: list[int], parts: list[tuple[np.ndarray, np.ndarray]] = parts
+            ) -> tuple[np.ndarray, np.ndarray]:
                 return np.concatenate([parts[f][0] for f in left]), np.concatenate([parts[f][1] for f in left])
 
             errors = np.array(
