@@ -11,8 +11,7 @@ from bddn.figures.grid import CortexPanel, Panel
 from bddn.figures.paper import Sheet
 from bddn.maps.colors import Palette
 from bddn.maps.kinds import Map, column_map, place_map, scale_map
-
-PARTS = ("depth", "x", "y", "scale")
+from bddn.run.comparison import CHECK, MAX_SCALE, PARTS
 
 
 def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Palette = "hue") -> Sheet:
@@ -24,20 +23,21 @@ def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Pale
         Voxel table of the run.
     sample : DataFrame, one row per sampled voxel
         `bddn.run.comparison.Compared.voxels`. Every voxel shows brute force's answer for the nearest sampled voxel of
-        its hemisphere, or grey cortex if that one was not judged.
+        its hemisphere. Both maps are grey cortex where that one was not judged, for places also where it reads global
+        tokens.
     heading : str
     palette : str
     """
     near = sample.iloc[_nearest(run, sample)].reset_index(drop=True)
+    judged = near["judged"].to_numpy()
     shown = [run[["hemi", "vertex", "roi", *PARTS]].reset_index(drop=True) for _ in range(2)]
     for part in PARTS:
-        shown[0][part] = run[part].to_numpy(np.float64)
-        shown[1][part] = near[f"{part}_check"].to_numpy(np.float64)
-        for table in shown:
-            table.loc[~near["judged"].to_numpy(), part] = np.nan
+        where = judged & ((near[f"scale{CHECK}"] < MAX_SCALE) | (part not in "xy"))
+        for table, values in zip(shown, (run[part], near[f"{part}{CHECK}"]), strict=True):
+            table[part] = np.where(where, values.to_numpy(np.float64), np.nan)
     makers: dict[str, Callable[[pd.DataFrame], Map]] = {
         "depth, 0 first layer, 1 last": lambda table: column_map(table, "depth"),
-        "place": lambda table: place_map(table, palette),
+        "place, of voxels that read local tokens": lambda table: place_map(table, palette),
         "scale": scale_map,
     }
     rows: list[list[Panel]] = []

@@ -26,7 +26,7 @@ PARTS = ("depth", "x", "y", "scale")
 CHECK = "_check"  # suffix of the columns of brute force
 N_PATCHES = 40  # of a hemisphere, which the bootstrap draws
 MIN_VOXELS = 30  # in a hemisphere that is judged
-MAX_SCALE = 0.5  # place is judged where brute force reads local tokens
+MAX_SCALE = 0.7  # place is judged where brute force does not read global tokens alone
 MIN_REPEAT = 0.7  # below it brute force does not agree with itself
 MIN_R = 0.7  # below it a part does not agree
 MIN_LOSS = 0.03  # share of R² that is a cost; softer weights than those of brute force cost some too
@@ -77,12 +77,15 @@ class Compared:
         R² of the run on the test images over that of brute force; None if too few voxels are judged.
     rois : DataFrame
         Means of both, one row per ROI.
+    n_images : int
+        Number of images that brute force used, without the test images.
     """
 
     voxels: pd.DataFrame
     comparisons: list[Comparison]
     score: Estimate | None
     rois: pd.DataFrame
+    n_images: int
 
 
 def compare(
@@ -118,7 +121,7 @@ def compare(
             comparisons.append(_comparison(part, hemi, table[where], opinion, where, pair, patch[where]))
     enough = judged.sum() >= MIN_VOXELS
     score = ratio(table["r2_test"].to_numpy()[judged], opinion.r2_test[judged], patch[judged]) if enough else None
-    return Compared(table, comparisons, score, _by_roi(voxels, table))
+    return Compared(table, comparisons, score, _by_roi(voxels, table), opinion.n_images)
 
 
 class ExpectedScore:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bddn.baselines.second_opinion import second_opinion, spread_out
+from bddn.baselines import ridge, second_opinion, windows
 from bddn.data import Dataset
 from bddn.data.splits import Split
 from bddn.errors import MismatchError, RunError
 from bddn.files import atomic
 from bddn.identity import digest
 from bddn.machine.settings import own_settings
+from bddn.run import comparison, verdict
 from bddn.run.comparison import Compared, compare
 from bddn.run.folder import WEIGHT, Run, without_nan
 from bddn.run.inputs import HASHED_ROWS, environment
@@ -25,14 +26,28 @@ from bddn.stream.loader import Streamed
 from bddn.stream.order import Rows
 
 NUMBERS, TABLE = "check.json", "check.parquet"
+SETTINGS: dict[str, Any] = {
+    "principal_channels": windows.N_CHANNELS,
+    "windows_along_a_side": windows.N_SIDE,
+    "penalties": list(ridge.PENALTIES),
+    "folds": second_opinion.N_FOLDS,
+    "smoothing_mm": second_opinion.SMOOTHING_MM,
+    "softness": [second_opinion.LAYER_SOFTNESS, second_opinion.WINDOW_SOFTNESS],
+    "min_r2": second_opinion.MIN_R2,
+    "max_scale_of_a_place": comparison.MAX_SCALE,
+    "min_repeatability": comparison.MIN_REPEAT,
+    "min_r": comparison.MIN_R,
+    "min_loss": comparison.MIN_LOSS,
+    "min_score": verdict.MIN_SCORE,
+}
 
 
 @own_settings()
 def check_run(run: Run, cache: Cache, dataset: Dataset, n_voxels: int) -> Compared:
     """Compare a run with a second opinion on at most `n_voxels` of its voxels, spread evenly over cortex.
 
-    The training and validation images of the run decide, its test images only judge. The cache is streamed once. The
-    same inputs give the same bytes, for any number of threads.
+    The training and validation images of the run decide, its test images only judge. The cache is streamed once, and a
+    part of it twice. The same inputs give the same bytes, for any number of threads.
 
     Raises
     ------
@@ -44,13 +59,13 @@ def check_run(run: Run, cache: Cache, dataset: Dataset, n_voxels: int) -> Compar
     _check_cache(run, cache)
     split, ids, coords_mm = _read_split(run.folder), dataset.stimuli.ids, dataset.coords_mm()
     _check_known(run, dataset, {"stimuli_sha256": digest(list(ids)), "n_voxels": len(coords_mm)})
-    voxels = spread_out(coords_mm, n_voxels)
+    voxels = second_opinion.spread_out(coords_mm, n_voxels)
     responses = _read_responses(run, dataset, voxels)
     row_of = {stimulus: row for row, stimulus in enumerate(ids)}
     train, test = (np.array([row_of[i] for i in part], np.intp) for part in (split.train + split.val, split.test))
     layers, mine = cache.select_layers(run.layers), run.voxels.iloc[voxels]
     source, at = Streamed(cache, layers, ids), coords_mm[voxels]
-    opinion = second_opinion(source, responses, at, voxels, train, test, cache.grid, len(layers))
+    opinion = second_opinion.second_opinion(source, responses, at, voxels, train, test, cache.grid, len(layers))
     return compare(mine, mine[[WEIGHT + layer for layer in run.layers]].to_numpy(np.float64), opinion, at)
 
 
@@ -64,11 +79,13 @@ def write_check(found: Compared, run: Run, out: Path) -> None:
     summary: dict[str, Any] = {
         "sentence": sentence(found.comparisons, found.score),
         "passed": is_passed(found),
+        "n_images": found.n_images,
         "n_voxels": len(found.voxels),
         "n_judged": int(found.voxels["judged"].sum()),
         "score": None if found.score is None else asdict(found.score),
         "comparisons": [asdict(one) for one in found.comparisons],
         "rois": found.rois.to_dict("records"),
+        "settings": SETTINGS,
         "cache_digest": run.about["cache"]["digest"],
         "versions": environment("cpu"),
     }
