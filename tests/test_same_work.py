@@ -255,6 +255,7 @@ FIT = FitSpec.parse(
         "selector_width": 8,
         "epochs": 1,
         "batch_size": 8,
+        "sample": None,
     },
     "test",
 )

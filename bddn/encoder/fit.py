@@ -143,7 +143,7 @@ def fit(
     with single_threaded_kernels(), repeatable(model.bias.device, spec.arithmetic):
         responses = Standardized.of(targets, parts.train)
         sample, trained, of_sample = evenly_spread(model.coords_mm, spec.sample), model, responses
-        if len(sample) < len(model.bias):
+        if spec.selection == "topological" and len(sample) < len(model.bias):
             trained, of_sample = model.of_voxels(sample), responses.of_voxels(sample)
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))

@@ -59,7 +59,8 @@ class FitSpec(Spec):
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
     sample: Positive | None = Field(default=None, exclude_if=lambda sample: sample is None)
     """Number of voxels, spread evenly over cortex, on which selectors and alignment are trained. All voxels then get
-    their channel weights from the closed form (`polish`). None means all voxels."""
+    their channel weights from the closed form (`polish`). None means all voxels, as do selections that are not
+    functions of position."""
     epochs: Positive = 20
     """Passes over the training images."""
     max_steps: Positive | None = Field(default=None, exclude_if=lambda steps: steps is None)
@@ -95,8 +96,8 @@ class FitSpec(Spec):
 
     @model_validator(mode="after")
     def _sample_can_be_extended(self) -> Self:
-        if self.sample is not None and not (self.selection == "topological" and self.polish):
-            raise ValueError("with selection: topological and polish: true where a sample of voxels is trained")
+        if self.sample is not None and self.selection == "topological" and not self.polish:
+            raise ValueError("with polish: true, or without sample: only the closed form gives weights to other voxels")
         return self
 
     @classmethod
@@ -111,7 +112,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "readout": "root",
         "features": "whitened",
         "blurs": (0.0, 1.0, 2.0),
-        "resolution": 0.4,
+        "resolution": 0.6,
         "sample": 4000,
         "epochs": 8,
         "max_steps": 2000,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
+from bddn.cortex.fsaverage import HEMISPHERES, sphere
 from bddn.data.algonauts import RESPONSES, Algonauts
 from bddn.planted.brain import image_path, write_subject
 from bench.caches import layout, tokens, write
@@ -26,8 +26,9 @@ def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width
     for i in range(n_images):
         image_path(subject, i).write_text(str(i))
     rng = np.random.default_rng(0)
-    chosen = np.sort(rng.choice(2 * N_VERTICES, n_voxels, replace=False))
-    table = pd.DataFrame({"hemi": np.where(chosen < N_VERTICES, "lh", "rh"), "vertex": chosen % N_VERTICES})
+    back_first = np.argsort(sphere()[0][:, 1], kind="stable")  # a patch around each occipital pole, as a visual cortex
+    of_hemi = {"lh": np.sort(back_first[: n_voxels // 2]), "rh": np.sort(back_first[: n_voxels - n_voxels // 2])}
+    table = pd.concat([pd.DataFrame({"hemi": hemi, "vertex": at}) for hemi, at in of_hemi.items()], ignore_index=True)
     table["reach"], table["upward"], table["ceiling"] = rng.uniform(0, 1, (3, n_voxels))
     write_subject(subject, np.zeros((2, n_voxels), np.float32), table)
     for hemi in HEMISPHERES:  # may be larger than the memory
