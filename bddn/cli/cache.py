@@ -37,7 +37,7 @@ def info(cache: Annotated[str, CACHE]) -> None:
     names = [layer.name for layer in found.layers]
     source = Streamed(found, found.layers, found.ids)
     audited = audit_layers(source, np.arange(len(found.ids)), names, found.grid)
-    typer.echo(f"\nsimilarity of layers (linear CKA), and norm of their local tokens, on {audited.n_images} images")
+    typer.echo(f"similarity of layers (linear CKA), and norm of their local tokens, on {audited.n_images} images")
     typer.echo(as_table(audited.to_text()))
     for words in audited.warnings():
         typer.echo(f"warning: {words}")

@@ -241,9 +241,9 @@ WITH_IMAGES: Mapping[str, str] = {
 """Figures that also need --images and the network: name and description."""
 
 
-def _layer_heading(strength: Strength) -> str:
-    formula = STRENGTHS[strength]
-    return f"Colour is the layer with the highest weight, early to late; brightness is the {strength}, {formula}"
+def _layer_heading(shown: Strength) -> str:
+    formula = STRENGTHS[shown]
+    return f"Colour is the layer with the highest weight, early to late; strength is the {shown}, {formula}"
 
 
 def _are_one_network(runs: Sequence[Run]) -> bool:

@@ -14,7 +14,7 @@ from bddn.stream.loader import Source
 from bddn.stream.order import Rows, pools_in_order
 
 ROWS_PER_READ = 64  # response rows; in nearly every dataset the first two differ
-AUDIT_IMAGES, AUDIT_PLACES = 256, 8  # the sample of an audit of layers
+AUDIT_IMAGES, AUDIT_PLACES = 256, 4  # the sample of an audit of layers
 GOLDEN = 0.618  # its multiples spread over an interval
 
 

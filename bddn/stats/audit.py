@@ -120,7 +120,10 @@ def audit(layers: Sequence[str], local: Sequence[Floats], global_: Sequence[Floa
     -------
     Audit
     """
-    near, far = linear_cka(local), linear_cka([tokens[:, None] for tokens in global_])
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # because the last bits of products depend on the number of threads
+        near, far = linear_cka(local), linear_cka([tokens[:, None] for tokens in global_])
     norm = [np.sqrt(np.square(_centred(tokens)).sum(2).mean()) for tokens in local]
     return Audit(tuple(layers), len(local[0]), np.fmin(near, far), np.array(norm))
 
@@ -141,10 +144,10 @@ def linear_cka(layers: Sequence[Floats]) -> Matrix:
 
 def _doubly_centred(tokens: Floats) -> Matrix:
     """Return the Gram matrix (n, n) of tokens (n, C), U-centred (Székely & Rizzo 2014): the sums of its rows are 0
-    without the diagonal, which is 0."""
+    without the diagonal, which is 0. Products are float32 if the tokens are."""
     n = len(tokens)
-    centred = tokens.astype(np.float64) - tokens.mean(0, dtype=np.float64)
-    gram = centred @ centred.T
+    centred = (tokens - tokens.mean(0, dtype=np.float64)).astype(np.result_type(tokens, np.float32))
+    gram = (centred @ centred.T).astype(np.float64)
     np.fill_diagonal(gram, 0)
     rows = gram.sum(0) / (n - 2)
     out = gram - rows[:, None] - rows + gram.sum() / ((n - 1) * (n - 2))

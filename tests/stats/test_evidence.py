@@ -109,6 +109,7 @@ def _table() -> pd.DataFrame:
     rois = ["V1v", "V2v", "V3d", "OPA", "EBA", "V1v", "EBA"]
     return pd.DataFrame(
         {
+            "hemi": "lh",
             "roi": rois,
             "depth": [0.0, 0.33, 0.33, 0.66, 1.0, 1.0, 0.0],
             "r2_test": [0.4, 0.4, 0.4, 0.4, 0.4, -0.1, np.nan],
