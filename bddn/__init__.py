@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bddn.data.dataset import Dataset
     from bddn.run.arrays import FactorTopy
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = ["Dataset", "FactorTopy", "extract", "fit", "from_module", "open_cache", "open_run"]
 
