@@ -145,6 +145,7 @@ def second_opinion(
     y = torch.from_numpy(((responses[rows] - mean) / np.where(deviation > 0, deviation, 1)).astype(np.float32))
     with single_threaded_kernels():
         features = window_features(source, rows, train, windows, n_layers)
+        source.release()
 
         def of_layer(layer: int) -> RidgeScores:
             *folds, last = ((features[layer][cut].float(), y[cut]) for cut in cuts)

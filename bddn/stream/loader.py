@@ -41,6 +41,9 @@ class Source(Protocol):
         """Yield for every pool of rows its tokens in the stored precision, and the place of each row among them. The
         tokens are valid until the next pool is requested."""
 
+    def release(self) -> None:
+        """Free the memory that is kept for the next pools."""
+
 
 @dataclass(frozen=True)
 class Resident:
@@ -58,6 +61,9 @@ class Resident:
         """Yield tokens and places for every pool; see `Source`."""
         for pool in pools:
             yield self.features, torch.from_numpy(pool).to(self.features.local[0].device)
+
+    def release(self) -> None:
+        """Do nothing; see `Source`."""
 
 
 class Streamed:
@@ -123,6 +129,10 @@ class Streamed:
                     torch.cuda.current_stream().synchronize()
                 yield here
 
+    def release(self) -> None:
+        """Free the buffers; see `Source`."""
+        self._spare.clear()
+
     def load(self) -> Resident:
         """Read all tokens into memory."""
         rows = np.arange(len(self._row))
@@ -132,7 +142,7 @@ class Streamed:
             for pool, (tokens, places) in zip(pools, self.pools(pools), strict=True):
                 all_.fill(tokens.at(places), torch.from_numpy(pool).to(self._device))
                 advance(len(pool))
-        self._spare.clear()
+        self.release()
         self.waited_s = waited_s + time.perf_counter() - began
         return Resident(all_, self.chunk_of)
 

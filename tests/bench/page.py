@@ -34,6 +34,7 @@ def main() -> None:
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
+        (("check_cpu",), check),
         (("stream_cpu",), stream),
         (("scale_cpu", "scale_s3_cpu"), scale),
     ]
@@ -132,6 +133,15 @@ def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str
         "![Seconds of an epoch](growth.png)\n\nLines: proportional. Recipe `paper`, streamed, 12 layers × 768; by "
         "voxels with 320 images, by images with 9,496 voxels. Peak memory by images: "
         f"{', '.join(peaks)} GiB.\n"
+    )
+
+
+def check(found: dict[str, Any]) -> str:
+    """A second opinion."""
+    return (
+        f"## A second opinion\n\n{_about(found)}: `bddn check` of {found['n_images']:,} images, "
+        f"{found['n_layers']} layers × {found['width']}, 2,000 of {found['n_voxels']:,} voxels: "
+        f"{found['seconds']:.0f} s, {found['cpu_seconds']:.0f} s of a core, in {found['peak_gib']:.2f} GiB.\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,16 @@ def test_at_most_two_pools_are_alive(sealed: Path) -> None:
     places = {features.local[0].data_ptr() for features, _ in source.pools(pools)}
     assert len(pools) == 6
     assert len(places) == 2
+
+
+def test_released_buffers_are_freed_and_made_again(sealed: Path) -> None:
+    source = _streamed(sealed)
+    before = _all(source, 5)
+    buffers = [weakref.ref(kept.local[0]) for kept in source._spare]
+    assert len(buffers) == 2
+    source.release()
+    assert [buffer() for buffer in buffers] == [None, None]
+    assert _same(_all(source, 5), before)
 
 
 def test_an_epoch_that_is_left_early_leaves_no_thread_behind(sealed: Path) -> None:
