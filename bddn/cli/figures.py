@@ -19,6 +19,7 @@ DPI = typer.Option(min=20, max=1200, help="Pixels per inch; figures are 10 inche
 VIEWS = typer.Option(help="Surfaces: flat, inflated or both.")
 Palette = Literal["hue", "safe"]
 MESH = typer.Option(help="Mesh: fsaverage5, or a finer one if nilearn or FreeSurfer has it on this machine.")
+ALL = typer.Option("--all", help="Also show voxels without evidence, as if they had it.")
 FETCH = typer.Option("--fetch", help="Download the mesh into nilearn's data folder first.")
 Views = Literal["both", "flat", "inflated"]
 MeshName = Literal["fsaverage5", "fsaverage6", "fsaverage7"]
@@ -34,6 +35,7 @@ def maps(
     palette: Annotated[Palette, PALETTE] = "hue",
     mesh: Annotated[MeshName, MESH] = "fsaverage5",
     fetch: Annotated[bool, FETCH] = False,
+    show_all: Annotated[bool, ALL] = False,
     format_: Annotated[str, FORMAT] = "png",
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
@@ -45,6 +47,7 @@ def maps(
     from bddn.files.output import check_folder
     from bddn.maps.kinds import column_map, run_maps
     from bddn.run import read_run
+    from bddn.stats.evidence import untested
 
     formats = _formats(format_)
     _find_mesh(mesh, fetch)
@@ -52,15 +55,18 @@ def maps(
     for found in found_runs:
         check_folder(found.folder / "maps", "folder")
     for found in found_runs:
-        standard = run_maps(found.voxels, found.layers, palette)
-        kinds = [column_map(found.voxels, name) for name in columns.split(",")] if columns else standard
+        voxels = untested(found.voxels) if show_all else found.voxels
+        if columns:
+            kinds = [column_map(voxels if name in voxels else found.voxels, name) for name in columns.split(",")]
+        else:
+            kinds = run_maps(voxels, found.layers, palette)
         shown = BOTH if views == "both" else (views,)
         out = found.folder / "maps"
         title = found.metrics["title"]
-        for path in draw(found.voxels, kinds, out, title, dpi=dpi, views=shown, formats=formats, mesh=mesh):
+        for path in draw(voxels, kinds, out, title, dpi=dpi, views=shown, formats=formats, mesh=mesh):
             if path.suffix[1:] in formats:
                 typer.echo(f"map: {path}")
-        write_text(out / "methods.md", methods(found, mesh).markdown())
+        write_text(out / "methods.md", methods(found, mesh, show_all).markdown())
         typer.echo(f"numbers, captions and methods: {out}")
         _say_numbers(found)
 
@@ -82,14 +88,18 @@ def figure(
     palette: Annotated[Palette, PALETTE] = "hue",
     mesh: Annotated[MeshName, MESH] = "fsaverage5",
     fetch: Annotated[bool, FETCH] = False,
+    show_all: Annotated[bool, ALL] = False,
     format_: Annotated[str, FORMAT] = "png",
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
     """Draw a figure of the paper, or a similar one, from one run or several."""
+    from dataclasses import replace
+
     from bddn.figures.grid import draw_grid
     from bddn.figures.paper import FIGURES, PAPER_ROIS, WITH_IMAGES, channels, check_rois
     from bddn.files.output import check_folder
     from bddn.run import read_run
+    from bddn.stats.evidence import untested
 
     words = {known: what for known, (what, _) in FIGURES.items()} | dict(WITH_IMAGES)
     if name == "?":
@@ -108,6 +118,8 @@ def figure(
     formats = _formats(format_)
     check_folder(out)
     found = [read_run(run) for run in runs]
+    if show_all:
+        found = [replace(run, voxels=untested(run.voxels)) for run in found]
     _find_mesh(mesh, fetch)
     if name in WITH_IMAGES:
         chosen = PAPER_ROIS if rois is None else tuple(rois.split(","))
@@ -154,10 +166,12 @@ def _formats(text: str) -> list[str]:
 
 
 def _say_numbers(found: "Run") -> None:
+    from bddn.stats.evidence import in_words as evidence_in_words
     from bddn.stats.hierarchy import in_words
     from bddn.stats.truth import truth_lines
 
     typer.echo(f"tables: {found.folder / 'voxels.parquet'}, {found.folder / 'metrics.json'}")
+    typer.echo(f"evidence: {evidence_in_words(found.voxels)}")
     planted = (found.truth or {}).get("planted_slope")
     typer.echo(f"hierarchy: {in_words(found.metrics['hierarchy'], found.voxels, planted)}")
     if found.truth:

@@ -22,9 +22,10 @@ from bddn.figures.raster import Box, Raster, flat_raster
 from bddn.figures.single import DPI, save, shown_vertices
 from bddn.files.atomic import write_text
 from bddn.maps.kinds import Legend, Map
-from bddn.maps.legends import Classes, LayerField
+from bddn.maps.legends import Classes, LayerField, NoEvidence
 from bddn.maps.style import own_style
 from bddn.maps.voxel_table import roi_names
+from bddn.stats.evidence import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ _MIN_NAMED_IN = 1.9  # smallest width of a hemisphere with ROI names, which woul
 _MAX_PANEL_IN = 4.6  # largest width of a panel
 _FULL_SIZE_IN = 3.2  # width of a hemisphere with lines and text of full size
 _TICKS_IN = 0.2
+_NOTHING = ": no voxel has evidence"
 _SCATTER_SHARE = 0.72  # height of a scatter plot, as a fraction of the panel width
 
 
@@ -122,7 +124,7 @@ class PlacePanel:
         left, bottom, width, _ = place
         side = _SCATTER_SHARE * width - _TICKS_IN
         ax = axes_at(figure, left + (width - side) / 2, bottom + _TICKS_IN, side, side)
-        rgb = self.kind.rgb(self.kind.values)
+        rgb = self.kind.rgb(self.kind.shown)
         valid = np.flatnonzero(~np.isnan(rgb).any(axis=1))
         order = np.random.default_rng(0).permutation(valid)  # so that the last rows do not hide the others
         x, y = (self.table[name].to_numpy(dtype=np.float64)[order] for name in "xy")
@@ -175,7 +177,10 @@ def draw_grid(
     tables = [panel.table for panel in maps]
     crop = flat_crop(_all_shown(tables, mesh), mesh) if maps else Crop(mesh, {})
     legends = _distinct([panel.legend for panel in panels])
+    if any(panel.kind.n_without_evidence for panel in maps):
+        legends.append(NoEvidence())
     columns = max(len(row) for row in rows)
+    nothing = [panel for panel in maps if panel.kind.n_without_evidence == len(panel.table)]
     width = min((WIDTH_IN - 2 * _SIDE_IN - (columns - 1) * _GAP_IN) / columns, _MAX_PANEL_IN)
     heights = [max(panel.height(width, crop) for panel in row) for row in rows]
     tall = _HEAD_IN + sum(heights) + len(rows) * (_TITLE_IN + _GAP_IN) + _FOOT_IN
@@ -189,7 +194,8 @@ def draw_grid(
         y -= _TITLE_IN + height
         x = (WIDTH_IN - len(row) * width - (len(row) - 1) * _GAP_IN) / 2
         for panel in row:
-            write_at(figure, x + width / 2, y + height + 0.04, panel.title, va="bottom", fontsize=8.5)
+            words = panel.title + (_NOTHING if panel in nothing else "")
+            write_at(figure, x + width / 2, y + height + 0.04, words, va="bottom", fontsize=8.5)
             own = panel.height(width, crop)
             panel.draw(figure, (x, y + height - own, width, own), crop, dpi)
             x += width + _GAP_IN
@@ -198,13 +204,21 @@ def draw_grid(
         y -= _ABOVE_LEGEND_IN + legend.height_in
         legend.draw(axes_at(figure, (WIDTH_IN - legend.width_in) / 2, y, legend.width_in, legend.height_in))
         y -= _BELOW_LEGEND_IN
-    caption = f"{title}. {heading}. " + " ".join(f"({i}) {panel.title}." for i, panel in enumerate(panels, 1))
+    caption = f"{title}. {heading}. " + " ".join(f"({i}) {_described(panel)}" for i, panel in enumerate(panels, 1))
     written = save(figure, stem, formats, dpi)
     for i, panel in enumerate(panels, 1):
         if numbers and isinstance(panel, CortexPanel):
-            text = f"{title}, panel {i}: {panel.title}. {panel.kind.heading}."
+            text = f"{title}, panel {i}: {_described(panel)} {panel.kind.heading}."
             written += write_numbers(panel.kind, panel.table, text, stem.with_name(f"{stem.name}.{i}"))
     return [*written, _write_caption(caption, stem)]
+
+
+def _described(panel: Panel) -> str:
+    """Return the part of a caption about one panel, with its voxels without evidence."""
+    if not isinstance(panel, CortexPanel):
+        return f"{panel.title}."
+    n = panel.kind.n_without_evidence
+    return f"{panel.title}. {in_words(panel.table)}" + (f" {n:,} voxels are hatched." if n else "")
 
 
 def _write_caption(caption: str, stem: Path) -> Path:

@@ -8,6 +8,7 @@ from bddn.cortex.meshes import MESHES, Mesh
 from bddn.data.dataset import OWN
 from bddn.data.plugins import dataset_kinds, load_kind
 from bddn.run import Run
+from bddn.stats.evidence import in_words, is_tested
 
 _LIBRARIES = ("torch", "transformers", "diffusers")
 _RECIPE = {
@@ -28,6 +29,10 @@ _REFERENCES = (
     "Fischl B, Sereno MI, Tootell RBH, Dale AM (1999). High-resolution intersubject averaging and a "
     "coordinate system for the cortical surface. Human Brain Mapping 8: 272-284.",
 )
+_OF_THE_TEST = (
+    "Benjamini Y, Hochberg Y (1995). Controlling the false discovery rate: a practical and powerful approach to "
+    "multiple testing. Journal of the Royal Statistical Society B 57: 289-300."
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Methods:
         return f"# Methods\n\n{self.paragraph}\n\n## References\n\n{listed}\n\n{self.terms}\n"
 
 
-def methods(run: Run, mesh: Mesh = "fsaverage5") -> Methods:
+def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Methods:
     """Describe a run for a paper's Methods section.
 
     Parameters
@@ -52,6 +57,8 @@ def methods(run: Run, mesh: Mesh = "fsaverage5") -> Methods:
     run : Run
     mesh : str
         That the maps are drawn on.
+    show_all : bool
+        Whether they also show the voxels without evidence.
 
     Returns
     -------
@@ -94,11 +101,26 @@ a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]
 that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. The epoch with the best validation score
 ({run.metrics["best_epoch"] + 1} of {fit["epochs"]}) was kept; the test images were used once.
 Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
-weights. Maps are drawn on {mesh}{nested}.
+weights. {_evidence(run, show_all)} Maps are drawn on {mesh}{nested}.
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
 features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data["responses_sha256"][:16]}.
 """
-    return Methods(" ".join(text.split()), (*_REFERENCES, *about_data["references"]), about_data["terms"])
+    references = [*_REFERENCES, *([_OF_THE_TEST] if is_tested(run.voxels) else []), *about_data["references"]]
+    return Methods(" ".join(text.split()), tuple(references), about_data["terms"])
+
+
+def _evidence(run: Run, show_all: bool) -> str:
+    """Return sentences about the test of evidence, with its results."""
+    if not is_tested(run.voxels):
+        return "Voxels were not tested for evidence; all are shown."
+    masked = "" if show_all else ", and hatched in the maps of selections"
+    return (
+        "For every voxel, the correlation of predicted and measured responses to the test images was tested one-sided "
+        "against a null distribution without their pairing (t-test, and shuffled test images, whichever gave the "
+        "larger p-value), with control of the false discovery rate over voxels (Benjamini and Hochberg, 1995). "
+        f"{in_words(run.voxels)} Voxels without evidence were left out of the hierarchy slope{masked}; mean brain "
+        "scores of ROIs are over all their voxels, because leaving some out by their score would raise the mean."
+    )
 
 
 def _about_data(run: Run) -> dict[str, Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path) -> list[Path]:
-    """Write the numbers of a map for all voxels.
+    """Write the numbers of a map for all voxels, also of those without evidence: for these, `evident` is 0.
 
     Parameters
     ----------
@@ -34,13 +34,16 @@ def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path) ->
         STEM.csv, STEM.lh.func.gii, STEM.rh.func.gii, of a map of classes STEM.lh.label.gii and STEM.rh.label.gii, and
         the caption STEM.txt.
     """
-    columns = table[["hemi", "vertex", "roi"]].assign(**kind.table)
+    numbers = dict(kind.table)
+    if kind.evident is not None:
+        numbers["evident"] = kind.evident.astype(np.int64)
+    columns = table[["hemi", "vertex", "roi"]].assign(**numbers)
     csv, text = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.txt")
     if "layer_index" in columns:  # so that it is written as an integer, or empty without a layer
         columns["layer_index"] = columns["layer_index"].astype("Int64")
     replace_file(csv, lambda path: columns.to_csv(path, index=False, float_format="%.7g", lineterminator="\n"))
     written = [csv]
-    numeric = {name: values for name, values in kind.table.items() if np.issubdtype(values.dtype, np.number)}
+    numeric = {name: values for name, values in numbers.items() if np.issubdtype(values.dtype, np.number)}
     for hemi in HEMISPHERES:
         rows = (table["hemi"] == hemi).to_numpy()
         arrays = {name: values[rows].astype(np.float32) for name, values in numeric.items()}

@@ -26,30 +26,38 @@ class SurfaceMap:
     ----------
     kind : Map
     values : dict of str to array of float64, (V, k)
-        Values by hemisphere; NaN if a vertex has no voxel or a number is missing.
+        Values by hemisphere; NaN if a vertex has no voxel, or its voxel has no evidence or lacks a number.
+    hatched : dict of str to array of bool, (V,)
+        Masks by hemisphere of the vertices whose voxel has no evidence.
     mesh : str
         The mesh, with V vertices.
     """
 
     kind: Map
     values: dict[str, npt.NDArray[np.float64]]
+    hatched: dict[str, npt.NDArray[np.bool_]]
     mesh: Mesh
 
     @classmethod
     def of(cls, kind: Map, table: "pd.DataFrame", mesh: Mesh = "fsaverage5") -> "SurfaceMap":
         """Put a map on the vertices of its voxels. `table` has columns hemi and vertex, in the row order of the map."""
-        missing = np.asarray(np.isnan(kind.values).any(axis=1))
-        whole = np.where(missing[:, None], np.nan, kind.values)
-        values = {hemi: to_mesh(*of_hemisphere(table, hemi, whole), mesh) for hemi in HEMISPHERES}
-        return cls(kind, values, mesh)
+        without = np.zeros(len(table)) if kind.evident is None else 1.0 - kind.evident
+        both = {
+            hemi: to_mesh(*of_hemisphere(table, hemi, np.column_stack([kind.shown, without])), mesh)
+            for hemi in HEMISPHERES
+        }
+        values = {hemi: columns[:, :-1] for hemi, columns in both.items()}
+        return cls(kind, values, {hemi: columns[:, -1] == 1 for hemi, columns in both.items()}, mesh)
 
     def drawn(self, hemi: str) -> npt.NDArray[np.bool_]:
-        """Return a mask (V,) of the vertices that have a voxel with values."""
-        return np.asarray(np.isfinite(self.values[hemi][:, 0]))
+        """Return a mask (V,) of the vertices that have a voxel with values, or a hatched one."""
+        return np.asarray(np.isfinite(self.values[hemi][:, 0]) | self.hatched[hemi])
 
     def vertex_rgb(self, hemi: str) -> npt.NDArray[np.float64]:
-        """Return colours (V, 3) of the vertices, sRGB 0 to 1; NaN without a voxel."""
-        return self.kind.rgb(self.values[hemi])
+        """Return colours (V, 3) of the vertices, sRGB 0 to 1: one grey without evidence, NaN without a voxel."""
+        out = self.kind.rgb(self.values[hemi])
+        out[self.hatched[hemi]] = np.mean(colors.HATCHING)
+        return out
 
     def image(self, hemi: str, raster: Raster) -> npt.NDArray[np.float32]:
         """Return an image (rows, columns, 4) of a view of a hemisphere, for `panels.show_image`."""
@@ -62,7 +70,9 @@ class SurfaceMap:
                 numbers.insert(0, np.where(code < 0, np.nan, code))
             return self.kind.rgb(np.column_stack(numbers))
 
-        return paint(raster, colors.cortex_grey(surface(hemi, self.mesh).sulc), self.drawn(hemi), rgb)
+        return paint(
+            raster, colors.cortex_grey(surface(hemi, self.mesh).sulc), self.drawn(hemi), rgb, self.hatched[hemi]
+        )
 
 
 def of_hemisphere(table: "pd.DataFrame", hemi: str, values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:

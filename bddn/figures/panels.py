@@ -14,6 +14,7 @@ from matplotlib.tri import Triangulation
 from bddn.cortex.fsaverage import Floats
 from bddn.cortex.meshes import Surface
 from bddn.figures.raster import Box, Raster
+from bddn.maps.colors import HATCHING
 
 MIN_ROI_VERTICES = 8
 """Smallest number of vertices on the flat map of an ROI that is outlined."""
@@ -25,6 +26,10 @@ INK = "#1c1c1c"
 _NAME_SIZE = 6.5
 _CHUNK = 1 << 16
 _MIN_LINE_MM = 3.0
+_HALF = 0.5
+_PERIODS = 110  # of the hatching, across an image as wide as a flat map
+_DARK_SHARE = 0.4  # width of the dark stripes, as a fraction of the period
+_MIN_PERIOD = 10  # pixels of a raster, which is twice as fine as its image
 
 
 def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -86,6 +91,7 @@ def paint(
     grey: Floats,
     drawn: npt.NDArray[np.bool_],
     rgb: Callable[[Raster], npt.NDArray[np.float64]],
+    hatched: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the image of a map on grey cortex.
 
@@ -96,9 +102,12 @@ def paint(
     grey : array of float, (V,)
         Grey value of each vertex, 0 to 1, which is shown without a voxel.
     drawn : array of bool, (V,)
-        Mask of the vertices that have a voxel. `rgb` is called only for pixels next to them.
+        Mask of the vertices that have a voxel, also a hatched one. `rgb` is called only for pixels next to them.
     rgb : callable
         A function that returns the colours (P, 3) of the map at the pixels of a raster; NaN to show grey cortex.
+    hatched : array of bool, (V,), optional
+        Mask of the vertices whose voxel has no evidence. A pixel is hatched if `rgb` gives it no colour, and vertices
+        with a voxel have at least half of its weight.
 
     Returns
     -------
@@ -113,9 +122,22 @@ def paint(
         near = np.flatnonzero(drawn[part.corners] @ np.ones(3, dtype=np.float32))
         if len(near):
             painted = rgb(part.part(near))
+            if hatched is not None:
+                bare_at = np.flatnonzero(np.isnan(painted[:, 0]))
+                without = part.part(near[bare_at])
+                inside = np.einsum("pk,pk->p", drawn[without.corners], without.weight) >= _HALF
+                inside &= hatched[without.corners].any(axis=1)
+                painted[bare_at[inside]] = _stripes(without)[inside, None]
             valid = ~np.isnan(painted[:, 0])
             colour[start + near[valid]] = painted[valid]
     return raster.image(colour)
+
+
+def _stripes(raster: Raster) -> npt.NDArray[np.float64]:
+    """Return the greys (P,) of diagonal stripes at the pixels of a raster."""
+    width = raster.shape[1]
+    period = max(width // _PERIODS, _MIN_PERIOD)
+    return np.where((raster.pixel // width + raster.pixel % width) % period < period * _DARK_SHARE, *HATCHING)
 
 
 def outline_rois(

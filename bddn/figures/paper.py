@@ -18,6 +18,7 @@ from bddn.maps.kinds import (
     Strength,
     cluster_map,
     column_map,
+    confidence_top,
     difference_map,
     layer_map,
     relative_map,
@@ -28,6 +29,7 @@ from bddn.maps.kinds import (
 from bddn.run import Run, labels, read_channels, read_split
 from bddn.stats.average import average
 from bddn.stats.channels import channel_clusters, channel_images
+from bddn.stats.evidence import evident
 from bddn.stats.scores import ROIS, in_roi
 
 MAPS_PER_ROW = 3
@@ -75,7 +77,7 @@ def layer_maps(runs: Sequence[Run], palette: Palette) -> Sheet:
     shown = [
         run.voxels["confidence"] if strength == "confidence" else sharpness(run.voxels, run.layers) for run in runs
     ]
-    top = ramps.confidence_top(np.concatenate(shown))
+    top = ramps.confidence_top(np.concatenate([one[evident(run.voxels)] for one, run in zip(shown, runs, strict=True)]))
     if _are_one_network(runs):
         mean = average([run.voxels for run in runs], runs[0].layers)
         panels.append(CortexPanel(f"average of {len(runs)}", layer_map(mean, runs[0].layers, top, palette), mean))
@@ -90,7 +92,7 @@ def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
     """Return figure 3: layer maps with and without the topological constraint, places, and the weight of each layer."""
     panels: list[Panel] = []
     names = {"topological": "with topological constraint", "free": "without", "unfactorized": "not factorized"}
-    top = ramps.confidence_top(runs[0].voxels["confidence"])
+    top = confidence_top([runs[0].voxels])
     for run in runs:
         kind = layer_map(run.voxels, run.layers, top, palette)
         panels.append(CortexPanel(names[run.about["fit"]["selection"]], kind, run.voxels))
@@ -136,7 +138,7 @@ def change(runs: Sequence[Run], palette: Palette) -> Sheet:
         )
     _check_same_test(runs)
     before, after = (run.voxels for run in runs)
-    top = ramps.confidence_top(np.concatenate([before["confidence"], after["confidence"]]))
+    top = confidence_top([before, after])
     layers = runs[0].layers
     first: list[Panel] = [
         CortexPanel(name, layer_map(table, layers, top, palette), table)
@@ -150,8 +152,8 @@ def change(runs: Sequence[Run], palette: Palette) -> Sheet:
 
 
 def clusters(runs: Sequence[Run], palette: Palette) -> Sheet:
-    """Return figure 8: clusters of voxels by their channel vectors."""
-    cluster_of = [channel_clusters(read_channels(run), N_CLUSTERS) for run in runs]
+    """Return figure 8: clusters of the voxels with evidence by their channel vectors."""
+    cluster_of = [_clusters(run) for run in runs]
     panels: list[Panel] = [
         CortexPanel(name, cluster_map(label, "k-means, then Ward linkage"), run.voxels)
         for run, name, label in zip(runs, short_labels(runs), cluster_of, strict=True)
@@ -191,15 +193,16 @@ def channels(inputs: Sequence[ChannelInputs], rois: Sequence[str] = PAPER_ROIS) 
         weights = voxels[[f"weight_{layer}" for layer in given.run.layers]].to_numpy(dtype=np.float32)
         shown: dict[str, npt.NDArray[np.float32]] = {}
         for roi in rois:
-            in_this_roi = np.asarray(in_roi(voxels, roi))
+            in_this_roi = in_roi(voxels, roi) & evident(voxels)
             if in_this_roi.sum() > 3:
                 shown[roi] = channel_images(given.aligned, given.channels[in_this_roi], weights[in_this_roi])
         if not shown:
             raise DataError(
                 given.run.folder,
-                expected=f"more than three voxels in one of the ROIs {', '.join(rois)}",
-                got="at most three voxels in each",
-                fix=f"Give other --rois, or use a dataset with ROI masks. Known ROIs: {', '.join(ROIS)}.",
+                expected=f"more than three voxels with evidence in one of the ROIs {', '.join(rois)}",
+                got="at most three in each",
+                fix="Give other --rois, use a dataset with ROI masks, or give --all for voxels without evidence. "
+                f"Known ROIs: {', '.join(ROIS)}.",
             )
         for i, picture in enumerate(given.pictures):
             row: list[Panel] = [ImagePanel(name if len(inputs) > 1 else "picture", picture)]
@@ -251,6 +254,15 @@ def _are_one_network(runs: Sequence[Run]) -> bool:
     one_cache = len({run.about["cache"]["digest"] for run in runs}) == 1
     subjects = {run.about["data"]["voxels_sha256"] for run in runs}
     return len(runs) > 1 and len({run.layers for run in runs}) == 1 and (one_cache or len(subjects) > 1)
+
+
+def _clusters(run: Run) -> npt.NDArray[np.int64]:
+    """Return the cluster of each voxel; -1 for voxels without evidence."""
+    has_evidence = evident(run.voxels)
+    found = np.full(len(has_evidence), -1)
+    if has_evidence.any():
+        found[has_evidence] = channel_clusters(read_channels(run)[has_evidence], N_CLUSTERS)
+    return found
 
 
 def _in_rows(panels: Sequence[Panel], n: int) -> list[list[Panel]]:

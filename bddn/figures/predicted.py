@@ -41,7 +41,7 @@ def predicted(
         All maps have the same colour ramp.
     """
     panels: list[Panel] = []
-    for image, name, kind in zip(pictures, names, response_maps(responses, names), strict=True):
+    for image, name, kind in zip(pictures, names, response_maps(voxels, responses, names), strict=True):
         title = name if len(name) <= MAX_TITLE_CHARS else f"{name[: MAX_TITLE_CHARS - 1]}…"
         panels += [ImagePanel(title, image, share=IMAGE_SHARE), CortexPanel("predicted response", kind, voxels)]
     rows = [panels[i : i + 2 * PAIRS_PER_ROW] for i in range(0, len(panels), 2 * PAIRS_PER_ROW)]

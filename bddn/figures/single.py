@@ -16,14 +16,17 @@ from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, show_image, wri
 from bddn.figures.placement import BOTH, Pixels, View, flat_axes, inflated_axes, make_pixels, new_figure
 from bddn.files.atomic import replace_file
 from bddn.maps.kinds import Map
+from bddn.maps.legends import NoEvidence
 from bddn.maps.style import own_style
 from bddn.maps.voxel_table import roi_names
+from bddn.stats.evidence import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DPI = 220
 LEGEND_TOP_IN = 1.40
+_HATCHED_LEFT_IN = 8.75
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -101,7 +104,8 @@ def _figure(kind: Map, table: "pd.DataFrame", pixels: Pixels, title: str, dpi: i
     """Return the figure of one map, and its caption."""
     figure = new_figure(pixels, dpi)
     write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
-    write_at(figure, WIDTH_IN / 2, -0.38, kind.heading, fontsize=8.5, color="#333333")
+    nothing = kind.n_without_evidence == len(table)
+    write_at(figure, WIDTH_IN / 2, -0.38, in_words(table) if nothing else kind.heading, fontsize=8.5, color="#333333")
     cortex = SurfaceMap.of(kind, table, pixels.mesh)
     for hemi in HEMISPHERES:
         if pixels.flat:
@@ -116,21 +120,25 @@ def _figure(kind: Map, table: "pd.DataFrame", pixels: Pixels, title: str, dpi: i
     legend = kind.legend
     left = (WIDTH_IN - legend.width_in) / 2
     legend.draw(axes_at(figure, left, LEGEND_TOP_IN - legend.height_in, legend.width_in, legend.height_in))
+    if kind.n_without_evidence:
+        hatched = NoEvidence(f"no evidence: {kind.n_without_evidence:,} voxels")
+        at = _HATCHED_LEFT_IN, LEGEND_TOP_IN - legend.height_in / 2
+        hatched.draw(axes_at(figure, *at, hatched.width_in, hatched.height_in))
     notes = _notes(kind, cortex, table, bool(pixels.flat))
     for i, line in enumerate(notes):
-        write_at(figure, 0.25, 0.20 - 0.13 * i, line, ha="left", va="bottom", fontsize=6, color="#555555")
+        write_at(figure, 0.25, 0.33 - 0.13 * i, line, ha="left", va="bottom", fontsize=6, color="#555555")
     return figure, f"{title}. {kind.heading}. {' '.join(notes)}"
 
 
 def _notes(kind: Map, cortex: SurfaceMap, table: "pd.DataFrame", flat: bool) -> list[str]:
-    """Return two lines that say which voxels are drawn."""
+    """Return three lines that say which voxels are drawn."""
     drawn = {hemi: cortex.drawn(hemi) for hemi in HEMISPHERES}
     n = {hemi: int(drawn[hemi].sum()) for hemi in HEMISPHERES}
     of = {hemi: int((table["hemi"] == hemi).sum()) for hemi in HEMISPHERES}
     cut = sum(
         n[hemi] - int(drawn[hemi][np.unique(surface(hemi, cortex.mesh).flat_faces)].sum()) for hemi in HEMISPHERES
     )
-    missing = int(np.isnan(kind.values).any(axis=1).sum())
+    missing = int(np.isnan(kind.shown).any(axis=1).sum()) - kind.n_without_evidence
     sides = ", ".join(f"{hemi} {n[hemi]:,} of {of[hemi]:,}" for hemi in HEMISPHERES)
     where = f"Drawn at {cortex.mesh}'s {N_VERTICES:,} vertices per hemisphere"
     if MESHES[cortex.mesh] < N_VERTICES:
@@ -138,7 +146,9 @@ def _notes(kind: Map, cortex: SurfaceMap, table: "pd.DataFrame", flat: bool) -> 
             f"Data at fsaverage7's {N_VERTICES:,} vertices per hemisphere are drawn at {cortex.mesh}'s "
             f"{MESHES[cortex.mesh]:,} by nesting (the vertices with the lowest numbers)"
         )
+    hatched = " They are hatched." if kind.n_without_evidence else ""
     return [
+        f"{in_words(table)}{hatched}",
         f"{where}: {sum(n.values()):,} of {len(table):,} voxels ({sides}).",
         (f"{cut:,} of these lie on a cut of the flat maps. " if cut and flat else "")
         + (f"{missing:,} voxels have no value and show as grey cortex. " if missing else "")

@@ -14,6 +14,9 @@ Palette = Literal["hue", "safe"]
 CONFIDENCE_FLOOR = 0.45
 """Brightness at confidence 0, as a fraction of full brightness. It is above 0, so that the hue stays visible."""
 
+HATCHING = (0.48, 0.70)
+"""Greys of the dark and the bright stripes of a voxel without evidence."""
+
 _LIGHTNESS = 0.76
 _HUES = np.array([266.0, 240.0, 214.0, 188.0, 164.0, 144.0, 124.0, 104.0, 84.0, 64.0, 44.0, 24.0])
 _LIGHTER = np.array([-0.15, -0.08, -0.02, 0.0, 0.01, 0.03, 0.05, 0.05, 0.02, -0.04, -0.09, -0.13])

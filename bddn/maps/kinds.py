@@ -3,11 +3,14 @@
 A `Map` does not depend on a surface. Sheets, grids, films and pages can draw every map. `column_map` shows any column
 of the voxel table, without new code.
 
+Maps of selections show only voxels with evidence, if the table has a test of it (see `stats.evidence`): what a voxel
+without evidence selects is chance. Maps of scores and of data show all voxels, because they are the evidence.
+
 Shape letters: N voxels, k numbers of a voxel, L layers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,15 +20,16 @@ from bddn.cortex.fsaverage import Floats
 from bddn.errors import DataError
 from bddn.maps import colors, ramps
 from bddn.maps.colors import Palette
-from bddn.maps.legends import Bar, Classes, LayerField, Wheel
+from bddn.maps.legends import Bar, Classes, LayerField, NoEvidence, Wheel
 from bddn.maps.ramps import Ramp
 from bddn.maps.voxel_table import check_voxels, layer_index
+from bddn.stats.evidence import evident, is_tested
 from bddn.stats.hierarchy import depth_spread
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Legend = LayerField | Bar | Wheel | Classes
+Legend = LayerField | Bar | Wheel | Classes | NoEvidence
 Column = npt.NDArray[Any]
 Strength = Literal["confidence", "sharpness in depth"]
 STRENGTHS: Mapping[str, str] = {
@@ -55,6 +59,8 @@ class Map:
         Columns of the CSV file; numeric columns are also written to GIFTI files.
     classes : int
         If positive, the first number is a class from 0 to `classes` - 1, and classes are never interpolated.
+    evident : array of bool, (N,), optional
+        Mask of the voxels with evidence; the others are hatched. None to draw all voxels.
     """
 
     name: str
@@ -64,6 +70,25 @@ class Map:
     legend: Legend
     table: Mapping[str, Column]
     classes: int = 0
+    evident: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def shown(self) -> npt.NDArray[np.float64]:
+        """The numbers (N, k) that are drawn; NaN for voxels without evidence, and for those that lack any number."""
+        missing = np.asarray(np.isnan(self.values).any(axis=1))
+        if self.evident is not None:
+            missing = missing | ~self.evident
+        return np.where(missing[:, None], np.nan, self.values)
+
+    @property
+    def n_without_evidence(self) -> int:
+        """Number of voxels that are hatched."""
+        return 0 if self.evident is None else int((~self.evident).sum())
+
+
+def confidence_top(tables: "Sequence[pd.DataFrame]") -> float:
+    """Return the lowest confidence with full brightness of the layer maps of several tables; see `ramps`."""
+    return ramps.confidence_top(np.concatenate([_selected(table, "confidence") for table in tables]))
 
 
 def layer_map(
@@ -91,8 +116,8 @@ def layer_map(
     index = layer_index(voxels, layers).astype(np.float64)
     confidence = _numbers(voxels, "confidence") if strength == "confidence" else sharpness(voxels, layers)
     index = np.where((index < 0) | np.isnan(confidence), np.nan, index)
-    counts = np.bincount(index[np.isfinite(index)].astype(np.int64), minlength=len(layers))
-    full = ramps.confidence_top(confidence) if top is None else top
+    counts = np.bincount(index[np.isfinite(index) & evident(voxels)].astype(np.int64), minlength=len(layers))
+    full = ramps.confidence_top(confidence[evident(voxels)]) if top is None else top
 
     def rgb(values: Floats) -> npt.NDArray[np.float64]:
         code = np.where(np.isnan(values[:, 0]), -1, np.nan_to_num(values[:, 0])).astype(np.int64)
@@ -116,6 +141,7 @@ def layer_map(
             **weights,
         },
         len(layers),
+        _mask(voxels),
     )
 
 
@@ -128,12 +154,13 @@ def sharpness(voxels: "pd.DataFrame", layers: Sequence[str]) -> npt.NDArray[np.f
 
 def weight_maps(voxels: "pd.DataFrame", layers: Sequence[str]) -> list[Map]:
     """Return one map per layer of its weights, all with the same colours."""
-    weights = {layer: _numbers(voxels, f"weight_{layer}") for layer in layers}
-    ramp = ramps.sequential_ramp(np.concatenate(list(weights.values())))
-    return [
-        _ramp_map(f"weight_{layer}", f"Weight of layer {layer}", {f"weight_{layer}": values}, ramp, "layer weight")
-        for layer, values in weights.items()
-    ]
+    ramp = ramps.sequential_ramp(np.concatenate([_selected(voxels, f"weight_{layer}") for layer in layers]))
+    found = []
+    for layer in layers:
+        name = f"weight_{layer}"
+        table = {name: _numbers(voxels, name)}
+        found.append(_ramp_map(name, f"Weight of layer {layer}", table, ramp, "layer weight", evident=_mask(voxels)))
+    return found
 
 
 def score_map(voxels: "pd.DataFrame", top: float | None = None) -> Map:
@@ -163,27 +190,29 @@ def scale_map(voxels: "pd.DataFrame") -> Map:
         "scale_map",
         "Scale map: whether a voxel reads a place in the image (local) or the image as a whole (global)",
         {"scale": scale},
-        ramps.scale_ramp(scale),
+        ramps.scale_ramp(_selected(voxels, "scale")),
         "scale selector (0 local token, 1 global token)",
         ("local", "global"),
+        _mask(voxels),
     )
 
 
 def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
     """Return the map of the place in the image that a voxel reads."""
     x, y = _numbers(voxels, "x"), _numbers(voxels, "y")
-    values = np.column_stack([x, y])
-    reach = ramps.place_reach(values)
+    reach = ramps.place_reach(np.column_stack([_selected(voxels, "x"), _selected(voxels, "y")]))
     return Map(
         "place_map",
         "Place map: the place in the image that a voxel reads",
-        values,
+        np.column_stack([x, y]),
         lambda v: colors.place_rgb(v, reach, palette),
         Wheel(reach, palette),
         {"x": x, "y": y},
+        evident=_mask(voxels),
     )
 
 
+_SELECTIONS = {"layer_argmax", "depth", "depth_spread", "confidence", "agreement", "x", "y", "scale", "size"}
 _TITLES = {
     "ceiling": "Noise ceiling: the largest R² that the responses' noise leaves",
     "agreement": "Agreement: share of pairs of runs that select the same layer",
@@ -193,6 +222,8 @@ _TITLES = {
 
 def column_map(voxels: "pd.DataFrame", column: str) -> Map:
     """Return the map of any column. Numbers get a colormap that fits their range, text becomes classes.
+
+    Columns of selections show only voxels with evidence.
 
     Raises
     ------
@@ -206,26 +237,33 @@ def column_map(voxels: "pd.DataFrame", column: str) -> Map:
             got=f"columns {', '.join(map(str, voxels.columns))}",
             fix="Give one of these columns.",
         )
+    is_selection = column.removesuffix("_sd") in _SELECTIONS or column.startswith("weight_")
+    mask = _mask(voxels) if is_selection else None
     if voxels[column].dtype.kind in "OSUT" or str(voxels[column].dtype) in {"str", "string"}:
-        return _class_map(column, voxels[column].fillna("").astype(str).to_numpy(dtype=object))
+        return _class_map(column, voxels[column].fillna("").astype(str).to_numpy(dtype=object), mask)
     values = _numbers(voxels, column)
     title = _TITLES.get(column, f"'{column}'")
-    ramp = ramps.diverging_ramp(values) if np.nanmin(values, initial=0.0) < 0 else ramps.sequential_ramp(values)
-    return _ramp_map(_stem(column), title, {column: values}, ramp, column)
+    seen = values if mask is None else values[mask]
+    ramp = ramps.diverging_ramp(seen) if np.nanmin(seen, initial=0.0) < 0 else ramps.sequential_ramp(seen)
+    return _ramp_map(_stem(column), title, {column: values}, ramp, column, evident=mask)
 
 
 def difference_map(minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: str, label: str) -> Map:
-    """Return the map of a column minus the same column of another run on the same voxels, row by row."""
+    """Return the map of a column minus the same column of another run on the same voxels, row by row.
+
+    The difference of a selection shows only voxels with evidence in both runs.
+    """
     values = _numbers(minuend, column) - _numbers(subtrahend, column)
-    ramp = ramps.diverging_ramp(values)
-    return _ramp_map(
-        f"difference_{_stem(column)}", f"Difference: {label}", {f"{column}_difference": values}, ramp, label
-    )
+    is_masked = column in _SELECTIONS and (is_tested(minuend) or is_tested(subtrahend))
+    mask = evident(minuend) & evident(subtrahend) if is_masked else None
+    ramp = ramps.diverging_ramp(values if mask is None else values[mask])
+    table = {f"{column}_difference": values}
+    return _ramp_map(f"difference_{_stem(column)}", f"Difference: {label}", table, ramp, label, evident=mask)
 
 
-def response_maps(responses: npt.NDArray[np.floating], names: Sequence[str]) -> list[Map]:
+def response_maps(voxels: "pd.DataFrame", responses: npt.NDArray[np.floating], names: Sequence[str]) -> list[Map]:
     """Return one map per row of the responses (n, N) to `n` named images, all with the same colours."""
-    ramp = ramps.diverging_ramp(responses)
+    ramp = ramps.diverging_ramp(responses[:, evident(voxels)])
     return [
         _ramp_map(
             f"response_{row:05d}",
@@ -233,24 +271,27 @@ def response_maps(responses: npt.NDArray[np.floating], names: Sequence[str]) -> 
             {"response": values.astype(np.float64)},
             ramp,
             "predicted response (unit of the measured ones)",
+            evident=_mask(voxels),
         )
         for row, (name, values) in enumerate(zip(names, responses, strict=True))
     ]
 
 
 def cluster_map(labels: npt.NDArray[np.integer], what: str) -> Map:
-    """Return the map of voxel clusters. `labels` (N,) are counted from 0; `what` describes the clustering."""
-    n = int(labels.max()) + 1
-    counts = tuple(np.bincount(labels, minlength=n).tolist())
+    """Return the map of voxel clusters. `labels` (N,) are counted from 0, and are -1 for voxels without evidence;
+    `what` describes the clustering."""
+    n = int(labels.max(initial=0)) + 1
+    counts = tuple(np.bincount(labels[labels >= 0], minlength=n).tolist())
     palette = colors.class_colours(n)
     return Map(
         "cluster_map",
         f"Channel clusters: voxels that read similar channels ({what})",
-        labels.astype(np.float64)[:, None],
+        np.where(labels < 0, np.nan, labels)[:, None],
         lambda v: _of_classes(v, palette),
         Classes(tuple(str(i + 1) for i in range(n)), palette, counts, "cluster"),
         {"cluster": labels + 1},
         n,
+        labels >= 0 if (labels < 0).any() else None,
     )
 
 
@@ -278,20 +319,24 @@ def _ramp_map(
     ramp: Ramp,
     label: str,
     ends: tuple[str, str] | None = None,
+    evident: npt.NDArray[np.bool_] | None = None,
 ) -> Map:
     """Return a map of the first column of a table of numbers."""
     values = next(iter(table.values()))
-    known = values[np.isfinite(values)]
+    bar = Bar(ramp, label, ends)
+    found = Map(name, heading, values[:, None], lambda v: ramp.rgb(v[:, 0]), bar, table, evident=evident)
+    known = found.shown[np.isfinite(found.shown)]
     beyond = (bool((known < ramp.low).any()), bool((known > ramp.high).any()))
-    return Map(name, heading, values[:, None], lambda v: ramp.rgb(v[:, 0]), Bar(ramp, label, ends, beyond), table)
+    return replace(found, legend=replace(bar, beyond=beyond))
 
 
-def _class_map(column: str, labels: Column) -> Map:
+def _class_map(column: str, labels: Column, evident: npt.NDArray[np.bool_] | None) -> Map:
     names = sorted(set(labels) - {""})
     number = {name: float(i) for i, name in enumerate(names)}
     values = np.array([number.get(label, np.nan) for label in labels])
     palette = colors.class_colours(len(names))
-    counts = tuple(int((labels == name).sum()) for name in names)
+    counted = labels if evident is None else labels[evident]
+    counts = tuple(int((counted == name).sum()) for name in names)
     return Map(
         _stem(column),
         f"'{column}' by name",
@@ -300,6 +345,7 @@ def _class_map(column: str, labels: Column) -> Map:
         Classes(tuple(names), palette, counts, column),
         {column: labels, f"{column}_number": values},
         len(names),
+        evident,
     )
 
 
@@ -312,6 +358,16 @@ def _of_classes(values: Floats, palette: Floats) -> npt.NDArray[np.float64]:
 
 def _numbers(voxels: "pd.DataFrame", column: str) -> npt.NDArray[np.float64]:
     return voxels[column].to_numpy(dtype=np.float64)
+
+
+def _selected(voxels: "pd.DataFrame", column: str) -> npt.NDArray[np.float64]:
+    """Return the numbers of a column; NaN for voxels without evidence."""
+    return np.where(evident(voxels), _numbers(voxels, column), np.nan)
+
+
+def _mask(voxels: "pd.DataFrame") -> npt.NDArray[np.bool_] | None:
+    """Return a mask (N,) of the voxels with evidence; None for a table without a test."""
+    return evident(voxels) if is_tested(voxels) else None
 
 
 def _column(voxels: "pd.DataFrame", column: str) -> Column:

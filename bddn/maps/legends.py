@@ -1,4 +1,4 @@
-"""Legends of maps: layers and confidence, numbers (colour bar), places in the image, and classes."""
+"""Legends of maps: layers and confidence, numbers (colour bar), places in the image, classes, and no evidence."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from bddn.cortex.fsaverage import Floats
-from bddn.maps.colors import Palette, layer_rgb, place_rgb
+from bddn.maps.colors import HATCHING, Palette, layer_rgb, place_rgb
 from bddn.maps.ramps import Ramp
 from bddn.maps.style import colour_map
 
@@ -245,6 +245,30 @@ class Classes:
             va="bottom",
             fontsize=_LABEL,
         )
+
+
+@dataclass(frozen=True)
+class NoEvidence:
+    """The legend of the voxels without evidence: a hatched patch and words below it."""
+
+    words: str = "no evidence"
+
+    width_in, height_in = 1.0, 0.12
+
+    @property
+    def key(self) -> object:
+        """Legends with the same key are drawn only once in a figure."""
+        return self.words
+
+    def draw(self, ax: Axes) -> None:
+        """Draw the legend on these axes."""
+        rows, columns = np.indices((36, 108))
+        grey = np.where((rows + columns) % 12 < 5, *HATCHING)
+        ax.imshow(np.repeat(grey[..., None], 3, axis=2), extent=(0.32, 0.68, 0.0, 1.0), aspect="auto")
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1)
+        ax.set_axis_off()
+        ax.text(0.5, -0.2, self.words, ha="center", va="top", fontsize=_TICK)
 
 
 def split_names(layers: Sequence[str]) -> tuple[str, list[str]]:

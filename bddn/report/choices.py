@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bddn.maps import kinds, ramps
+from bddn.maps import kinds
 from bddn.maps.kinds import Map
 from bddn.maps.legends import Bar, Classes, Wheel
 from bddn.report.packing import packed
@@ -57,7 +57,7 @@ def choices(tables: Sequence["pd.DataFrame"], layers: Sequence[Sequence[str]]) -
     import pandas as pd
 
     together = pd.concat(tables, ignore_index=True)
-    top = ramps.confidence_top(together["confidence"].to_numpy())
+    top = kinds.confidence_top(tables)
     of_layers = [kinds.layer_map(table, names, top) for table, names in zip(tables, layers, strict=True)]
     names = list(dict.fromkeys(name for run in layers for name in run))
     weights = dict(zip(names, kinds.weight_maps(together, names), strict=True))

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.errors import DataError
+from bddn.stats.evidence import is_tested, q_values
 from bddn.stats.hierarchy import confidence, depth, depth_spread
 
 AVERAGED = ("r2_val", "r2_test", "x", "y", "scale", "size", "ceiling")
@@ -33,7 +34,9 @@ def average(tables: Sequence[pd.DataFrame], layers: Sequence[str]) -> pd.DataFra
         `roi` and the atlases' labels are the most frequent names among the runs; of equally frequent names, the first
         in the alphabet. `agreement` is that of `layer_agreement`. `depth_sd`, `x_sd` and so on are sample standard
         deviations over runs, NaN for a single run. `x` and `y` are NaN where one of them has a standard deviation above
-        0.5: the mean of a place on the left and one on the right would be in the centre, where no run looks.
+        0.5: the mean of a place on the left and one on the right would be in the centre, where no run looks. If all
+        tables have a test of evidence, `p_test` is twice the mean over runs, which is a valid p-value for dependent
+        tests, as of seeds (Rüschendorf, Advances in Applied Probability 1982), and `q_test` is computed from it.
 
     Raises
     ------
@@ -57,6 +60,9 @@ def average(tables: Sequence[pd.DataFrame], layers: Sequence[str]) -> pd.DataFra
     out["n_runs"] = groups.size()
     for column in _labels(together):
         out = out.join(_most_frequent(together, column))
+    if all(is_tested(table) for table in tables):
+        out["p_test"] = (groups["p_test"].mean() * np.where(out["n_runs"] > 1, 2, 1)).clip(upper=1)
+        out["q_test"] = q_values(out["p_test"].to_numpy())
     row = groups.ngroup().to_numpy()
     out = out.reset_index()
     chosen = np.full((len(tables), len(out)), -1)

@@ -23,10 +23,12 @@ Float64s = npt.NDArray[np.float64]
 
 FDR = 0.05
 """Expected share of false ones among the voxels with evidence."""
-N_SHUFFLES = 100
+SHUFFLES = 100, 2000  # at least and at most
+NULL_VALUES = 200_000  # of the null distribution; fewer voxels are shuffled more often
 SAMPLED_VOXELS = 2000
 SAMPLED_VALUES = 2**24  # of the sampled voxels; with more test images, fewer voxels are sampled
 IN_TAIL = 20  # values of the null distribution above the last share that is used
+UNKNOWABLE = 0.01  # noise ceiling below which no score can be told from chance
 FLAT = 1e-6  # standard deviation over magnitude, at which float32 values differ by rounding only
 
 
@@ -89,7 +91,8 @@ class Evidence:
     def _shuffled(self, varies: npt.NDArray[np.bool_]) -> Float64s:
         """Return the correlations of the varying sampled voxels with shuffled images, for all shuffles together."""
         y, p = (_unit(values[:, varies]) for values in self._sample)
-        return np.concatenate([_dot(y[self._rng.permutation(self._n)], p) for _ in range(N_SHUFFLES)])
+        n_shuffles = int(np.clip(NULL_VALUES // max(y.shape[1], 1), *SHUFFLES))
+        return np.concatenate([_dot(y[self._rng.permutation(self._n)], p) for _ in range(n_shuffles)])
 
 
 def q_values(p: Float64s) -> Float64s:
@@ -122,6 +125,29 @@ def evident(voxels: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return np.asarray(voxels["q_test"].to_numpy(dtype=np.float64) <= FDR)
 
 
+def untested(voxels: pd.DataFrame) -> pd.DataFrame:
+    """Return the table without its test, so that no voxel is left out."""
+    return voxels.drop(columns=["p_test", "q_test"], errors="ignore")
+
+
+def in_words(voxels: pd.DataFrame) -> str:
+    """Return one sentence: how many voxels have no evidence, and how many of these have a noise ceiling near 0."""
+    if not is_tested(voxels):
+        return "No test of evidence: every voxel is shown."
+    lacks = ~evident(voxels)
+    n, level = int(lacks.sum()), f"false discovery rate {FDR:g}"
+    if not n:
+        return f"All {len(voxels):,} voxels have evidence ({level})."
+    near_0 = 0
+    if "ceiling" in voxels:
+        near_0 = int((lacks & (voxels["ceiling"].to_numpy(dtype=np.float64) < UNKNOWABLE)).sum())
+    unknowable = (
+        f"; {near_0:,} of these cannot be known, as their noise ceiling is below {UNKNOWABLE:g}" if near_0 else ""
+    )
+    which = f"{n:,} of {len(voxels):,} voxels have" if n < len(voxels) else "No voxel has"
+    return f"{which} {'no ' if n < len(voxels) else ''}evidence of a score above chance ({level}){unknowable}."
+
+
 def without_evidence(voxels: pd.DataFrame) -> dict[str, int]:
     """Return {'n_without_evidence': the number of these voxels without evidence}; {} for a table without a test."""
     return {"n_without_evidence": int((~evident(voxels)).sum())} if is_tested(voxels) else {}
@@ -151,5 +177,5 @@ def _calibrated(p: Float64s, null: Float64s) -> Float64s:
     """Return the larger of p-values (N,) and the shares of null p-values (sorted) that are as small."""
     last = null[min(IN_TAIL, len(null)) - 1]
     factor = max(1.0, min(IN_TAIL, len(null)) / len(null) / last) if last > 0 else 1.0
-    share = (np.searchsorted(null, p, side="right") + 1) / (len(null) + 1)
-    return np.asarray(np.where(p < last, np.minimum(factor * p, share), np.maximum(p, share)))
+    share = np.searchsorted(null, p, side="right") / len(null)
+    return np.maximum(np.where(p < last, factor, 1) * p, share)

@@ -78,3 +78,14 @@ def test_agreement_is_the_share_of_pairs_that_select_the_same_layer() -> None:
     np.testing.assert_allclose(layer_agreement(chosen), [1, 0, 1 / 3, np.nan])
     found = average([subject([1, 2], 0.9), subject([2, 3], 0.8), subject([2], 0.1)], ["a", "b"])
     np.testing.assert_allclose(found["agreement"], [np.nan, 1 / 3, np.nan])
+
+
+def test_evidence_of_the_average_is_that_of_a_typical_run() -> None:
+    weak, none = (
+        subject([1, 2], 0.9).assign(p_test=0.02, q_test=0.2),
+        subject([2, 3], 0.3).assign(p_test=1.0, q_test=1.0),
+    )
+    found = average([weak, weak, none], ["a", "b"])
+    assert found["p_test"].tolist() == pytest.approx([0.04, 0.6933, 1.0], abs=1e-4)
+    assert found["q_test"].tolist() == pytest.approx([0.12, 1.0, 1.0])
+    assert "q_test" not in average([weak, subject([1], 0.5)], ["a", "b"])
