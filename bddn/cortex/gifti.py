@@ -21,7 +21,7 @@ NO_DATA = "no data"
 """Name of label 0, which is transparent: vertices without a voxel, and voxels without a class."""
 
 
-def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.ArrayLike]) -> None:
+def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.ArrayLike], about: str = "") -> None:
     """Write voxel values of one hemisphere on all 163,842 vertices of fsaverage7.
 
     Parameters
@@ -34,13 +34,15 @@ def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.Ar
         Indices on fsaverage7, each at most once; may be empty.
     arrays : mapping of str to array of float, (N,)
         The data arrays by name, in order. They are stored as float32, with NaN at vertices without a voxel.
+    about : str
+        A description for the file's metadata.
 
     Raises
     ------
     DataError
         If the hemisphere or a vertex is invalid, or the length of an array differs from that of `vertex`.
     """
-    index, image = _checked(path, hemi, vertex), _new_image(hemi)
+    index, image = _checked(path, hemi, vertex), _new_image(hemi, about)
     for name, values in arrays.items():
         full = _on_all(path, index, name, np.asarray(values, dtype=np.float32), np.nan)
         _add(image, name, full, "NIFTI_INTENT_NONE")
@@ -48,7 +50,13 @@ def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.Ar
 
 
 def write_labels(
-    path: Path, hemi: str, vertex: Ints, name: str, label: Ints, labels: Sequence[tuple[str, npt.ArrayLike]]
+    path: Path,
+    hemi: str,
+    vertex: Ints,
+    name: str,
+    label: Ints,
+    labels: Sequence[tuple[str, npt.ArrayLike]],
+    about: str = "",
 ) -> None:
     """Write the label of each voxel of one hemisphere on fsaverage7, with the names and colours of the labels.
 
@@ -66,13 +74,15 @@ def write_labels(
         Index in `labels`; -1 for none. The file contains the index plus 1, and 0 for none and without a voxel.
     labels : sequence of (str, array of float (3,))
         Name and colour, sRGB 0 to 1.
+    about : str
+        A description for the file's metadata.
 
     Raises
     ------
     DataError
         If the hemisphere or a vertex is invalid, or the length of `label` differs from that of `vertex`.
     """
-    index, image = _checked(path, hemi, vertex), _new_image(hemi)
+    index, image = _checked(path, hemi, vertex), _new_image(hemi, about)
     for key, (words, rgb) in enumerate([(NO_DATA, np.zeros(3)), *labels]):
         colour = [round(float(x), 6) for x in np.asarray(rgb)]
         entry: Any = _gifti().GiftiLabel(key, *colour, alpha=float(key > 0))
@@ -147,9 +157,9 @@ def _on_all(path: Path, index: Ints, name: str, values: npt.NDArray[Any], missin
     return full
 
 
-def _new_image(hemi: str) -> Any:
-    about = {"AnatomicalStructurePrimary": STRUCTURE[hemi], "Space": "fsaverage7"}
-    return _gifti().GiftiImage(meta=_gifti().GiftiMetaData(about))
+def _new_image(hemi: str, about: str) -> Any:
+    words = {"AnatomicalStructurePrimary": STRUCTURE[hemi], "Space": "fsaverage7"}
+    return _gifti().GiftiImage(meta=_gifti().GiftiMetaData(words | ({"Description": about} if about else {})))
 
 
 def _add(image: Any, name: str, full: npt.NDArray[Any], intent: str) -> None:

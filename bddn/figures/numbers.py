@@ -9,8 +9,10 @@ import numpy.typing as npt
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.gifti import write_gifti, write_labels
 from bddn.files.atomic import replace_file, write_text
+from bddn.maps.colors import NO_EVIDENCE
 from bddn.maps.kinds import Map
 from bddn.maps.legends import Classes, LayerField
+from bddn.stats.evidence import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,11 +51,14 @@ def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path) ->
         arrays = {name: values[rows].astype(np.float32) for name, values in numeric.items()}
         vertex = table["vertex"].to_numpy()[rows]
         written.append(stem.with_name(f"{stem.name}.{hemi}.func.gii"))
-        write_gifti(written[-1], hemi, vertex, arrays)
+        write_gifti(written[-1], hemi, vertex, arrays, in_words(table))
         if kind.classes:
-            label = np.nan_to_num(kind.values[rows, 0], nan=-1).astype(np.int32)
+            label, labels = np.nan_to_num(kind.values[rows, 0], nan=-1).astype(np.int32), _labels(kind)
+            if kind.evident is not None:
+                label[~kind.evident[rows]] = len(labels)
+                labels.append(("no evidence", np.full(3, NO_EVIDENCE)))
             written.append(stem.with_name(f"{stem.name}.{hemi}.label.gii"))
-            write_labels(written[-1], hemi, vertex, kind.name, label, _labels(kind))
+            write_labels(written[-1], hemi, vertex, kind.name, label, labels, in_words(table))
     write_text(text, caption + "\n")
     return [*written, text]
 

@@ -56,7 +56,7 @@ class SurfaceMap:
     def vertex_rgb(self, hemi: str) -> npt.NDArray[np.float64]:
         """Return colours (V, 3) of the vertices, sRGB 0 to 1: one grey without evidence, NaN without a voxel."""
         out = self.kind.rgb(self.values[hemi])
-        out[self.hatched[hemi]] = np.mean(colors.HATCHING)
+        out[self.hatched[hemi]] = colors.NO_EVIDENCE
         return out
 
     def image(self, hemi: str, raster: Raster) -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ parts of the strips below the maps are drawn again.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -24,9 +25,10 @@ from bddn.film.moving import MAX_COLOURS, Picture, check_kind, write_moving
 from bddn.film.strips import LayerStrip, LossStrip, Strip
 from bddn.maps import colors
 from bddn.maps.colors import Palette
-from bddn.maps.ramps import confidence_top
+from bddn.maps.kinds import confidence_top
 from bddn.maps.style import own_style
 from bddn.maps.voxel_table import roi_names
+from bddn.stats.evidence import evident, in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +76,7 @@ def write_film(
     learning : Learning
         The history of the selectors, from `bddn.run.read_learning`.
     voxels : DataFrame, one row per voxel
-        The voxel table of the run, with columns hemi, vertex, roi and confidence.
+        The voxel table of the run, with columns hemi, vertex, roi and confidence, and q_test of a run with a test.
     layers : sequence of str, (L,)
         Names of the layers, from early to late.
     out : Path
@@ -123,8 +125,9 @@ class Frames(Sequence[Picture]):
         palette: Palette,
     ) -> None:
         self._learning, self._n_layers, self._palette = learning, len(layers), palette
-        self._top = confidence_top(voxels["confidence"].to_numpy())
+        self._top = confidence_top([voxels])
         self._shown = shown = voxels.iloc[learning.voxel]
+        self._evident = known = evident(shown)
         self._rasters = rasters = _rasters(shown, dpi)
         tall = rasters["lh"].shape[0] / 2 / dpi
         height = 2 * round((_MAPS_BOTTOM_IN + tall + _ABOVE_MAPS_IN) * dpi / 2)  # even, because mp4 requires it
@@ -134,10 +137,12 @@ class Frames(Sequence[Picture]):
         write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
         write_at(figure, WIDTH_IN / 2, -0.36, _HEADING[palette], fontsize=8.5, color="#333333")
         small = _SMALL.format(n=len(shown), total=len(voxels))
+        hatched = "" if known.all() else " They are hatched, and not in the bars."
+        write_at(figure, 0.25, 0.19, in_words(voxels) + hatched, ha="left", va="bottom", fontsize=6, color=_GREY)
         write_at(figure, 0.25, 0.06, small, ha="left", va="bottom", fontsize=6, color=_GREY)
         self._strips: tuple[Strip, ...] = (
             LossStrip(figure, learning),
-            LayerStrip(figure, learning, layers, self._top, palette),
+            LayerStrip(figure, _of_voxels(learning, known), layers, self._top, palette),
         )
         for artist in (artist for strip in self._strips for artist in strip.moving):
             artist.set_animated(True)  # so that the static parts are drawn without it
@@ -149,7 +154,8 @@ class Frames(Sequence[Picture]):
     @property
     def colours(self) -> Picture:
         """The palette of a GIF, (n, 3) with n at most 255: greys of text and cortex, and colours of layers."""
-        greys = np.concatenate([np.linspace(0, 255, _TEXT_GREYS), np.linspace(*_CORTEX_GREYS)])
+        stripes = 255 * np.array(colors.HATCHING)
+        greys = np.concatenate([np.linspace(0, 255, _TEXT_GREYS), np.linspace(*_CORTEX_GREYS), stripes])
         layers = layer_colours(MAX_COLOURS - len(greys), self._n_layers, self._top, self._palette)
         return np.concatenate([_as_bytes(np.repeat(greys[:, None], 3, axis=1)), layers])
 
@@ -184,14 +190,23 @@ class Frames(Sequence[Picture]):
         on_side = (self._shown["hemi"] == hemi).to_numpy()
         vertex = self._shown["vertex"].to_numpy()[on_side]
         layer = np.full(N_VERTICES_FSAVERAGE5, -1)
-        layer[vertex] = self._learning.layer[k][on_side]
-        confidence = to_mesh(vertex, self._learning.confidence[k][on_side] / 255.0)
+        known = self._evident[on_side]
+        layer[vertex[known]] = self._learning.layer[k][on_side][known]
+        confidence = to_mesh(vertex[known], self._learning.confidence[k][on_side][known] / 255.0)
+        hatched = np.isin(np.arange(N_VERTICES_FSAVERAGE5), vertex[~known])
 
         def rgb(part: Raster) -> npt.NDArray[np.float64]:
             index, certainty = part.categories(layer, self._n_layers), part.values(confidence)
             return colors.layer_rgb(index, certainty, self._n_layers, self._top, self._palette)
 
-        return paint(self._rasters[hemi], colors.cortex_grey(surface(hemi).sulc), layer >= 0, rgb)
+        grey = colors.cortex_grey(surface(hemi).sulc)
+        return paint(self._rasters[hemi], grey, (layer >= 0) | hatched, rgb, hatched)
+
+
+def _of_voxels(learning: "Learning", kept: npt.NDArray[np.bool_]) -> "Learning":
+    """Return the learning log of some of its voxels."""
+    per_voxel = {name: getattr(learning, name)[:, kept] for name in ("layer", "confidence", "place", "scale")}
+    return replace(learning, voxel=learning.voxel[kept], **per_voxel)
 
 
 def layer_colours(n: int, n_layers: int, top: float, palette: Palette) -> Picture:

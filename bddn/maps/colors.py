@@ -16,6 +16,8 @@ CONFIDENCE_FLOOR = 0.45
 
 HATCHING = (0.48, 0.70)
 """Greys of the dark and the bright stripes of a voxel without evidence."""
+NO_EVIDENCE = HATCHING[0]
+"""Grey of a voxel without evidence where stripes cannot be drawn."""
 
 _LIGHTNESS = 0.76
 _HUES = np.array([266.0, 240.0, 214.0, 188.0, 164.0, 144.0, 124.0, 104.0, 84.0, 64.0, 44.0, 24.0])

@@ -213,11 +213,15 @@ def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
 
 
 _SELECTIONS = {"layer_argmax", "depth", "depth_spread", "confidence", "agreement", "x", "y", "scale", "size"}
-_TITLES = {
-    "ceiling": "Noise ceiling: the largest R² that the responses' noise leaves",
-    "agreement": "Agreement: share of pairs of runs that select the same layer",
-    "size": "Size of the receptive fields: standard deviation of their blur, in tokens",
+_COLUMNS = {
+    "ceiling": ("Noise ceiling: the largest R² that the responses' noise leaves", "noise ceiling, R²"),
+    "agreement": ("Agreement: share of pairs of runs that select the same layer", "agreement"),
+    "size": (
+        "Size map: how large a part of the image a voxel reads around its place",
+        "size of the receptive field (tokens, standard deviation of the blur)",
+    ),
 }
+"""Headings of the maps of some columns, and labels of their legends."""
 
 
 def column_map(voxels: "pd.DataFrame", column: str) -> Map:
@@ -242,10 +246,10 @@ def column_map(voxels: "pd.DataFrame", column: str) -> Map:
     if voxels[column].dtype.kind in "OSUT" or str(voxels[column].dtype) in {"str", "string"}:
         return _class_map(column, voxels[column].fillna("").astype(str).to_numpy(dtype=object), mask)
     values = _numbers(voxels, column)
-    title = _TITLES.get(column, f"'{column}'")
+    title, label = _COLUMNS.get(column, (f"'{column}'", column))
     seen = values if mask is None else values[mask]
     ramp = ramps.diverging_ramp(seen) if np.nanmin(seen, initial=0.0) < 0 else ramps.sequential_ramp(seen)
-    return _ramp_map(_stem(column), title, {column: values}, ramp, column, evident=mask)
+    return _ramp_map(_stem(column), title, {column: values}, ramp, label, evident=mask)
 
 
 def difference_map(minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: str, label: str) -> Map:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from bddn.report.shown import Shown
 from bddn.stats.hierarchy import IDEAL_DEPTH
-from bddn.stats.scores import in_roi
 
 _SIZE, _LEFT, _TOP = 200.0, 46.0, 10.0
 _NAMES_APART = 11.0
@@ -32,7 +31,7 @@ def hierarchy_chart(shown: Shown) -> Chart | None:
     found = shown.run.metrics["hierarchy"]
     if not found:
         return None
-    depths = {roi: float(shown.run.voxels.loc[in_roi(shown.run.voxels, roi), "depth"].mean()) for roi in IDEAL_DEPTH}
+    depths = {roi: float(shown.proven(roi)["depth"].mean()) for roi in IDEAL_DEPTH}
     return Chart(
         f"{shown.label}: mean depth by region, " + ", ".join(f"{roi} {value:.2f}" for roi, value in depths.items()),
         [("ideal", _line(0, 0, 1, 1)), ("fit", _line(*_clipped(found["slope"], found["b0"])))],

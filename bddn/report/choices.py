@@ -14,6 +14,7 @@ from bddn.maps.kinds import Map
 from bddn.maps.legends import Bar, Classes, Wheel
 from bddn.report.packing import packed
 from bddn.report.voxels import number_columns, shared_columns, word_columns
+from bddn.stats.evidence import is_tested
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,8 @@ _TITLES = {
     "ceiling": "Noise ceiling",
     "depth": "Depth of the layers",
     "confidence": "Confidence of the layer",
+    "p_test": "Evidence, p",
+    "q_test": "Evidence, q",
     "roi": "Region",
 }
 _HEADINGS = {
@@ -34,8 +37,10 @@ _HEADINGS = {
     "depth": "Depth: the mean of the layers, weighted; 0 is the first layer and 1 the last",
     "confidence": "Confidence: how sharp the choice of the layer is, 1 - entropy / log L",
     "roi": "The region of each voxel",
+    "p_test": "Evidence: the p-value of the brain score on the test images, against chance",
+    "q_test": "Evidence: the smallest false discovery rate at which the voxel has it; it has none above 0.05",
 }
-_OWN = {"r2_test", "scale", "x", "y"}  # columns with their own maps
+_OWN = {"r2_test", "scale", "x", "y", "size"}  # columns with their own maps
 
 
 def choices(tables: Sequence["pd.DataFrame"], layers: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
@@ -52,11 +57,12 @@ def choices(tables: Sequence["pd.DataFrame"], layers: Sequence[Sequence[str]]) -
     -------
     list of dict
         Each with `name`, `title`, `heading`, `group`; `kind`, 'layer', 'ramp', 'place' or 'class'; the `columns` of
-        voxels that it shows; `lookup`, its colours (one table per run for kind 'layer'); and texts of its legend.
+        voxels that it shows; `selection`, whether voxels without evidence are left out; `lookup`, its colours (one
+        table per run for kind 'layer'); and texts of its legend.
     """
     import pandas as pd
 
-    together = pd.concat(tables, ignore_index=True)
+    together = pd.concat(_alike(tables), ignore_index=True)
     top = kinds.confidence_top(tables)
     of_layers = [kinds.layer_map(table, names, top) for table, names in zip(tables, layers, strict=True)]
     names = list(dict.fromkeys(name for run in layers for name in run))
@@ -69,10 +75,21 @@ def choices(tables: Sequence["pd.DataFrame"], layers: Sequence[Sequence[str]]) -
         _choice(kinds.score_map(together), ["r2_test"], "Brain score", ""),
         _choice(kinds.scale_map(together), ["scale"], "Scale, local to global", ""),
         _choice(kinds.place_map(together), ["x", "y"], "Place in the image", ""),
+        *(
+            [_choice(kinds.column_map(together, "size"), ["size"], "Size of the field", "")]
+            if "size" in together
+            else []
+        ),
         *(_choice(m, [f"weight_{n}"], f"Weight of {n}", "Layer weights") for n, m in weights.items()),
         *(_column_choice(together, name, "Further numbers") for name in numbers if name not in taken),
         *(_column_choice(together, name, "Regions") for name in words if (together[name].fillna("") != "").any()),
     ]
+
+
+def _alike(tables: Sequence["pd.DataFrame"]) -> list["pd.DataFrame"]:
+    """Return the tables; if one has a test of evidence, the others get one that all their voxels pass."""
+    tested = any(is_tested(table) for table in tables)
+    return [table.assign(q_test=0.0) if tested and not is_tested(table) else table for table in tables]
 
 
 def _column_choice(table: "pd.DataFrame", column: str, group: str) -> dict[str, Any]:
@@ -94,6 +111,7 @@ def _layer_choice(of_runs: Sequence[Map], top: float) -> dict[str, Any]:
         "group": "",
         "kind": "layer",
         "columns": ["confidence"],
+        "selection": any(kind.evident is not None for kind in of_runs),
         "lookup": lookups,
         "top": top,
     }
@@ -101,7 +119,8 @@ def _layer_choice(of_runs: Sequence[Map], top: float) -> dict[str, Any]:
 
 def _choice(kind: Map, columns: list[str], title: str, group: str) -> dict[str, Any]:
     legend = kind.legend
-    found = {"name": kind.name, "title": title, "heading": kind.heading, "group": group, "columns": columns}
+    found: dict[str, Any] = {"name": kind.name, "title": title, "heading": kind.heading, "group": group}
+    found |= {"columns": columns, "selection": kind.evident is not None}
     if isinstance(legend, Bar):
         low, high = legend.ramp.low, legend.ramp.high
         at = low + (np.arange(RAMP_STEPS) + 0.5) / RAMP_STEPS * (high - low)

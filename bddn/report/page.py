@@ -137,6 +137,7 @@ def render(runs: Sequence[Shown], path: Path) -> Iterator[str]:
                 for shown in runs
             ],
             drawn=words.drawn(runs),
+            evidence=words.evidence(runs),
             regions=tables.regions(runs),
             hierarchy=tables.hierarchy(runs),
             depths=tables.depths(runs),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bddn.maps.colors import NO_EVIDENCE
 from bddn.maps.legends import split_names
 from bddn.report.anatomy import cortex
 from bddn.report.choices import choices
@@ -30,6 +31,7 @@ def contents(runs: Sequence[Shown], n_library: int) -> str:
     made = [_run(shown) for shown in runs]
     page = {
         "cortex": cortex(),
+        "noEvidence": [round(255 * NO_EVIDENCE)] * 3,
         "maps": choices([shown.run.voxels for shown in runs], [shown.run.layers for shown in runs]),
         "runs": made,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bddn.encoder.learning import Learning
 from bddn.errors import RunError
@@ -16,6 +17,8 @@ from bddn.maps.voxel_table import check_voxels
 from bddn.report.voxels import drawn_rows
 from bddn.run import Run, labels, read_channels, read_learning, read_run
 from bddn.run.folder import LEARNING
+from bddn.stats.evidence import evident
+from bddn.stats.scores import in_roi
 
 MAX_RUNS = 12
 """Largest number of brains side by side."""
@@ -49,6 +52,10 @@ class Shown:
     def title(self) -> str:
         """Data and network of the fit."""
         return str(self.run.metrics["title"])
+
+    def proven(self, roi: str) -> pd.DataFrame:
+        """Return the voxels of a region that have evidence, of which means of selections are."""
+        return self.run.voxels[in_roi(self.run.voxels, roi) & evident(self.run.voxels)]
 
 
 def read_shown(folders: Sequence[Path]) -> list[Shown]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bddn.report.shown import Shown
+from bddn.stats.evidence import is_tested
 from bddn.stats.hierarchy import IDEAL_DEPTH
-from bddn.stats.scores import ROIS, in_roi
+from bddn.stats.scores import ROIS
 from bddn.stats.truth import worse_hemisphere
 
 Cell = str | float | int | None
@@ -24,7 +25,7 @@ _TRUTH = {
     "n_voxels": "voxels",
     "n_near": "voxels for place",
 }
-_OF_REGION = ("depth", "confidence", "scale")
+_OF_REGION = {"depth": "Depth", "confidence": "Confidence", "scale": "Scale", "size": "Size"}
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,22 @@ class Table:
 
 
 def regions(runs: Sequence[Shown]) -> Table:
-    """Return mean scores by region; for a single run also mean depth, confidence and scale."""
+    """Return mean scores by region; for a single run also means of what its voxels select."""
     if len(runs) > 1:
         names = [roi for roi in ROIS if any(roi in shown.run.metrics["roi_r2_test"] for shown in runs)]
         scores = [[shown.run.metrics["roi_r2_test"].get(roi, {}).get("mean") for shown in runs] for roi in names]
         rows = [[roi, *found] for roi, found in zip(names, scores, strict=True)]
         return Table("Mean brain score R² by region, test images", ["Region", *(shown.label for shown in runs)], rows)
-    run = runs[0].run
+    run, tested = runs[0].run, is_tested(runs[0].run.voxels)
+    means = {name: head for name, head in _OF_REGION.items() if name in run.voxels}
     rows = []
     for roi, found in run.metrics["roi_r2_test"].items():
-        here = run.voxels.loc[in_roi(run.voxels, roi)]
-        rows.append([roi, found["n_voxels"], found["mean"], *(float(here[name].mean()) for name in _OF_REGION)])
-    heads = ["Region", "Voxels", "Score R²", "Depth", "Confidence", "Scale"]
-    return Table("Means by region; scores are those of the test images", heads, rows)
+        proven = runs[0].proven(roi)
+        selected = (float(proven[name].mean()) for name in means)
+        rows.append([roi, found["n_voxels"], found["mean"], *([len(proven)] if tested else []), *selected])
+    heads = ["Region", "Voxels", "Score R²", *(["Evident"] if tested else []), *means.values()]
+    which = ", over all voxels; what voxels select, over those with evidence" if tested else ""
+    return Table(f"Means by region: scores on the test images{which}", heads, rows)
 
 
 def hierarchy(runs: Sequence[Shown]) -> Table:
@@ -62,7 +66,8 @@ def hierarchy(runs: Sequence[Shown]) -> Table:
     rows: list[list[Cell]] = []
     for shown in runs:
         found = shown.run.metrics["hierarchy"] or {}
-        first = [shown.label] if len(runs) > 1 else ["all voxels of these regions"]
+        over = "voxels with evidence in these regions" if is_tested(shown.run.voxels) else "all voxels of these regions"
+        first = [shown.label if len(runs) > 1 else over]
         rows.append([*first, *(found.get(name) for name in ("slope", "b0", "b1", "n_voxels"))])
     caption = f"Depth of the layers against the ideal of {', '.join(IDEAL_DEPTH)}"
     return Table(caption, ["Run" if len(runs) > 1 else "Over", "Slope", "b0", "b1", "Voxels"], rows)
@@ -72,7 +77,7 @@ def depths(runs: Sequence[Shown]) -> Table:
     """Return the mean depth of the regions of the hierarchy, with their ideal depth."""
     rows: list[list[Cell]] = []
     for roi, ideal in IDEAL_DEPTH.items():
-        found = [shown.run.voxels.loc[in_roi(shown.run.voxels, roi), "depth"] for shown in runs]
+        found = [shown.proven(roi)["depth"] for shown in runs]
         if any(len(values) for values in found):
             rows.append([roi, ideal, *(float(values.mean()) if len(values) else None for values in found)])
     heads = ["Region", "Ideal", *(shown.label if len(runs) > 1 else "Found" for shown in runs)]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5
 from bddn.maps.voxel_table import layer_index
 from bddn.report.packing import packed
+from bddn.stats.evidence import evident
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +51,9 @@ def voxel_arrays(voxels: "pd.DataFrame", layers: Sequence[str]) -> dict[str, Any
     Returns
     -------
     dict
-        `side` (V,), 0 for left; `vertex` (V,); `layer` (V,), the one with the highest weight, L for none; `numbers`,
-        every numeric column in single precision; `words`, every text column as `names` and the index `code` (V,)
-        of each voxel's name.
+        `side` (V,), 0 for left; `vertex` (V,); `layer` (V,), the one with the highest weight, L for none; `evident`
+        (V,), 0 for voxels without evidence; `numbers`, every numeric column in single precision; `words`, every text
+        column as `names` and the index `code` (V,) of each voxel's name.
     """
     side = np.array([HEMISPHERES.index(hemi) for hemi in voxels["hemi"]], dtype=np.uint8)
     numbers = {name: packed(voxels[name].to_numpy(dtype=np.float32), "f4") for name in number_columns(voxels)}
@@ -65,6 +66,7 @@ def voxel_arrays(voxels: "pd.DataFrame", layers: Sequence[str]) -> dict[str, Any
         "side": packed(side, "u1"),
         "vertex": packed(voxels["vertex"].to_numpy(), "u2"),
         "layer": packed(np.where(layer < 0, len(layers), layer), "u2"),
+        "evident": packed(evident(voxels), "u1"),
         "numbers": numbers,
         "words": words,
     }

@@ -231,6 +231,50 @@ def test_the_layer_map_is_also_a_file_of_labels_in_the_colours_of_the_figure(dra
         assert np.count_nonzero(key) == len(vertex)
 
 
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Path]:
+    """A table in which every third voxel has no evidence, and its maps."""
+    voxels = table().assign(q_test=lambda found: np.where(np.arange(len(found)) % 3, 0.01, 0.2))
+    out = tmp_path_factory.mktemp("tested")
+    draw_all(voxels, out)
+    return voxels, out
+
+
+@pytest.mark.parametrize("hemi", ["lh", "rh"])
+def test_evidence_is_an_array_of_every_map_of_a_selection(tested: tuple[pd.DataFrame, Path], hemi: str) -> None:
+    voxels, out = tested
+    mine = voxels[voxels["hemi"] == hemi]
+    for name in ("layer", "scale", "place"):
+        path = out / f"{name}_map.{hemi}.func.gii"
+        found = read_gifti(path)[1]["evident"]
+        assert found[mine["vertex"]].tolist() == (mine["q_test"] <= 0.05).tolist()
+        assert np.isfinite(found).sum() == len(mine)
+        image: Any = nibabel.load(path)
+        assert "voxels have no evidence of a score above chance" in image.meta["Description"]
+        csv = pd.read_csv(out / f"{name}_map.csv")
+        assert csv["evident"].tolist() == (voxels["q_test"] <= 0.05).tolist()
+    assert "evident" not in read_gifti(out / f"score_map.{hemi}.func.gii")[1]
+
+
+def test_layers_without_evidence_have_a_label_of_their_own(tested: tuple[pd.DataFrame, Path]) -> None:
+    voxels, out = tested
+    mine = voxels[voxels["hemi"] == "rh"]
+    image: Any = nibabel.load(out / "layer_map.rh.label.gii")
+    names = image.labeltable.get_labels_as_dict()
+    assert names == {0: "no data", 1: "early", 2: "middle", 3: "late", 4: "no evidence"}
+    assert image.labeltable.labels[-1].rgba == (*[colors.NO_EVIDENCE] * 3, 1)
+    key = image.darrays[0].data[mine["vertex"]]
+    assert key.tolist() == np.where(mine["q_test"] <= 0.05, 3, 4).tolist()
+
+
+def test_files_of_a_run_without_a_test_of_evidence_say_so(drawn: tuple[Path, list[Path]]) -> None:
+    for end in (".lh.func.gii", ".lh.label.gii"):
+        image: Any = nibabel.load(drawn[0] / f"layer_map{end}")
+        assert image.meta["Description"].startswith("No test of evidence")
+        assert "evident" not in [array.metadata["Name"] for array in image.darrays]
+    assert "evident" not in pd.read_csv(drawn[0] / "layer_map.csv")
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -239,10 +283,10 @@ def test_the_layer_map_is_also_a_file_of_labels_in_the_colours_of_the_figure(dra
     ],
 )
 def test_programs_that_read_gifti_read_all_maps_without_complaint(
-    drawn: tuple[Path, list[Path]], command: tuple[str, ...]
+    drawn: tuple[Path, list[Path]], tested: tuple[pd.DataFrame, Path], command: tuple[str, ...]
 ) -> None:
-    files = [path for path in drawn[1] if path.suffix == ".gii"]
-    assert len(files) == 10
+    files = [*drawn[0].glob("*.gii"), *tested[1].glob("*.gii")]
+    assert len(files) == 20
     for path in files:
         done = subprocess.run([*command, path], capture_output=True, text=True, check=True)
         assert done.stderr == "", path.name

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,3 +141,41 @@ def test_the_layer_strip_counts_voxels_by_their_confidence() -> None:
     assert (early, middle, late) == pytest.approx((0, 0.8 * share, 0.8 * (1 - share)))
     red = strip.moving[2].get_facecolor()[:3]  # type: ignore[attr-defined]
     assert red == pytest.approx(colors.layer_ramp(3)[2], abs=0.01)
+
+
+def _greys(picture: np.ndarray) -> np.ndarray:
+    """Which pixels of the maps have a grey of the hatching."""
+    maps = picture[: picture.shape[0] * 7 // 10].astype(float) / 255
+    low, high = colors.HATCHING
+    return np.asarray((np.ptp(maps, axis=-1) < 0.02) & (maps[..., 0] > low - 0.01) & (maps[..., 0] < high + 0.01))
+
+
+def test_voxels_without_evidence_are_hatched_in_every_frame_and_not_in_the_bars(frames: Frames) -> None:
+    table = voxels()
+    table["q_test"] = np.where(table["hemi"] == "lh", 0.5, 0.01)
+    film = Frames(learned(table), table, LAYERS, "Trial", DPI, "hue")
+    blue, red = colors.layer_ramp(3)[[0, 2]]
+    half = film[0].shape[1] // 2
+    for k in (0, N_FRAMES - 1):
+        more = _greys(film[k]).astype(int) - _greys(frames[k])
+        assert more[:, :half].sum() > 150
+        assert abs(more[:, half:].sum()) < 10
+    assert _near(frames[N_FRAMES - 1], blue).any()
+    assert not _near(film[N_FRAMES - 1], blue).any()
+    assert _near(film[N_FRAMES - 1], red)[:, half:].sum() > 150
+    (strip,) = (strip for strip in film._strips if isinstance(strip, LayerStrip))
+    strip.show(N_FRAMES - 1)
+    bars: list[Any] = strip.moving
+    assert [bar.get_height() for bar in bars] == pytest.approx([0, 0, 0.8])
+
+
+def test_the_film_says_how_many_voxels_have_no_evidence_or_that_there_is_no_test(frames: Frames) -> None:
+    table = voxels()
+    table["q_test"] = np.where(table["hemi"] == "lh", 0.5, 0.01)
+    film = Frames(learned(table), table, LAYERS, "Trial", DPI, "hue")
+
+    def said(of: Frames) -> str:
+        return " ".join(text.get_text() for text in of._canvas.figure.texts)
+
+    assert "No test of evidence" in said(frames)
+    assert f"{(table['hemi'] == 'lh').sum():,} of {len(table):,} voxels have no evidence" in said(film)

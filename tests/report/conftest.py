@@ -12,6 +12,7 @@ from bddn.planted.subject import Planted
 from bddn.report import write_report
 from bddn.run import fit_run
 from bddn.spec import FitSpec
+from report.folders import prove
 from report.opened import Opened
 
 RECIPE = {**FitSpec.recipe("fast").to_dict(), "channels": 8, "selector_width": 16, "epochs": 2, "batch_size": 4}
@@ -20,10 +21,13 @@ GRAPHICS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-
 
 @pytest.fixture(scope="session")
 def runs(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two runs on the same voxels, `one` with three layers and `two` with two of them; read only."""
+    """A folder of two runs on the same voxels, `one` with three layers and `two` with two of them; read only.
+    All voxels have evidence."""
     out = tmp_path_factory.mktemp("runs")
     fit_run(sealed, Planted(brain), out / "one", FitSpec.parse(RECIPE, "test"))
     fit_run(sealed, Planted(brain), out / "two", FitSpec.parse({**RECIPE, "layers": ["block_0", "block_2"]}, "test"))
+    for run in out.iterdir():
+        prove(run)
     return out
 
 

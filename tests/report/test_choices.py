@@ -67,3 +67,13 @@ def test_runs_of_other_layers_keep_their_own(voxels: pd.DataFrame) -> None:
     assert weights == [["weight_block_0"], ["weight_block_1"], ["weight_block_2"], ["weight_late"]]
     layer = found[0]["lookup"]
     assert [unpacked(lookup).shape[0] for lookup in layer] == [3, 1]
+
+
+def test_size_is_shown_beside_the_other_selections_and_only_selections_need_evidence(voxels: pd.DataFrame) -> None:
+    found = choices([voxels.assign(size=1.0, q_test=0.5), voxels], [LAYERS, LAYERS])
+    by_name = {choice["name"]: choice for choice in found}
+    assert by_name["size"]["group"] == by_name["scale_map"]["group"] == ""
+    assert "tokens" in by_name["size"]["label"]
+    selections = {name for name, choice in by_name.items() if choice["selection"]}
+    weights = {f"weight_{name}" for name in LAYERS}
+    assert selections == {"layer_map", "scale_map", "place_map", "size", "depth", "confidence", *weights}

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
+from bddn.maps.colors import NO_EVIDENCE
 from bddn.report import write_report
 from report.folders import change_json, change_voxels, mark
 from report.opened import Opened, coloured, middle
@@ -424,4 +425,49 @@ def test_text_of_a_run_is_only_text(run_copy: Path, open_page: Open) -> None:
     assert opened.complaints == []
     assert re.fullmatch(r"file://.*/report\.html", opened.requests[0])
     assert len(opened.requests) == 1
+    opened.page.close()
+
+
+def test_voxels_without_evidence_are_one_grey_until_they_are_asked_for(
+    runs: Path, open_page: Open, tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = shutil.copytree(runs / "one", tmp_path / "run")
+
+    def change(voxels: pd.DataFrame) -> pd.DataFrame:
+        left = voxels["hemi"] == "lh"
+        layer = np.where(left, "block_0", "block_2")
+        return voxels.assign(q_test=np.where(left, 0.5, 0.01), layer_argmax=layer, size=1.0)
+
+    change_voxels(folder, change)
+    voxels = pd.read_parquet(folder / "voxels.parquet")
+    lacking = voxels[voxels["hemi"] == "lh"]
+    opened = open_page(write_report([folder]).path)
+    only_colours(opened)
+    opened.page.locator("[data-only='0']").click()
+    opened.run("View.set({shape: 1})")
+    for name in ("layer_map", "place_map", "scale_map", "size", "depth"):
+        opened.choose_map(name)
+        assert opened.page.locator("#evidence").is_visible()
+        assert not coloured(opened.picture(".view")).any(), name
+        grey = np.abs(opened.picture(".view") - 255 * NO_EVIDENCE).max(axis=2) < 3
+        assert grey.sum() > 100, name
+    opened.choose_map("score_map")
+    assert not opened.page.locator("#evidence").is_visible()
+    assert coloured(opened.picture(".view")).any()
+    opened.choose_map("layer_map")
+    words = opened.page.locator("#evidence-words").inner_text()
+    assert words == f"no evidence: {len(lacking)} of {len(voxels)} voxels"
+    assert opened.page.locator(".shares").inner_text().split() == ["0%", "0%", "100%"]
+    opened.page.check("#all")
+    opened.settled()
+    assert coloured(opened.picture(".view")).any()
+    share = round(100 * len(lacking) / len(voxels))
+    assert opened.page.locator(".shares").inner_text().split() == [f"{share}%", "0%", f"{100 - share}%"]
+    opened.run(f"Page.pin({{side: 0, vertex: {lacking['vertex'].iloc[0]}}})")
+    assert "No evidence (q 0.500)" in opened.page.locator(".card").inner_text()
+    assert "1.00" in opened.page.locator(".card .part", has_text="Size").inner_text()
+    assert "no evidence" in opened.page.locator("#found").inner_text()
+    assert opened.complaints == []
     opened.page.close()

@@ -23,6 +23,7 @@ from bddn.report.payload import MAX_BYTES
 from bddn.report.shown import read_shown
 from bddn.report.tables import hierarchy, regions
 from bddn.run import labels
+from bddn.stats.scores import in_roi
 from report.folders import change_json, change_voxels
 from report.test_templates import made
 
@@ -246,3 +247,45 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
     code = "import bddn.cli.report, sys; print('\\n'.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert not set(loaded.stdout.split()) & {"torch", "numpy", "pandas", "matplotlib", "bddn.report"}
+
+
+def without_evidence(voxels: pd.DataFrame) -> pd.DataFrame:
+    """Every second voxel has none."""
+    return voxels.assign(q_test=np.where(np.arange(len(voxels)) % 2, 0.5, 0.01))
+
+
+def test_a_page_counts_voxels_without_evidence_and_leaves_them_out_of_means(run_copy: Path) -> None:
+    change_voxels(run_copy, without_evidence)
+    voxels = pd.read_parquet(run_copy / "voxels.parquet")
+    n, lacking = len(voxels), len(voxels) // 2
+    page = write_report([run_copy]).path
+    (run,) = json.loads(outline(page).data)["runs"]
+    assert unpacked(run["voxels"]["evident"]).tolist() == (voxels["q_test"] <= 0.05).tolist()
+    assert f"{lacking} of {n} voxels have no evidence" in page.read_text()
+    table = regions(read_shown([run_copy]))
+    assert "Evident" in table.heads
+    for row in table.rows:
+        here = voxels[in_roi(voxels, str(row[0]))]
+        known = here[here["q_test"] <= 0.05]
+        found = dict(zip(table.heads, row, strict=True))
+        assert found["Evident"] == len(known)
+        assert found["Depth"] == pytest.approx(known["depth"].mean(), nan_ok=True)
+        assert found["Score R²"] == pytest.approx(here["r2_test"].mean())
+
+
+def test_a_page_of_a_run_without_a_test_of_evidence_says_so(run_copy: Path) -> None:
+    change_voxels(run_copy, lambda voxels: voxels.drop(columns=["p_test", "q_test"], errors="ignore"))
+    page = write_report([run_copy]).path
+    (run,) = json.loads(outline(page).data)["runs"]
+    assert unpacked(run["voxels"]["evident"]).all()
+    assert "No test of evidence" in page.read_text()
+    assert "Evident" not in regions(read_shown([run_copy])).heads
+
+
+def test_two_runs_of_which_one_has_no_test_of_evidence(runs: Path, run_copy: Path, tmp_path: Path) -> None:
+    change_voxels(run_copy, without_evidence)
+    old = shutil.copytree(runs / "one", tmp_path / "old")
+    change_voxels(old, lambda voxels: voxels.drop(columns=["p_test", "q_test"], errors="ignore"))
+    text = write_report([run_copy, old], tmp_path / "both.html").path.read_text()
+    assert re.search(r"run: \d+ of \d+ voxels have no evidence", text)
+    assert "old: No test of evidence" in text

@@ -30,6 +30,21 @@ const Card = (() => {
     return make("p", {class: "score"}, value, make("span", {class: "interval"}, interval), small(what));
   }
 
+  /** Whether the score is above chance, in runs that were tested. */
+  function evidence(run, row) {
+    const q = number(run, "q_test", row), value = q < 0.001 ? "q < 0.001" : `q ${words(q)}`;
+    if (Number.isNaN(q)) return [];
+    const unproven = make("b", {}, "No evidence"), doubt = ` (${value}): the score is not above chance.`;
+    return [make("p", {class: "small"}, ...(run.evident[row] ? [`Evidence: ${value}`] : [unproven, doubt]))];
+  }
+
+  /** The size of the receptive field, in fits that select it. */
+  function size(run, row) {
+    const value = number(run, "size", row);
+    if (Number.isNaN(value)) return [];
+    return [head("Size ", words(value, 2)), make("p", {class: "small"}, "tokens, the standard deviation of the blur")];
+  }
+
   function layers(run, k, row) {
     const chosen = run.layer[row], weights = run.layers.map((name) => number(run, `weight_${name}`, row));
     const sure = words(number(run, "confidence", row), 2), deep = words(number(run, "depth", row), 2);
@@ -84,11 +99,13 @@ const Card = (() => {
     const row = voxel ? run.at[voxel.side][voxel.vertex] : -1;
     if (row < 0) return to.replaceChildren(make("p", {class: "small"}, missing(voxel)));
     const chips = regionsOf(run, row).map((name) => make("li", {}, name)), scale = number(run, "scale", row);
-    const right = make("div", {}, head("Scale ", words(scale, 2)), Plots.gauge(scale), similar(run, row));
+    const right = make("div", {},
+      head("Scale ", words(scale, 2)), Plots.gauge(scale), ...size(run, row), similar(run, row));
     return to.replaceChildren(
       make("p", {class: "who"}, make("b", {}, SIDES[voxel.side]), ` vertex ${voxel.vertex}`),
       ...(chips.length ? [make("ul", {class: "regions", "aria-label": "Regions"}, ...chips)] : []),
       score(run, row),
+      ...evidence(run, row),
       ...layers(run, k, row),
       make("div", {class: "pair"}, place(run, plane, row), right),
       table(run, row),
@@ -106,7 +123,7 @@ const Card = (() => {
     const of = (name, digits = 2) => words(number(run, name, row), digits);
     return [
       regionsOf(run, row).join(", ") || "no region",
-      `brain score ${of("r2_test", 3)}`,
+      `brain score ${of("r2_test", 3)}${run.evident[row] ? "" : ", no evidence"}`,
       `layer ${layer} with weight ${of(`weight_${layer}`)}`,
       `place x ${of("x")}, y ${of("y")}`,
       `scale ${of("scale")}`,

@@ -80,6 +80,9 @@ const Colours = (() => {
 
   const LEARNED = new Set(["layer_map", "place_map", "scale_map"]);
 
+  /** Write the colour of a voxel without evidence. @param {Numbers | number[]} to @param {number} at */
+  const veil = (to, at) => copy(Data.noEvidence, 0, to, at);
+
   const css = (rgb, at = 0) => `rgb(${rgb[at]},${rgb[at + 1]},${rgb[at + 2]})`;
 
   /** The colour of a layer at full confidence. @param {number} k @param {number} index */
@@ -91,5 +94,5 @@ const Colours = (() => {
   /** @param {CortexMap} map */
   const isLearned = (map) => LEARNED.has(map.name);
 
-  return {painter, framePainter, placeIndex, isLearned, ofLayer, css, CONFIDENCES, RAMP};
+  return {painter, framePainter, placeIndex, isLearned, ofLayer, veil, css, CONFIDENCES, RAMP};
 })();

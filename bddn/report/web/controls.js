@@ -55,6 +55,23 @@ const Controls = (() => {
     say();
   }
 
+  /** Count the drawn voxels without evidence, with their colour and the switch that shows them. */
+  function evidence(changed) {
+    let lacking = 0, total = 0;
+    for (const run of Data.runs.filter((run) => run.evident.includes(0))) {
+      for (const known of run.evident) lacking += Number(!known);
+      total += run.count;
+    }
+    get("evidence-words").textContent = `no evidence: ${count(lacking)} of ${count(total)} voxels`;
+    Dom.all(".chip", get("evidence"))[0].style.backgroundColor = Colours.css(Data.noEvidence);
+    get("all").addEventListener("change", () => { State.all = get("all").checked; changed(); });
+  }
+
+  /** Let the switch be where it changes the map. */
+  function showEvidence() {
+    get("evidence").hidden = !State.map.selection || !Data.runs.some((run) => run.evident.includes(0));
+  }
+
   function shape() {
     const slider = get("shape"), button = get("fold");
     slider.addEventListener("input", () => {
@@ -125,5 +142,5 @@ const Controls = (() => {
     get("region").value = regions.find(Boolean) ?? "";
   }
 
-  return {maps, choose, threshold, shape, showShape, views, only, find, showVoxel};
+  return {maps, choose, threshold, evidence, showEvidence, shape, showShape, views, only, find, showVoxel};
 })();

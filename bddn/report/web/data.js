@@ -48,6 +48,7 @@ const Data = (() => {
       side,
       vertex,
       layer: array(run.voxels.layer),
+      evident: array(run.voxels.evident),
       numbers: each(run.voxels.numbers, array),
       words: each(run.voxels.words, (word) => ({names: word.names, code: array(word.code)})),
       similar: {row: array(run.similar.row), cosine: array(run.similar.cosine), n: run.similar.row.shape[1]},
@@ -62,5 +63,5 @@ const Data = (() => {
     lookup: Array.isArray(map.lookup) ? map.lookup.map(array) : array(map.lookup),
   }));
 
-  return {N, sides, faces: array(page.cortex.faces), runs, maps};
+  return {N, sides, faces: array(page.cortex.faces), runs, maps, noEvidence: page.noEvidence};
 })();

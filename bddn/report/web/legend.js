@@ -56,7 +56,7 @@ const Legend = (() => {
     const frame = State.frameOf(run, Film.n), {film} = run;
     let total = 0;
     const add = (row, index) => {
-      if (index >= n || !State.passes(run, row)) return;
+      if (index >= n || !State.passes(run, row) || State.isVeiled(run, row)) return;
       counts[index]++;
       total++;
     };
@@ -73,7 +73,8 @@ const Legend = (() => {
     const levels = [`${map.top < 1 ? "≥ " : ""}${map.top}`, "confidence", "0"];
     const side = make("div", {class: "confidence"}, ...levels.map((text) => make("span", {}, text)));
     const prefix = run.shared ? ` (${run.shared}…)` : "";
-    const what = `layer${prefix}, early to late; above, the share of voxels`;
+    const which = !State.all && run.evident.includes(0) ? " with evidence" : "";
+    const what = `layer${prefix}, early to late; above, the share of voxels${which}`;
     const columns = make("div", {class: "layers"}, side, make("div", {}, shares, field, names));
     return make("div", {class: "legend"}, columns, make("p", {class: "what"}, what));
   }

@@ -25,12 +25,15 @@ const Page = (() => {
       const frame = Colours.isLearned(map) ? State.frameOf(run, Film.n) : -1;
       const paint = run.film && frame >= 0 ? Colours.framePainter(map, {...run, film: run.film}, k, frame)
         : Colours.painter(map, run, k);
-      Brain.colour(k, (row, to, at) => State.passes(run, row) && paint(row, to, at));
+      const veiled = (row) => map.selection && State.isVeiled(run, row);
+      Brain.colour(k, (row, to, at) => (
+        State.passes(run, row) && (veiled(row) ? Colours.veil(to, at) : paint(row, to, at))));
     });
     redraw();
   }
 
   function showMap() {
+    Controls.showEvidence();
     get("caption").textContent = `${State.map.heading}.`;
     Legend.show(State.map);
     recolour();
@@ -41,7 +44,7 @@ const Page = (() => {
     showMap();
   }
 
-  function thresholdChanged() {
+  function shownChanged() {
     Legend.show(State.map);
     Card.scatter(Film.n);
     recolour();
@@ -179,7 +182,8 @@ const Page = (() => {
   async function start() {
     Tables.start();
     Controls.maps(mapChanged);
-    Controls.threshold(thresholdChanged);
+    Controls.threshold(shownChanged);
+    Controls.evidence(shownChanged);
     Controls.shape();
     Controls.views();
     Controls.find(pin);

@@ -57,6 +57,7 @@ const Plots = (() => {
     context.globalAlpha = run.count > 4000 ? 0.35 : 0.6;
     const dot = (row, px, py, index) => {
       if (Number.isNaN(px) || Number.isNaN(py) || index >= run.layers.length || !State.passes(run, row)) return;
+      if (State.isVeiled(run, row)) return;
       context.fillStyle = Colours.ofLayer(k, index);
       context.fillRect((px + EDGE) * size - 1.5, (py + EDGE) * size - 1.5, 3, 3);
     };

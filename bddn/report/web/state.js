@@ -8,10 +8,16 @@ const State = {
   hover: /** @type {Voxel | null} */ (null),
   frame: /** @type {number | null} */ (null),  // of the film; null is the fitted encoder
   outlines: true,
+  all: false,  // whether voxels without evidence are shown, too
 
   /** Whether a voxel of a run is well enough predicted to be coloured. @param {Run} run @param {number} row */
   passes(run, row) {
     return this.threshold === -Infinity || run.numbers.r2_test[row] >= this.threshold;
+  },
+
+  /** Whether a voxel's selection is shown as one without evidence. @param {Run} run @param {number} row */
+  isVeiled(run, row) {
+    return !this.all && !run.evident[row];
   },
 
   /** The frame of a run's own film, of which there may be more or fewer than of other runs'; -1 for none.

@@ -7,6 +7,7 @@ const packed = (kind, values, shape = [values.length]) => (
   {kind, shape, data: Buffer.from(values.buffer).toString("base64")});
 
 const page = {
+  noEvidence: [1, 2, 3],
   cortex: {faces: packed("u2", Uint16Array.of(0, 1, 2)), sides: []},
   maps: [
     {name: "score_map", kind: "ramp", columns: ["r2_test"], low: 0, high: 1, lookup: packed("u1", new Uint8Array(768))},
@@ -20,6 +21,7 @@ const page = {
       side: packed("u1", Uint8Array.of(0, 1)),
       vertex: packed("u2", Uint16Array.of(5, 10241)),
       layer: packed("u2", Uint16Array.of(0, 1)),
+      evident: packed("u1", Uint8Array.of(1, 0)),
       numbers: {r2_test: packed("f4", Float32Array.of(0.25, NaN))},
       words: {roi: {names: ["V1", "V2"], code: packed("u2", Uint16Array.of(0, 1))}},
     },
@@ -61,4 +63,13 @@ test("a threshold leaves out voxels without a score", () => {
   assert.deepEqual(passing(), [true, true]);
   State.threshold = -1;
   assert.deepEqual(passing(), [true, false]);
+});
+
+test("a voxel without evidence is veiled until all are asked for", () => {
+  const [run] = Data.runs, veiled = () => [0, 1].map((row) => State.isVeiled(run, row)), to = [];
+  assert.deepEqual(veiled(), [false, true]);
+  State.all = true;
+  assert.deepEqual(veiled(), [false, false]);
+  assert.equal(Colours.veil(to, 0), true);
+  assert.deepEqual(to, [1, 2, 3]);
 });

@@ -24,6 +24,7 @@ interface Run {
   side: Numbers; // (V,)
   vertex: Numbers; // (V,)
   layer: Numbers; // (V,), L for none
+  evident: Numbers; // (V,), 0 for a voxel without evidence
   numbers: Record<string, Numbers>;
   words: Record<string, { names: string[]; code: Numbers }>;
   similar: { row: Numbers; cosine: Numbers; n: number };
@@ -38,6 +39,7 @@ interface CortexMap {
   group: string;
   kind: "layer" | "ramp" | "place" | "class";
   columns: string[];
+  selection: boolean; // whether it shows what voxels select, and not how well they are predicted
   lookup: any; // Numbers; for kind 'layer' one for each run
   top: number;
   low: number;
@@ -77,10 +79,13 @@ type Paint = (row: number, to: Numbers | number[], at: number) => boolean;
 type InSight = (side: number, vertex: number) => boolean;
 
 interface Ids {
+  all: HTMLInputElement;
   canvas: HTMLCanvasElement;
   caption: HTMLElement;
   cards: HTMLElement;
   data: HTMLElement;
+  evidence: HTMLElement;
+  "evidence-words": HTMLElement;
   film: HTMLElement;
   find: HTMLFormElement;
   fold: HTMLButtonElement;
