@@ -204,21 +204,24 @@ def draw_grid(
         y -= _ABOVE_LEGEND_IN + legend.height_in
         legend.draw(axes_at(figure, (WIDTH_IN - legend.width_in) / 2, y, legend.width_in, legend.height_in))
         y -= _BELOW_LEGEND_IN
-    caption = f"{title}. {heading}. " + " ".join(f"({i}) {_described(panel)}" for i, panel in enumerate(panels, 1))
+    titles = " ".join(f"({i}) {panel.title}." for i, panel in enumerate(panels, 1))
+    caption = f"{title}. {heading}. {titles}{_evidence(panels)}"
     written = save(figure, stem, formats, dpi)
     for i, panel in enumerate(panels, 1):
         if numbers and isinstance(panel, CortexPanel):
-            text = f"{title}, panel {i}: {_described(panel)} {panel.kind.heading}."
+            text = f"{title}, panel {i}: {panel.title}. {panel.kind.heading}.{_evidence([panel])}"
             written += write_numbers(panel.kind, panel.table, text, stem.with_name(f"{stem.name}.{i}"))
     return [*written, _write_caption(caption, stem)]
 
 
-def _described(panel: Panel) -> str:
-    """Return the part of a caption about one panel, with its voxels without evidence."""
-    if not isinstance(panel, CortexPanel):
-        return f"{panel.title}."
-    n = panel.kind.n_without_evidence
-    return f"{panel.title}. {in_words(panel.table)}" + (f" {n:,} voxels are hatched." if n else "")
+def _evidence(panels: Sequence[Panel]) -> str:
+    """Return the part of a caption about voxels without evidence, with the numbers of the panels if they differ."""
+    of: dict[str, list[str]] = {}
+    for i, panel in enumerate(panels, 1):
+        if isinstance(panel, CortexPanel):
+            n = panel.kind.n_without_evidence
+            of.setdefault(in_words(panel.table) + (f" {n:,} voxels are hatched." if n else ""), []).append(f"({i})")
+    return "".join(f" {', '.join(which)}: {words}" if len(of) > 1 else f" {words}" for words, which in of.items())
 
 
 def _write_caption(caption: str, stem: Path) -> Path:
