@@ -17,7 +17,7 @@ from bddn.cli import app
 from bddn.machine import parallel
 from bddn.planted.subject import Planted
 from bddn.run import fit_run
-from bddn.run.comparison import Compared, compare
+from bddn.run.comparison import PARTS, Compared, compare
 from bddn.run.opinion import is_passed
 from bddn.run.verdict import sentence
 from bddn.spec import FitSpec
@@ -122,14 +122,29 @@ def test_a_spoilt_run_is_named(
     assert ";" not in said  # nothing else is blamed
 
 
-def test_layers_that_predict_equally_well_are_no_error(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
-    found = _compared(truth, opinion)
+def test_layers_that_predict_equally_well_are_not_judged(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
     alike = SecondOpinion(**{**vars(opinion), "test": np.repeat(opinion.test.mean(0, keepdims=True), LAYERS, 0)})
-    spoilt = _compared(_shuffled(truth), alike)
+    found = _compared(_shuffled(truth), alike)
     assert is_passed(found)
-    assert is_passed(spoilt)
-    assert {one.verdict for one in spoilt.comparisons if one.part == "depth"} == {"differs"}
-    assert "at little cost in prediction" in sentence(spoilt.comparisons, spoilt.score)
+    assert {one.verdict for one in found.comparisons if one.part == "depth"} == {"unknown"}
+    assert "Brute force cannot judge depth." in sentence(found.comparisons, found.score)
+
+
+def test_a_difference_that_costs_little_is_told_but_is_no_error(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
+    found = _compared(_shuffled(truth), opinion, opinion.answer.layer)
+    assert is_passed(found)
+    assert {one.verdict for one in found.comparisons if one.part == "depth"} == {"differs"}
+    assert "differs, at little cost in prediction" in sentence(found.comparisons, found.score)
+
+
+def test_gain_and_loss_are_shares(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
+    answer = opinion.answer
+    own = truth.assign(**{part: getattr(answer, part) for part in PARTS})
+    for one in _compared(own, opinion, answer.layer).comparisons:
+        assert 0 < one.gain.low <= one.gain.value < 1
+        assert one.loss.value == pytest.approx(0, abs=1e-9)
+    equal = _compared(truth, opinion, np.full((2 * SIDE, LAYERS), 1 / LAYERS)).comparisons
+    assert [one.loss.value for one in equal if one.part == "depth"] == pytest.approx([1, 1])
 
 
 def test_what_brute_force_cannot_repeat_is_not_judged(truth: pd.DataFrame, opinion: SecondOpinion) -> None:

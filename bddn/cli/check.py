@@ -61,7 +61,8 @@ def tables(found: "Compared") -> "list[list[dict[str, str]]]":
             "r": str(one.r),
             "slope": f"{one.slope:.2f}",
             "brute force with itself": f"{one.repeat:.2f}",
-            "cost in R²": f"{100 * one.loss.value:.1f} %",
+            "gain in R²": f"{100 * one.gain.value:.0f} %",
+            "lost": f"{100 * one.loss.value:.0f} %",
             "": one.verdict,
         }
         for one in found.comparisons

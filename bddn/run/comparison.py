@@ -1,12 +1,13 @@
 """Compare the map of a run with that of brute force, part by part and hemisphere by hemisphere.
 
-A part disagrees if three things hold: its correlation with brute force is low, brute force agrees with itself, and the
-run's selection in place of brute force's surely costs prediction on the test images. Where layers, or windows, cannot
-be told apart, a difference costs little and is no error.
+Brute force's selection of a part gains R² on the test images over chance: equal weights of all layers or windows. The
+run's selection in its place loses some of this gain. A part disagrees if its correlation with brute force is low and
+much of the gain is lost. If brute force does not agree with itself, or gains nothing, it cannot judge.
 
 Shape letters: V sampled voxels, L layers, S sets (windows, then the global token).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,8 @@ MIN_VOXELS = 30  # in a hemisphere that is judged
 MAX_SCALE = 0.7  # place is judged where brute force does not read global tokens alone
 MIN_REPEAT = 0.7  # below it brute force does not agree with itself
 MIN_R = 0.7  # below it a part does not agree
-MIN_LOSS = 0.03  # share of R² that is a cost; softer weights than those of brute force cost some too
+MIN_GAIN = 0.005  # of R²; below it brute force gains nothing
+MIN_LOSS = 0.2  # of the gain, surely; softer weights than those of brute force lose some too
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class Comparison:
         Of the run on brute force.
     repeat : float
         Reliability of brute force, from two halves of the images.
+    gain : Estimate
+        Share of brute force's R² on the test images that its selection of this part gains over chance.
     loss : Estimate
-        Share of brute force's R² on the test images that is lost if this part is selected as the run does.
+        Share of this gain that is lost if the part is selected as in the run.
     verdict : str
         'agrees', 'disagrees', 'differs' (at little cost), 'constant' (only in the run), or 'unknown'.
     """
@@ -59,6 +63,7 @@ class Comparison:
     r: Estimate
     slope: float
     repeat: float
+    gain: Estimate
     loss: Estimate
     verdict: str
 
@@ -113,12 +118,12 @@ def compare(
     patch, comparisons = _patches(table["hemi"].to_numpy() == HEMISPHERES[0], coords_mm), []
     for part in PARTS:
         selected = layer_weights if part == "depth" else table[part].to_numpy(np.float64)
-        with_run, without = expected.pair(part, selected)
+        scores = expected.of_part(part, selected)
         for hemi in HEMISPHERES:
             where = judged & (table["hemi"] == hemi).to_numpy()
             where &= (answer.scale < MAX_SCALE) | (part not in "xy")
-            pair = with_run[where], without[where]
-            comparisons.append(_comparison(part, hemi, table[where], opinion, where, pair, patch[where]))
+            some = [one[where] for one in scores]
+            comparisons.append(_comparison(part, hemi, table[where], opinion, where, some, patch[where]))
     enough = judged.sum() >= MIN_VOXELS
     score = ratio(table["r2_test"].to_numpy()[judged], opinion.r2_test[judged], patch[judged]) if enough else None
     return Compared(table, comparisons, score, _by_roi(voxels, table), opinion.n_images)
@@ -137,16 +142,23 @@ class ExpectedScore:
         local = np.einsum("lsv,vs->lv", self._test[:, :-1], window)
         return np.asarray(np.einsum("lv,vl->v", (1 - scale) * local + scale * self._test[:, -1], layer))
 
-    def pair(self, part: str, selected: Floats) -> tuple[Floats, Floats]:
-        """Return it (V,) with this part as selected by the run, and without the run."""
+    def of_part(self, part: str, run: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return it (V,) with this part as in the run, as brute force answers, and by chance."""
         answer = self._answer
         if part == "depth":
-            return self.of(selected, answer.window, answer.scale), self.answered
-        if part == "scale":
-            return self.of(answer.layer, answer.window, selected), self.answered
-        places = (selected, answer.y) if part == "x" else (answer.x, selected), (answer.x, answer.y)
-        with_run, without = (self.of(answer.layer, self._near(*place), answer.scale) for place in places)
-        return with_run, without
+            layers = (run, answer.layer, np.full_like(run, 1 / run.shape[1]))
+            found = [self.of(layer, answer.window, answer.scale) for layer in layers]
+        elif part == "scale":
+            found = [
+                self.of(answer.layer, answer.window, scale) for scale in (run, answer.scale, np.full_like(run, 0.5))
+            ]
+        else:
+            own = {"x": answer.x, "y": answer.y}
+            windows = [self._near(**own | {part: at}) for at in (run, own[part])]
+            every = np.unique(self._centres[:, "xy".index(part)])
+            windows.append(np.mean([self._near(**own | {part: np.full_like(run, at)}) for at in every], axis=0))
+            found = [self.of(answer.layer, window, answer.scale) for window in windows]
+        return found[0], found[1], found[2]
 
     def _near(self, x: Floats, y: Floats) -> Floats:
         """Return the weights (V, S - 1) of the windows around some places."""
@@ -162,18 +174,19 @@ def _comparison(
     table: pd.DataFrame,
     opinion: SecondOpinion,
     where: Mask,
-    scores: tuple[Floats, Floats],
+    scores: Sequence[Floats],
     patch: Rows,
 ) -> Comparison:
-    """Return the comparison of some voxels; `scores` are those of `ExpectedScore.pair`."""
+    """Return the comparison of some voxels; `scores` are those of `ExpectedScore.of_part`."""
     if len(table) < MIN_VOXELS:
         nothing = Estimate(0.0, 0.0, 0.0)
-        return Comparison(part, hemi, len(table), nothing, 0.0, 0.0, nothing, "unknown")
+        return Comparison(part, hemi, len(table), nothing, 0.0, 0.0, nothing, nothing, "unknown")
     run, theirs = (table[f"{part}{suffix}"].to_numpy(np.float64) for suffix in ("", CHECK))
     repeat = repeatability(*(getattr(half, part)[where] for half in opinion.halves))
-    r, with_run, without = correlation(run, theirs, patch), *scores
-    loss = ratio(without - with_run, without, patch)
-    if repeat < MIN_REPEAT:
+    r, (of_run, of_answer, of_chance) = correlation(run, theirs, patch), scores
+    gain = ratio(of_answer - of_chance, of_answer, patch)
+    loss = ratio(of_answer - of_run, of_answer - of_chance, patch)
+    if repeat < MIN_REPEAT or gain.low < MIN_GAIN:
         verdict = "unknown"
     elif run.std() < FLAT:
         verdict = "constant"
@@ -181,7 +194,7 @@ def _comparison(
         verdict = "agrees"
     else:
         verdict = "disagrees" if loss.low > MIN_LOSS else "differs"
-    return Comparison(part, hemi, len(table), r, slope(run, theirs), repeat, loss, verdict)
+    return Comparison(part, hemi, len(table), r, slope(run, theirs), repeat, gain, loss, verdict)
 
 
 def _patches(left: Mask, coords_mm: npt.NDArray[np.float32]) -> Rows:
