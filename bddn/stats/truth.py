@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.stats.scores import robust_mean
+
 from bddn.stats.hierarchy import hierarchy_slope
 
 MIN_CEILING = 0.1  # a voxel with a lower noise ceiling is ignored
@@ -53,7 +55,7 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, An
     return {
         **out,
         "planted_slope": None if planted is None else planted["slope"],
-        "r2_over_ceiling": float(found.loc[scored, "r2_test"].mean() / ceiling) if enough else None,
+        "r2_over_ceiling": robust_mean(found.loc[scored, "r2_test"].to_numpy()) / ceiling if enough else None,
         "mean_ceiling": ceiling if enough else None,
         "n_voxels": int(known.sum()),
         "n_near": int(near.sum()),

@@ -29,7 +29,7 @@ SPEC = FitSpec(channels=8, selector_width=16, epochs=3, batch_size=4, learning_r
 FAST = FitSpec.parse(
     SPEC.to_dict() | {"features": "whitened", "readout": "root", "schedule": "one_cycle", "polish": True}, "test"
 )
-SAMPLED = FitSpec.parse(FAST.to_dict() | {"sample": 20, "blurs": [0.0, 1.0]}, "test")
+SAMPLED = FitSpec.parse(FAST.to_dict() | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0}, "test")
 SPECS = pytest.mark.parametrize("spec", [SPEC, SAMPLED], ids=["paper", "sampled"])
 
 

@@ -186,3 +186,5 @@ def test_one_voxel_that_hardly_varies_does_not_decide_the_mean() -> None:
     assert scores.mean() < -30
     assert robust_mean(scores) == pytest.approx(0.376, abs=1e-3)
     assert robust_mean(np.append(scores, np.nan)) == robust_mean(scores)
+    table = pd.DataFrame({"hemi": "lh", "roi": "V1v", "r2": scores})
+    assert roi_scores(table, "r2")["V1"]["mean"] == pytest.approx(0.376, abs=1e-3)
