@@ -73,8 +73,9 @@ def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
 def roi_scores(voxels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
     """Return the mean of a score and the number of voxels for each ROI: {'V1': {'mean': …, 'n_voxels': …}, …}.
 
-    A mean is over all voxels with a score; see `robust_mean`. Voxels without evidence are not left out, because that would choose the
-    voxels by their score and raise the mean; in a table with a test they are counted, as `n_without_evidence`.
+    A mean is over all voxels with a score; see `robust_mean`. Voxels without evidence are not left out, because that
+    would choose the voxels by their score and raise the mean; in a table with a test they are counted, as
+    `n_without_evidence`.
     """
     scores = {roi: voxels[in_roi(voxels, roi)].dropna(subset=[score]) for roi in ROIS}
     return {

@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.stats.scores import robust_mean
-
 from bddn.stats.hierarchy import hierarchy_slope
+from bddn.stats.scores import robust_mean
 
 MIN_CEILING = 0.1  # a voxel with a lower noise ceiling is ignored
 MIN_VOXELS = 3  # for a correlation
