@@ -34,7 +34,7 @@ def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Pale
     for part in PARTS:
         where = judged & ((near[f"scale{CHECK}"] < MAX_SCALE) | (part not in "xy"))
         for table, values in zip(shown, (run[part], near[f"{part}{CHECK}"]), strict=True):
-            table[part] = np.where(where, values.to_numpy(np.float64), np.nan)
+            table[part] = np.where(where, values.to_numpy(np.float64).round(6), np.nan)  # no depth of 1.0000001
     makers: dict[str, Callable[[pd.DataFrame], Map]] = {
         "depth, 0 first layer, 1 last": lambda table: column_map(table, "depth"),
         "place, of voxels that read local tokens": lambda table: place_map(table, palette),
