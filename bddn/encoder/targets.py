@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bddn.errors import FitError
 from bddn.stream.order import Rows
 
 Targets = Callable[[Tensor], Tensor]
 """Takes rows (B,) of a dataset; returns their responses (B, N) float32."""
 
 ROWS_PER_READ = 64
+LARGEST = 1e30  # float32 ends at 3e38
 ROUNDING = 1e-6  # a standard deviation below this share of the mean is rounding of a constant
 
 
@@ -40,7 +42,13 @@ class Standardized:
 
     @classmethod
     def of(cls, targets: Targets, train: Rows) -> "Standardized":
-        """Return standardized responses; `train` names the rows of the training images, in any order."""
+        """Return standardized responses; `train` names the rows of the training images, in any order.
+
+        Raises
+        ------
+        FitError
+            If responses are so large that float32 predictions of them would overflow.
+        """
         rows = torch.from_numpy(np.sort(train))
         first = targets(rows[:1])[0].double()
         total, square = torch.zeros_like(first), torch.zeros_like(first)
@@ -50,6 +58,14 @@ class Standardized:
             square += centred.square().sum(0)
         mean = total / len(rows)
         sd = (square / len(rows) - mean.square()).clamp_min(0).sqrt()
+        largest = ((mean + first).abs() + sd).max().item()
+        if not largest < LARGEST:
+            raise FitError(
+                "responses",
+                expected=f"values below {LARGEST:g}",
+                got=f"{largest:.3g}",
+                fix="Use another unit. No run was written.",
+            )
         varies = sd > ROUNDING * (mean + first).abs()
         return cls(targets, (mean + first).float(), torch.where(varies, sd, 1).float())
 

@@ -56,11 +56,11 @@ LEAST_R2 = -1.0
 
 
 def robust_mean(r2: npt.NDArray[np.floating]) -> float:
-    """Return the mean of the scores that are known, with scores below -1 counted as -1; NaN if none is known.
+    """Return the mean of the finite scores, with scores below -1 counted as -1; NaN if there is none.
 
     A response that hardly varies can have a score of minus thousands, which would decide the mean of all voxels.
     """
-    known = r2[~np.isnan(r2)]
+    known = r2[np.isfinite(r2)]
     return float(np.maximum(known, LEAST_R2).mean()) if len(known) else float("nan")
 
 
