@@ -48,7 +48,7 @@ class Run:
     layers: tuple[str, ...]
     voxels: pd.DataFrame
     metrics: dict[str, Any]
-    truth: dict[str, float | None] | None
+    truth: dict[str, Any] | None
     about: dict[str, Any]
 
 
