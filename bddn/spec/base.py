@@ -107,7 +107,7 @@ def _spec_error(
     expected, got, fixes = [], [], []
     for item in error.errors():
         path = item["loc"]
-        where = ".".join(map(str, path)) or "the whole"
+        where = ".".join(map(str, path))
         line = f" in line {lines[path]}" if path and path in lines else ""
         if isinstance(cause := item.get("ctx", {}).get("error"), SpecError):
             return cause  # its place is a plug-in, not this spec
@@ -124,9 +124,9 @@ def _spec_error(
         else:
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             message = message.replace("String should match", "a text that matches")
-            expected.append(f"'{where}' to be {message}")
+            expected.append(f"'{where}' to be {message}" if where else f"settings {message}")
             got.append(f"{_shown(item['input'])}{line}")
-            fixes.append(f"Correct '{where}'.")
+            fixes.append(f"Correct '{where}'." if where else "Correct the settings.")
     return SpecError(place, expected=" and ".join(expected), got=" and ".join(got), fix=" ".join(fixes))
 
 
