@@ -17,10 +17,11 @@ from bddn.cli import app
 from bddn.machine import parallel
 from bddn.planted.subject import Planted
 from bddn.run import fit_run
-from bddn.run.comparison import PARTS, Compared, compare
+from bddn.run.comparison import Compared, compare
 from bddn.run.opinion import is_passed
 from bddn.run.verdict import sentence
 from bddn.spec import FitSpec
+from bddn.stats.truth import PARTS
 
 SMALL = {"channels": 8, "selector_width": 16, "epochs": 1, "batch_size": 4}
 FIT = FitSpec.parse({**FitSpec.recipe("fast").to_dict(), **SMALL}, "test")

@@ -99,12 +99,14 @@ def _choose(error: Tensor) -> Tensor:
 
 def _passes(problems: Sequence["_Problem"], d: int) -> Iterator[list["_Problem"]]:
     """Yield problems whose sums fit into the memory of a pass, or at least one."""
-    now: list[_Problem] = []
+    now, n_bytes = list[_Problem](), 0
     for problem in problems:
-        if now and 4 * d * d * sum(map(len, (*now, problem))) > PASS_BYTES:
+        own = 4 * d * d * len(problem)
+        if now and n_bytes + own > PASS_BYTES:
             yield now
-            now = []
+            now, n_bytes = [], 0
         now.append(problem)
+        n_bytes += own
     yield now
 
 

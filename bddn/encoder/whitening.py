@@ -18,9 +18,7 @@ from bddn.stream.features import Features
 from bddn.stream.loader import Source
 from bddn.stream.order import Rows
 
-SHRINKAGE = (
-    1.0  # mean variance that is added to each variance: neighbouring tokens must stay alike for place to be found
-)
+SHRINKAGE = 1.0  # of the mean variance, added to each variance: neighbouring tokens stay alike, so that place is found
 LOCAL_IMAGES, GLOBAL_IMAGES = 512, 2048  # images whose tokens are used
 
 

@@ -11,7 +11,8 @@ from bddn.figures.grid import CortexPanel, Panel
 from bddn.figures.paper import Sheet
 from bddn.maps.colors import Palette
 from bddn.maps.kinds import Map, column_map, place_map, scale_map
-from bddn.run.comparison import CHECK, MAX_SCALE, PARTS
+from bddn.run.comparison import CHECK, MAX_SCALE
+from bddn.stats.truth import PARTS
 
 
 def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Palette = "hue") -> Sheet:
@@ -53,6 +54,5 @@ def _nearest(run: pd.DataFrame, sample: pd.DataFrame) -> "np.ndarray":
     """Return for each voxel the row of the nearest sampled voxel; the hemispheres are far apart."""
     from scipy.spatial import KDTree
 
-    at = (positions_mm(table["hemi"].to_numpy(), table["vertex"].to_numpy()) for table in (run, sample))
-    every, some = at
+    every, some = (positions_mm(table["hemi"].to_numpy(), table["vertex"].to_numpy()) for table in (run, sample))
     return np.asarray(KDTree(some).query(every)[1])

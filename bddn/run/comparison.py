@@ -18,12 +18,12 @@ from bddn.baselines.second_opinion import MIN_R2, SecondOpinion, spread_out
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.stats.agreement import FLAT, Estimate, correlation, ratio, repeatability, slope
 from bddn.stats.scores import ROIS, in_roi
+from bddn.stats.truth import PARTS
 from bddn.stream.order import Rows
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-PARTS = ("depth", "x", "y", "scale")
 CHECK = "_check"  # suffix of the columns of brute force
 N_PATCHES = 40  # of a hemisphere, which the bootstrap draws
 MIN_VOXELS = 30  # in a hemisphere that is judged

@@ -145,8 +145,8 @@ def read_split(run: Run) -> dict[str, list[str]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             path,
-            expected="the file of 'bddn fit' with the stimuli of each part",
-            got=f"{type(error).__name__}: {error}",
+            expected="the images of each part, which 'bddn fit' writes",
+            got="no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}",
             fix="Copy the whole run folder again.",
         ) from error
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -58,18 +59,16 @@ class Subject:
         def image(row: int) -> str | None:
             return stimuli.sha256(row) if stimuli.paths[row].exists() else None
 
-        images, responses, n = list[str | None](), hashlib.sha256(), len(stimuli)
+        images, n = list[str | None](), len(stimuli)
         with ThreadPoolExecutor(n_threads()) as threads, progress("check", n, "images") as advance:
             for sha256 in threads.map(image, range(n)):
                 images.append(sha256)
                 advance()
-        for i in range(0, n, HASHED_ROWS):
-            responses.update(dataset.responses(np.arange(i, min(i + HASHED_ROWS, n))).data)
         parts = {
             "n_images": n,
             "n_voxels": len(voxels),
             "stimuli_sha256": digest(list(stimuli.ids)),
-            "responses_sha256": responses.hexdigest(),
+            "responses_sha256": hash_responses(dataset),
             "voxels_sha256": _table_sha256(voxels),
             "positions_sha256": hashlib.sha256(np.ascontiguousarray(dataset.coords_mm()).data).hexdigest(),
             "truth_sha256": None if truth is None else _table_sha256(truth),
@@ -96,6 +95,16 @@ class Subject:
                 fix="Check the ids of the images. If they are correct, run 'bddn extract' into a new cache.",
             )
         return Identity({**self.parts, "images_sha256": digest(cached)})
+
+
+def hash_responses(dataset: Dataset, visit: Callable[[npt.NDArray[np.float32]], object] = lambda rows: None) -> str:
+    """Return the SHA-256 of all responses; call `visit` with each block of rows (n, N) that was read for it."""
+    found, n = hashlib.sha256(), len(dataset.stimuli)
+    for i in range(0, n, HASHED_ROWS):
+        rows = dataset.responses(np.arange(i, min(i + HASHED_ROWS, n)))
+        found.update(rows.data)
+        visit(rows)
+    return found.hexdigest()
 
 
 def fit_identity(store: Cache, layers: tuple[Layer, ...], data: Identity, spec: FitSpec, device: str) -> Identity:

@@ -1,7 +1,5 @@
 """Ask brute force about a run: the same cache, data and split, a sample of its voxels, and no gradients."""
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,15 @@ import numpy.typing as npt
 from bddn.baselines import ridge, second_opinion, windows
 from bddn.data import Dataset
 from bddn.data.splits import Split
-from bddn.errors import MismatchError, RunError
+from bddn.encoder.fit import Parts
+from bddn.errors import MismatchError
 from bddn.files import atomic
 from bddn.identity import digest
 from bddn.machine.settings import own_settings
 from bddn.run import comparison, verdict
 from bddn.run.comparison import Compared, compare
-from bddn.run.folder import WEIGHT, Run, without_nan
-from bddn.run.inputs import HASHED_ROWS, environment
+from bddn.run.folder import WEIGHT, Run, read_split, without_nan
+from bddn.run.inputs import environment, hash_responses
 from bddn.run.verdict import is_low, sentence
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
@@ -58,15 +57,16 @@ def check_run(run: Run, cache: Cache, dataset: Dataset, n_voxels: int) -> Compar
         If the run's `split.json` is missing or damaged.
     """
     _check_cache(run, cache)
-    split, ids, coords_mm = _read_split(run.folder), dataset.stimuli.ids, dataset.coords_mm()
+    split = Split(**{part: tuple(members) for part, members in read_split(run).items()})
+    ids, coords_mm = dataset.stimuli.ids, dataset.coords_mm()
     _check_known(run, dataset, {"stimuli_sha256": digest(list(ids)), "n_voxels": len(coords_mm)})
     voxels = second_opinion.spread_out(coords_mm, n_voxels)
     responses = _read_responses(run, dataset, voxels)
-    row_of = {stimulus: row for row, stimulus in enumerate(ids)}
-    train, test = (np.array([row_of[i] for i in part], np.intp) for part in (split.train + split.val, split.test))
+    parts = Parts.of(split, ids)
+    train = np.concatenate([parts.train, parts.val])
     layers, mine = cache.select_layers(run.layers), run.voxels.iloc[voxels]
     source, at = Streamed(cache, layers, ids), coords_mm[voxels]
-    opinion = second_opinion.second_opinion(source, responses, at, voxels, train, test, cache.grid, len(layers))
+    opinion = second_opinion.second_opinion(source, responses, at, voxels, train, parts.test, cache.grid, len(layers))
     return compare(mine, mine[[WEIGHT + layer for layer in run.layers]].to_numpy(np.float64), opinion, at)
 
 
@@ -116,26 +116,10 @@ def _check_known(run: Run, dataset: Dataset, found: dict[str, Any]) -> None:
         )
 
 
-def _read_split(folder: Path) -> Split:
-    path = folder / "split.json"
-    try:
-        parts = json.loads(path.read_text(encoding="utf-8"))
-        return Split(*(tuple(map(str, parts[name])) for name in ("train", "val", "test")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            path,
-            expected="the images of each part, which 'bddn fit' writes",
-            got="no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}",
-            fix="Copy the whole run folder again.",
-        ) from error
-
-
 def _read_responses(run: Run, dataset: Dataset, voxels: Rows) -> npt.NDArray[np.float32]:
     """Return the responses (n, V) of some voxels, and check that those of all voxels are the run's."""
-    n, sha256, found = len(dataset.stimuli), hashlib.sha256(), list[npt.NDArray[np.float32]]()
-    for i in range(0, n, HASHED_ROWS):
-        rows = dataset.responses(np.arange(i, min(i + HASHED_ROWS, n)))
-        sha256.update(rows.data)
-        found.append(rows[:, voxels])
-    _check_known(run, dataset, {"responses_sha256": sha256.hexdigest()})
+    found = list[npt.NDArray[np.float32]]()
+    _check_known(
+        run, dataset, {"responses_sha256": hash_responses(dataset, lambda rows: found.append(rows[:, voxels]))}
+    )
     return np.concatenate(found)

@@ -106,11 +106,9 @@ def q_values(p: Float64s) -> Float64s:
     -------
     array of float64, (N,)
     """
-    order = np.argsort(p, kind="stable")
-    q = np.empty(len(p))
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
-    return q
+    from scipy.stats import false_discovery_control
+
+    return np.asarray(false_discovery_control(p), dtype=np.float64)
 
 
 def is_tested(voxels: pd.DataFrame) -> bool:

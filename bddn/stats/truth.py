@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.stats.hierarchy import hierarchy_slope
 from bddn.stats.scores import robust_mean
 
@@ -14,7 +15,6 @@ MIN_CEILING = 0.1  # a voxel with a lower noise ceiling is ignored
 MIN_VOXELS = 3  # for a correlation
 MAX_SCALE = 0.5  # above it the response hardly depends on the place, so the place cannot be recovered
 PARTS = ("depth", "x", "y", "scale")
-HEMISPHERES = ("lh", "rh")
 
 Recovered = dict[str, float | None]
 

@@ -97,6 +97,10 @@ def test_a_sample_of_the_voxels_gives_the_same_evidence(monkeypatch: pytest.Monk
     np.testing.assert_allclose(_p(responses, predicted), every, rtol=0.5, atol=0.01)
 
 
+def test_q_values_of_an_example() -> None:
+    np.testing.assert_allclose(q_values(np.array([0.5, 0.01, 0.03, 0.02])), [0.5, 0.04, 0.04, 0.04])
+
+
 def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
     from scipy.stats import false_discovery_control
 
