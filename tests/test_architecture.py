@@ -18,6 +18,7 @@ ORDER = (
     {"encoder"},
     {"run"},
     {"many", "predict", "api"},
+    {"evaluation"},
     {"maps"},
     {"figures"},
     {"film"},

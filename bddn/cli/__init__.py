@@ -10,6 +10,7 @@ from bddn.cli.many import fit_many
 from bddn.cli.pictures import film
 from bddn.cli.predict import predict
 from bddn.cli.report import report
+from bddn.cli.score import score
 from bddn.cli.shared import clear_errors, example, stops_cleanly
 
 __all__ = ["app", "clear_errors", "stops_cleanly"]
@@ -22,6 +23,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Stage one", extract, "bddn extract clip_vit_b16 --data planted:demo --out clip.zarr"),
     ("Stage two", fit, "bddn fit clip.zarr --data algonauts:data/subj01 --out run --spec fast"),
     ("Stage two", fit_many, "bddn fit-many clip.zarr --data planted:demo --out many --seeds 0-4"),
+    ("Numbers", score, "bddn score run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", check, "bddn check run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", predict, "bddn predict run photos/"),
     ("Pictures", maps, "bddn maps run --format png,svg"),

@@ -3,6 +3,7 @@
 Shape letters: B images, N voxels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ class Standardized:
         Raises
         ------
         FitError
-            If responses are so large that float32 predictions of them would overflow.
+            If responses of training images are not finite, or so large that float32 predictions of them would
+            overflow.
         """
         rows = torch.from_numpy(np.sort(train))
         first = targets(rows[:1])[0].double()
@@ -59,7 +61,14 @@ class Standardized:
         mean = total / len(rows)
         sd = (square / len(rows) - mean.square()).clamp_min(0).sqrt()
         largest = ((mean + first).abs() + sd).max().item()
-        if not largest < LARGEST:
+        if math.isnan(largest):
+            raise FitError(
+                "responses",
+                expected="finite values for every training image",
+                got="nan or inf",
+                fix="Leave out the voxels or images that have them. No run was written.",
+            )
+        if largest >= LARGEST:
             raise FitError(
                 "responses",
                 expected=f"values below {LARGEST:g}",

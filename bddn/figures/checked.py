@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from bddn.cortex.fsaverage import positions_mm
+from bddn.evaluation.comparison import CHECK, MAX_SCALE
 from bddn.figures.grid import CortexPanel, Panel
 from bddn.figures.paper import Sheet
 from bddn.maps.colors import Palette
 from bddn.maps.kinds import Map, column_map, place_map, scale_map
-from bddn.run.comparison import CHECK, MAX_SCALE
 from bddn.stats.truth import PARTS
 
 
@@ -23,9 +23,9 @@ def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Pale
     run : DataFrame, one row per voxel
         Voxel table of the run.
     sample : DataFrame, one row per sampled voxel
-        `bddn.run.comparison.Compared.voxels`. Every voxel shows brute force's answer for the nearest sampled voxel of
-        its hemisphere. Both maps are grey cortex where that one was not judged, for places also where it reads global
-        tokens.
+        `bddn.evaluation.comparison.Compared.voxels`. Every voxel shows brute force's answer for the nearest sampled
+        voxel of its hemisphere. Both maps are grey cortex where that one was not judged, for places also where it reads
+        global tokens.
     heading : str
     palette : str
     """

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from bddn.baselines.second_opinion import Answer, SecondOpinion
 from bddn.baselines.windows import Windows
 from bddn.cli import app
+from bddn.evaluation.comparison import Compared, compare
+from bddn.evaluation.opinion import is_passed
+from bddn.evaluation.verdict import sentence
 from bddn.machine import parallel
 from bddn.planted.subject import Planted
 from bddn.run import fit_run
-from bddn.run.comparison import Compared, compare
-from bddn.run.opinion import is_passed
-from bddn.run.verdict import sentence
 from bddn.spec import FitSpec
 from bddn.stats.truth import PARTS
 

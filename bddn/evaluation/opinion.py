@@ -9,17 +9,14 @@ import numpy.typing as npt
 
 from bddn.baselines import ridge, second_opinion, windows
 from bddn.data import Dataset
-from bddn.data.splits import Split
-from bddn.encoder.fit import Parts
-from bddn.errors import MismatchError
+from bddn.evaluation import comparison, verdict
+from bddn.evaluation.comparison import Compared, compare
+from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run, parts_of_run
+from bddn.evaluation.verdict import is_low, sentence
 from bddn.files import atomic
-from bddn.identity import digest
 from bddn.machine.settings import own_settings
-from bddn.run import comparison, verdict
-from bddn.run.comparison import Compared, compare
-from bddn.run.folder import WEIGHT, Run, read_split, without_nan
-from bddn.run.inputs import environment, hash_responses
-from bddn.run.verdict import is_low, sentence
+from bddn.run.folder import WEIGHT, Run, without_nan
+from bddn.run.inputs import environment
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 from bddn.stream.order import Rows
@@ -56,13 +53,11 @@ def check_run(run: Run, cache: Cache, dataset: Dataset, n_voxels: int) -> Compar
     RunError
         If the run's `split.json` is missing or damaged.
     """
-    _check_cache(run, cache)
-    split = Split(**{part: tuple(members) for part, members in read_split(run).items()})
+    cache, dataset = cache_of_run(run, [cache]), dataset_of_run(run, [dataset])
     ids, coords_mm = dataset.stimuli.ids, dataset.coords_mm()
-    _check_known(run, dataset, {"stimuli_sha256": digest(list(ids)), "n_voxels": len(coords_mm)})
     voxels = second_opinion.spread_out(coords_mm, n_voxels)
     responses = _read_responses(run, dataset, voxels)
-    parts = Parts.of(split, ids)
+    parts = parts_of_run(run, dataset)
     train = np.concatenate([parts.train, parts.val])
     layers, mine = cache.select_layers(run.layers), run.voxels.iloc[voxels]
     source, at = Streamed(cache, layers, ids), coords_mm[voxels]
@@ -94,32 +89,8 @@ def write_check(found: Compared, run: Run, out: Path) -> None:
     atomic.write_json(out / NUMBERS, without_nan(summary))
 
 
-def _check_cache(run: Run, cache: Cache) -> None:
-    fitted = run.about["cache"]["digest"]
-    if cache.digest != fitted:
-        raise MismatchError(
-            f"cache '{cache.files.place}'",
-            expected=f"the cache of run '{run.folder}', with digest {fitted[:16]}",
-            got=f"another cache, with digest {cache.digest[:16]}",
-            fix="Give the --cache that the run was fitted to.",
-        )
-
-
-def _check_known(run: Run, dataset: Dataset, found: dict[str, Any]) -> None:
-    fitted = run.about["data"]
-    if different := [name.removesuffix("_sha256") for name, value in found.items() if fitted[name] != value]:
-        raise MismatchError(
-            dataset.name,
-            expected=f"the data of run '{run.folder}'",
-            got=f"data with other {' and '.join(different)}".replace("n_voxels", "numbers of voxels"),
-            fix="Give the --data that the run was fitted to.",
-        )
-
-
 def _read_responses(run: Run, dataset: Dataset, voxels: Rows) -> npt.NDArray[np.float32]:
     """Return the responses (n, V) of some voxels, and check that those of all voxels are the run's."""
     found = list[npt.NDArray[np.float32]]()
-    _check_known(
-        run, dataset, {"responses_sha256": hash_responses(dataset, lambda rows: found.append(rows[:, voxels]))}
-    )
+    check_responses_of(run, dataset, lambda rows: found.append(rows[:, voxels]))
     return np.concatenate(found)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bddn.run.comparison import Comparison
+from bddn.evaluation.comparison import Comparison
 from bddn.stats.agreement import Estimate
 
 NAMES = {"depth": "depth", "x": "horizontal place", "y": "vertical place", "scale": "scale"}
