@@ -4,48 +4,27 @@ The folder `score/` of a run keeps them in `responses.npy`, float32 (2, M, N): m
 image, in the order of the run's `split.json`; a column per voxel, in the order of `voxels.parquet`.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from bddn.data import Dataset
 from bddn.encoder import checkpoint
 from bddn.encoder.fit import PREDICT_IMAGES
-from bddn.errors import RunError
+from bddn.evaluation.kept_responses import ABOUT, FOLDER, RESPONSES, HeldOut, about_responses, read_held_out
 from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run, parts_of_run
 from bddn.files import atomic
-from bddn.files.checksum import file_sha256
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
 from bddn.progress import progress
-from bddn.run.folder import ENCODER, Run, read_split
+from bddn.run.folder import ENCODER, Run
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed, batches
 from bddn.stream.order import pools_in_order
 
-FOLDER, RESPONSES, ABOUT = "score", "responses.npy", "responses.json"
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Responses to the M test images of a run.
-
-    Attributes
-    ----------
-    ids : tuple of str, (M,)
-        Stimulus ids, in the order of the run's split.
-    measured, predicted : array of float32, (M, N)
-        In the unit of the data. They may be memory-mapped.
-    """
-
-    ids: tuple[str, ...]
-    measured: npt.NDArray[np.float32]
-    predicted: npt.NDArray[np.float32]
+__all__ = ["ABOUT", "FOLDER", "RESPONSES", "HeldOut", "about_responses", "predict_held_out", "read_held_out"]
 
 
 @own_settings()
@@ -89,37 +68,5 @@ def predict_held_out(run: Run, caches: Sequence[Cache], datasets: Sequence[Datas
     atomic.make_folder(folder)
     (folder / ABOUT).unlink(missing_ok=True)  # without it, the responses are not used
     atomic.replace_file(folder / RESPONSES, write)
-    atomic.write_json(folder / ABOUT, _about(run))
+    atomic.write_json(folder / ABOUT, about_responses(run.folder))
     return read_held_out(run)
-
-
-def read_held_out(run: Run) -> HeldOut:
-    """Open the responses that `predict_held_out` kept.
-
-    Raises
-    ------
-    RunError
-        If they are missing, damaged, or belong to another run.
-    """
-    folder, ids = run.folder / FOLDER, read_split(run)["test"]
-    shape = (2, len(ids), len(run.voxels))
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        found = np.load(folder / RESPONSES, mmap_mode="r")
-        if about != _about(run):
-            raise ValueError("responses of another run")
-        if found.shape != shape or found.dtype != np.float32:
-            raise ValueError(f"{found.dtype} of shape {found.shape}")
-    except (OSError, ValueError) as error:
-        raise RunError(
-            folder,
-            expected=f"{RESPONSES} of this run, float32 of shape {shape}",
-            got="a run that was not scored" if isinstance(error, FileNotFoundError) else str(error),
-            fix=f"Run 'bddn score {run.folder} --cache CACHE --data DATA'.",
-        ) from error
-    return HeldOut(tuple(ids), found[0], found[1])
-
-
-def _about(run: Run) -> dict[str, str]:
-    """Return what distinguishes the responses of a run from all others: the digest of its encoder."""
-    return {"encoder_sha256": file_sha256(run.folder / ENCODER)}
