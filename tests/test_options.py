@@ -38,6 +38,8 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no epochs": ((*FIT, "--epochs", "0"), ("'epochs'", "greater than 0", "got 0")),
     "no epochs of many": ((*MANY, "--epochs", "0"), ("'epochs'", "greater than 0")),
     "a seed below zero": ((*FIT, "--seed", "-1"), ("'seed'", "got -1")),
+    "a seed of the split below zero": ((*FIT, "--split-seed", "-1"), ("'split_seed'", "got -1")),
+    "a seed of the splits below zero": ((*MANY, "--split-seed", "-1"), ("'split_seed'", "got -1")),
     "a seed too large": ((*FIT, "--seed", str(2**64)), ("'seed'", str(2**64))),
     "a seed of too many digits": ((*FIT, "--seed", HUGE), ("--seed",)),
     "seeds of too many digits": ((*MANY, "--seeds", HUGE), ("--seeds", "numbers, or ranges")),

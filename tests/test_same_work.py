@@ -351,6 +351,7 @@ def _other_cache(given: dict[str, Any]) -> dict[str, Any]:
 OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "seed": 1,
     "split": (7, 2, 1),
+    "split_seed": 1,
     "layers": ("block_0", "block_1"),
     "channels": 4,
     "code_frequencies": 3,

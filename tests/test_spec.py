@@ -29,6 +29,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
     FitSpec: {
         "seed": 1,
         "split": [7, 2, 1],
+        "split_seed": 1,
         "layers": ["a", "b"],
         "channels": 64,
         "code_frequencies": 16,

@@ -15,11 +15,13 @@ from bddn.cli.shared import (
     MEMORY,
     SCHEDULER,
     SPEC,
+    SPLIT_SEED,
     WEIGHTS,
     WORKERS,
     Device,
     as_table,
     clear_errors,
+    given,
     on_cluster,
     ready_spec,
     stops_cleanly,
@@ -66,10 +68,9 @@ def plant(
 
     place = "options of 'bddn plant'"
     settings = PlantSpec() if spec is None else PlantSpec.from_yaml(spec.read_bytes(), str(spec))
-    options = {"seed": seed, "n_images": images, "radius_rad": radius, "n_layers": layers, "depth_law": law}
-    given = {name: value for name, value in options.items() if value is not None}
+    options = given(seed=seed, n_images=images, radius_rad=radius, n_layers=layers, depth_law=law)
     about = make(
-        PlantSpec.parse({**settings.to_dict(), **given}, place), out, None if network is None else ready_spec(network)
+        PlantSpec.parse(settings.to_dict() | options, place), out, None if network is None else ready_spec(network)
     )
     said = f"planted brain: {out}, {about['n_voxels']} voxels, mean ceiling {about['mean_ceiling']:.2f}"
     if (local := about["layer_correlation"]["local"]) is not None:
@@ -163,6 +164,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     spec: Annotated[str, FIT_SPEC] = "paper",
     seed: Annotated[int | None, typer.Option(help="Seed, instead of the spec's.")] = None,
+    split_seed: Annotated[int | None, SPLIT_SEED] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the spec's.")] = None,
     device: Annotated[Device, DEVICE] = "auto",
     memory: Annotated[float | None, MEMORY] = None,
@@ -177,8 +179,7 @@ def fit(
     from bddn.run.folder import ABOUT
     from bddn.run.recipes import fit_spec
 
-    given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
-    settings = fit_spec(spec, given, "options of 'bddn fit'")
+    settings = fit_spec(spec, given(seed=seed, split_seed=split_seed, epochs=epochs), "options of 'bddn fit'")
     with stops_cleanly():
         check_out(out)  # before any file is read
         before = not is_vacant(out, ABOUT)

@@ -12,10 +12,12 @@ from bddn.cli.shared import (
     FIT_SPEC,
     MEMORY,
     SCHEDULER,
+    SPLIT_SEED,
     WORKERS,
     Device,
     as_table,
     clear_errors,
+    given,
     on_cluster,
     stops_cleanly,
 )
@@ -33,6 +35,7 @@ def fit_many(
     bootstraps: Annotated[
         str | None, typer.Option(help="Bootstraps of each seed, e.g. 0-19; by default none: each image is used once.")
     ] = None,
+    split_seed: Annotated[int | None, SPLIT_SEED] = None,
     spec: Annotated[str, FIT_SPEC] = "paper",
     epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the spec's.")] = None,
     workers: Annotated[int, WORKERS] = 0,
@@ -51,7 +54,7 @@ def fit_many(
     from bddn.run.recipes import fit_spec
 
     use_cluster = on_cluster(workers, scheduler)
-    settings = fit_spec(spec, {} if epochs is None else {"epochs": epochs}, "options of 'bddn fit-many'")
+    settings = fit_spec(spec, given(split_seed=split_seed, epochs=epochs), "options of 'bddn fit-many'")
     seed_numbers = numbers(seeds, "--seeds")
     bootstrap_numbers = (None,) if bootstraps is None else numbers(bootstraps, "--bootstraps")
     with stops_cleanly(), ExitStack() as stack:

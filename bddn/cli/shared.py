@@ -29,6 +29,7 @@ def finite(value: float | None) -> float | None:
 
 SPEC = typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")
 FIT_SPEC = typer.Option("--spec", help="Recipe of the fit: paper, fast, or a YAML file of settings.")
+SPLIT_SEED = typer.Option(help="Seed of the split alone, so that fits of many seeds have the same test images.")
 CACHE = typer.Argument(help="A sealed feature cache: a folder or a URL.")
 WEIGHTS = typer.Option(
     help="Weights instead of the spec's: a local folder, a checkpoint of another library (FILE in the spec's format, "
@@ -46,6 +47,11 @@ MEMORY = typer.Option(
     min=0.5, max=2**20, callback=finite, help="Memory limit of a process in GiB; by default the free part."
 )
 DATASET = typer.Option("--data", help="KIND:PATH, e.g. algonauts:PATH/subj01; see 'bddn datasets'.", show_default=False)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given, without those that are None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def example(command: str) -> str:

@@ -140,7 +140,7 @@ def make_plan(
             fix="Give at least one of each.",
         )
     stores = [(str(place), Cache(place)) for place in caches]
-    subjects = [(name, _checked(open_dataset(name), spec, seeds[0])) for name in datasets]
+    subjects = [(name, _checked(open_dataset(name), spec)) for name in datasets]
     groups, left_out = _pairs(stores, subjects, spec)
     tasks = tuple(
         Task(
@@ -203,9 +203,9 @@ def _shared(fit: dict[str, object]) -> dict[str, object]:
     return {field: value for field, value in fit.items() if field not in VARIED}
 
 
-def _checked(dataset: Dataset, spec: FitSpec, seed: int) -> Dataset:
+def _checked(dataset: Dataset, spec: FitSpec) -> Dataset:
     """Read the split, the voxels and one response of a dataset to check it, and return it."""
-    split_by_id(dataset.stimuli.ids, spec.split, seed)
+    split_by_id(dataset.stimuli.ids, spec.split, spec.seed_of_split)
     dataset.voxels()
     dataset.responses(np.arange(1))
     return dataset

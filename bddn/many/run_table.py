@@ -99,8 +99,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         With columns `cache`, `subject`, `images`, `n`, the number of runs, and for `r2_test` and `slope` the mean, the
         standard deviation over seeds `…_sd_seeds` (of a seed's mean over its bootstraps; a seed sets the initial
-        weights and the split), and over the bootstraps of one seed `…_sd_bootstraps` (the root of the mean variance
-        over seeds). Means of `confidence`, `depth_spread` and `agreement`. NaN for unknown values.
+        weights and, without `split_seed`, the split), and over the bootstraps of one seed `…_sd_bootstraps` (the root
+        of the mean variance over seeds). Means of `confidence`, `depth_spread` and `agreement`. NaN for unknown
+        values.
     """
     table = table.assign(images=np.where(table["bootstrap"].isna(), ALL, DRAWN))
     by = ["cache", "subject", "images"]

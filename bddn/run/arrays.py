@@ -29,7 +29,8 @@ from bddn.stream.loader import CHUNK_IMAGES, Resident, batches
 from bddn.stream.order import pools_in_order
 
 OWN = ("spec", "device", "chunk_images")  # parameters that are no settings
-NOT_HERE = {"split": "Hold test images out of 'train', and say with 'validation' which rows validate."}
+_OWN_SPLIT = "Hold test images out of 'train', and say with 'validation' which rows validate."
+NOT_HERE = dict.fromkeys(("split", "split_seed"), _OWN_SPLIT)
 
 
 class FactorTopy:
@@ -48,7 +49,7 @@ class FactorTopy:
         Rows that are kept together when the order of images is drawn.
     **settings
         Fields of `bddn.spec.FitSpec` that replace those of `spec`, such as seed=1 or epochs=5. `layers` chooses some of
-        the features; `split` is not used here.
+        the features; those of the split (`split`, `split_seed`) are not used here.
 
     Attributes
     ----------
@@ -114,7 +115,7 @@ class FactorTopy:
                 "settings of FactorTopy",
                 expected=f"some of {', '.join([*OWN, *known])}",
                 got=", ".join(unknown),
-                fix=" ".join(NOT_HERE.get(name, f"Correct '{name}'.") for name in unknown),
+                fix=" ".join(dict.fromkeys(NOT_HERE.get(name, f"Correct '{name}'.") for name in unknown)),
             )
         for name in params.keys() & set(OWN):
             setattr(self, name, params[name])

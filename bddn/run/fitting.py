@@ -110,7 +110,7 @@ def fit_run(
     device = device_of(device, spec)
     store = cache if isinstance(cache, Cache) else Cache(cache)
     layers, ids = store.select_layers(spec.layers), dataset.stimuli.ids
-    split = split_by_id(ids, spec.split, spec.seed)
+    split = split_by_id(ids, spec.split, spec.seed_of_split)
     rows_of(store, ids)
     check_leakage(store, split)
     voxels, coords_mm = dataset.voxels(), dataset.coords_mm()

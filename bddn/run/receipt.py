@@ -101,7 +101,7 @@ def receipt(
     coords_mm = torch.from_numpy(dataset.coords_mm()[voxels])
     layers = cache.select_layers(spec.layers)
     widths = {layer.name: layer.channels for layer in layers}
-    split = split_by_id(ids, spec.split, spec.seed)
+    split = split_by_id(ids, spec.split, spec.seed_of_split)
     parts = Parts.of(split, ids)
     source = Streamed(cache, layers, ids).load()
     stored = source.features

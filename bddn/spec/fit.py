@@ -27,6 +27,8 @@ class FitSpec(Spec):
     """Seed of the split, the initial weights and the order of images."""
     split: tuple[Positive, Positive, Positive] = (8, 1, 1)
     """Shares of training, validation and test images."""
+    split_seed: Seed | None = Field(default=None, exclude_if=lambda seed: seed is None)
+    """Seed of the split alone, so that fits of different seeds have the same test images. None means `seed`."""
     layers: Layers = Field(default=None, min_length=2)
     """Cached layers to use, early to late; none means all."""
     channels: Positive = 128
@@ -99,6 +101,11 @@ class FitSpec(Spec):
         if self.sample is not None and self.selection == "topological" and not self.polish:
             raise ValueError("with polish: true, or without sample: only the closed form gives weights to other voxels")
         return self
+
+    @property
+    def seed_of_split(self) -> int:
+        """The seed that draws the split."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     @classmethod
     def recipe(cls, name: str) -> "FitSpec":

@@ -305,7 +305,9 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "resolution": 20.0,
     }
     on_a_gpu = {"arithmetic"}
-    assert changed.keys() | {"split", "layers", "polish", "sample"} | on_a_gpu == FitSpec.model_fields.keys()
+    assert (
+        changed.keys() | {"split", "split_seed", "layers", "polish", "sample"} | on_a_gpu == FitSpec.model_fields.keys()
+    )
     base = _fit()
     for name, value in changed.items():
         other = _fit(SPEC.model_copy(update={name: value}))
