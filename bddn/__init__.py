@@ -15,14 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bddn.api import extract, fit, open_cache, open_run
+    from bddn.api import extract, fit, open_cache, open_run, to_himalaya
     from bddn.backbones.module import from_module
     from bddn.data.dataset import Dataset
     from bddn.run.arrays import FactorTopy
 
 __version__ = "0.3.0"
 
-__all__ = ["Dataset", "FactorTopy", "extract", "fit", "from_module", "open_cache", "open_run"]
+__all__ = ["Dataset", "FactorTopy", "extract", "fit", "from_module", "open_cache", "open_run", "to_himalaya"]
 
 _MODULES = {
     "Dataset": "bddn.data.dataset",
@@ -32,6 +32,7 @@ _MODULES = {
     "from_module": "bddn.backbones.module",
     "open_cache": "bddn.api",
     "open_run": "bddn.api",
+    "to_himalaya": "bddn.api",
 }
 
 

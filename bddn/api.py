@@ -3,6 +3,7 @@
 They do what the commands do, with the same arguments, and raise errors of `bddn.errors`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from bddn.run import Run, fit_run, read_run
 from bddn.run.recipes import fit_spec
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store.reader import Cache
+from bddn.stream.bands import Bands, bands
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -146,6 +148,51 @@ def open_run(folder: str | Path) -> Run:
     >>> bddn.open_run("clip_subj01").voxels["r2_test"].median()
     """
     return read_run(expanded(Path(folder)))
+
+
+def to_himalaya(
+    cache: Cache | str | Path,
+    dataset: Dataset | str,
+    *,
+    ids: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+) -> Bands:
+    """Return features and responses as two matrices, for ridge regression by layers with himalaya or scikit-learn.
+
+    For each layer, the features are its global token and the mean of its local tokens over places. They are kept in
+    memory: 8 bytes × images × channels of all layers.
+
+    Parameters
+    ----------
+    cache : Cache, str or Path
+        A sealed cache, or its folder or URL.
+    dataset : Dataset or str
+        An open dataset, or its name, KIND:PATH.
+    ids : sequence of str, optional
+        Stimuli, in the order of the rows; by default all of the dataset.
+    layers : sequence of str, optional
+        By default all layers of the cache, early to late.
+
+    Returns
+    -------
+    Bands
+        With X (n, P) and Y (n, N) float32, `ids`, and the layer of each column of X as `slices` and as `groups`.
+
+    Raises
+    ------
+    BddnError
+        If the cache lacks a layer or an image, or the dataset an id.
+
+    Examples
+    --------
+    >>> parts, data = bddn.run.read_split(bddn.open_run("clip_subj01")), "algonauts:algonauts_2023/subj01"
+    >>> train, test = (bddn.to_himalaya("clip.zarr", data, ids=parts[part]) for part in ("train", "test"))
+    >>> from himalaya.ridge import GroupRidgeCV
+    >>> banded = GroupRidgeCV(groups=train.groups, solver_params={"n_iter": 20}).fit(train.X, train.Y)
+    >>> banded.score(test.X, test.Y)  # R² of every voxel
+    """
+    found = cache if isinstance(cache, Cache) else Cache(cache)
+    return bands(found, _opened(dataset), ids, None if layers is None else tuple(layers))
 
 
 def _opened(dataset: Dataset | str) -> Dataset:

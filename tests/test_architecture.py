@@ -41,6 +41,7 @@ KNOWN_BY = {
     "fsspec": {"store"},
     "jinja2": {"report"},
     "sklearn": {"stats", "run"},
+    "xarray": {"run"},
     "typer": {"cli"},
     "pytest": {"testing"},
 }

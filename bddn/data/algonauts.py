@@ -60,6 +60,7 @@ class Algonauts:
         terms="Data terms: the Natural Scenes Dataset and the Algonauts 2023 data are given out under their own terms "
         "of use, to which every user agrees; responses must not be passed on. Check these terms before sharing "
         "encoders or maps of single subjects.",
+        trials="averaged",
     )
 
     def __init__(self, folder: Path) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,10 @@ class Dataset(Protocol):
         """Return the true `depth`, `x`, `y`, `scale` and `ceiling` of every voxel of planted data, or None."""
 
 
+Trials = Literal["averaged", "single", "unknown"]
+"""What a response is: the mean of the repetitions of an image, a single trial, or not stated."""
+
+
 @dataclass(frozen=True)
 class About:
     """The description of a kind of dataset, for `bddn datasets` and for the Methods text of a report.
@@ -114,6 +118,9 @@ class About:
         The publications that a paper must cite if it uses the data.
     terms : str
         A sentence on the terms of use.
+    trials : {'averaged', 'single', 'unknown'}
+        Whether a response is the mean of the repetitions of an image, or a single trial. Their scores and noise
+        ceilings differ, so they are never put together. A dataset that can give both has its own `about`.
     """
 
     name: str
@@ -122,6 +129,7 @@ class About:
     references: tuple[str, ...]
     terms: str
     options: str = ""
+    trials: Trials = "unknown"
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

@@ -1,13 +1,11 @@
 """The paragraph for a paper's Methods section: what a run did, in words, with versions, citations and data terms."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.cortex.meshes import MESHES, Mesh
-from bddn.data.dataset import OWN
-from bddn.data.plugins import dataset_kinds, load_kind
 from bddn.run import Run
+from bddn.run.folder import about_data
 from bddn.stats.evidence import in_words, is_tested
 
 _LIBRARIES = ("torch", "transformers", "diffusers")
@@ -67,7 +65,7 @@ def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Meth
     """
     fit, cache, versions = run.about["fit"], run.about["cache"], run.about["environment"]
     spec, made_with, data = cache["spec"], cache["made_with"], run.about["data"]
-    about_data = _about_data(run)
+    described = about_data(run)
     size, grid, weights = spec["image_size"], spec["grid"], cache["backbone"].get("weights_sha256") or "none"
     network = cache["backbone"].get("class", "a network of the user")
     preprocess = _PREPROCESS.get(spec["preprocess"], "preprocessed as the cache says")
@@ -88,7 +86,7 @@ def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Meth
     nested = ", whose vertices are the first of fsaverage7" if MESHES[mesh] < N_VERTICES else ""
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
     text = f"""
-{about_data["responses"]} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels on fsaverage (Fischl et al.,
+{described["responses"]} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels on fsaverage (Fischl et al.,
 1999) were used; images were split by their identity {":".join(map(str, fit["split"]))} into training, validation and
 test sets. Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]}
 pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
@@ -105,8 +103,8 @@ weights. {_evidence(run, show_all)} Maps are drawn on {mesh}{nested}.
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
 features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data["responses_sha256"][:16]}.
 """
-    references = [*_REFERENCES, *([_OF_THE_TEST] if is_tested(run.voxels) else []), *about_data["references"]]
-    return Methods(" ".join(text.split()), tuple(references), about_data["terms"])
+    references = [*_REFERENCES, *([_OF_THE_TEST] if is_tested(run.voxels) else []), *described["references"]]
+    return Methods(" ".join(text.split()), tuple(references), described["terms"])
 
 
 def _evidence(run: Run, show_all: bool) -> str:
@@ -121,12 +119,3 @@ def _evidence(run: Run, show_all: bool) -> str:
         f"{in_words(run.voxels)} Voxels without evidence were left out of the hierarchy slope{masked}; mean brain "
         "scores of ROIs are over all their voxels, because leaving some out by their score would raise the mean."
     )
-
-
-def _about_data(run: Run) -> dict[str, Any]:
-    """Return the description of the dataset that the fit recorded; for runs of earlier versions, that of its kind."""
-    if "dataset" in run.metrics:
-        found: dict[str, Any] = run.metrics["dataset"]
-        return found
-    kind = run.metrics["title"].partition(":")[0]
-    return (load_kind(kind).about if kind in dataset_kinds() else OWN).to_dict()

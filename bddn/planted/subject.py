@@ -29,6 +29,7 @@ class Planted(Algonauts):
         responses="Responses are synthetic: a planted brain with a known answer, not a measurement.",
         references=(),
         terms="Data terms: none; the data are synthetic.",
+        trials="averaged",
     )
 
     def __init__(self, folder: Path) -> None:

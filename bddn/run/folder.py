@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.data.dataset import OWN
+from bddn.data.plugins import dataset_kinds, load_kind
 from bddn.encoder import learning, saved
 from bddn.errors import RunError
 from bddn.files.filekind import explain_folder, is_listed
@@ -29,6 +31,8 @@ from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import LEAST_R2, robust_mean, roi_scores
 
 if TYPE_CHECKING:
+    import xarray
+
     from bddn.encoder.fit import Fitted
 
 FORMAT = 1
@@ -50,6 +54,26 @@ class Run:
     metrics: dict[str, Any]
     truth: dict[str, Any] | None
     about: dict[str, Any]
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Return the run as an xarray Dataset with the dimensions `voxel` and `layer`.
+
+        `layer_weight` is (voxel, layer); all other numbers of `voxels` are (voxel,); `hemi`, `vertex`, `roi` and the
+        labels of atlases are coordinates of the voxels. The attributes name cache, responses and version.
+
+        Raises
+        ------
+        RunError
+            If xarray is not installed: pip install 'bddn[xarray]'.
+
+        Examples
+        --------
+        >>> found = bddn.open_run("clip_subj01").to_xarray()
+        >>> found["layer_weight"].where(found["roi"] == "EBA").mean("voxel")
+        """
+        from bddn.run.as_xarray import as_xarray
+
+        return as_xarray(self)
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
@@ -149,6 +173,19 @@ def read_split(run: Run) -> dict[str, list[str]]:
             got="no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}",
             fix="Copy the whole run folder again.",
         ) from error
+
+
+def about_data(run: Run) -> dict[str, Any]:
+    """Return the description of the data that the fit recorded, as of `About.to_dict`.
+
+    What runs of earlier versions did not record is that of the kind of their dataset.
+    """
+    recorded: dict[str, Any] = run.metrics.get("dataset", {})
+    if "trials" in recorded:
+        return recorded
+    kind = recorded.get("name", run.metrics["title"].partition(":")[0])
+    known = load_kind(kind).about if kind in dataset_kinds() else OWN
+    return {**known.to_dict(), **recorded}
 
 
 def read_channels(run: Run) -> npt.NDArray[np.float32]:

@@ -52,6 +52,62 @@ class R2:
         return np.where(varies, 1 - residual / np.where(varies, total, 1), np.nan)
 
 
+def r2_and_r(
+    responses: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return R² and Pearson's r of every voxel, each (n_voxels,) float64, from all images at once.
+
+    Parameters
+    ----------
+    responses, predicted : array, (n_images, n_voxels)
+
+    Returns
+    -------
+    r2 : array
+        1 - Σ(y - ŷ)² / Σ(y - ȳ)², as `sklearn.metrics.r2_score`. Constant responses have no variance to explain: their
+        R² is NaN, where scikit-learn gives NaN or -inf with `force_finite=False`, and by default 1 or 0.
+    r : array
+        As `scipy.stats.pearsonr`, which gives NaN too for constant responses or predictions.
+    """
+    y, p = responses.astype(np.float64), predicted.astype(np.float64)
+    varies = [np.ptp(values, axis=0) > 0 for values in (y, p)]
+    residual = np.square(y - p).sum(0)
+    y -= y.mean(0)
+    p -= p.mean(0)
+    yy, pp = np.square(y).sum(0), np.square(p).sum(0)
+    r2 = np.where(varies[0], 1 - residual / np.where(varies[0], yy, 1), np.nan)
+    both = varies[0] & varies[1]
+    r = (y * p).sum(0) / np.where(both, np.sqrt(yy) * np.sqrt(pp), 1)
+    return r2, np.where(both, np.clip(r, -1, 1), np.nan)
+
+
+def challenge_score(r: npt.NDArray[np.floating], ceiling: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the score of the Algonauts 2023 challenge of every voxel, min(1, max(r, 0)² / NC), (n_voxels,).
+
+    The challenge publishes its mean over voxels, in percent (Gifford et al., arXiv:2301.03198). It is not a normalised
+    R²: r forgives predictions of a wrong mean or size, and the bounds hide noise.
+
+    Parameters
+    ----------
+    r : array, (n_voxels,)
+        Pearson's correlation of measured and predicted responses.
+    ceiling : array, (n_voxels,)
+        Noise ceiling NC, from 0 to 1. A voxel whose ceiling is 0 or unknown has no score (NaN): it is left out of
+        means, and is not given a small ceiling instead.
+    """
+    known = ceiling > 0
+    return np.where(known, np.minimum(1, np.maximum(r, 0) ** 2 / np.where(known, ceiling, 1)), np.nan)
+
+
+def normalised(r2: npt.NDArray[np.floating], ceiling: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return R² / ceiling of every voxel, (n_voxels,); NaN where the ceiling is 0 or unknown.
+
+    A perfect encoder has 1 on very many images; on a test set, noise alone puts about half of its voxels above 1.
+    """
+    known = ceiling > 0
+    return np.where(known, r2 / np.where(known, ceiling, 1), np.nan)
+
+
 LEAST_R2 = -1.0
 
 

@@ -1,11 +1,13 @@
 """What every dataset keeps; see `bddn.data.dataset.Dataset`."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
-from bddn.data.dataset import About, Dataset
+from bddn.data.dataset import About, Dataset, Trials
 from bddn.data.dataset import about as about_of
 
 RANGES = {"depth": (0, 1), "x": (-1, 1), "y": (-1, 1), "scale": (0, 1), "ceiling": (0, 1)}  # of a planted truth
@@ -66,6 +68,7 @@ class DatasetContract:
         for sentence in (about.responses, about.terms):
             assert sentence.endswith(".")
         assert all(isinstance(reference, str) and reference for reference in about.references)
+        assert about.trials in get_args(Trials)
 
     def test_a_truth_has_a_row_for_each_voxel(self, dataset: Dataset) -> None:
         truth = dataset.truth()

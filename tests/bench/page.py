@@ -35,6 +35,7 @@ def main() -> None:
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
         (("check_cpu",), check),
+        (("score_coverage",), score_coverage),
         (("stream_cpu",), stream),
         (("scale_cpu", "scale_s3_cpu"), scale),
     ]
@@ -142,6 +143,29 @@ def check(found: dict[str, Any]) -> str:
         f"## A second opinion\n\n{_about(found)}: `bddn check` of {found['n_images']:,} images, "
         f"{found['n_layers']} layers × {found['width']}, 2,000 of {found['n_voxels']:,} voxels: "
         f"{found['seconds']:.0f} s, {found['cpu_seconds']:.0f} s of a core, in {found['peak_gib']:.2f} GiB.\n"
+    )
+
+
+def score_coverage(found: dict[str, Any]) -> str:
+    """Intervals of scores."""
+    shares = ("mean_90", "mean_95", "roi_90", "roi_95", "voxel_95", "percentile_90")
+    heads = ["brains", "test images", "mean, 90 %", "mean, 95 %", "ROI, 90 %", "ROI, 95 %", "voxels, 95 %"]
+    heads += ["percentile bootstrap, 90 %", "error of the mean R²", "of the expected R²"]
+    rows = [
+        [
+            row["brains"],
+            f"{row['n_images']:,}",
+            *(f"{100 * row[name]:.0f} %" for name in shares),
+            *(f"{row[name]:+.4f}" for name in ("bias", "expected_bias")),
+        ]
+        for row in found["rows"]
+    ]
+    command = "python -m pytest tests/bench/test_score_coverage.py --true-size -s"
+    return (
+        f"## Intervals of scores\n\n{_about(found)}: how often intervals contain R² on very many images, which is "
+        "known exactly: of the mean over all voxels, over an ROI of 10 voxels, and of single voxels. The percentile "
+        "bootstrap is the textbook form, which bddn does not use. Errors are means over brains. "
+        f"`{command}` measures this.\n\n{_table(heads, rows)}"
     )
 
 

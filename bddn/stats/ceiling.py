@@ -1,0 +1,118 @@
+"""Noise ceilings: the share of the variance of a response that depends on the image, 0 to 1, from repeated trials.
+
+The response to image i in trial j is a signal sᵢ and a noise nᵢⱼ. The mean of kᵢ trials has the variance
+
+    σs² + σn² mean(1 / kᵢ)
+
+over images, so on many images no encoder has an R² above σs² / (σs² + σn² mean(1 / kᵢ)). For a correlation r, the
+ceiling bounds r². With mixed numbers of trials, the mean of 1 / kᵢ is over the images that are scored.
+
+Shape letters: T trials, I images, N voxels.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from bddn.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+BLOCK_VOXELS = 512
+
+
+def ceiling_of_ncsnr(ncsnr: npt.ArrayLike, n_trials: npt.ArrayLike) -> Floats:
+    """Return the ceilings (N,) of the Natural Scenes Dataset: ncsnr² / (ncsnr² + mean(1 / k)).
+
+    Source: Allen et al. (2022), Nature Neuroscience 25: 116-126, Methods, "Noise ceiling estimation".
+
+    Parameters
+    ----------
+    ncsnr : array, (N,)
+        Standard deviation of the signal over that of the noise of a single trial. NaN gives NaN.
+    n_trials : int, or array of int, (I,)
+        k: the number of trials that were averaged in every scored response, or in that of each image; 1 for single
+        trials.
+
+    Raises
+    ------
+    DataError
+        If a number of trials is below 1, or an ncsnr is negative.
+    """
+    ratio = np.asarray(ncsnr, dtype=np.float64)
+    if (ratio < 0).any():
+        raise DataError("ncsnr", expected="numbers of at least 0", got=f"{ratio.min():.3g}", fix="Check the file.")
+    return _ceiling(np.square(ratio), np.ones_like(ratio), n_trials)
+
+
+def ceiling_of_trials(
+    trials: npt.NDArray[np.floating], image: npt.NDArray[np.integer], n_trials: npt.ArrayLike
+) -> Floats:
+    """Return the ceilings (N,) of averages over trials, estimated from single trials of which some repeat an image.
+
+    Parameters
+    ----------
+    trials : array, (T, N)
+        Responses in single trials.
+    image : array of int, (T,)
+        Number of the image that each trial showed. Images with one trial are used for the variance over images.
+    n_trials : int, or array of int
+        As of `ceiling_of_ncsnr`.
+
+    Returns
+    -------
+    array of float64, (N,)
+        0 where trials of one image differ as much as those of different images; NaN for a constant voxel.
+
+    Raises
+    ------
+    DataError
+        If no image has two trials, there are fewer than two images, or a number of trials is below 1.
+    """
+    signal, noise = variances(trials, image)
+    return _ceiling(signal, noise, n_trials)
+
+
+def variances(trials: npt.NDArray[np.floating], image: npt.NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """Return the variances of signal and noise, (N,) each, by an analysis of variance with images as random effects.
+
+    Unbiased for any numbers of trials (Searle, Casella & McCulloch, Variance Components, 1992, section 3.6), but that
+    a negative variance of the signal becomes 0. Parameters and errors are those of `ceiling_of_trials`.
+    """
+    from scipy.sparse import csr_array
+
+    _, at, counts = np.unique(image, return_inverse=True, return_counts=True)
+    n_trials, n_images = len(image), len(counts)
+    if n_images < 2 or n_trials == n_images:
+        raise DataError(
+            "trials of a noise ceiling",
+            expected="at least two images, one of them with two trials",
+            got=f"{n_trials} trials of {n_images} images",
+            fix="A noise ceiling needs repeated images. Without them it is unknown.",
+        )
+    sums = csr_array((np.ones(n_trials), (at, np.arange(n_trials))), shape=(n_images, n_trials))
+    per_image = (n_trials - np.square(counts).sum() / n_trials) / (n_images - 1)
+    n_voxels = trials.shape[1]
+    signal, noise = np.empty(n_voxels), np.empty(n_voxels)
+    for start in range(0, n_voxels, BLOCK_VOXELS):
+        some = slice(start, start + BLOCK_VOXELS)
+        y = trials[:, some].astype(np.float64)
+        y -= y.mean(0)
+        means = sums @ y / counts[:, None]
+        within = np.square(y - means[at]).sum(0) / (n_trials - n_images)
+        between = (counts[:, None] * np.square(means)).sum(0) / (n_images - 1)
+        signal[some], noise[some] = np.maximum(between - within, 0) / per_image, within
+    return signal, noise
+
+
+def _ceiling(signal: Floats, noise: Floats, n_trials: npt.ArrayLike) -> Floats:
+    """Return σs² / (σs² + σn² mean(1 / k))."""
+    k = np.asarray(n_trials)
+    if k.size == 0 or not (k >= 1).all():
+        raise DataError(
+            "number of averaged trials",
+            expected="at least 1 for every image",
+            got=f"{k.min() if k.size else 'none'}",
+            fix="Leave out images without a trial.",
+        )
+    total = signal + noise * np.mean(1 / k)
+    return np.divide(signal, total, out=np.full_like(total, np.nan), where=total > 0)
