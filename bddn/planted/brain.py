@@ -134,7 +134,7 @@ def true_responses(
     for layer, (near, far) in enumerate(zip(local, global_, strict=True)):
         _, h, w, width = near.shape
         if seen_on != (h, w):
-            fields = _receptive_fields(truth, h, w, spec.elongation)
+            fields = receptive_fields(truth, h, w, spec.elongation)
             read = (fields[:, :, None] * mixture[:, None, :]).reshape(n_voxels, -1).astype(np.float32)
             seen_on = h, w
         channels = np.linalg.qr(rng.normal(size=(width, spec.n_features)))[0]
@@ -211,8 +211,11 @@ def _labels(atlas: str, truth: pd.DataFrame) -> npt.NDArray[np.int64]:
     return labels
 
 
-def _receptive_fields(truth: pd.DataFrame, h: int, w: int, elongation: float) -> Floats:
-    """Return Gaussian weights (n_voxels, H·W) over the token grid; they sum to 1 for each voxel."""
+def receptive_fields(truth: pd.DataFrame, h: int, w: int, elongation: float) -> Floats:
+    """Return Gaussian weights (n_voxels, H·W) over the token grid; they sum to 1 for each voxel.
+
+    `truth` has the columns `x`, `y`, `sigma` and `angle` of `true_maps`.
+    """
     rows, columns = ((np.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
     x, y, sigma, angle = (truth[name].to_numpy()[:, None, None] for name in ("x", "y", "sigma", "angle"))
     right, down = columns[None, None, :] - x, rows[None, :, None] - y

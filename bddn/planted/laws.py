@@ -21,6 +21,8 @@ N_SHARED = 12
 """Sources of the noise that voxels share."""
 SHARED_NOISE = 0.5
 """Share of the variance of correlated noise that comes from these sources."""
+N_WAVES = 100
+"""Waves of a smooth random map."""
 HEAVY_DOF = 3
 """Degrees of freedom of Student's t, of heavy-tailed noise."""
 
@@ -58,6 +60,50 @@ def tuning(nominal: Floats, law: str, n_layers: int, spread: float, q: Floats) -
         return around(nominal)
     share = (0.5 + 0.4 * np.sin(4 * q))[:, None]
     return (1 - share) * around((1 - APART) * nominal) + share * around((1 - APART) * nominal + APART)
+
+
+def tuned_to(depth: Floats, n_layers: int, spread: float) -> Floats:
+    """Return layer weights (N, L), Gaussian over layers, whose mean relative depth is `depth` (N,), from 0 to 1.
+
+    Next to the first and the last layer the centre of a Gaussian lies outside, because its mean would else be further
+    inside.
+
+    Parameters
+    ----------
+    depth : array, (N,)
+        Values below 0.01 and above 0.99 count as these.
+    n_layers : int
+    spread : float
+        Standard deviation in layers.
+    """
+    last = n_layers - 1
+    reach = 1 + 5 * spread**2
+    centres = np.linspace(-reach, last + reach, 4001)
+    log = -np.square(np.arange(n_layers) - centres[:, None]) / (2 * spread**2)
+    weights = np.exp(log - log.max(1, keepdims=True))
+    weights /= weights.sum(1, keepdims=True)
+    means = weights @ np.linspace(0, 1, n_layers)
+    at = np.interp(np.clip(depth, 0.01, 0.99), means, np.arange(len(centres)))
+    below = np.minimum(at.astype(np.intp), len(centres) - 2)
+    share = (at - below)[:, None]
+    return np.asarray((1 - share) * weights[below] + share * weights[below + 1])
+
+
+def smooth_wave(rng: np.random.Generator, at: Floats, length: float) -> Floats:
+    """Return a smooth random map (N,) of mean 0 and variance 1 over all maps: a sum of waves in all directions, whose
+    correlation falls as a Gaussian of standard deviation `length`.
+
+    Parameters
+    ----------
+    rng : Generator
+    at : array, (N, 3)
+        Positions, in the unit of `length`.
+    length : float
+    """
+    directions = rng.normal(size=(3, N_WAVES)) / length
+    phases = rng.uniform(0, 2 * np.pi, N_WAVES)
+    sizes = rng.normal(size=N_WAVES)
+    return np.asarray(np.cos(at @ directions + phases) @ sizes * np.sqrt(2 / N_WAVES))
 
 
 def places(law: str, hemi: str, p: Floats, q: Floats) -> tuple[Floats, Floats]:
