@@ -374,6 +374,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "blurs": (0.0, 1.0),
     "sample": 40,
     "resolution": 0.5,
+    "fixed": "place",
     "max_steps": 20,
     "polish": False,
     "arithmetic": "tf32",

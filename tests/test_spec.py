@@ -52,6 +52,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "blurs": [0.0, 1.0],
         "sample": 9,
         "resolution": 0.5,
+        "fixed": "place",
         "max_steps": 7,
         "polish": False,
         "arithmetic": "tf32",

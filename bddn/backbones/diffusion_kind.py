@@ -13,6 +13,7 @@ from bddn.spec import CacheSpec, DiffusionSpec
 if TYPE_CHECKING:
     from bddn.backbones.backbone import Backbone
 
+UNET = "UNet2DConditionModel"
 PIPELINE = "model_index.json"
 DIFFUSERS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 PARTS = {"unet": DIFFUSERS_FILES, "vae": DIFFUSERS_FILES, "text_encoder": TRANSFORMERS_FILES}
@@ -74,7 +75,7 @@ class DiffusionKind(Kind):
         about = spec.section(DiffusionSpec)
         return Description(
             family="SD U-Net",
-            network="UNet2DConditionModel of diffusers, family stable_diffusion",
+            network=f"{UNET} of diffusers, family stable_diffusion",
             outline=self.outline(spec),
             architecture=tuple(f"{part}: {describe_fields(fields)}" for part, fields in about.architecture.items())
             or ("unknown",),
@@ -87,6 +88,14 @@ class DiffusionKind(Kind):
     def may_match(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
         """See `Kind.may_match`: it has the same number of steps and contains the layers."""
         return identity.get("n_steps") == spec.section(DiffusionSpec).n_steps and set(layers) <= set(self.outline(spec))
+
+    def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> DiffusionSpec | None:
+        """See `Kind.section_of`."""
+        if identity.get("class") != UNET:
+            return None
+        parts = {**identity["config"], "scheduler": identity["scheduler"]}
+        given = {"family": "stable_diffusion", "architecture": parts, "n_steps": identity["n_steps"], "layers": layers}
+        return DiffusionSpec.parse(given, "cache")
 
 
 KIND = DiffusionKind()

@@ -117,6 +117,13 @@ class FamilyKind(Kind):
         alike = all(config.get(name, value) == value for name, value in about.architecture.items())
         return alike and FAMILIES[about.family].model == identity["class"]
 
+    def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> FamilySpec | None:
+        """See `Kind.section_of`."""
+        names = [name for name, family in FAMILIES.items() if family.model == identity.get("class")]
+        if not names:
+            return None
+        return FamilySpec.parse({"family": names[0], "architecture": identity["config"], "layers": layers}, "cache")
+
 
 KIND = FamilyKind()
 

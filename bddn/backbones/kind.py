@@ -135,6 +135,18 @@ class Kind(ABC):
         opening the network."""
         return True
 
+    def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> BackboneSpec | None:
+        """Return the section of a spec that builds the architecture of a network with this `Backbone.identity`, without
+        its weights; None if it is a network of another kind, or the identity does not contain the architecture.
+
+        Parameters
+        ----------
+        identity : mapping
+        layers : sequence of str
+            Layers to store.
+        """
+        return None
+
 
 def kind_of(spec: CacheSpec) -> Kind:
     """Return the kind of the backbone of a spec.

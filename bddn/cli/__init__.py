@@ -4,6 +4,7 @@ from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
 from bddn.cli.check import check
 from bddn.cli.commands import app, extract, fit, plan, plant
+from bddn.cli.controls import controls
 from bddn.cli.datasets import datasets
 from bddn.cli.figures import figure, maps
 from bddn.cli.many import fit_many
@@ -25,6 +26,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Stage two", fit_many, "bddn fit-many clip.zarr --data planted:demo --out many --seeds 0-4"),
     ("Numbers", score, "bddn score run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", check, "bddn check run --cache clip.zarr --data algonauts:data/subj01"),
+    ("Numbers", controls, "bddn controls clip.zarr --data planted:demo --out controls"),
     ("Numbers", predict, "bddn predict run photos/"),
     ("Pictures", maps, "bddn maps run --format png,svg"),
     ("Pictures", report, "bddn report run"),

@@ -132,6 +132,8 @@ class Selectors(Factorized):
         self.scale = _mlp(self.position.width, spec.selector_width, 1)
         n_blurs = len(grid.blurs)
         self.size = _mlp(self.position.width, spec.selector_width, n_blurs) if n_blurs > 1 else None
+        if spec.fixed is not None:  # its output stays zero
+            {"place": self.space, "layer": self.layer, "scale": self.scale}[spec.fixed].requires_grad_(False)
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """Return the selection of the given voxels."""
@@ -154,12 +156,16 @@ class Selectors(Factorized):
 
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """See `Factorized.weigh`."""
-        return voxel_weights(self.grid, self(voxels), cells, list(self.parameters()), softness / len(self.code))
+        return voxel_weights(self.grid, self(voxels), cells, self._learned, softness / len(self.code))
 
     def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Add to the gradient of the networks, which all voxels share."""
-        for parameter, one in zip(self.parameters(), gradients, strict=True):
+        for parameter, one in zip(self._learned, gradients, strict=True):
             parameter.grad = one if parameter.grad is None else parameter.grad.add_(one)
+
+    @property
+    def _learned(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def _see(self, network: nn.Sequential, code: Tensor) -> Tensor:
         """Return a network's output for compact codes (n, R)."""

@@ -18,6 +18,12 @@ _SELECTION = {
     "free": "freely for each voxel, without the topological constraint",
     "unfactorized": "with one free weight for every token of every layer (not factorized)",
 }
+_FIXED = {
+    "layer": ", except that all layers had equal weights",
+    "place": ", except that every place was the centre of the image",
+    "scale": ", except that local and global token had equal weights",
+    None: "",
+}
 _PREPROCESS = {
     "paper": "squashed to this size and normalised by the mean and deviation of ImageNet",
     "native": "preprocessed as the backbone's own processor does",
@@ -76,7 +82,7 @@ def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Meth
         if fit["polish"]
         else ""
     )
-    blurs = fit.get("blurs", [0.0])
+    fixed, blurs = _FIXED[fit.get("fixed")], fit.get("blurs", [0.0])
     sized = (
         f"; it also selects the size of its receptive field, between Gaussian blurs of the local tokens by "
         f"{', '.join(f'{blur:g}' for blur in blurs)} tokens, which is an extension of the published model"
@@ -92,7 +98,7 @@ test sets. Features were computed with {network} (weights SHA-256 {weights[:12]}
 pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
 {grid[0]}×{grid[1]} and stored with a global token ({spec["global_token"]}) in {spec["precision"]}.
 A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
-a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]}{sized}, and reads
+a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]}{fixed}{sized}, and reads
 {fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
 {fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {fit["epochs"]} epochs, seed
 {fit["seed"]}) on a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of {fit["regularizer"]:g}

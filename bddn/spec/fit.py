@@ -52,6 +52,9 @@ class FitSpec(Spec):
     )
     """Blurs of the grid, as standard deviations in tokens, between which every voxel selects the size of its receptive
     field. This is not in the paper, whose model reads the sharp grid: (0,)."""
+    fixed: Literal["layer", "place", "scale"] | None = Field(default=None, exclude_if=lambda part: part is None)
+    """A part of the selection that is not learned but stays as it is at the start, as a control: equal weights of all
+    layers, the centre of the image, or local and global token in equal parts. None: all are learned."""
     readout: Literal["mean", "root"] = "mean"
     """Divisor of the sum over the D shared channels in a prediction: D (`mean`), or √D (`root`), which fits faster."""
     features: Literal["raw", "whitened"] = "raw"
@@ -94,6 +97,12 @@ class FitSpec(Spec):
     def _sizes_are_selected(self) -> Self:
         if self.selection == "unfactorized" and self.blurs != SHARP:
             raise ValueError("with blurs: [0] where selection is unfactorized, which has no size")
+        return self
+
+    @model_validator(mode="after")
+    def _fixed_is_selected(self) -> Self:
+        if self.fixed is not None and self.selection != "topological":
+            raise ValueError("with selection: topological, or without fixed")
         return self
 
     @model_validator(mode="after")

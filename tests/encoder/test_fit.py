@@ -303,6 +303,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "blurs": (0.0, 1.0),
         "max_steps": 10,
         "resolution": 20.0,
+        "fixed": "scale",
     }
     on_a_gpu = {"arithmetic"}
     assert (

@@ -24,11 +24,13 @@ def _model(
     selection: str = "topological",
     dtype: torch.dtype = torch.float64,
     blurs: tuple[float, ...] = (0.0,),
+    fixed: str | None = None,
 ) -> tuple[FactorTopy, Features, torch.Tensor]:
     """A model whose voxels look at many places, up to far outside the outermost token centres."""
     torch.manual_seed(0)
     coords = torch.rand(n_voxels, 3, dtype=dtype) * 100
-    spec = FitSpec.parse({"channels": 7, "selector_width": 16, "selection": selection, "blurs": blurs}, "test")
+    given = {"channels": 7, "selector_width": 16, "selection": selection, "blurs": blurs, "fixed": fixed}
+    spec = FitSpec.parse(given, "test")
     model = FactorTopy(coords, WIDTHS, grid, spec).to(dtype)
     model.blurs = TokenGrid(len(WIDTHS), grid, blurs).blur_matrices(dtype)
     last = {
@@ -74,6 +76,15 @@ def test_a_selected_size_agrees_with_the_textbook_form(
     grid: tuple[int, int], selection: str, blurs: tuple[float, ...]
 ) -> None:
     _compare(*_model(grid, 233, 1.0, selection, blurs=blurs), tolerance=1e-9)
+
+
+@pytest.mark.parametrize("blurs", [(0.0,), (0.0, 1.0)])
+@pytest.mark.parametrize("fixed", ["layer", "place", "scale"])
+def test_a_fixed_part_agrees_with_the_textbook_form(fixed: str, blurs: tuple[float, ...]) -> None:
+    model, features, target = _model((5, 3), 233, 1.0, blurs=blurs, fixed=fixed)
+    _compare(model, features, target, tolerance=1e-9)
+    still = {name.split(".")[1] for name, value in model.named_parameters() if value.grad is None}
+    assert still == {{"place": "space"}.get(fixed, fixed)}
 
 
 @pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])

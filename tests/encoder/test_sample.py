@@ -11,6 +11,7 @@ from bddn.encoder.learning import Learning
 from bddn.encoder.sample import evenly_spread
 from bddn.encoder.schedule import n_epochs, softness
 from bddn.encoder.selectors import Selectors, rounded
+from bddn.errors import SpecError
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
@@ -133,3 +134,18 @@ def test_a_short_fit_says_that_it_has_not_converged(capsys: pytest.CaptureFixtur
     assert fitted.convergence is not None
     assert fitted.convergence["converged"] is False
     assert "had not converged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fixed", ["layer", "place", "scale"])
+def test_a_fixed_part_of_the_selection_stays_as_it_is_at_the_start(fixed: str) -> None:
+    start = {"layer": 0.5, "place": 0.0, "scale": 0.5}
+    found = _fit(SPEC.model_copy(update={"sample": 50, "fixed": fixed, "epochs": 3})).selection
+    moved = {name: (getattr(found, name) - value).abs().max().item() for name, value in start.items()}
+    assert moved.pop(fixed) == 0
+    assert min(moved.values()) > 0.1
+
+
+def test_only_functions_of_position_can_be_fixed() -> None:
+    with pytest.raises(SpecError, match="with selection: topological, or without fixed"):
+        FitSpec.parse({"selection": "free", "fixed": "place"}, "test")
+    assert FitSpec().to_dict().keys() & {"fixed"} == set()

@@ -1,0 +1,56 @@
+"""A dataset whose images are shuffled against the responses, as a control."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.data.dataset import Dataset, Stimuli, about
+from bddn.data.splits import Split
+
+SEED = 7  # distinguishes this draw from others of the same seed
+
+
+class Shuffled:
+    """A dataset in which every image has the responses to another image of the same part of a split.
+
+    Images, voxels, and means and variances of responses in each part are those of the dataset, but no image predicts
+    its responses.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    split : Split
+        Of all its stimuli.
+    seed : int
+    """
+
+    def __init__(self, dataset: Dataset, split: Split, seed: int) -> None:
+        self._dataset = dataset
+        self.name, self.about = f"{dataset.name} with shuffled images", about(dataset)
+        row_of = {stimulus: row for row, stimulus in enumerate(dataset.stimuli.ids)}
+        rng = np.random.default_rng([seed, SEED])
+        self._shown = np.arange(len(row_of))
+        for members in split.to_dict().values():
+            rows = np.array([row_of[stimulus] for stimulus in members], np.intp)
+            self._shown[rows] = rng.permutation(rows)
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """See `Dataset.stimuli`."""
+        return self._dataset.stimuli
+
+    def voxels(self) -> pd.DataFrame:
+        """See `Dataset.voxels`."""
+        return self._dataset.voxels()
+
+    def coords_mm(self) -> npt.NDArray[np.float32]:
+        """See `Dataset.coords_mm`."""
+        return self._dataset.coords_mm()
+
+    def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
+        """See `Dataset.responses`; these are the responses to other images."""
+        return self._dataset.responses(self._shown if rows is None else self._shown[rows])
+
+    def truth(self) -> pd.DataFrame | None:
+        """Return None: shuffled responses have no true maps."""
+        return None
