@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.extraction import extract
 from bddn.figures.paper import layer_maps
-from bddn.maps.kinds import Map
+from bddn.maps.map import Map
 from bddn.planted.subject import Planted
 from bddn.run import read_run
 from bddn.spec import CacheSpec, ModuleSpec

@@ -116,7 +116,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def plan_of(sealed: Path, data: str, out: Path, memory_gib: float | None = None) -> tuple[Task, ...]:
-    return make_plan([sealed], [data], out, SPEC, (0, 1), (0, 2), device="cpu", memory_gib=memory_gib).tasks
+    fits = [(0, 0), (0, 2), (1, 0), (1, 2)]
+    return make_plan([sealed], [data], out, SPEC, fits, device="cpu", memory_gib=memory_gib).tasks
 
 
 def cli(*arguments: object) -> tuple[int, str, str]:

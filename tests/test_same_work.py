@@ -534,7 +534,7 @@ def _spoil(given: dict[str, Any], what: str) -> None:
 
 
 def test_every_input_of_a_campaign_is_in_the_tests() -> None:
-    tried = {"caches", "datasets", "out", "spec", "seeds", "bootstraps", "device", "memory_gib", "work"}
+    tried = {"caches", "datasets", "out", "spec", "seeds", "bootstraps", "paired", "device", "memory_gib", "work"}
     assert tried == inspect.signature(fit_many).parameters.keys()
 
 
@@ -574,7 +574,7 @@ def test_a_campaign_on_another_cache_of_the_same_name_is_refused(many: dict[str,
 
 def test_what_changes_no_result_keeps_the_runs_of_a_campaign(many: dict[str, Any]) -> None:
     before = _runs(many["out"])
-    for same in ({}, {"memory_gib": 1.0}, {"work": one_by_one}, {"seeds": (0,), "bootstraps": (None,)}):
+    for same in ({}, {"memory_gib": 1.0}, {"work": one_by_one}, {"seeds": (0,), "bootstraps": (None,), "paired": True}):
         done = fit_many(**many, **same)
         assert (done.n_runs, done.n_kept, done.failed) == (1, 1, {})
         assert _runs(many["out"]) == before

@@ -6,6 +6,7 @@ from bddn.cli.check import check
 from bddn.cli.commands import app, extract, fit, plan, plant
 from bddn.cli.controls import controls
 from bddn.cli.datasets import datasets
+from bddn.cli.ensemble import ensemble
 from bddn.cli.figures import figure, maps
 from bddn.cli.many import fit_many
 from bddn.cli.pictures import film
@@ -24,6 +25,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Stage one", extract, "bddn extract clip_vit_b16 --data planted:demo --out clip.zarr"),
     ("Stage two", fit, "bddn fit clip.zarr --data algonauts:data/subj01 --out run --spec fast"),
     ("Stage two", fit_many, "bddn fit-many clip.zarr --data planted:demo --out many --seeds 0-4"),
+    ("Stage two", ensemble, "bddn ensemble clip.zarr --data planted:demo --out many --spec fast"),
     ("Numbers", score, "bddn score run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", check, "bddn check run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", controls, "bddn controls clip.zarr --data planted:demo --out controls"),

@@ -58,14 +58,7 @@ def fit_many(
     seed_numbers = numbers(seeds, "--seeds")
     bootstrap_numbers = (None,) if bootstraps is None else numbers(bootstraps, "--bootstraps")
     with stops_cleanly(), ExitStack() as stack:
-        work: Work | None = None
-        where: str = device
-        if use_cluster:
-            from bddn.many.workers import joined_workers, local_workers
-
-            opened = joined_workers(scheduler, device) if scheduler is not None else local_workers(workers, device)
-            cluster = stack.enter_context(opened)
-            work, where = cluster, cluster.device
+        work, where = workers_of(stack, workers, scheduler, device) if use_cluster else (None, device)
         done = run(
             caches,
             data,
@@ -89,3 +82,13 @@ def fit_many(
         typer.echo(f"error: {error}", err=True)
     if done.failed:
         raise list(done.failed.values())[-1]
+
+
+def workers_of(stack: ExitStack, workers: int, scheduler: str | None, device: str) -> "tuple[Work, str]":
+    """Start the workers of --workers, or join those of --scheduler, until `stack` is closed; return them and their
+    device."""
+    from bddn.many.workers import joined_workers, local_workers
+
+    opened = joined_workers(scheduler, device) if scheduler is not None else local_workers(workers, device)
+    cluster = stack.enter_context(opened)
+    return cluster, cluster.device

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from bddn.data import Dataset
 from bddn.encoder import checkpoint
+from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.evaluation.kept_responses import ABOUT, FOLDER, RESPONSES, HeldOut, about_responses, read_held_out
 from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run, parts_of_run
@@ -19,10 +21,10 @@ from bddn.files import atomic
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
 from bddn.progress import progress
-from bddn.run.folder import ENCODER, Run
+from bddn.run.folder import Run, encoder_files
 from bddn.store.reader import Cache
-from bddn.stream.loader import Streamed, batches
-from bddn.stream.order import pools_in_order
+from bddn.stream.loader import Source, Streamed, batches
+from bddn.stream.order import Rows, pools_in_order
 
 __all__ = ["ABOUT", "FOLDER", "RESPONSES", "HeldOut", "about_responses", "predict_held_out", "read_held_out"]
 
@@ -31,7 +33,8 @@ __all__ = ["ABOUT", "FOLDER", "RESPONSES", "HeldOut", "about_responses", "predic
 def predict_held_out(run: Run, caches: Sequence[Cache], datasets: Sequence[Dataset]) -> HeldOut:
     """Predict the responses to the test images of a run, and keep them with the measured ones in its folder `score/`.
 
-    Reads the test images of the cache once, and all responses once, to check that they are the run's.
+    Reads the test images of the cache once, and all responses once, to check that they are the run's. The prediction of
+    an ensemble is the mean over its fits.
 
     Parameters
     ----------
@@ -44,29 +47,48 @@ def predict_held_out(run: Run, caches: Sequence[Cache], datasets: Sequence[Datas
     MismatchError
         If the cache or the data of the run is not among them.
     RunError
-        If the encoder or the split of the run is missing or damaged.
+        If an encoder or the split of the run is missing or damaged.
     """
     cache, dataset = cache_of_run(run, caches), dataset_of_run(run, datasets)
-    rows, ids = parts_of_run(run, dataset).test, dataset.stimuli.ids
-    model, source = checkpoint.load(run.folder / ENCODER), Streamed(cache, cache.select_layers(run.layers), ids)
+    rows, folder = parts_of_run(run, dataset).test, run.folder / FOLDER
     check_responses_of(run, dataset)
-    folder, shape = run.folder / FOLDER, (2, len(rows), len(run.voxels))
-    row_of = np.full(len(ids), -1)
+    encoders, layers = [checkpoint.load(path) for path in encoder_files(run)], cache.select_layers(run.layers)
+    source = Streamed(cache, layers, dataset.stimuli.ids)
+    atomic.make_folder(folder)
+    (folder / ABOUT).unlink(missing_ok=True)  # without it, the responses are not used
+    write_responses(folder, encoders, source, dataset, rows)
+    atomic.write_json(folder / ABOUT, about_responses(run.folder))
+    return read_held_out(run)
+
+
+def write_responses(
+    folder: Path, encoders: Sequence[FactorTopy], source: Source, dataset: Dataset, rows: Rows
+) -> npt.NDArray[np.float32]:
+    """Write measured responses to the images `rows` (M,), and the mean of the predictions of some encoders.
+
+    All encoders predict a batch before the next one is read, so the tokens are read once.
+
+    Returns
+    -------
+    array of float32, (2, M, N)
+        Measured and predicted responses, memory-mapped.
+    """
+    row_of = np.full(len(dataset.stimuli), -1)
     row_of[rows] = np.arange(len(rows))
 
     def write(path: Path) -> None:
+        shape = (2, len(rows), len(encoders[0].bias))
         found = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        reading = model.read(PREDICT_IMAGES)
+        readings = [encoder.read(PREDICT_IMAGES) for encoder in encoders]
         with torch.no_grad(), single_threaded_kernels(), progress("score", len(rows), "images") as advance:
             for some, features in batches(source, pools_in_order(rows, source.chunk_of), PREDICT_IMAGES):
-                at = row_of[some.numpy()]
+                at, total = row_of[some.numpy()], torch.zeros(len(some), shape[2], dtype=torch.float64)
+                for encoder, reading in zip(encoders, readings, strict=True):
+                    total += encoder.predict(features, reading)
                 found[0, at] = dataset.responses(some.numpy())
-                found[1, at] = model.predict(features, reading).numpy()
+                found[1, at] = (total / len(encoders)).numpy()
                 advance(len(some))
         found.flush()
 
-    atomic.make_folder(folder)
-    (folder / ABOUT).unlink(missing_ok=True)  # without it, the responses are not used
     atomic.replace_file(folder / RESPONSES, write)
-    atomic.write_json(folder / ABOUT, about_responses(run.folder))
-    return read_held_out(run)
+    return np.asarray(np.load(folder / RESPONSES, mmap_mode="r"))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bddn.errors import RunError
 from bddn.files.checksum import file_sha256
-from bddn.run.folder import ENCODER, Run, read_split
+from bddn.run.folder import ENCODER, VOXELS, Run, read_split
 
 FOLDER, RESPONSES, ABOUT = "score", "responses.npy", "responses.json"
 
@@ -67,5 +67,7 @@ def read_held_out(run: Run) -> HeldOut:
 
 
 def about_responses(folder: Path) -> dict[str, str]:
-    """Return what distinguishes the responses of a run from all others: the digest of its encoder."""
-    return {"encoder_sha256": file_sha256(folder / ENCODER)}
+    """Return what distinguishes the responses of a run from all others: the digest of its encoder; for an ensemble,
+    which has several, that of the table with the scores of its prediction."""
+    name, file = ("encoder", ENCODER) if (folder / ENCODER).exists() else ("voxels", VOXELS)
+    return {f"{name}_sha256": file_sha256(folder / file)}

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.fsaverage import HEMISPHERES
-from bddn.evaluation.held_out import FOLDER, RESPONSES, HeldOut
+from bddn.evaluation.held_out import FOLDER, RESPONSES, HeldOut, about_responses
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
 from bddn.machine.settings import own_settings
-from bddn.run.folder import ENCODER, Run, about_data, without_nan
+from bddn.run.folder import Run, about_data, without_nan
 from bddn.run.inputs import environment
 from bddn.stats.evidence import FDR, evident, is_tested
 from bddn.stats.jackknife import MIN_IMAGES, N_DRAWS, intervals, pseudo_values, r2_interval, r2_without_each
@@ -167,7 +167,7 @@ def write_scores(found: Scored, run: Run) -> None:
             "min_images_of_an_interval": MIN_IMAGES,
         },
         "inputs": {
-            "encoder_sha256": file_sha256(run.folder / ENCODER),
+            **about_responses(run.folder),
             "responses_sha256": file_sha256(folder / RESPONSES),
             "cache_digest": run.about["cache"]["digest"],
             "data": run.about["data"],

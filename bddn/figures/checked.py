@@ -11,7 +11,8 @@ from bddn.evaluation.comparison import CHECK, MAX_SCALE
 from bddn.figures.grid import CortexPanel, Panel
 from bddn.figures.paper import Sheet
 from bddn.maps.colors import Palette
-from bddn.maps.kinds import Map, column_map, place_map, scale_map
+from bddn.maps.kinds import column_map, place_map, scale_map
+from bddn.maps.map import Map
 from bddn.stats.truth import PARTS
 
 

@@ -21,8 +21,8 @@ from bddn.figures.placement import Crop, flat_crop
 from bddn.figures.raster import Box, Raster, flat_raster
 from bddn.figures.single import DPI, save, shown_vertices
 from bddn.files.atomic import write_text
-from bddn.maps.kinds import Legend, Map
 from bddn.maps.legends import Classes, LayerField, NoEvidence
+from bddn.maps.map import Legend, Map
 from bddn.maps.style import own_style
 from bddn.maps.voxel_table import roi_names
 from bddn.stats.evidence import in_words

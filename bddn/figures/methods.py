@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.cortex.meshes import MESHES, Mesh
 from bddn.run import Run
-from bddn.run.folder import about_data
+from bddn.run.folder import ENSEMBLE, about_data
 from bddn.stats.evidence import in_words, is_tested
 
 _LIBRARIES = ("torch", "transformers", "diffusers")
@@ -102,8 +102,7 @@ a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]
 {fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
 {fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {fit["epochs"]} epochs, seed
 {fit["seed"]}) on a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of {fit["regularizer"]:g}
-that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. The epoch with the best validation score
-({run.metrics["best_epoch"] + 1} of {fit["epochs"]}) was kept; the test images were used once.
+that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. {_kept(run)}; the test images were used once.
 Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
 weights. {_evidence(run, show_all)} Maps are drawn on {mesh}{nested}.
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
@@ -111,6 +110,20 @@ features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data
 """
     references = [*_REFERENCES, *([_OF_THE_TEST] if is_tested(run.voxels) else []), *described["references"]]
     return Methods(" ".join(text.split()), tuple(references), described["terms"])
+
+
+def _kept(run: Run) -> str:
+    """Return the sentence about the epoch that was kept, or about the fits of an ensemble."""
+    fits = run.metrics.get(ENSEMBLE)
+    if fits is None:
+        best, of = run.metrics["best_epoch"] + 1, run.about["fit"]["epochs"]
+        return f"The epoch with the best validation score ({best} of {of}) was kept"
+    return (
+        f"{fits['n_fits']} such encoders were fitted on this split, each with another seed and with training images "
+        "drawn with replacement. Their layer weights, places and scales were averaged, and so were their predictions; "
+        f"{fits['level']:.0%} intervals of what a voxel selects come from the deviation between these fits and from "
+        "the softness of their selection"
+    )
 
 
 def _evidence(run: Run, show_all: bool) -> str:

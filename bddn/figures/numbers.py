@@ -10,8 +10,8 @@ from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.gifti import write_gifti, write_labels
 from bddn.files.atomic import replace_file, write_text
 from bddn.maps.colors import NO_EVIDENCE
-from bddn.maps.kinds import Map
 from bddn.maps.legends import Classes, LayerField
+from bddn.maps.map import Map
 from bddn.stats.evidence import in_words
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from bddn.cortex.surfaces import surface, to_mesh
 from bddn.figures.panels import paint
 from bddn.figures.raster import Raster
 from bddn.maps import colors
-from bddn.maps.kinds import Map
+from bddn.maps.map import Map
 
 if TYPE_CHECKING:
     import pandas as pd

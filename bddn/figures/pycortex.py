@@ -8,7 +8,7 @@ import numpy as np
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.errors import DataError
 from bddn.figures.painting import SurfaceMap
-from bddn.maps.kinds import Map
+from bddn.maps.map import Map
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from bddn.figures.painting import SurfaceMap, of_hemisphere
 from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, show_image, write_at
 from bddn.figures.placement import BOTH, Pixels, View, flat_axes, inflated_axes, make_pixels, new_figure
 from bddn.files.atomic import replace_file
-from bddn.maps.kinds import Map
 from bddn.maps.legends import NoEvidence
+from bddn.maps.map import Map
 from bddn.maps.style import own_style
 from bddn.maps.voxel_table import roi_names
 from bddn.stats.evidence import in_words

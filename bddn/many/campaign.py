@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +36,8 @@ class Many:
         Number of requested runs, and how many of them were finished before.
     left_out : tuple of str
         Pairs of cache and dataset that do not belong together.
+    folders : tuple of Path
+        The folders of the requested runs, in the order of the plan.
     """
 
     table: pd.DataFrame
@@ -42,6 +45,7 @@ class Many:
     n_runs: int
     n_kept: int
     left_out: tuple[str, ...]
+    folders: tuple[Path, ...]
 
 
 def fit_many(
@@ -52,6 +56,7 @@ def fit_many(
     *,
     seeds: Sequence[int] = (0,),
     bootstraps: Sequence[int | None] = (None,),
+    paired: bool = False,
     device: str = "cpu",
     memory_gib: float | None = None,
     work: Work | None = None,
@@ -74,6 +79,8 @@ def fit_many(
         The spec of every run; its seed and bootstrap are replaced.
     seeds, bootstraps : sequences
         Numbers from 0. A bootstrap of None uses each training image once.
+    paired : bool
+        Whether fit k has the k-th seed and the k-th bootstrap, instead of every bootstrap of every seed.
     device : {'cpu', 'cuda', 'auto'}
         With `work` on a cluster, the device of its workers.
     memory_gib : float, optional
@@ -89,7 +96,8 @@ def fit_many(
     """
     check_folder(out)
     device = choose_device(device) if work is None else device
-    plan = make_plan(caches, datasets, out, spec, seeds, bootstraps, device=device, memory_gib=memory_gib)
+    fits = list(zip(seeds, bootstraps, strict=True) if paired else product(seeds, bootstraps))
+    plan = make_plan(caches, datasets, out, spec, fits, device=device, memory_gib=memory_gib)
     rows = {folder: row_of(folder, run) for folder, run in finished(out, plan.tasks)}
     atomic.make_folder(out)
     n_kept = sum(task.folder in rows for task in plan.tasks)
@@ -108,7 +116,8 @@ def fit_many(
     table = table_of(rows.values())
     write(table, out)
     ordered = {task.folder: failed[task.folder] for task in plan.tasks if task.folder in failed}
-    return Many(table, ordered, len(plan.tasks), n_kept, plan.left_out)
+    folders = tuple(out / task.folder for task in plan.tasks)
+    return Many(table, ordered, len(plan.tasks), n_kept, plan.left_out, folders)
 
 
 def one_by_one(tasks: Sequence[Task]) -> Iterator[Outcome]:

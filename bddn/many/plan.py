@@ -116,13 +116,13 @@ def make_plan(
     datasets: Sequence[str],
     out: Path,
     spec: FitSpec,
-    seeds: Sequence[int],
-    bootstraps: Sequence[int | None],
+    fits: Sequence[tuple[int, int | None]],
     *,
     device: str,
     memory_gib: float | None,
 ) -> Plan:
-    """Open all caches and datasets, and plan the runs of every pair that belongs together.
+    """Open all caches and datasets, and plan the runs of every pair that belongs together: `fits` are seeds and
+    bootstraps.
 
     A subject belongs to the caches that contain all its images. Other pairs are left out, because subjects usually see
     different images. A cache or a subject without any partner is an error.
@@ -132,11 +132,11 @@ def make_plan(
     BddnError
         If a cache, a dataset or a run in `out` is invalid.
     """
-    if not (caches and datasets and seeds and bootstraps):
+    if not (caches and datasets and fits):
         raise SpecError(
             "fit-many",
             expected="at least one cache, dataset, seed and bootstrap",
-            got=f"numbers of these: {len(caches)}, {len(datasets)}, {len(seeds)}, {len(bootstraps)}",
+            got=f"{len(caches)} caches, {len(datasets)} datasets, and {len(fits)} pairs of seed and bootstrap",
             fix="Give at least one of each.",
         )
     stores = [(str(place), Cache(place)) for place in caches]
@@ -152,7 +152,7 @@ def make_plan(
             memory_gib,
         )
         for parent, group in groups.items()
-        for seed, bootstrap in product(seeds, bootstraps)
+        for seed, bootstrap in fits
     )
     return Plan(tasks, tuple(left_out))
 

@@ -1,7 +1,4 @@
-"""The kinds of maps. Each defines the numbers of a voxel that it shows, their colours and the legend.
-
-A `Map` does not depend on a surface. Sheets, grids, films and pages can draw every map. `column_map` shows any column
-of the voxel table, without new code.
+"""The kinds of maps that there are; `column_map` shows any column of the voxel table, without new code.
 
 Maps of selections show only voxels with evidence, if the table has a test of it (see `stats.evidence`): what a voxel
 without evidence selects is chance. Maps of scores and of data show all voxels, because they are the evidence.
@@ -9,9 +6,9 @@ without evidence selects is chance. Maps of scores and of data show all voxels, 
 Shape letters: N voxels, k numbers of a voxel, L layers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +17,17 @@ from bddn.cortex.fsaverage import Floats
 from bddn.errors import DataError
 from bddn.maps import colors, ramps
 from bddn.maps.colors import Palette
-from bddn.maps.legends import Bar, Classes, LayerField, NoEvidence, Wheel
+from bddn.maps.legends import Classes, LayerField, Wheel
+from bddn.maps.map import Map, class_map, class_rgb, ramp_map, stem
 from bddn.maps.ramps import Ramp
-from bddn.maps.voxel_table import check_voxels, layer_index
+from bddn.maps.voxel_table import check_voxels, evidence_mask, layer_index, numbers, selected
 from bddn.stats.evidence import evident, is_tested
+from bddn.stats.fit_intervals import LEVEL
 from bddn.stats.hierarchy import depth_spread
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Legend = LayerField | Bar | Wheel | Classes | NoEvidence
-Column = npt.NDArray[Any]
 Strength = Literal["confidence", "sharpness in depth"]
 STRENGTHS: Mapping[str, str] = {
     "confidence": "1 - entropy / log L",
@@ -39,56 +36,9 @@ STRENGTHS: Mapping[str, str] = {
 """What the brightness of a layer map shows, and its formula."""
 
 
-@dataclass(frozen=True, eq=False)
-class Map:
-    """One map of a voxel table.
-
-    Attributes
-    ----------
-    name : str
-        Stem of the file names.
-    heading : str
-        First sentence of a caption: what the map shows.
-    values : array of float64, (N, k)
-        The numbers that determine the colours. A voxel with NaN is drawn as grey cortex.
-    rgb : callable
-        A function from numbers (n, k) to colours (n, 3), sRGB 0 to 1; NaN if missing.
-    legend : Legend
-        The legend; `legend.draw(ax)` draws it on axes.
-    table : mapping of str to array, (N,)
-        Columns of the CSV file; numeric columns are also written to GIFTI files.
-    classes : int
-        If positive, the first number is a class from 0 to `classes` - 1, and classes are never interpolated.
-    evident : array of bool, (N,), optional
-        Mask of the voxels with evidence; the others are hatched. None to draw all voxels.
-    """
-
-    name: str
-    heading: str
-    values: npt.NDArray[np.float64]
-    rgb: Callable[[Floats], npt.NDArray[np.float64]]
-    legend: Legend
-    table: Mapping[str, Column]
-    classes: int = 0
-    evident: npt.NDArray[np.bool_] | None = None
-
-    @property
-    def shown(self) -> npt.NDArray[np.float64]:
-        """The numbers (N, k) that are drawn; NaN for voxels without evidence, and for those that lack any number."""
-        missing = np.asarray(np.isnan(self.values).any(axis=1))
-        if self.evident is not None:
-            missing = missing | ~self.evident
-        return np.where(missing[:, None], np.nan, self.values)
-
-    @property
-    def n_without_evidence(self) -> int:
-        """Number of voxels that are hatched."""
-        return 0 if self.evident is None else int((~self.evident).sum())
-
-
 def confidence_top(tables: "Sequence[pd.DataFrame]") -> float:
     """Return the lowest confidence with full brightness of the layer maps of several tables; see `ramps`."""
-    return ramps.confidence_top(np.concatenate([_selected(table, "confidence") for table in tables]))
+    return ramps.confidence_top(np.concatenate([selected(table, "confidence") for table in tables]))
 
 
 def layer_map(
@@ -114,7 +64,7 @@ def layer_map(
         of layers; see `sharpness`.
     """
     index = layer_index(voxels, layers).astype(np.float64)
-    confidence = _numbers(voxels, "confidence") if strength == "confidence" else sharpness(voxels, layers)
+    confidence = numbers(voxels, "confidence") if strength == "confidence" else sharpness(voxels, layers)
     index = np.where((index < 0) | np.isnan(confidence), np.nan, index)
     counts = np.bincount(index[np.isfinite(index) & evident(voxels)].astype(np.int64), minlength=len(layers))
     full = ramps.confidence_top(confidence[evident(voxels)]) if top is None else top
@@ -124,7 +74,7 @@ def layer_map(
         return colors.layer_rgb(code, values[:, 1], len(layers), full, palette)
 
     shown_as = {"hue": "brightness", "safe": "strength"}[palette]
-    weights = {f"weight_{layer}": _column(voxels, f"weight_{layer}") for layer in layers}
+    weights = {f"weight_{layer}": voxels[f"weight_{layer}"].to_numpy() for layer in layers}
     return Map(
         "layer_map",
         f"Layer map: colour is the layer with the highest weight, early to late; {shown_as} is the {strength}, "
@@ -133,43 +83,45 @@ def layer_map(
         rgb,
         LayerField(tuple(layers), full, tuple(counts.tolist()), palette, strength),
         {
-            "layer_argmax": _column(voxels, "layer_argmax"),
+            "layer_argmax": voxels["layer_argmax"].to_numpy(),
             "layer_index": index,
-            "confidence": _numbers(voxels, "confidence"),
+            "confidence": numbers(voxels, "confidence"),
             **({} if strength == "confidence" else {"sharpness_in_depth": confidence}),
-            "depth": _numbers(voxels, "depth"),
+            "depth": numbers(voxels, "depth"),
             **weights,
         },
         len(layers),
-        _mask(voxels),
+        evidence_mask(voxels),
     )
 
 
 def sharpness(voxels: "pd.DataFrame", layers: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return 1 - 2 · the standard deviation of depth under each voxel's layer weights: 1 for one layer alone, 0 for the
     first and the last in equal parts, for any number of layers."""
-    weights = np.column_stack([_numbers(voxels, f"weight_{layer}") for layer in layers])
+    weights = np.column_stack([numbers(voxels, f"weight_{layer}") for layer in layers])
     return np.asarray(1 - 2 * depth_spread(weights))
 
 
 def weight_maps(voxels: "pd.DataFrame", layers: Sequence[str]) -> list[Map]:
     """Return one map per layer of its weights, all with the same colours."""
-    ramp = ramps.sequential_ramp(np.concatenate([_selected(voxels, f"weight_{layer}") for layer in layers]))
+    ramp = ramps.sequential_ramp(np.concatenate([selected(voxels, f"weight_{layer}") for layer in layers]))
     found = []
     for layer in layers:
         name = f"weight_{layer}"
-        table = {name: _numbers(voxels, name)}
-        found.append(_ramp_map(name, f"Weight of layer {layer}", table, ramp, "layer weight", evident=_mask(voxels)))
+        table = {name: numbers(voxels, name)}
+        found.append(
+            ramp_map(name, f"Weight of layer {layer}", table, ramp, "layer weight", evident=evidence_mask(voxels))
+        )
     return found
 
 
 def score_map(voxels: "pd.DataFrame", top: float | None = None) -> Map:
     """Return the map of the brain score on the test images; `top` is the score at the upper end of the colours."""
-    score = _numbers(voxels, "r2_test")
-    return _ramp_map(
+    score = numbers(voxels, "r2_test")
+    return ramp_map(
         "score_map",
         "Score map: brain score R² on the test images",
-        {"r2_test": score, "r2_val": _numbers(voxels, "r2_val")},
+        {"r2_test": score, "r2_val": numbers(voxels, "r2_val")},
         ramps.score_ramp(score, top),
         "brain score R² on the test images (raw, no noise ceiling)",
     )
@@ -177,30 +129,30 @@ def score_map(voxels: "pd.DataFrame", top: float | None = None) -> Map:
 
 def relative_map(voxels: "pd.DataFrame", best: Floats, models: Sequence[str], bottom: float | None = None) -> Map:
     """Return the map of each voxel's score minus the score `best` (N,) of the best of the given `models`."""
-    below = _numbers(voxels, "r2_test") - np.asarray(best, dtype=np.float64)
+    below = numbers(voxels, "r2_test") - np.asarray(best, dtype=np.float64)
     ramp = ramps.shortfall_ramp(below, bottom)
     heading = f"Relative score: R² minus that of the best of {len(models)} models at each voxel"
-    return _ramp_map("relative_map", heading, {"r2_below_best": below}, ramp, "R² minus the best model's R²")
+    return ramp_map("relative_map", heading, {"r2_below_best": below}, ramp, "R² minus the best model's R²")
 
 
 def scale_map(voxels: "pd.DataFrame") -> Map:
     """Return the map of the scale: whether a voxel reads local or global tokens."""
-    scale = _numbers(voxels, "scale")
-    return _ramp_map(
+    scale = numbers(voxels, "scale")
+    return ramp_map(
         "scale_map",
         "Scale map: whether a voxel reads a place in the image (local) or the image as a whole (global)",
         {"scale": scale},
-        ramps.scale_ramp(_selected(voxels, "scale")),
+        ramps.scale_ramp(selected(voxels, "scale")),
         "scale selector (0 local token, 1 global token)",
         ("local", "global"),
-        _mask(voxels),
+        evidence_mask(voxels),
     )
 
 
 def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
     """Return the map of the place in the image that a voxel reads."""
-    x, y = _numbers(voxels, "x"), _numbers(voxels, "y")
-    reach = ramps.place_reach(np.column_stack([_selected(voxels, "x"), _selected(voxels, "y")]))
+    x, y = numbers(voxels, "x"), numbers(voxels, "y")
+    reach = ramps.place_reach(np.column_stack([selected(voxels, "x"), selected(voxels, "y")]))
     return Map(
         "place_map",
         "Place map: the place in the image that a voxel reads",
@@ -208,7 +160,7 @@ def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
         lambda v: colors.place_rgb(v, reach, palette),
         Wheel(reach, palette),
         {"x": x, "y": y},
-        evident=_mask(voxels),
+        evident=evidence_mask(voxels),
     )
 
 
@@ -222,6 +174,9 @@ _COLUMNS = {
     ),
 }
 """Headings of the maps of some columns, and labels of their legends."""
+
+MAX_WIDTH = 0.5
+"""Width of an interval of depth above which too little is known to draw the depth: half of all layers."""
 
 
 def column_map(voxels: "pd.DataFrame", column: str) -> Map:
@@ -241,15 +196,45 @@ def column_map(voxels: "pd.DataFrame", column: str) -> Map:
             got=f"columns {', '.join(map(str, voxels.columns))}",
             fix="Give one of these columns.",
         )
-    is_selection = column.removesuffix("_sd") in _SELECTIONS or column.startswith("weight_")
-    mask = _mask(voxels) if is_selection else None
+    of = column.removesuffix("_sd").removesuffix("_low").removesuffix("_high")
+    is_selection = of in _SELECTIONS or column.startswith("weight_")
+    mask = evidence_mask(voxels) if is_selection else None
     if voxels[column].dtype.kind in "OSUT" or str(voxels[column].dtype) in {"str", "string"}:
-        return _class_map(column, voxels[column].fillna("").astype(str).to_numpy(dtype=object), mask)
-    values = _numbers(voxels, column)
+        return class_map(column, voxels[column].fillna("").astype(str).to_numpy(dtype=object), mask)
+    values = numbers(voxels, column)
     title, label = _COLUMNS.get(column, (f"'{column}'", column))
     seen = values if mask is None else values[mask]
     ramp = ramps.diverging_ramp(seen) if np.nanmin(seen, initial=0.0) < 0 else ramps.sequential_ramp(seen)
-    return _ramp_map(_stem(column), title, {column: values}, ramp, label, evident=mask)
+    return ramp_map(stem(column), title, {column: values}, ramp, label, evident=mask)
+
+
+def interval_maps(voxels: "pd.DataFrame") -> list[Map]:
+    """Return the map of depth and that of the width of its interval, of the average of several fits.
+
+    Both are grey cortex where the interval is wider than `MAX_WIDTH`.
+    """
+    low, high = numbers(voxels, "depth_low"), numbers(voxels, "depth_high")
+    width = np.where(high - low <= MAX_WIDTH, high - low, np.nan)
+    grey = f"grey where it is wider than {MAX_WIDTH:g}"
+    table = {"depth": numbers(voxels, "depth"), "depth_low": low, "depth_high": high, "depth_width": high - low}
+    known = np.where(np.isnan(width), np.nan, table["depth"])
+    depth = ramp_map(
+        "depth",
+        f"Depth of the selected layers, with a {LEVEL:.0%} interval; {grey}",
+        {"depth": known},
+        Ramp("viridis", 0.0, 1.0),
+        "depth (0 first layer, 1 last layer)",
+        evident=evidence_mask(voxels),
+    )
+    widths = ramp_map(
+        "depth_width",
+        f"Width of the {LEVEL:.0%} interval of depth; {grey}",
+        {"depth_width": width},
+        Ramp("cividis_r", 0.0, MAX_WIDTH),
+        f"width of the {LEVEL:.0%} interval of depth, which runs from 0 to 1",
+        evident=evidence_mask(voxels),
+    )
+    return [replace(depth, table=table), replace(widths, table=table)]
 
 
 def difference_map(minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: str, label: str) -> Map:
@@ -257,25 +242,25 @@ def difference_map(minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: 
 
     The difference of a selection shows only voxels with evidence in both runs.
     """
-    values = _numbers(minuend, column) - _numbers(subtrahend, column)
+    values = numbers(minuend, column) - numbers(subtrahend, column)
     is_masked = column in _SELECTIONS and (is_tested(minuend) or is_tested(subtrahend))
     mask = evident(minuend) & evident(subtrahend) if is_masked else None
     ramp = ramps.diverging_ramp(values if mask is None else values[mask])
     table = {f"{column}_difference": values}
-    return _ramp_map(f"difference_{_stem(column)}", f"Difference: {label}", table, ramp, label, evident=mask)
+    return ramp_map(f"difference_{stem(column)}", f"Difference: {label}", table, ramp, label, evident=mask)
 
 
 def response_maps(voxels: "pd.DataFrame", responses: npt.NDArray[np.floating], names: Sequence[str]) -> list[Map]:
     """Return one map per row of the responses (n, N) to `n` named images, all with the same colours."""
     ramp = ramps.diverging_ramp(responses[:, evident(voxels)])
     return [
-        _ramp_map(
+        ramp_map(
             f"response_{row:05d}",
             f"Predicted response to {name}",
             {"response": values.astype(np.float64)},
             ramp,
             "predicted response (unit of the measured ones)",
-            evident=_mask(voxels),
+            evident=evidence_mask(voxels),
         )
         for row, (name, values) in enumerate(zip(names, responses, strict=True))
     ]
@@ -291,7 +276,7 @@ def cluster_map(labels: npt.NDArray[np.integer], what: str) -> Map:
         "cluster_map",
         f"Channel clusters: voxels that read similar channels ({what})",
         np.where(labels < 0, np.nan, labels)[:, None],
-        lambda v: _of_classes(v, palette),
+        lambda v: class_rgb(v, palette),
         Classes(tuple(str(i + 1) for i in range(n)), palette, counts, "cluster"),
         {"cluster": labels + 1},
         n,
@@ -300,7 +285,7 @@ def cluster_map(labels: npt.NDArray[np.integer], what: str) -> Map:
 
 
 def run_maps(voxels: "pd.DataFrame", layers: Sequence[str], palette: Palette = "hue") -> list[Map]:
-    """Return the maps of every run: layer, score, scale, place, and size and noise ceiling if they are known.
+    """Return the maps of every run: layer, score, scale, place; size, intervals of depth and noise ceiling if known.
 
     Raises
     ------
@@ -311,73 +296,8 @@ def run_maps(voxels: "pd.DataFrame", layers: Sequence[str], palette: Palette = "
     maps = [layer_map(voxels, layers, None, palette), score_map(voxels), scale_map(voxels), place_map(voxels, palette)]
     if "size" in voxels:
         maps.append(column_map(voxels, "size"))
-    if "ceiling" in voxels and np.isfinite(_numbers(voxels, "ceiling")).any():
+    if "depth_low" in voxels:
+        maps += interval_maps(voxels)
+    if "ceiling" in voxels and np.isfinite(numbers(voxels, "ceiling")).any():
         maps.append(column_map(voxels, "ceiling"))
     return maps
-
-
-def _ramp_map(
-    name: str,
-    heading: str,
-    table: Mapping[str, npt.NDArray[np.float64]],
-    ramp: Ramp,
-    label: str,
-    ends: tuple[str, str] | None = None,
-    evident: npt.NDArray[np.bool_] | None = None,
-) -> Map:
-    """Return a map of the first column of a table of numbers."""
-    values = next(iter(table.values()))
-    bar = Bar(ramp, label, ends)
-    found = Map(name, heading, values[:, None], lambda v: ramp.rgb(v[:, 0]), bar, table, evident=evident)
-    known = found.shown[np.isfinite(found.shown)]
-    beyond = (bool((known < ramp.low).any()), bool((known > ramp.high).any()))
-    return replace(found, legend=replace(bar, beyond=beyond))
-
-
-def _class_map(column: str, labels: Column, evident: npt.NDArray[np.bool_] | None) -> Map:
-    names = sorted(set(labels) - {""})
-    number = {name: float(i) for i, name in enumerate(names)}
-    values = np.array([number.get(label, np.nan) for label in labels])
-    palette = colors.class_colours(len(names))
-    counted = labels if evident is None else labels[evident]
-    counts = tuple(int((counted == name).sum()) for name in names)
-    return Map(
-        _stem(column),
-        f"'{column}' by name",
-        values[:, None],
-        lambda v: _of_classes(v, palette),
-        Classes(tuple(names), palette, counts, column),
-        {column: labels, f"{column}_number": values},
-        len(names),
-        evident,
-    )
-
-
-def _of_classes(values: Floats, palette: Floats) -> npt.NDArray[np.float64]:
-    none = np.isnan(values[:, 0]) | (values[:, 0] < 0)
-    out = np.array(palette, dtype=np.float64)[np.where(none, 0, np.nan_to_num(values[:, 0])).astype(np.int64)]
-    out[none] = np.nan
-    return out
-
-
-def _numbers(voxels: "pd.DataFrame", column: str) -> npt.NDArray[np.float64]:
-    return voxels[column].to_numpy(dtype=np.float64)
-
-
-def _selected(voxels: "pd.DataFrame", column: str) -> npt.NDArray[np.float64]:
-    """Return the numbers of a column; NaN for voxels without evidence."""
-    return np.where(evident(voxels), _numbers(voxels, column), np.nan)
-
-
-def _mask(voxels: "pd.DataFrame") -> npt.NDArray[np.bool_] | None:
-    """Return a mask (N,) of the voxels with evidence; None for a table without a test."""
-    return evident(voxels) if is_tested(voxels) else None
-
-
-def _column(voxels: "pd.DataFrame", column: str) -> Column:
-    return voxels[column].to_numpy()
-
-
-def _stem(column: str) -> str:
-    """Return a column name in which all characters are allowed in file names."""
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in column)

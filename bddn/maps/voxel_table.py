@@ -10,6 +10,7 @@ from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import MESHES, Mesh
 from bddn.cortex.surfaces import check_vertices
 from bddn.errors import DataError
+from bddn.stats.evidence import evident, is_tested
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,3 +104,18 @@ def roi_names(voxels: "pd.DataFrame", hemi: str, mesh: Mesh = "fsaverage5") -> n
     out = np.full(MESHES[mesh], "", dtype=f"<U{max([len(name) for name in names], default=1) or 1}")
     out[on_mesh["vertex"].to_numpy(dtype=np.int64)] = names
     return out
+
+
+def numbers(voxels: "pd.DataFrame", column: str) -> npt.NDArray[np.float64]:
+    """Return the numbers (N,) of a column."""
+    return voxels[column].to_numpy(dtype=np.float64)
+
+
+def selected(voxels: "pd.DataFrame", column: str) -> npt.NDArray[np.float64]:
+    """Return the numbers (N,) of a column; NaN for voxels without evidence."""
+    return np.where(evident(voxels), numbers(voxels, column), np.nan)
+
+
+def evidence_mask(voxels: "pd.DataFrame") -> npt.NDArray[np.bool_] | None:
+    """Return a mask (N,) of the voxels with evidence; None for a table without a test."""
+    return evident(voxels) if is_tested(voxels) else None

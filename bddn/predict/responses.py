@@ -23,13 +23,11 @@ from bddn.predict.network import Network, cache_of
 from bddn.predict.pictures import Pictures
 from bddn.progress import progress
 from bddn.run import Run
-from bddn.run.folder import ENCODER
+from bddn.run.folder import VOXELS, check_single, encoder_files
 from bddn.run.inputs import environment
 from bddn.store.layout import Layout
 from bddn.store.precision import TokenRows
 from bddn.stream.features import Features
-
-VOXELS = "voxels.parquet"  # a file of a run folder
 
 
 @own_settings()
@@ -44,7 +42,7 @@ def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
     BddnError
         If an image has changed since it was read, or its tokens are not finite in the stored precision.
     """
-    layout = Layout.of_spec(network.spec, _encoder(run).widths, len(pictures))
+    layout = Layout.of_spec(network.spec, checkpoint.load(encoder_files(run)[0]).widths, len(pictures))
     source = TokenSource(
         network.spec, network.backbone, pictures.stimuli, pictures.sha256, layout, network.device, n_threads()
     )
@@ -75,15 +73,16 @@ def prediction_identity(run: Run, pictures: Pictures, device: str) -> Identity:
     """
     names = [[stimulus, sha256] for stimulus, sha256 in zip(pictures.stimuli.ids, pictures.sha256, strict=True)]
     try:
-        files = {name: file_sha256(run.folder / name) for name in (ENCODER, VOXELS)}
+        encoders = [file_sha256(path) for path in encoder_files(run)]
+        voxels = file_sha256(run.folder / VOXELS)
     except OSError as error:
         raise RunError(
-            run.folder, expected=f"{ENCODER} and {VOXELS}", got=str(error), fix="Copy the whole run folder again."
+            run.folder, expected=f"its encoder and {VOXELS}", got=str(error), fix="Copy the whole run folder again."
         ) from error
     return Identity(
         {
-            "encoder_sha256": files[ENCODER],
-            "voxels_sha256": files[VOXELS],
+            "encoder_sha256": encoders[0] if len(encoders) == 1 else digest(encoders),
+            "voxels_sha256": voxels,
             "cache_digest": cache_of(run)["digest"],
             "pictures_sha256": digest(names),
             "made_with": environment(choose_device(device)),
@@ -93,7 +92,7 @@ def prediction_identity(run: Run, pictures: Pictures, device: str) -> Identity:
 
 @own_settings()
 def predict(run: Run, features: Features) -> npt.NDArray[np.float32]:
-    """Predict responses to images, in the unit of the responses of the fit.
+    """Predict responses to images, in the unit of the responses of the fit. For an ensemble, the mean over its fits.
 
     Parameters
     ----------
@@ -111,14 +110,14 @@ def predict(run: Run, features: Features) -> npt.NDArray[np.float32]:
     BddnError
         If the run has no encoder, or the tokens do not match its layers.
     """
-    model = _encoder(run)
-    _check_shapes(model, features)
-    responses = np.empty((len(features), len(model.bias)), np.float32)
-    with single_threaded_kernels():
-        reading = model.read(PREDICT_IMAGES)
-        for batch in _batches(len(features)):
-            responses[batch] = model.predict(features.at(batch).float(), reading).numpy()
-    return responses
+    total, encoders = np.zeros((len(features), len(run.voxels))), _encoders(run)
+    for model in encoders:
+        _check_shapes(model, features)
+        with single_threaded_kernels():
+            reading = model.read(PREDICT_IMAGES)
+            for batch in _batches(len(features)):
+                total[batch] += model.predict(features.at(batch).float(), reading).numpy()
+    return (total / len(encoders)).astype(np.float32)
 
 
 def predict_pictures(run: Run, network: Network, pictures: Pictures) -> npt.NDArray[np.float32]:
@@ -146,9 +145,10 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
     Raises
     ------
     BddnError
-        The same errors as `predict`.
+        The same errors as `predict`; also if the run is an ensemble, whose fits have different channels.
     """
-    model = _encoder(run)
+    check_single(run, "shared channels")
+    (model,) = _encoders(run)
     _check_shapes(model, features)
     n_layers, n_channels = len(model.layers), model.channels.shape[1]
     aligned = np.empty((n_layers, len(features), *model.grid.grid, n_channels), np.float32)
@@ -166,8 +166,8 @@ def _decode(filled: Mapping[str, TokenRows], layout: Layout) -> Features:
     return Features(local, [kept.decode(*kept.finish(filled[f"global/{name}"])) for name in names])
 
 
-def _encoder(run: Run) -> FactorTopy:
-    return checkpoint.load(run.folder / ENCODER)
+def _encoders(run: Run) -> list[FactorTopy]:
+    return [checkpoint.load(path) for path in encoder_files(run)]
 
 
 def _check_shapes(model: FactorTopy, features: Features) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bddn.maps import kinds
-from bddn.maps.kinds import Map
 from bddn.maps.legends import Bar, Classes, Wheel
+from bddn.maps.map import Map
 from bddn.report.packing import packed
 from bddn.report.voxels import number_columns, shared_columns, word_columns
 from bddn.stats.evidence import is_tested

@@ -16,7 +16,7 @@ from bddn.files.filekind import explain
 from bddn.maps.voxel_table import check_voxels
 from bddn.report.voxels import drawn_rows
 from bddn.run import Run, labels, read_channels, read_learning, read_run
-from bddn.run.folder import LEARNING
+from bddn.run.folder import ENSEMBLE, LEARNING
 from bddn.stats.evidence import evident
 from bddn.stats.scores import in_roi
 
@@ -35,7 +35,7 @@ class Shown:
     label : str
         Name that differs from the page's other runs.
     channels : array of float32, (V, D)
-        Channel weights of the drawn voxels.
+        Channel weights of the drawn voxels; D is 0 for an ensemble, whose fits have different channels.
     split : dict of str to int
         Numbers of stimuli for training, validation and test.
     learning : Learning or None
@@ -81,7 +81,8 @@ def _read(folder: Path, label: str) -> Shown:
     run = read_run(folder)
     check_voxels(run.voxels, run.layers)
     _check_metrics(run)
-    channels = read_channels(run)[drawn_rows(run.voxels)]
+    drawn = drawn_rows(run.voxels)
+    channels = np.empty((len(drawn), 0), np.float32) if ENSEMBLE in run.about else read_channels(run)[drawn]
     learning = read_learning(run) if (folder / LEARNING).is_file() else None
     return Shown(run, label, channels, _split_sizes(folder / "split.json"), learning)
 

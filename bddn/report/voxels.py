@@ -80,7 +80,7 @@ def similar_voxels(channels: Floats, n: int = SIMILAR) -> tuple[npt.NDArray[np.i
     channels : array of float, (V, D)
         Channel weights. A voxel of zeros is similar to no other voxel.
     n : int
-        Number of similar voxels, at most V - 1.
+        Number of similar voxels, at most V - 1; none without channels.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def similar_voxels(channels: Floats, n: int = SIMILAR) -> tuple[npt.NDArray[np.i
     cosine : array of float32, (V, n)
         Cosine of the angle between the channel weights of the two voxels.
     """
-    n = min(n, len(channels) - 1)
+    n = min(n, len(channels) - 1) if channels.shape[1] else 0
     length = np.linalg.norm(channels, axis=1, keepdims=True)
     unit = np.divide(channels, length, out=np.zeros_like(channels, dtype=np.float32), where=length > 0)
     rows, cosines = np.zeros((len(unit), n), dtype=np.int64), np.zeros((len(unit), n), dtype=np.float32)

@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ABOUT = "run.json"
-FILES = (ABOUT, "metrics.json", "voxels.parquet")
+METRICS, VOXELS = "metrics.json", "voxels.parquet"
+FILES = (ABOUT, METRICS, VOXELS)
 SPLIT = "split.json"
 LEARNING = "learning.safetensors"
 ENCODER = "encoder.safetensors"
 WEIGHT = "weight_"  # prefix of the columns of layer weights
+ENSEMBLE = "ensemble"  # in run.json of the average of several fits: their folders, relative to it
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def read_run(folder: Path) -> Run:
         return Run(
             folder,
             tuple(identity["layers"]),
-            pd.read_parquet(BytesIO((folder / "voxels.parquet").read_bytes())),
-            json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+            pd.read_parquet(BytesIO((folder / VOXELS).read_bytes())),
+            json.loads((folder / METRICS).read_text(encoding="utf-8")),
             json.loads(truth.read_text(encoding="utf-8")) if is_listed(truth) else None,
             identity,
         )
@@ -127,14 +129,39 @@ def _describe(folder: Path, error: Exception) -> str:
     return f"a folder without {', '.join(missing)}" if missing else f"{type(error).__name__}: {error}"
 
 
+def encoder_files(run: Run) -> list[Path]:
+    """Return the file of the encoder of a run; for an ensemble, the files of its fits."""
+    if ENSEMBLE not in run.about:
+        return [run.folder / ENCODER]
+    return [run.folder / fit / ENCODER for fit in run.about[ENSEMBLE]["fits"]]
+
+
+def check_single(run: Run, what: str) -> None:
+    """Refuse an ensemble, which has as many encoders as fits, where something of one encoder is needed.
+
+    Raises
+    ------
+    RunError
+    """
+    if ENSEMBLE in run.about:
+        fits = run.about[ENSEMBLE]["fits"]
+        raise RunError(
+            run.folder,
+            expected=f"the run of one fit, which has {what}",
+            got=f"the ensemble of {len(fits)} fits, each with its own",
+            fix=f"Give one of its fits, e.g. '{os.path.normpath(run.folder / fits[0])}'.",
+        )
+
+
 def read_learning(run: Run) -> learning.Learning:
     """Read the history of the selectors of a run.
 
     Raises
     ------
     RunError
-        If the file is damaged, belongs to another run, or is missing, as in runs of earlier versions.
+        If the file is damaged, belongs to another run, or is missing, as in runs of earlier versions and in ensembles.
     """
+    check_single(run, "a history of its selectors")
     path = run.folder / LEARNING
     if not is_listed(path):
         raise RunError(
@@ -194,8 +221,9 @@ def read_channels(run: Run) -> npt.NDArray[np.float32]:
     Raises
     ------
     RunError
-        If the file of the encoder is missing, damaged, or belongs to another run.
+        If the file of the encoder is missing, damaged, or belongs to another run, or the run is an ensemble.
     """
+    check_single(run, "channel weights")
     path = run.folder / ENCODER
     arrays, _ = saved.read(path, saved.AN_ENCODER, "Fit again.", ["channels"])
     channels = np.asarray(arrays["channels"])
@@ -287,18 +315,26 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
-    """Return the summary of a fit, for `metrics.json`."""
+def summary_of_scores(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the part of `metrics.json` that follows from the table of voxels."""
+    r2_test = table["r2_test"].to_numpy()
     return {
-        "r2_test": robust_mean(fitted.r2_test),
-        "r2_val": robust_mean(fitted.r2_val),
+        "r2_test": robust_mean(r2_test),
+        "r2_val": robust_mean(table["r2_val"].to_numpy()),
         "roi_r2_test": roi_scores(table, "r2_test"),
         "hierarchy": hierarchy_slope(table),
         "n_voxels": len(table),
-        "n_voxels_without_score": int(np.isnan(fitted.r2_test).sum()),
-        "n_voxels_below": int((fitted.r2_test < LEAST_R2).sum()),
+        "n_voxels_without_score": int(np.isnan(r2_test).sum()),
+        "n_voxels_below": int((r2_test < LEAST_R2).sum()),
         **without_evidence(table),
         "evidence_fdr": FDR,
+    }
+
+
+def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
+    """Return the summary of a fit, for `metrics.json`."""
+    return {
+        **summary_of_scores(table),
         "best_epoch": fitted.best_epoch,
         "polished": fitted.polished,
         "saturated_selectors": fitted.saturated,

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.stats.evidence import evident
 from bddn.stats.hierarchy import hierarchy_slope
 from bddn.stats.scores import robust_mean
 
@@ -38,6 +39,7 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, An
     near = known & (truth["scale"] < MAX_SCALE).to_numpy()
 
     def both(part: str, where: npt.NDArray[np.bool_], planted: str) -> dict[str, Recovered]:
+        where = where & found[part].notna().to_numpy()  # several fits may disagree about a place
         sides = {hemi: where & (truth["hemi"] == hemi).to_numpy() for hemi in HEMISPHERES}
         return {
             hemi: _compare(truth.loc[rows, planted].to_numpy(), found.loc[rows, part].to_numpy())
@@ -59,6 +61,20 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, An
         "n_voxels": int(known.sum()),
         "n_near": int(near.sum()),
     }
+
+
+def covered(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float | None]:
+    """Return the share of voxels with evidence whose interval contains the planted value, for depth, x, y and scale.
+
+    Places are judged where the planted scale is below 0.5. None where no voxel is judged.
+    """
+    out: dict[str, float | None] = {}
+    for part in PARTS:
+        judged = evident(found) & ((truth["scale"] < MAX_SCALE).to_numpy() | (part not in "xy"))
+        planted, low, high = truth[part], found[f"{part}_low"], found[f"{part}_high"]
+        inside = ((low <= planted) & (planted <= high)).to_numpy()[judged]
+        out[part] = float(inside.mean()) if len(inside) else None
+    return out
 
 
 def worse_hemisphere(truth: Mapping[str, Any]) -> dict[str, Any]:

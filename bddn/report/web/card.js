@@ -61,6 +61,7 @@ const Card = (() => {
 
   function similar(run, row) {
     const {n, row: rows, cosine} = run.similar, items = [];
+    if (!n) return [];
     for (let i = row * n; i < (row + 1) * n; i++) {
       const other = rows[i], side = run.side[other], vertex = run.vertex[other];
       const where = {type: "button", "data-side": side, "data-vertex": vertex};
@@ -70,7 +71,7 @@ const Card = (() => {
         make("span", {class: "number"}, words(cosine[i] / 1e4, 2))));
     }
     const list = make("ol", {class: "similar"}, ...items);
-    return make("div", {class: "nearest"}, head("Nearest by channels ", "cosine of the channel weights"), list);
+    return [make("div", {class: "nearest"}, head("Nearest by channels ", "cosine of the channel weights"), list)];
   }
 
   function table(run, row) {
@@ -100,7 +101,7 @@ const Card = (() => {
     if (row < 0) return to.replaceChildren(make("p", {class: "small"}, missing(voxel)));
     const chips = regionsOf(run, row).map((name) => make("li", {}, name)), scale = number(run, "scale", row);
     const right = make("div", {},
-      head("Scale ", words(scale, 2)), Plots.gauge(scale), ...size(run, row), similar(run, row));
+      head("Scale ", words(scale, 2)), Plots.gauge(scale), ...size(run, row), ...similar(run, row));
     return to.replaceChildren(
       make("p", {class: "who"}, make("b", {}, SIDES[voxel.side]), ` vertex ${voxel.vertex}`),
       ...(chips.length ? [make("ul", {class: "regions", "aria-label": "Regions"}, ...chips)] : []),

@@ -1,0 +1,227 @@
+"""An ensemble: fits of one cache and subject on one split, that differ in seed and in resampled training images.
+
+Its folder is that of a run. `voxels.parquet` has the mean layer weights, places and scales, their intervals over fits,
+and the scores of the averaged prediction; `metrics.json` has the scores of the single fits beside them. There is no
+encoder: those of the fits are in their own folders, which `run.json` names.
+
+Shape letters: B fits, N voxels, L layers.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.data import Dataset
+from bddn.encoder import checkpoint
+from bddn.errors import RunError
+from bddn.evaluation.held_out import ABOUT as ABOUT_RESPONSES
+from bddn.evaluation.held_out import FOLDER as SCORE
+from bddn.evaluation.held_out import about_responses, write_responses
+from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run, parts_of_run
+from bddn.files import atomic
+from bddn.files.output import is_vacant, new_folder
+from bddn.identity import Identity
+from bddn.machine.parallel import n_threads
+from bddn.machine.settings import own_settings
+from bddn.run.folder import (
+    ABOUT,
+    ENCODER,
+    ENSEMBLE,
+    METRICS,
+    SPLIT,
+    VOXELS,
+    WEIGHT,
+    Run,
+    is_done,
+    read_run,
+    read_split,
+    summary_of_scores,
+    without_nan,
+)
+from bddn.spec import FitSpec
+from bddn.stats.average import average
+from bddn.stats.evidence import Evidence, evident, q_values
+from bddn.stats.fit_intervals import LEVEL, RANGES, interval_columns
+from bddn.stats.scores import R2, roi_scores
+from bddn.stats.truth import compare_with_truth, covered
+from bddn.store.reader import Cache
+from bddn.stream.loader import Streamed
+
+SINGLE = "r2_test_single"  # column of the mean score of single fits
+SCORED_IMAGES = 64  # images whose responses are scored at a time
+
+
+def fits_of(spec: FitSpec, n_fits: int) -> tuple[FitSpec, tuple[int, ...]]:
+    """Return the spec that all fits share, on the split of `spec`, and their seeds, which are their bootstraps too."""
+    return spec.model_copy(update={"split_seed": spec.seed_of_split}), tuple(range(spec.seed, spec.seed + n_fits))
+
+
+def check_ensemble(out: Path, spec: FitSpec, n_fits: int) -> None:
+    """Refuse, before any fit, a folder that contains another ensemble.
+
+    Raises
+    ------
+    RunError
+    """
+    if is_vacant(out, ABOUT):
+        return
+    about = read_run(out).about
+    found, fits = about.get(ENSEMBLE, {}).get("fits", []), Identity({"fit": about["fit"]})
+    different = fits.differences(Identity({"fit": spec.to_dict()}))
+    if len(found) != n_fits:
+        different.append(f"fits {len(found)} → {n_fits}")
+    if different:
+        raise RunError(
+            out,
+            expected="a new folder, or the same ensemble",
+            got=f"an ensemble that differs in: {'; '.join(different)}",
+            fix=f"Nothing was written. Move '{out}' elsewhere; finished fits beside it are used again.",
+        )
+
+
+@own_settings()
+def average_fits(folders: Sequence[Path], cache: Cache, dataset: Dataset, out: Path, spec: FitSpec) -> tuple[Run, bool]:
+    """Average fits of one cache and subject on one split, and write the result as a run folder.
+
+    Tokens of the test images are read once for all fits. The same fits give the same bytes.
+
+    Parameters
+    ----------
+    folders : sequence of Path, (B,)
+        Their run folders, at least two.
+    cache : Cache
+    dataset : Dataset
+    out : Path
+        A new folder, or the same ensemble.
+    spec : FitSpec
+        What the fits share.
+
+    Returns
+    -------
+    run : Run
+    fresh : bool
+        False if the ensemble existed already.
+
+    Raises
+    ------
+    RunError
+        If the fits differ in more than seed and bootstrap, or `out` is another ensemble.
+    MismatchError
+        If they were fitted to another cache, or to other data.
+    """
+    started = time.monotonic()
+    runs = [read_run(folder) for folder in folders]
+    identity = _identity(runs, out, spec)
+    if is_done(out, identity):
+        return read_run(out), False
+    first = runs[0]
+    cache, dataset = cache_of_run(first, [cache]), dataset_of_run(first, [dataset])
+    rows = parts_of_run(first, dataset).test
+    check_responses_of(first, dataset)
+    encoders = [checkpoint.load(run.folder / ENCODER) for run in runs]
+    source = Streamed(cache, cache.select_layers(first.layers), dataset.stimuli.ids)
+    with new_folder(out, ABOUT) as aside:
+        atomic.make_folder(aside / SCORE)
+        table = _table(runs, *_scores(write_responses(aside / SCORE, encoders, source, dataset, rows)))
+        metrics = _metrics(runs, table) | {"threads": n_threads(), "seconds": time.monotonic() - started}
+        atomic.write_table(aside / VOXELS, table)
+        atomic.write_json(aside / SCORE / ABOUT_RESPONSES, about_responses(aside))
+        atomic.write_json(aside / SPLIT, read_split(first))
+        atomic.write_json(aside / METRICS, without_nan(metrics))
+        if (truth := dataset.truth()) is not None:
+            found = compare_with_truth(table, truth) | {"covered": covered(table, truth)}
+            atomic.write_json(aside / "truth.json", without_nan(found))
+        atomic.write_json(aside / ABOUT, dict(identity.parts))
+    return read_run(out), True
+
+
+def _identity(runs: Sequence[Run], out: Path, spec: FitSpec) -> Identity:
+    """Return what determines the ensemble; refuse fits that differ in more than seed and bootstrap."""
+    first = runs[0]
+    shared = Identity({**_shared(first), "split": read_split(first)})
+    for run in runs[1:]:
+        if different := shared.differences(Identity({**_shared(run), "split": read_split(run)})):
+            raise RunError(
+                run.folder,
+                expected=f"the cache, data, split and settings of '{first.folder}', but for seed and bootstrap",
+                got=f"a run that differs in: {'; '.join(different)}",
+                fix="Give the fits of one 'bddn ensemble'.",
+            )
+    fits = [Path(os.path.relpath(run.folder.resolve(), out.resolve())).as_posix() for run in runs]
+    return Identity({**first.about, "fit": spec.to_dict(), ENSEMBLE: {"fits": fits, "level": LEVEL}})
+
+
+def _shared(run: Run) -> dict[str, Any]:
+    fit = {name: value for name, value in run.about["fit"].items() if name not in ("seed", "bootstrap")}
+    return {name: run.about[name] for name in ("layers", "cache", "data")} | {"fit": fit}
+
+
+def _scores(responses: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the scores (N,) of the averaged prediction, and their p-values; `responses` are (2, M, N)."""
+    n = responses.shape[1]
+    r2, evidence = R2(), Evidence(n, 0)
+    for start in range(0, n, SCORED_IMAGES):
+        measured, predicted = responses[:, start : start + SCORED_IMAGES]
+        r2.add(measured, predicted)
+        evidence.add(measured, predicted)
+    return r2.score(), evidence.p_values()
+
+
+def _table(runs: Sequence[Run], r2: npt.NDArray[np.float64], p: npt.NDArray[np.float64]) -> pd.DataFrame:
+    """Return the table of voxels, in the row order of the fits, for scores and p-values (N,) of the average."""
+    tables, layers, keys = [run.voxels for run in runs], runs[0].layers, ["hemi", "vertex"]
+    table, weights = tables[0].copy(), [WEIGHT + layer for layer in layers]
+    selected = [name for name in (*RANGES, "layer_argmax", "confidence", "r2_val", *weights) if name in table]
+    mean = average([each[[*keys, "r2_test", *selected]] for each in tables], layers).set_index(keys)
+    mean = mean.loc[pd.MultiIndex.from_frame(table[keys])].reset_index()
+    table[selected] = mean[selected]
+    moments = ["response_mean", "response_sd"]
+    table[moments] = np.mean([each[moments].to_numpy(np.float64) for each in tables], axis=0)
+    values = {part: np.stack([each[part].to_numpy(np.float64) for each in tables]) for part in RANGES if part in table}
+    more = {
+        SINGLE: mean["r2_test"],
+        "r2_test_sd": mean["r2_test_sd"],
+        **{f"{part}_sd": mean[f"{part}_sd"] for part in values},
+        **interval_columns(values, mean[weights].to_numpy(np.float64)),
+        **{name: mean[name] for name in ("agreement", "depth_spread")},
+    }
+    return pd.concat([table.assign(r2_test=r2, p_test=p, q_test=q_values(p)), pd.DataFrame(more)], axis=1)
+
+
+def _metrics(runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
+    """Return the content of metrics.json; `ensemble` has what a single fit has not."""
+    first, known = runs[0].metrics, table[evident(table)]
+    singles = [run.metrics["r2_test"] for run in runs]
+    width = known["depth_high"] - known["depth_low"]
+    return {
+        "title": f"{first['title']}, {len(runs)} fits",
+        "dataset": first["dataset"],
+        **summary_of_scores(table),
+        "saturated_selectors": sorted({name for run in runs for name in run.metrics["saturated_selectors"]}),
+        "layer_audit": first.get("layer_audit"),
+        ENSEMBLE: {
+            "n_fits": len(runs),
+            "level": LEVEL,
+            SINGLE: float(np.mean(singles)),
+            f"{SINGLE}_sd": float(np.std(singles, ddof=1)),
+            f"roi_{SINGLE}": roi_scores(table, SINGLE),
+            "agreement": float(known["agreement"].mean()) if len(known) else None,
+            "depth_width": float(width.median()) if len(known) else None,
+            "fits": [
+                {
+                    "folder": fit.folder.name,
+                    **{name: fit.metrics[name] for name in ("seed", "bootstrap", "r2_test", "convergence")},
+                    "slope": (fit.metrics["hierarchy"] or {}).get("slope"),
+                }
+                for fit in runs
+            ],
+        },
+        "cache_digest": first["cache_digest"],
+        "versions": first["versions"],
+    }
