@@ -143,7 +143,7 @@ def test_an_encoder_that_is_not_fitted_says_so(arrays: Arguments) -> None:
     [
         ({"epoch": 3}, "Correct 'epoch'"),
         ({"split": (8, 1, 1)}, "which rows validate"),
-        ({"split_seed": 1}, "which rows validate"),
+        ({"split_seed": 1, "split_by": {"clusters": 3}}, "which rows validate"),
     ],
 )
 def test_an_unknown_setting_is_refused_when_it_is_given(settings: dict[str, Any], words: str) -> None:

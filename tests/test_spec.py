@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bddn.errors import SpecError
-from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, FitSpec, ModuleSpec, PlantSpec, Spec, WeightsSpec
+from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, FitSpec, ModuleSpec, PlantSpec, Spec, SplitBy, WeightsSpec
 
 CACHE: dict[str, Any] = {"title": "t", "backbone": {"family": "clip"}, "weights": {"folder": "w"}}
 OTHER: dict[type[Spec], dict[str, Any]] = {
@@ -30,6 +30,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "seed": 1,
         "split": [7, 2, 1],
         "split_seed": 1,
+        "split_by": {"clusters": 4},
         "layers": ["a", "b"],
         "channels": 64,
         "code_frequencies": 16,
@@ -81,6 +82,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
     WeightsSpec: {"hub": "a/b", "revision": "c"},
     FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
     DiffusionSpec: {"architecture": {"unet": {"in_channels": 4}}, "n_steps": 20, "layers": ["up_2.resnet_0@t*"]},
+    SplitBy: {"categories": "b.csv", "test": ["a", "b"]},
     ModuleSpec: {"module": "a.b:d", "layers": ["blocks.*"], "leading_tokens": 1, "channels": "last", "output": 1},
 }
 BASE: dict[type[Spec], dict[str, Any]] = {
@@ -90,6 +92,7 @@ BASE: dict[type[Spec], dict[str, Any]] = {
     WeightsSpec: {"hub": "x/y"},
     FamilySpec: {"family": "clip"},
     DiffusionSpec: {"family": "stable_diffusion"},
+    SplitBy: {"categories": "a.csv"},
     ModuleSpec: {"module": "a.b:c"},
 }
 
@@ -99,7 +102,7 @@ def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec
     base = cls.parse(BASE[cls], "test")
     tested = set(OTHER[cls])
     other_sources = {"folder", "url", "file", "format", "sha256", "random"} if cls is WeightsSpec else set()
-    only_one = {DiffusionSpec: {"family"}, PlantSpec: {"photographs"}}.get(cls, set())
+    only_one = {DiffusionSpec: {"family"}, PlantSpec: {"photographs"}, SplitBy: {"clusters", "layer"}}.get(cls, set())
     assert tested | other_sources | only_one >= cls.model_fields.keys()
     digests = {base.digest()}
     for name, value in OTHER[cls].items():
@@ -164,6 +167,12 @@ def test_a_spec_is_frozen() -> None:
         (FitSpec, "learning_rate: fast", ["'learning_rate'", "'fast'"]),
         (FitSpec, "learning_rate: .inf", ["'learning_rate'", "inf"]),
         (FitSpec, "split: [8, 2]", ["'split.2'"]),
+        (FitSpec, "split_by: {cluster: 9}", ["unknown key 'split_by.cluster'", "Did you mean 'clusters'?"]),
+        (FitSpec, "split_by: {layer: a}", ["exactly one of 'clusters' and 'categories'"]),
+        (FitSpec, "split_by: {clusters: 9, categories: a.csv}", ["exactly one of 'clusters' and 'categories'"]),
+        (FitSpec, "split_by: {clusters: 9, test: [a]}", ["'test' only beside 'categories'"]),
+        (FitSpec, "split_by: {categories: a.csv, layer: a}", ["'layer' only beside 'clusters'"]),
+        (FitSpec, "split_by: {clusters: 2}", ["'split_by.clusters'", "got 2"]),
         (FitSpec, "- 1", ["a mapping", "list"]),
         (FitSpec, "a: [", ["YAML"]),
         (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {hub: a/b, folder: c}", ["exactly one"]),

@@ -1,11 +1,20 @@
-"""Split images into training, validation and test."""
+"""Split images into training, validation and test: single images, or groups of images that stay together.
 
-from collections.abc import Sequence
+Every split depends on the stimulus ids, their groups and the seed, but not on the order of the ids.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bddn.errors import DataError
+
+PARTS = ("train", "val", "test")
+Shares = tuple[int, int, int]
+"""Relative sizes of training, validation and test, e.g. (8, 1, 1)."""
+
+LEAST = 2  # images in a part; fewer have no score
 
 
 @dataclass(frozen=True)
@@ -21,17 +30,15 @@ class Split:
         return {"train": list(self.train), "val": list(self.val), "test": list(self.test)}
 
 
-def split_by_id(ids: Sequence[str], shares: tuple[int, int, int], seed: int) -> Split:
-    """Split images at random. The split depends on the ids but not on their order.
+def split_by_id(ids: Sequence[str], shares: Shares, seed: int) -> Split:
+    """Draw single images at random.
 
     Parameters
     ----------
     ids : sequence of str
         Unique stimulus ids.
     shares : three int
-        Relative sizes of training, validation and test, e.g. (8, 1, 1).
     seed : int
-
 
     Raises
     ------
@@ -42,13 +49,7 @@ def split_by_id(ids: Sequence[str], shares: tuple[int, int, int], seed: int) -> 
     n = len(ordered)
     n_val, n_test = (round(n * share / sum(shares)) for share in shares[1:])
     n_train = n - n_val - n_test
-    if min(n_train, n_val, n_test) < 2:
-        raise DataError(
-            "split",
-            expected=f"at least two images in each of the parts {':'.join(map(str, shares))}",
-            got=f"{n_train}, {n_val} and {n_test} of {n} images",
-            fix="Use more images, or other shares.",
-        )
+    _refuse_small((n_train, n_val, n_test), shares)
     shuffled = np.random.default_rng([seed, 0]).permutation(n)
     train, val, test = np.split(shuffled, [n_train, n_train + n_val])
 
@@ -56,3 +57,113 @@ def split_by_id(ids: Sequence[str], shares: tuple[int, int, int], seed: int) -> 
         return tuple(ordered[i] for i in sorted(rows))
 
     return Split(pick(train), pick(val), pick(test))
+
+
+def split_by_group(group_of: Mapping[str, str], shares: Shares, seed: int) -> Split:
+    """Draw whole groups at random: each group of images is in only one part.
+
+    In a random order, the test part takes each group that brings its size nearer to its share, then the validation part
+    does so, and the rest trains. Each part has at least one group.
+
+    Parameters
+    ----------
+    group_of : mapping of str to str
+        The group of each stimulus id.
+    shares : three int
+    seed : int
+
+    Raises
+    ------
+    DataError
+        If there are fewer than three groups, or a part would have fewer than two images.
+    """
+    members: dict[str, list[str]] = {}
+    for stimulus in sorted(group_of):
+        members.setdefault(group_of[stimulus], []).append(stimulus)
+    if len(members) < len(PARTS):
+        raise DataError(
+            "split",
+            expected="at least three groups of images, one for each part",
+            got=f"{len(members)} among {len(group_of)} images: {', '.join(sorted(members))}",
+            fix="Use more clusters or categories, or split by image.",
+        )
+    names = sorted(members)
+    left = [names[i] for i in np.random.default_rng([seed, 2]).permutation(len(names))]
+    parts: dict[str, tuple[str, ...]] = {}
+    for part, n_after in (("test", 2), ("val", 1)):
+        wanted = len(group_of) * shares[PARTS.index(part)] / sum(shares)
+        taken, total = list[str](), 0
+        for group in left:
+            nearer = abs(total + len(members[group]) - wanted) < abs(total - wanted)
+            if nearer and len(left) - len(taken) > n_after:
+                taken.append(group)
+                total += len(members[group])
+        taken = taken or [min(left, key=lambda group: len(members[group]))]
+        left = [group for group in left if group not in taken]
+        parts[part] = _ids(members, taken)
+    found = Split(_ids(members, left), parts["val"], parts["test"])
+    _refuse_small((len(found.train), len(found.val), len(found.test)), shares)
+    return found
+
+
+def split_off(ids: Sequence[str], test: Sequence[str], shares: Shares, seed: int) -> Split:
+    """Take the test images as given, and draw training and validation from the others, image by image.
+
+    Parameters
+    ----------
+    ids, test : sequence of str
+        All stimulus ids, and those of the test images.
+    shares : three int
+        Those of training and validation are used.
+    seed : int
+
+    Raises
+    ------
+    DataError
+        If a part would have fewer than two images.
+    """
+    held_out = set(test)
+    others = sorted(set(ids) - held_out)
+    n_val = round(len(others) * shares[1] / (shares[0] + shares[1]))
+    _refuse_small((len(others) - n_val, n_val, len(held_out)), shares)
+    validates = np.zeros(len(others), bool)
+    validates[np.random.default_rng([seed, 3]).permutation(len(others))[:n_val]] = True
+    train, val = ([one for one, chosen in zip(others, validates, strict=True) if chosen == k] for k in (False, True))
+    return Split(tuple(train), tuple(val), tuple(sorted(held_out)))
+
+
+def equal_across(keys: Sequence[str | None], part: Sequence[object]) -> list[tuple[int, int]]:
+    """Return the pairs of rows, sorted, that have the same key in different parts: for each such row one pair.
+
+    Parameters
+    ----------
+    keys : sequence of (str or None), (n,)
+        What identifies an image, such as the SHA-256 of its file; None if it is unknown.
+    part : sequence, (n,)
+        The part of each row.
+    """
+    rows_of: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        if key is not None:
+            rows_of.setdefault(key, []).append(row)
+    pairs = set()
+    for rows in rows_of.values():
+        first, *others = rows
+        other = next((row for row in others if part[row] != part[first]), None)
+        if other is not None:
+            pairs |= {(first, row) if part[row] != part[first] else (min(row, other), max(row, other)) for row in rows}
+    return sorted(pairs)
+
+
+def _ids(members: Mapping[str, Sequence[str]], groups: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(stimulus for group in groups for stimulus in members[group]))
+
+
+def _refuse_small(sizes: tuple[int, int, int], shares: Shares) -> None:
+    if min(sizes) < LEAST:
+        raise DataError(
+            "split",
+            expected=f"at least two images in each of the parts {':'.join(map(str, shares))}",
+            got=f"{sizes[0]}, {sizes[1]} and {sizes[2]} of {sum(sizes)} images",
+            fix="Use more images, or other shares.",
+        )

@@ -93,8 +93,8 @@ def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Meth
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
     text = f"""
 {described["responses"]} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels on fsaverage (Fischl et al.,
-1999) were used; images were split by their identity {":".join(map(str, fit["split"]))} into training, validation and
-test sets. Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]}
+1999) were used; {_split(run)}.
+Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]}
 pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
 {grid[0]}×{grid[1]} and stored with a global token ({spec["global_token"]}) in {spec["precision"]}.
 A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
@@ -123,6 +123,28 @@ def _kept(run: Run) -> str:
         "drawn with replacement. Their layer weights, places and scales were averaged, and so were their predictions; "
         f"{fits['level']:.0%} intervals of what a voxel selects come from the deviation between these fits and from "
         "the softness of their selection"
+    )
+
+
+def _split(run: Run) -> str:
+    """Return a clause that says how the images were split."""
+    fit = run.about["fit"]
+    by, shares = fit.get("split_by"), ":".join(map(str, fit["split"]))
+    drawn = f" (seed {fit['split_seed']})" if "split_seed" in fit else ""
+    into = f"{shares} into training, validation and test sets{drawn}"
+    if by is None:
+        return f"images were split by their identity {into}"
+    if by["clusters"] is not None:
+        return (
+            f"images were grouped into {by['clusters']} clusters (k-means on principal components of the global tokens "
+            f"of {by['layer'] or run.layers[-1]}), and whole clusters were split {into}"
+        )
+    if by["test"] is None:
+        return f"whole categories of images were split {into}"
+    training = ":".join(map(str, fit["split"][:2]))
+    return (
+        f"the test images were those of the categories {', '.join(by['test'])}, and all other images were split by "
+        f"their identity {training} into training and validation sets{drawn}"
     )
 
 

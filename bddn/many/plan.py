@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from bddn.data import Dataset, open_dataset
-from bddn.data.splits import split_by_id
 from bddn.errors import MismatchError, RunError, SpecError
 from bddn.files.paths import expand_home
 from bddn.identity import Identity, digest
 from bddn.run import Run, read_run
+from bddn.run.splitting import split_of
 from bddn.spec import FitSpec
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
@@ -140,7 +140,7 @@ def make_plan(
             fix="Give at least one of each.",
         )
     stores = [(str(place), Cache(place)) for place in caches]
-    subjects = [(name, _checked(open_dataset(name), spec)) for name in datasets]
+    subjects = [(name, _checked(open_dataset(name))) for name in datasets]
     groups, left_out = _pairs(stores, subjects, spec)
     tasks = tuple(
         Task(
@@ -203,9 +203,8 @@ def _shared(fit: dict[str, object]) -> dict[str, object]:
     return {field: value for field, value in fit.items() if field not in VARIED}
 
 
-def _checked(dataset: Dataset, spec: FitSpec) -> Dataset:
-    """Read the split, the voxels and one response of a dataset to check it, and return it."""
-    split_by_id(dataset.stimuli.ids, spec.split, spec.seed_of_split)
+def _checked(dataset: Dataset) -> Dataset:
+    """Read the voxels and one response of a dataset to check it, and return it."""
     dataset.voxels()
     dataset.responses(np.arange(1))
     return dataset
@@ -224,6 +223,7 @@ def _pairs(
         except MismatchError as error:
             lacking[place, data] = error
             continue
+        split_of(spec, ids, store)
         group = Group(place, data, store.digest, digest(list(ids)), tuple(layer.name for layer in layers))
         folder = f"{store.name}/{_subject(data)}"
         if folder in groups:

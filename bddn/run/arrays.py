@@ -30,7 +30,7 @@ from bddn.stream.order import pools_in_order
 
 OWN = ("spec", "device", "chunk_images")  # parameters that are no settings
 _OWN_SPLIT = "Hold test images out of 'train', and say with 'validation' which rows validate."
-NOT_HERE = dict.fromkeys(("split", "split_seed"), _OWN_SPLIT)
+NOT_HERE = dict.fromkeys(("split", "split_seed", "split_by"), _OWN_SPLIT)
 
 
 class FactorTopy:
@@ -49,7 +49,7 @@ class FactorTopy:
         Rows that are kept together when the order of images is drawn.
     **settings
         Fields of `bddn.spec.FitSpec` that replace those of `spec`, such as seed=1 or epochs=5. `layers` chooses some of
-        the features; those of the split (`split`, `split_seed`) are not used here.
+        the features; those of the split (`split`, `split_seed`, `split_by`) are not used here.
 
     Attributes
     ----------

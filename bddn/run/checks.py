@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bddn.data import Dataset
-from bddn.data.splits import Split
+from bddn.data.splits import Split, equal_across
 from bddn.errors import DataError
 from bddn.stats.audit import Audit, audit
 from bddn.store.reader import Cache
@@ -36,19 +36,18 @@ def check_leakage(store: Cache, split: Split) -> None:
     ------
     DataError
     """
-    part_of = {i: part for part, members in split.to_dict().items() for i in members}
-    first: dict[str, str] = {}
-    for stimulus, image in zip(store.ids, store.images, strict=True):
-        if stimulus not in part_of:
-            continue
-        other = first.setdefault(image, stimulus)
-        if part_of[other] != part_of[stimulus]:
-            raise DataError(
-                f"cache '{store.files.place}'",
-                expected="every image in only one part of the split",
-                got=f"the same image as '{other}' in {part_of[other]} and as '{stimulus}' in {part_of[stimulus]}",
-                fix="Remove one of the two stimuli from the dataset, and run 'bddn extract' again.",
-            )
+    part_of = {stimulus: part for part, members in split.to_dict().items() for stimulus in members}
+    rows = [row for row, stimulus in enumerate(store.ids) if stimulus in part_of]
+    ids = [store.ids[row] for row in rows]
+    pairs = equal_across([store.images[row] for row in rows], [part_of[stimulus] for stimulus in ids])
+    if pairs:
+        one, other = (ids[row] for row in pairs[0])
+        raise DataError(
+            f"cache '{store.files.place}'",
+            expected="every image in only one part of the split",
+            got=f"the same image as '{one}' in {part_of[one]} and as '{other}' in {part_of[other]}",
+            fix="Remove one of the two stimuli from the dataset, and run 'bddn extract' again.",
+        )
 
 
 def check_responses(dataset: Dataset, split: Split) -> None:

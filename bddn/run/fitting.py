@@ -16,7 +16,6 @@ import torch
 from bddn.cortex.fsaverage import N_VERTICES_FSAVERAGE5
 from bddn.data import Dataset
 from bddn.data.dataset import about
-from bddn.data.splits import split_by_id
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, Parts, fit
@@ -45,6 +44,7 @@ from bddn.run.folder import (
     without_nan,
 )
 from bddn.run.inputs import Subject, fit_identity
+from bddn.run.splitting import in_words, split_of
 from bddn.spec import FitSpec
 from bddn.stats.truth import compare_with_truth
 from bddn.store.reader import Cache
@@ -110,14 +110,14 @@ def fit_run(
     device = device_of(device, spec)
     store = cache if isinstance(cache, Cache) else Cache(cache)
     layers, ids = store.select_layers(spec.layers), dataset.stimuli.ids
-    split = split_by_id(ids, spec.split, spec.seed_of_split)
     rows_of(store, ids)
+    split = split_of(spec, ids, store)
     check_leakage(store, split)
     voxels, coords_mm = dataset.voxels(), dataset.coords_mm()
     check_voxels(voxels, dataset.name)
     check_responses(dataset, split)
     data = (subject or Subject.read(dataset)).identity(store)
-    identity = fit_identity(store, layers, data, spec, device)
+    identity = fit_identity(store, layers, data, spec, split, device)
     if is_done(out, identity):
         return read_run(out), False
     truth = dataset.truth()
@@ -126,7 +126,8 @@ def fit_run(
         model = new_encoder(torch.from_numpy(coords_mm), widths, store.grid, spec).to(device)
         streamed = Streamed(store, layers, ids, readers, device)
         plan = _residency(streamed, 0 if resident else streamed.n_bytes, len(ids), model, spec, memory_gib)
-        print(plan, file=sys.stderr)  # noqa: T201
+        for words in (plan, *([in_words(spec, split)] if spec.split_by else [])):
+            print(words, file=sys.stderr)  # noqa: T201
         source = resident or (streamed.load() if plan.features else streamed)
         targets = _targets(dataset, plan.responses, device)
         parts = Parts.of(split, ids)

@@ -15,6 +15,7 @@ import torch
 
 from bddn import __version__
 from bddn.data import Dataset
+from bddn.data.splits import Split
 from bddn.errors import MismatchError
 from bddn.identity import Identity, digest
 from bddn.machine.parallel import n_threads
@@ -107,7 +108,9 @@ def hash_responses(dataset: Dataset, visit: Callable[[npt.NDArray[np.float32]], 
     return found.hexdigest()
 
 
-def fit_identity(store: Cache, layers: tuple[Layer, ...], data: Identity, spec: FitSpec, device: str) -> Identity:
+def fit_identity(
+    store: Cache, layers: tuple[Layer, ...], data: Identity, spec: FitSpec, split: Split, device: str
+) -> Identity:
     """Return the identity of a fit. Two fits with the same identity give the same run.
 
     Parameters
@@ -118,6 +121,8 @@ def fit_identity(store: Cache, layers: tuple[Layer, ...], data: Identity, spec: 
     data : Identity
         The result of `Subject.identity`.
     spec : FitSpec
+    split : Split
+        It is a part of the identity if a table or tokens group the images; otherwise, settings and ids determine it.
     device : {'cpu', 'cuda'}
     """
     return Identity(
@@ -127,6 +132,7 @@ def fit_identity(store: Cache, layers: tuple[Layer, ...], data: Identity, spec: 
             "fit": spec.to_dict(),
             "cache": {"digest": store.digest, **{key: store.header[key] for key in ("spec", "backbone", "made_with")}},
             "data": dict(data.parts),
+            **({} if spec.split_by is None else {"split_sha256": digest(split.to_dict())}),
             "environment": environment(device),
         }
     )

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from bddn.data import Dataset
-from bddn.data.splits import split_by_id
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit
 from bddn.errors import SpecError
 from bddn.machine.settings import own_settings
+from bddn.run.splitting import split_of
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import depth
 from bddn.store.precision import precision
@@ -101,7 +101,7 @@ def receipt(
     coords_mm = torch.from_numpy(dataset.coords_mm()[voxels])
     layers = cache.select_layers(spec.layers)
     widths = {layer.name: layer.channels for layer in layers}
-    split = split_by_id(ids, spec.split, spec.seed_of_split)
+    split = split_of(spec, ids, cache)
     parts = Parts.of(split, ids)
     source = Streamed(cache, layers, ids).load()
     stored = source.features

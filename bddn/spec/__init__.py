@@ -5,6 +5,7 @@ from bddn.spec.base import Spec
 from bddn.spec.cache import PRECISION, CacheSpec, WeightsSpec
 from bddn.spec.fit import RECIPES, FitSpec
 from bddn.spec.plant import PlantSpec
+from bddn.spec.split_by import SplitBy
 
 __all__ = [
     "PRECISION",
@@ -17,5 +18,6 @@ __all__ = [
     "ModuleSpec",
     "PlantSpec",
     "Spec",
+    "SplitBy",
     "WeightsSpec",
 ]

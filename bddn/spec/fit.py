@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bddn.spec.base import NonNegative, Positive, PositiveFloat, Seed, Spec, reject_duplicates
+from bddn.spec.split_by import SplitBy
 
 Layers = Annotated[tuple[str, ...] | None, AfterValidator(reject_duplicates)]
 
@@ -29,6 +30,9 @@ class FitSpec(Spec):
     """Shares of training, validation and test images."""
     split_seed: Seed | None = Field(default=None, exclude_if=lambda seed: seed is None)
     """Seed of the split alone, so that fits of different seeds have the same test images. None means `seed`."""
+    split_by: SplitBy | None = Field(default=None, exclude_if=lambda by: by is None)
+    """Images that stay together in one part of the split: clusters of similar images, or categories of a table. None
+    means that single images are drawn."""
     layers: Layers = Field(default=None, min_length=2)
     """Cached layers to use, early to late; none means all."""
     channels: Positive = 128

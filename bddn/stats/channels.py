@@ -3,18 +3,16 @@
 Shape letters: V voxels, D shared channels, L layers, n images, H rows, W columns.
 """
 
-import warnings
-
 import numpy as np
 import numpy.typing as npt
 
 from bddn.errors import DataError
+from bddn.stats.clusters import k_means
 
 Floats = npt.NDArray[np.floating]
 
 COLOURS = 3
 COLOUR_RANGE = (1, 99)  # percentiles that become 0 and 1, so that single extreme values do not darken the image
-K_MEANS_STEPS = 30
 
 
 def channel_images(
@@ -111,7 +109,7 @@ def channel_clusters(
             fix="Give another number of clusters.",
         )
     vectors = _unit(channels.astype(np.float64))
-    centres, centre_of = _k_means(vectors, n_centres, seed) if len(vectors) > n_centres else _each(vectors)
+    centres, centre_of = k_means(vectors, n_centres, seed) if len(vectors) > n_centres else _each(vectors)
     if len(centres) == 1:
         return np.zeros(len(vectors), np.int64)
     cluster_of = fcluster(linkage(centres, "ward"), n_clusters, criterion="maxclust")[centre_of]
@@ -120,20 +118,6 @@ def channel_clusters(
     places = np.array([along[labels == k].mean() for k in range(len(found))])
     rank = np.argsort(np.argsort(places, kind="stable"), kind="stable")
     return np.asarray(rank[labels], np.int64)
-
-
-def _k_means(vectors: Floats, n_centres: int, seed: int) -> tuple[Floats, npt.NDArray[np.intp]]:
-    """Return the centres (at most n_centres, D) that have voxels, and the index (V,) of the centre of each voxel."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    # One thread, because the last bits of centres, and thus the clusters, depend on the number of threads.
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # given for fewer different vectors than centres
-        found = KMeans(n_centres, init="k-means++", n_init=1, max_iter=K_MEANS_STEPS, random_state=seed).fit(vectors)
-    filled, centre_of = np.unique(found.labels_, return_inverse=True)
-    return found.cluster_centers_[filled], centre_of
 
 
 def _unit(vectors: Floats) -> Floats:

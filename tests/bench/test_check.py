@@ -23,13 +23,13 @@ MAX_SECONDS, MAX_GIB = 120, 2.0
 def _write_run(folder: Path, data: str) -> Path:
     """Write a run of random maps, with all that `bddn check` reads."""
     dataset, cache, spec, out = open_dataset(data), Cache(folder / "cache.zarr"), FitSpec(), folder / "run"
-    identity = fit_identity(cache, cache.layers, Subject.read(dataset).identity(cache), spec, "cpu")
+    split = split_by_id(dataset.stimuli.ids, spec.split, spec.seed)
+    identity = fit_identity(cache, cache.layers, Subject.read(dataset).identity(cache), spec, split, "cpu")
     rng, table = np.random.default_rng(0), dataset.voxels()
     columns = [*("depth", "x", "y", "scale", "r2_test"), *(WEIGHT + layer.name for layer in cache.layers)]
     table[columns] = rng.uniform(0, 1, (len(table), len(columns))).astype(np.float32)
     out.mkdir()
     table.to_parquet(out / "voxels.parquet")
-    split = split_by_id(dataset.stimuli.ids, spec.split, spec.seed)
     for name, content in (("run", dict(identity.parts)), ("metrics", {"title": "sized"}), ("split", split.to_dict())):
         (out / f"{name}.json").write_text(json.dumps(content))
     return out

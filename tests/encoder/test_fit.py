@@ -307,7 +307,8 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     }
     on_a_gpu = {"arithmetic"}
     assert (
-        changed.keys() | {"split", "split_seed", "layers", "polish", "sample"} | on_a_gpu == FitSpec.model_fields.keys()
+        changed.keys() | {"split", "split_seed", "split_by", "layers", "polish", "sample"} | on_a_gpu
+        == FitSpec.model_fields.keys()
     )
     base = _fit()
     for name, value in changed.items():

@@ -6,7 +6,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from bddn.errors import DataError
-from bddn.stats.channels import _k_means, channel_clusters, channel_images
+from bddn.stats.channels import channel_clusters, channel_images
+from bddn.stats.clusters import k_means
 
 L, N, H, W, D = 3, 4, 6, 5, 12
 Floats = npt.NDArray[np.float32]
@@ -128,7 +129,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_centre() -> None:
     found = []
     for n in (1, 2, 3):
         with threadpool_limits(n):
-            found.append(_k_means(vectors, 50, seed=0)[0].tobytes())
+            found.append(k_means(vectors, 50, seed=0)[0].tobytes())
     assert len(set(found)) == 1
 
 
