@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs when it runs, so that the start is fast."""
 
+from bddn.cli.audit import audit
 from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
 from bddn.cli.check import check
@@ -27,6 +28,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Stage two", fit_many, "bddn fit-many clip.zarr --data planted:demo --out many --seeds 0-4"),
     ("Stage two", ensemble, "bddn ensemble clip.zarr --data planted:demo --out many --spec fast"),
     ("Numbers", score, "bddn score run --cache clip.zarr --data algonauts:data/subj01"),
+    ("Numbers", audit, "bddn audit run --data algonauts:data/subj01 --cache clip.zarr"),
     ("Numbers", check, "bddn check run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", controls, "bddn controls clip.zarr --data planted:demo --out controls"),
     ("Numbers", predict, "bddn predict run photos/"),
