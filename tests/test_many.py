@@ -357,7 +357,7 @@ def test_the_recipe_fits_all_caches_of_a_folder(sealed: Path, data: str, tmp_pat
     command = [sys.executable, *map(str, [recipe, *arguments])]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.split("\n")[1].split()[:4] == ["sealed", "brain", "all", "2"]
+    assert found.stdout.split("\n")[1].split()[:4] == ["sealed", "brain", "averaged", "all"]
     assert len(pd.read_parquet(tmp_path / "out/results.parquet")) == 2
 
 
@@ -378,7 +378,7 @@ def test_a_summary_tells_seeds_from_bootstraps() -> None:
     drawn = [("a", "s1", seed, k, 0.1 + 0.2 * seed + 0.01 * k, 0.5) for seed in (0, 1) for k in (0, 1)]
     alone = [("b", "s1", 0, None, 0.4, None)]
     rows = pd.DataFrame([*all_, *drawn, *alone], columns=columns).astype({"slope": float, "bootstrap": "Int64"})
-    found = summary(rows.assign(agreement=0.25))
+    found = summary(rows.assign(agreement=0.25, trials="averaged"))
     assert found["n"].tolist() == [3, 4, 1]
     expected = [[0.2, 0.1, np.nan], [0.205, 0.2 / 2**0.5, 0.01 / 2**0.5], [0.4, np.nan, np.nan]]
     np.testing.assert_allclose(found[["r2_test", "r2_test_sd_seeds", "r2_test_sd_bootstraps"]], expected)
@@ -387,6 +387,15 @@ def test_a_summary_tells_seeds_from_bootstraps() -> None:
         ("bootstrap", "0.205 ± 0.141 (seeds) ± 0.007 (bootstraps)", "0.50 ± 0.00 (seeds) ± 0.00 (bootstraps)", "0.25"),
         ("all", "0.400", "-", "0.25"),
     ]
+
+
+def test_scores_of_single_trials_and_of_averages_have_columns_of_their_own() -> None:
+    columns = ["cache", "subject", "trials", "seed", "bootstrap", "r2_test", "slope"]
+    rows = [("a", "s1", "averaged", 0, None, 0.3, 0.5), ("a", "s2", "single", 0, None, 0.1, 0.5)]
+    found = to_text(summary(pd.DataFrame(rows, columns=columns).astype({"bootstrap": "Int64"})))
+    kinds = "R² (averaged)", "R² (single)"
+    assert [tuple(row[kind] for kind in kinds) for row in found] == [("0.300", ""), ("", "0.100")]
+    assert all("R²" not in row for row in found)
 
 
 def test_a_table_without_runs_has_its_columns() -> None:

@@ -32,10 +32,11 @@ RELIABLE = 0.1  # noise ceiling from which a voxel is reliable
 LEVELS = (0.9, 0.95)
 VOXEL_LEVEL = 0.95
 BLOCK_VOXELS = 1024
-ALL, BOTH = "all", "both"
+ALL, BOTH, EVIDENT = "all", "both", "evident"
 NO_CEILING = "not available: the data have no noise ceilings"
 NO_TEST = "not available: a run of version 0.2.0 has no test of evidence"
 NO_INTERVAL = f"not available: fewer than {MIN_IMAGES} test images"
+CHOSEN = "not available: the test images that score these voxels have chosen them, which raises their mean"
 
 COLUMNS = {
     "hemi": "hemisphere: lh or rh",
@@ -61,7 +62,8 @@ SUMMARY_COLUMNS = {
     "n_images": COLUMNS["n_images"],
     "n": "number of voxels with a score, over which r2_mean and r2_median are",
     "r2_mean": "mean R²; scores below -1 count as -1",
-    "r2_expected": "mean R² expected on very many images: r2_mean without its bias of about -(1 - R²) / n_images",
+    "r2_expected": "mean R² expected on very many images: r2_mean without its bias of about -(1 - R²) / n_images; "
+    "empty for evident voxels, which the same test images have chosen",
     "r2_low_90": "lower end of the 90 % interval of r2_expected, by a bootstrap over test images",
     "r2_high_90": "upper end of this interval",
     "r2_low_95": "lower end of the 95 % interval of r2_expected",
@@ -130,7 +132,7 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
     ceiling = run.voxels.get("ceiling", pd.Series(np.nan, run.voxels.index)).to_numpy(np.float64)
     masks = {"reliable": ceiling >= RELIABLE}
     if is_tested(run.voxels):
-        masks["evident"] = evident(run.voxels)
+        masks[EVIDENT] = evident(run.voxels)
     groups = list(_groups(run.voxels, masks))
     scores, of_groups = _scores(held_out, np.stack([group.mask for group in groups]))
     table[["r2", "r2_low", "r2_high", "r"]] = scores.T
@@ -141,12 +143,15 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
         challenge_score=challenge_score(r, ceiling),
         **masks,
     )
-    not_available = {} if is_tested(run.voxels) else {"evident": NO_TEST}
+    not_available = {"intervals of evident voxels": CHOSEN} if is_tested(run.voxels) else {"evident": NO_TEST}
     if np.isnan(ceiling).all():
         needing = ("ceiling", "r2_normalised", "challenge_score", "reliable")
         not_available |= dict.fromkeys(needing, NO_CEILING)
     if n_images < MIN_IMAGES:
         not_available["intervals"] = NO_INTERVAL
+    chosen = [group.voxels == EVIDENT for group in groups]
+    for values in of_groups[1:]:
+        values[chosen] = np.nan
     rows = [_row(group, table, *values) for group, values in zip(groups, zip(*of_groups, strict=True), strict=True)]
     return Scored(trials, n_images, table, pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)), not_available)
 

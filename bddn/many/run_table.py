@@ -9,7 +9,7 @@ import pandas as pd
 
 from bddn.files import atomic
 from bddn.run import Run
-from bddn.run.folder import WEIGHT
+from bddn.run.folder import WEIGHT, about_data
 from bddn.stats.hierarchy import depth_spread
 from bddn.stats.scores import ROIS
 from bddn.stats.truth import worse_hemisphere
@@ -17,7 +17,7 @@ from bddn.stats.truth import worse_hemisphere
 Row = dict[str, Any]
 
 NAME = "results"
-FIRST = ("cache", "subject", "seed", "bootstrap", "r2_test", "r2_val", "slope", "b0", "b1", "n_voxels")
+FIRST = ("cache", "subject", "trials", "seed", "bootstrap", "r2_test", "r2_val", "slope", "b0", "b1", "n_voxels")
 LAST = ("n_voxels_without_score", "n_without_evidence", "best_epoch", "saturated", "cache_digest", "seconds", "folder")
 SUMMED = {"r2_test": "R²", "slope": "slope"}  # with standard deviations
 MEANS = ("confidence", "depth_spread", "agreement")
@@ -40,6 +40,7 @@ def row_of(folder: str, run: Run) -> Row:
     return {
         "cache": cache,
         "subject": subject,
+        "trials": about_data(run)["trials"],
         **{name: metrics[name] for name in ("seed", "bootstrap", "r2_test", "r2_val")},
         **{name: hierarchy.get(name) for name in ("slope", "b0", "b1")},
         "confidence": float(run.voxels["confidence"].mean()),
@@ -61,7 +62,7 @@ def table_of(rows: Iterable[Row]) -> pd.DataFrame:
         return pd.DataFrame(columns=[*FIRST, *LAST])
     between = [name for name in table if name not in (*FIRST, *LAST) and table[name].notna().any()]
     table = table[[*FIRST, *between, *LAST]]
-    numbers = table.columns.difference(["cache", "subject", "saturated", "cache_digest", "folder"])
+    numbers = table.columns.difference(["cache", "subject", "trials", "saturated", "cache_digest", "folder"])
     counts = {"seed", "bootstrap", "best_epoch"}
     counts |= {name for name in numbers if name.startswith(("n_", "truth_n_"))}
     kinds = {name: "Int64" if name in counts else "float64" for name in numbers}
@@ -97,14 +98,14 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        With columns `cache`, `subject`, `images`, `n`, the number of runs, and for `r2_test` and `slope` the mean, the
-        standard deviation over seeds `…_sd_seeds` (of a seed's mean over its bootstraps; a seed sets the initial
-        weights and, without `split_seed`, the split), and over the bootstraps of one seed `…_sd_bootstraps` (the root
-        of the mean variance over seeds). Means of `confidence`, `depth_spread` and `agreement`. NaN for unknown
-        values.
+        With columns `cache`, `subject`, `trials` (what a response is), `images`, `n`, the number of runs, and for
+        `r2_test` and `slope` the mean, the standard deviation over seeds `…_sd_seeds` (of a seed's mean over its
+        bootstraps; a seed sets the initial weights and, without `split_seed`, the split), and over the bootstraps of
+        one seed `…_sd_bootstraps` (the root of the mean variance over seeds). Means of `confidence`, `depth_spread` and
+        `agreement`. NaN for unknown values.
     """
     table = table.assign(images=np.where(table["bootstrap"].isna(), ALL, DRAWN))
-    by = ["cache", "subject", "images"]
+    by = ["cache", "subject", "trials", "images"]
     groups = table.groupby(by, sort=True)
     seeds = table.groupby([*by, "seed"])
     columns: dict[str, Any] = {"n": groups.size()}
@@ -119,7 +120,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
-    """Return a summary as rows of text, e.g. 'R²': '0.131 ± 0.002 (seeds) ± 0.004 (bootstraps)'."""
+    """Return a summary as rows of text, e.g. 'R²': '0.131 ± 0.002 (seeds) ± 0.004 (bootstraps)'.
+
+    Subjects of single trials and of averages over repetitions have R² in columns of their own.
+    """
+    kinds = list(dict.fromkeys(found["trials"]))
 
     def text(row: Mapping[Any, Any], name: str, digits: int) -> str:
         if pd.isna(row.get(name)):
@@ -133,7 +138,10 @@ def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
             "cache": str(row["cache"]),
             "subject": str(row["subject"]),
             "images": str(row["images"]),
-            "R²": text(row, "r2_test", 3),
+            **{
+                f"R² ({kind})" if len(kinds) > 1 else "R²": text(row, "r2_test", 3) if row["trials"] == kind else ""
+                for kind in kinds
+            },
             "slope": text(row, "slope", 2),
             "agreement": text(row, "agreement", 2),
             "confidence": text(row, "confidence", 2),

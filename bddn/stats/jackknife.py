@@ -64,7 +64,8 @@ def intervals(pseudo: Floats, levels: Sequence[float], seed: int = 0) -> Floats:
     if n < MIN_IMAGES:
         return np.full((len(levels), 2, len(mean)), np.nan)
     centred = pseudo - mean
-    draws = np.random.default_rng([seed, 4]).multinomial(n, np.full(n, 1 / n), N_DRAWS) / n
+    images = np.random.default_rng([seed, 4]).integers(0, n, (N_DRAWS, n)) + n * np.arange(N_DRAWS)[:, None]
+    draws = np.bincount(images.ravel(), minlength=images.size).reshape(images.shape) / n
     drawn, square = (np.einsum("bm,mg->bg", draws, values) for values in (centred, np.square(centred)))  # not by BLAS,
     spread = np.sqrt(np.maximum(square - drawn**2, 0) / (n - 1))  # whose last bits depend on the number of threads
     t = np.where(spread > 0, drawn / np.where(spread > 0, spread, 1), 0)

@@ -10,7 +10,7 @@ from bench.report import keep
 from bench.simulated_encoders import KINDS, N_ROI, Floats, SimulatedEncoder
 
 N_IMAGES = (60, 120, 250, 500, 1000)
-N_BRAINS = 300
+N_BRAINS = 120
 COVERED = 0.80, 0.97  # in which the share of intervals at 90 % must lie
 MEASURES = ("mean_90", "mean_95", "roi_90", "roi_95", "voxel_95", "percentile_90", "bias", "expected_bias")
 
@@ -58,7 +58,7 @@ def _percentile(y: Floats, predicted: Floats, seed: int) -> Floats:
 
 
 def test_intervals_contain_the_truth_as_often_as_they_say(true_size: bool) -> None:
-    sizes, n_brains = (N_IMAGES, N_BRAINS) if true_size else ((60, 250), 60)
+    sizes, n_brains = (N_IMAGES, N_BRAINS) if true_size else ((60, 200), 60)
     rows = [coverage(kind, n_images, n_brains, true_size) for kind in KINDS for n_images in sizes]
     if true_size:
         keep("score_coverage", {"what": f"{n_brains} simulated brains of 200 correlated voxels", "rows": rows})
