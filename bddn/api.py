@@ -187,9 +187,10 @@ def to_himalaya(
     --------
     >>> parts, data = bddn.run.read_split(bddn.open_run("clip_subj01")), "algonauts:algonauts_2023/subj01"
     >>> train, test = (bddn.to_himalaya("clip.zarr", data, ids=parts[part]) for part in ("train", "test"))
-    >>> from himalaya.ridge import GroupRidgeCV
-    >>> banded = GroupRidgeCV(groups=train.groups, solver_params={"n_iter": 20}).fit(train.X, train.Y)
-    >>> banded.score(test.X, test.Y)  # R² of every voxel
+    >>> from himalaya.kernel_ridge import ColumnKernelizer, Kernelizer, MultipleKernelRidgeCV
+    >>> kernels = ColumnKernelizer([(layer, Kernelizer(), columns) for layer, columns in train.slices.items()])
+    >>> banded = sklearn.pipeline.make_pipeline(kernels, MultipleKernelRidgeCV(kernels="precomputed"))
+    >>> banded.fit(train.X, train.Y).score(test.X, test.Y)  # R² of every voxel
     """
     found = cache if isinstance(cache, Cache) else Cache(cache)
     return bands(found, _opened(dataset), ids, None if layers is None else tuple(layers))
