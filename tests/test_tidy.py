@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import make_pipeline
 
 import bddn
 from bddn.errors import DataError, MismatchError, RunError
@@ -72,3 +73,18 @@ def test_some_layers_and_all_images(sealed: Path, brain: Path) -> None:
         bddn.to_himalaya(cache, Planted(brain), layers=["none"])
     with pytest.raises(DataError, match="lacks 1 of them, the first 'cat'"):
         bddn.to_himalaya(cache, Planted(brain), ids=[cache.ids[0], "cat"])
+
+
+def test_himalaya_finds_a_penalty_per_layer_for_each_voxel(sealed: Path, brain: Path) -> None:
+    from himalaya.kernel_ridge import ColumnKernelizer, Kernelizer, MultipleKernelRidgeCV
+
+    ids = Cache(sealed).ids
+    train, test = (bddn.to_himalaya(sealed, Planted(brain), ids=ids[part]) for part in (slice(36), slice(36, None)))
+    kernels = ColumnKernelizer([(layer, Kernelizer(), columns) for layer, columns in train.slices.items()])
+    ridge = MultipleKernelRidgeCV(
+        kernels="precomputed", solver_params={"n_iter": 2, "progress_bar": False}, cv=2, random_state=0
+    )
+    score = make_pipeline(kernels, ridge).fit(train.X, train.Y).score(test.X, test.Y)
+    assert ridge.deltas_.shape == (len(train.slices), train.Y.shape[1])
+    assert score.shape == (test.Y.shape[1],)
+    assert np.isfinite(score).all()
