@@ -121,6 +121,8 @@ class About:
     trials : {'averaged', 'single', 'unknown'}
         Whether a response is the mean of the repetitions of an image, or a single trial. Their scores and noise
         ceilings differ, so they are never put together. A dataset that can give both has its own `about`.
+    shows_images : bool
+        Whether these terms let a page that is passed on contain small copies of the images.
     """
 
     name: str
@@ -130,6 +132,7 @@ class About:
     terms: str
     options: str = ""
     trials: Trials = "unknown"
+    shows_images: bool = False
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

@@ -23,7 +23,7 @@ from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
 from bddn.planted.brain import image_path, true_maps, true_responses, write_subject
 from bddn.planted.scenes import crop, draw_gratings, draw_leaves, draw_scene
-from bddn.planted.subject import BACKBONE, SUBJECT, TRUTH
+from bddn.planted.subject import BACKBONE, PLANTED, SUBJECT, TRUTH
 from bddn.planted.tower import write_small_clip
 from bddn.progress import progress
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
@@ -31,7 +31,6 @@ from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ABOUT = "planted.json"
 N_SAMPLE = 128  # images that are used to scale the network's weights
 BATCH = 64
 
@@ -67,7 +66,7 @@ def plant(spec: PlantSpec, out: Path, network: CacheSpec | None = None) -> dict[
         return found
     check_folder(out, "OUT")
     try:
-        with new_folder(out, ABOUT) as aside, single_threaded_kernels():  # more threads may give other last bits
+        with new_folder(out, PLANTED) as aside, single_threaded_kernels():  # more threads may give other last bits
             return _make(spec, opened, about, aside)
     except FileExistsError:
         if (found := _existing(about, out)) is None:  # else another process has planted the same one meanwhile
@@ -89,7 +88,7 @@ def _make(spec: PlantSpec, network: Backbone | None, about: dict[str, Any], fold
         "mean_ceiling": float(truth["ceiling"].mean()),
         "layer_correlation": {"local": layer_correlation(local), "global": layer_correlation(global_)},
     }
-    atomic.write_json(folder / ABOUT, about)
+    atomic.write_json(folder / PLANTED, about)
     return about
 
 
@@ -111,10 +110,10 @@ def layer_correlation(tokens: Sequence["np.ndarray"]) -> dict[str, float] | None
 
 
 def _existing(wanted: dict[str, Any], out: Path) -> dict[str, Any] | None:
-    if is_vacant(out, ABOUT, "OUT"):
+    if is_vacant(out, PLANTED, "OUT"):
         return None
     try:
-        about = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+        about = json.loads((out / PLANTED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         about = None
     is_brain = isinstance(about, dict) and isinstance(about.get("spec"), dict)

@@ -4,6 +4,8 @@
 `truth/`.
 """
 
+import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +17,7 @@ from bddn.data.dataset import About
 from bddn.errors import DataError
 from bddn.files.filekind import MISSING, PARQUET, explain
 
+PLANTED = "planted.json"
 SUBJECT = "subj01"
 BACKBONE = "backbone"
 TRUTH = Path("truth/voxels.parquet")
@@ -30,6 +33,7 @@ class Planted(Algonauts):
         references=(),
         terms="Data terms: none; the data are synthetic.",
         trials="averaged",
+        shows_images=True,
     )
 
     def __init__(self, folder: Path) -> None:
@@ -42,6 +46,8 @@ class Planted(Algonauts):
             raise DataError(folder, expected=f"a planted brain with {SUBJECT}/ and {TRUTH}", got=got, fix=fix)
         super().__init__(folder / SUBJECT)
         self.name = f"planted:{folder}"
+        if _has_photographs(folder / PLANTED):  # which belong to those who took them
+            self.about = replace(self.about, shows_images=False)  # type: ignore[misc]
         self._truth = folder / TRUTH
 
     def truth(self) -> pd.DataFrame | None:
@@ -71,3 +77,12 @@ class Planted(Algonauts):
         if missing:
             raise DataError(self._truth, expected="the table of the planted voxels", got=got, fix=fix)
         return table
+
+
+def _has_photographs(planted: Path) -> bool:
+    """Return whether the images of a brain are crops of photographs; also if that is not known."""
+    try:
+        spec = json.loads(planted.read_text(encoding="utf-8"))["spec"]
+        return bool(spec.get("scenes") == "photographs")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return True

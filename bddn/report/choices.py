@@ -28,6 +28,7 @@ _TITLES = {
     "ceiling": "Noise ceiling",
     "depth": "Depth of the layers",
     "confidence": "Confidence of the layer",
+    "agreement": "Agreement of runs on the layer",
     "p_test": "Evidence, p",
     "q_test": "Evidence, q",
     "roi": "Region",

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-KINDS = {"u1", "u2", "i2", "f4"}
-"""Kinds that the page's script reads: integers of 8 and 16 bits, and single precision."""
+KINDS = {"u1", "u2", "u4", "i2", "f4"}
+"""Kinds that the page's script reads: integers of 8, 16 and 32 bits, and single precision."""
 
 Packed = dict[str, Any]
 

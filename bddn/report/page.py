@@ -14,6 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bddn import __version__
+from bddn.data import Dataset
 from bddn.files.atomic import replace_file
 from bddn.files.output import check_file
 from bddn.report import tables, words
@@ -38,8 +39,10 @@ _SCRIPTS = (
     "film.js",
     "legend.js",
     "plots.js",
+    "answers.js",
     "card.js",
     "controls.js",
+    "permalink.js",
     "tables.js",
     "page.js",
 )
@@ -54,7 +57,9 @@ class Page:
     n_bytes: int
 
 
-def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
+def write_report(
+    folders: Sequence[Path], out: Path | None = None, datasets: Sequence[Dataset] = (), responses: bool = True
+) -> Page:
     """Write the page of one run, or of several side by side.
 
     Parameters
@@ -64,6 +69,10 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
     out : Path, optional
         The file, replaced atomically if it exists; by default `report.html` in the run's folder, or `comparison.html`
         beside the first run's.
+    datasets : sequence of Dataset
+        The data of the runs, for small pictures of test images. They are shown if the terms of the data allow it.
+    responses : bool
+        Whether the page contains the responses to the test images of runs that were scored.
 
     Returns
     -------
@@ -72,11 +81,12 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Page:
     Raises
     ------
     BddnError
-        If a run is missing, incomplete or damaged, or the drawing library is not installed.
+        If a run is missing, incomplete or damaged, datasets are given and those of a run are not among them, or the
+        drawing library is not installed.
     """
     if out is not None:
         check_file(out)
-    runs = read_shown(folders)
+    runs = read_shown(folders, datasets, responses)
     default = folders[0] / "report.html" if len(runs) == 1 else folders[0].resolve().parent / "comparison.html"
     path = default if out is None else out
     file = check_file(path)
@@ -138,6 +148,9 @@ def render(runs: Sequence[Shown], path: Path) -> Iterator[str]:
             ],
             drawn=words.drawn(runs),
             evidence=words.evidence(runs),
+            responses=words.responses(runs),
+            doubts=words.doubts(runs),
+            health=words.health(runs),
             regions=tables.regions(runs),
             hierarchy=tables.hierarchy(runs),
             depths=tables.depths(runs),

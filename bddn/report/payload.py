@@ -1,4 +1,4 @@
-"""The data of the page's script: surfaces, maps with their colours, and the voxels of every run."""
+"""The data of the page's script: surfaces, maps with their colours, the voxels of every run, and their responses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +7,14 @@ from bddn.maps.colors import NO_EVIDENCE
 from bddn.maps.legends import split_names
 from bddn.report.anatomy import cortex
 from bddn.report.choices import choices
+from bddn.report.held_out_part import held_out_part
 from bddn.report.learning_film import film
 from bddn.report.packing import script_json
 from bddn.report.shown import Shown
 from bddn.report.voxels import drawn_rows, similar_arrays, voxel_arrays
 
 MAX_BYTES = 8_000_000
-"""Size limit of a page of one run; films are shortened to fit it."""
+"""Size limit of a page of one run without its responses to test images; films are shortened to fit it."""
 _FILM_BYTES = 1_600_000
 _REST_BYTES = 200_000  # style, script, tables and text
 _BASE64 = 4 / 3
@@ -40,7 +41,7 @@ def contents(runs: Sequence[Shown], n_library: int) -> str:
     for shown, run in zip(runs, made, strict=True):
         if shown.learning is not None:
             run["film"] = film(shown.learning, drawn_rows(shown.run.voxels), max(int(room), 0))
-    return script_json(page)
+    return script_json({**page, **held_out_part(runs)})
 
 
 def _run(shown: Shown) -> dict[str, Any]:

@@ -22,6 +22,8 @@ _FILES = {
     "split.json": "which images trained, validated and tested",
     "encoder.safetensors": "the fitted encoder",
     "learning.safetensors": "how its selectors learned",
+    "score/summary.csv": "scores by region, with intervals and noise ceilings",
+    "score/voxels.parquet": "scores of all voxels, with intervals",
     "truth.json": "how close it came to the planted truth",
 }
 _MAPS = {".png", ".svg", ".pdf", ".csv", ".gii", ".txt", ".md", ".gif", ".mp4"}

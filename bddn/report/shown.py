@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.data import Dataset
 from bddn.encoder.learning import Learning
 from bddn.errors import RunError
+from bddn.evaluation.kept_responses import HeldOut, is_scored, read_held_out
 from bddn.files.filekind import explain
 from bddn.maps.voxel_table import check_voxels
 from bddn.report.voxels import drawn_rows
@@ -40,6 +42,10 @@ class Shown:
         Numbers of stimuli for training, validation and test.
     learning : Learning or None
         Learning log of its selectors, if it exists.
+    held_out : HeldOut or None
+        Responses to the test images; None if the run was not scored, or the page must not contain them.
+    dataset : Dataset or None
+        The data of the run, for their images; None if they are not given.
     """
 
     run: Run
@@ -47,6 +53,8 @@ class Shown:
     channels: npt.NDArray[np.float32]
     split: dict[str, int]
     learning: Learning | None
+    held_out: HeldOut | None = None
+    dataset: Dataset | None = None
 
     @property
     def title(self) -> str:
@@ -58,8 +66,16 @@ class Shown:
         return self.run.voxels[in_roi(self.run.voxels, roi) & evident(self.run.voxels)]
 
 
-def read_shown(folders: Sequence[Path]) -> list[Shown]:
+def read_shown(folders: Sequence[Path], datasets: Sequence[Dataset] = (), responses: bool = True) -> list[Shown]:
     """Read the content of some run folders for a page.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+    datasets : sequence of Dataset
+        The data of the runs, if the page may show their images; those of a run are chosen from them.
+    responses : bool
+        Whether the page may contain the responses to the test images.
 
     Raises
     ------
@@ -67,6 +83,8 @@ def read_shown(folders: Sequence[Path]) -> list[Shown]:
         If there are none or too many, one is given twice, or one is missing, incomplete, damaged or of an old format.
     DataError
         If a table of voxels lacks columns that maps need.
+    MismatchError
+        If datasets are given, and those of a run are not among them.
     """
     if not 1 <= len(folders) <= MAX_RUNS:
         raise RunError("runs", expected=f"1 to {MAX_RUNS} run folders", got=f"{len(folders)}", fix="Give fewer runs.")
@@ -74,17 +92,25 @@ def read_shown(folders: Sequence[Path]) -> list[Shown]:
     twice = next((f for f, r in zip(folders, real, strict=True) if real.count(r) > 1), None)
     if twice is not None:
         raise RunError(twice, expected="different run folders", got="the same folder twice", fix="Give each run once.")
-    return [_read(folder, label) for folder, label in zip(folders, labels(folders), strict=True)]
+    return [_read(folder, label, datasets, responses) for folder, label in zip(folders, labels(folders), strict=True)]
 
 
-def _read(folder: Path, label: str) -> Shown:
+def _read(folder: Path, label: str, datasets: Sequence[Dataset], responses: bool) -> Shown:
     run = read_run(folder)
     check_voxels(run.voxels, run.layers)
     _check_metrics(run)
     drawn = drawn_rows(run.voxels)
     channels = np.empty((len(drawn), 0), np.float32) if ENSEMBLE in run.about else read_channels(run)[drawn]
     learning = read_learning(run) if (folder / LEARNING).is_file() else None
-    return Shown(run, label, channels, _split_sizes(folder / "split.json"), learning)
+    held_out = read_held_out(run) if responses and is_scored(run) else None
+    dataset = _dataset(run, datasets) if datasets else None
+    return Shown(run, label, channels, _split_sizes(folder / "split.json"), learning, held_out, dataset)
+
+
+def _dataset(run: Run, datasets: Sequence[Dataset]) -> Dataset:
+    from bddn.evaluation.matching import dataset_of_run  # loads torch
+
+    return dataset_of_run(run, datasets)
 
 
 def _check_metrics(run: Run) -> None:

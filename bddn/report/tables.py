@@ -25,6 +25,14 @@ _TRUTH = {
     "n_voxels": "voxels",
     "n_near": "voxels for place",
 }
+_OF_SLOPE = {
+    "slope": "Slope",
+    "slope_low": "from",
+    "slope_high": "to",
+    "b0": "b0",
+    "b1": "b1",
+    "n_voxels": "Voxels",
+}
 _OF_REGION = {"depth": "Depth", "confidence": "Confidence", "scale": "Scale", "size": "Size"}
 
 
@@ -62,15 +70,18 @@ def regions(runs: Sequence[Shown]) -> Table:
 
 
 def hierarchy(runs: Sequence[Shown]) -> Table:
-    """Return slope, b0 and b1 of each run, and the number of its voxels."""
+    """Return slope with its interval, b0 and b1 of each run, and the number of its voxels."""
     rows: list[list[Cell]] = []
-    for shown in runs:
-        found = shown.run.metrics["hierarchy"] or {}
+    slopes = [shown.run.metrics["hierarchy"] or {} for shown in runs]
+    known = any("slope_low" in found for found in slopes)  # runs of version 0.2.0 have no interval
+    columns = {name: head for name, head in _OF_SLOPE.items() if known or not name.startswith("slope_")}
+    for shown, found in zip(runs, slopes, strict=True):
         over = "voxels with evidence in these regions" if is_tested(shown.run.voxels) else "all voxels of these regions"
         first = [shown.label if len(runs) > 1 else over]
-        rows.append([*first, *(found.get(name) for name in ("slope", "b0", "b1", "n_voxels"))])
-    caption = f"Depth of the layers against the ideal of {', '.join(IDEAL_DEPTH)}"
-    return Table(caption, ["Run" if len(runs) > 1 else "Over", "Slope", "b0", "b1", "Voxels"], rows)
+        rows.append([*first, *(found.get(name) for name in columns)])
+    interval = ", with its 95 % interval" if known else ""
+    caption = f"Slope of depth against the ideal of {', '.join(IDEAL_DEPTH)}{interval}"
+    return Table(caption, ["Run" if len(runs) > 1 else "Over", *columns.values()], rows)
 
 
 def depths(runs: Sequence[Shown]) -> Table:

@@ -3,7 +3,7 @@
 Shape letters: n images, P places, C channels of a layer, L layers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,22 +58,7 @@ class Audit:
         scaled : bool
             Whether the fit scales layers to one size, so that different norms do not matter.
         """
-        words = [
-            f"layers {', '.join(group)} carry the same information (linear CKA ≥ {ALIKE:g}). Which of them a voxel "
-            "selects, and its confidence, depend on the seed. Keep one of them ('layers' in the fit settings), or "
-            "compare several seeds."
-            for group in self.alike()
-        ]
-        constant = [name for name, norm in zip(self.layers, self.norm, strict=True) if norm == 0]
-        if constant:
-            words.append(f"the tokens of {', '.join(constant)} are the same for all images, so they predict nothing.")
-        large, small = int(self.norm.argmax()), int(np.where(self.norm > 0, self.norm, np.inf).argmin())
-        if not scaled and self.norm[large] >= MANY_FOLD * self.norm[small] > 0:
-            words.append(
-                f"the tokens of {self.layers[large]} are {self.norm[large] / self.norm[small]:.0f} times as large as "
-                f"those of {self.layers[small]}. Voxels are more likely to select layers with large tokens."
-            )
-        return words
+        return warnings(self.to_dict(), scaled)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit for JSON: groups of layers that are alike, the similarity of each layer with the one before
@@ -100,6 +85,26 @@ class Audit:
             }
             for k, name in enumerate(self.layers)
         ]
+
+
+def warnings(found: Mapping[str, Any], scaled: bool = False) -> list[str]:
+    """Return the sentences of `Audit.warnings`, of an audit that was kept as `Audit.to_dict`."""
+    words = [
+        f"layers {', '.join(group)} carry the same information (linear CKA ≥ {ALIKE:g}). Which of them a voxel "
+        "selects, and its confidence, depend on the seed. Keep one of them ('layers' in the fit settings), or "
+        "compare several seeds."
+        for group in found["alike"]
+    ]
+    norms: Mapping[str, float] = found["norms"]
+    if constant := [name for name, norm in norms.items() if norm == 0]:
+        words.append(f"the tokens of {', '.join(constant)} are the same for all images, so they predict nothing.")
+    large, small = max(norms, key=lambda name: norms[name]), min(norms, key=lambda name: norms[name] or np.inf)
+    if not scaled and norms[large] >= MANY_FOLD * norms[small] > 0:
+        words.append(
+            f"the tokens of {large} are {norms[large] / norms[small]:.0f} times as large as those of {small}. Voxels "
+            "are more likely to select layers with large tokens."
+        )
+    return words
 
 
 def audit(layers: Sequence[str], local: Sequence[Floats], global_: Sequence[Floats]) -> Audit:

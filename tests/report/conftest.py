@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from bddn.evaluation.held_out import predict_held_out
 from bddn.planted.subject import Planted
 from bddn.report import write_report
-from bddn.run import fit_run
+from bddn.run import fit_run, read_run
 from bddn.spec import FitSpec
+from bddn.store.reader import Cache
 from report.folders import prove
 from report.opened import Opened
 
@@ -29,6 +31,14 @@ def runs(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for run in out.iterdir():
         prove(run)
     return out
+
+
+@pytest.fixture(scope="session")
+def scored(runs: Path, sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the run `one` that was scored; read only."""
+    folder = Path(shutil.copytree(runs / "one", tmp_path_factory.mktemp("scored") / "one"))
+    predict_held_out(read_run(folder), [Cache(str(sealed))], [Planted(brain)])
+    return folder
 
 
 @pytest.fixture

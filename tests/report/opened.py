@@ -44,6 +44,12 @@ class Opened:
         """Wait until what was asked for is drawn."""
         self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
+    def wait(self, condition: str) -> None:
+        """Wait until an expression is true; playwright's own way needs `eval`, which the page forbids."""
+        self.run(
+            f"new Promise((done) => {{ const look = () => ({condition} ? done() : setTimeout(look, 20)); look(); }})"
+        )
+
     def choose_map(self, name: str) -> None:
         """Choose a map by the control, as a reader does."""
         self.page.select_option("#map", str(self.run(f"Data.maps.findIndex((map) => map.name === '{name}')")))

@@ -239,7 +239,7 @@ def test_the_film_shows_what_was_learned(one: Opened) -> None:
     assert one.run("State.frame") is None
     assert one.page.locator("#frame-words").inner_text() == "fitted"
     one.page.locator("#play").click()
-    one.run("new Promise((done) => { const look = () => (State.frame > 0 ? done() : setTimeout(look, 20)); look(); })")
+    one.wait("State.frame > 0")
     assert one.run("State.map.name") == "layer_map"
     one.page.locator("#play").click()
     one.slide("frame", 10_000)

@@ -8,8 +8,9 @@ const Card = (() => {
   const head = (text, more) => make(Data.runs.length > 1 ? "h4" : "h3", {class: "part"}, text, small(more));
   let allNumbers = false;
 
-  const cards = [...document.querySelectorAll("#cards .card")].map((card, k) => (
-    {k, run: Data.runs[k], plane: Plots.plane(k), place: card.querySelector(".numbers")}
+  const answered = [...document.querySelectorAll("#answered .responses")];
+  const cards = [...document.querySelectorAll("#cards .numbers")].map((place, k) => (
+    {k, run: Data.runs[k], plane: Plots.plane(k), place, answers: answered[k]}
   ));
 
   const number = (run, name, row) => (run.numbers[name] ? run.numbers[name][row] : NaN);
@@ -19,15 +20,20 @@ const Card = (() => {
     return [...new Set(found)];
   }
 
+  /** The ends of the interval of a number, where the run has them. */
+  function interval(run, name, row, digits = 2) {
+    const [low, high] = ["low", "high"].map((end) => number(run, `${name}_${end}`, row));
+    return Number.isNaN(low) || Number.isNaN(high) ? "" : ` [${words(low, digits)}, ${words(high, digits)}]`;
+  }
+
   function score(run, row) {
-    const low = number(run, "r2_test_low", row), high = number(run, "r2_test_high", row);
-    const interval = Number.isNaN(low) || Number.isNaN(high) ? "" : ` [${words(low)}, ${words(high)}]`;
     const others = [["validation", "r2_val"], ["ceiling", "ceiling"]]
       .filter(([, name]) => !Number.isNaN(number(run, name, row)))
       .map(([name, column]) => `${name} ${words(number(run, column, row))}`);
     const value = make("b", {"data-column": "r2_test"}, words(number(run, "r2_test", row)));
     const what = [" brain score R², test", ...(others.length ? [others.join(", ")] : [])].join("; ");
-    return make("p", {class: "score"}, value, make("span", {class: "interval"}, interval), small(what));
+    const ends = make("span", {class: "interval"}, interval(run, "r2_test", row, 3));
+    return make("p", {class: "score"}, value, ends, small(what));
   }
 
   /** Whether the score is above chance, in runs that were tested. */
@@ -42,20 +48,24 @@ const Card = (() => {
   function size(run, row) {
     const value = number(run, "size", row);
     if (Number.isNaN(value)) return [];
-    return [head("Size ", words(value, 2)), make("p", {class: "small"}, "tokens, the standard deviation of the blur")];
+    const unit = make("p", {class: "small"}, "tokens, the standard deviation of the blur");
+    return [head("Size ", words(value, 2) + interval(run, "size", row)), unit];
   }
 
   function layers(run, k, row) {
     const chosen = run.layer[row], weights = run.layers.map((name) => number(run, `weight_${name}`, row));
     const sure = words(number(run, "confidence", row), 2), deep = words(number(run, "depth", row), 2);
-    const name = run.layers[chosen] ?? "none";
-    return [head("Layers ", `${name}, confidence ${sure}, depth ${deep}`), Plots.bars(k, weights, chosen)];
+    const agreed = number(run, "agreement", row), name = run.layers[chosen] ?? "none";
+    const agreement = Number.isNaN(agreed) ? "" : `, agreement ${words(agreed, 2)}`;
+    const what = `${name}, confidence ${sure}${agreement}, depth ${deep}${interval(run, "depth", row)}`;
+    return [head("Layers ", what), Plots.bars(k, weights, chosen)];
   }
 
   function place(run, plane, row) {
     const x = number(run, "x", row), y = number(run, "y", row);
     Plots.mark(plane, x, y);
-    const numbers = make("p", {class: "small"}, `x ${words(x, 2)}, y ${words(y, 2)} (down)`);
+    const [inX, inY] = ["x", "y"].map((name) => interval(run, name, row));
+    const numbers = make("p", {class: "small"}, `x ${words(x, 2)}${inX}, y ${words(y, 2)}${inY} (down)`);
     return make("div", {}, head("Place ", "in the image"), plane.element, numbers);
   }
 
@@ -96,12 +106,14 @@ const Card = (() => {
     return `This run has no voxel at vertex ${count(voxel.vertex)} of the ${SIDES[voxel.side].toLowerCase()}.`;
   }
 
-  function fill({run, plane, place: to, k}, voxel) {
+  function fill({run, plane, place: to, answers, k}, voxel) {
     const row = voxel ? run.at[voxel.side][voxel.vertex] : -1;
+    answers.replaceChildren(...(row < 0 ? [] : Answers.show(run, row)));
     if (row < 0) return to.replaceChildren(make("p", {class: "small"}, missing(voxel)));
     const chips = regionsOf(run, row).map((name) => make("li", {}, name)), scale = number(run, "scale", row);
     const right = make("div", {},
-      head("Scale ", words(scale, 2)), Plots.gauge(scale), ...size(run, row), ...similar(run, row));
+      head("Scale ", words(scale, 2) + interval(run, "scale", row)), Plots.gauge(scale),
+      ...size(run, row), ...similar(run, row));
     return to.replaceChildren(
       make("p", {class: "who"}, make("b", {}, SIDES[voxel.side]), ` vertex ${voxel.vertex}`),
       ...(chips.length ? [make("ul", {class: "regions", "aria-label": "Regions"}, ...chips)] : []),

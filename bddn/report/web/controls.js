@@ -29,47 +29,63 @@ const Controls = (() => {
   }
 
   function threshold(changed) {
+    const slider = get("threshold");
+    get("threshold-of").hidden = !Data.runs.some((run) => run.numbers.ceiling?.some(Number.isFinite));
+    get("threshold-of").addEventListener("change", () => {
+      setThreshold(-Infinity, get("threshold-of").value);
+      changed();
+    });
+    slider.addEventListener("input", () => {
+      const isOff = Number(slider.value) <= Number(slider.min) + 1e-9;
+      setThreshold(isOff ? -Infinity : Number(slider.value), State.of);
+      changed();
+    });
+    setThreshold(-Infinity, "r2_test");
+  }
+
+  /** Let voxels count from a threshold of a number on. @param {number} threshold @param {string} of */
+  function setThreshold(threshold, of) {
     const slider = get("threshold"), output = get("threshold-words");
+    Object.assign(State, {threshold, of});
     let least = 0, most = 0.01;
     for (const run of Data.runs) {
-      for (const score of run.numbers.r2_test) {
+      for (const score of run.numbers[of] ?? []) {
         if (score < least) least = score;
         if (score > most) most = score;
       }
     }
     const low = Math.floor(100 * least) / 100, high = Math.ceil(100 * most) / 100;
-    Object.assign(slider, {min: low, max: high, step: 0.01, value: low});
-    const say = () => {
-      const total = Data.runs.reduce((sum, run) => sum + run.count, 0);
-      let left = 0;
-      for (const run of Data.runs) for (let i = 0; i < run.count; i++) left += Number(State.passes(run, i));
-      output.textContent = State.threshold === -Infinity ? `all ${count(total)} voxels`
-        : `R² ${words(State.threshold, 2)}: ${count(left)} of ${count(total)}`;
-      slider.setAttribute("aria-valuetext", output.textContent);
-    };
-    slider.addEventListener("input", () => {
-      State.threshold = Number(slider.value) <= low + 1e-9 ? -Infinity : Number(slider.value);
-      say();
-      changed();
-    });
-    say();
+    Object.assign(slider, {min: low, max: high, step: 0.01, value: threshold === -Infinity ? low : threshold});
+    get("threshold-of").value = of;
+    const total = Data.runs.reduce((sum, run) => sum + run.count, 0);
+    let left = 0;
+    for (const run of Data.runs) for (let i = 0; i < run.count; i++) left += Number(State.passes(run, i));
+    output.textContent = threshold === -Infinity ? `all ${count(total)} voxels`
+      : `${of === "r2_test" ? "R²" : of} ${words(threshold, 2)}: ${count(left)} of ${count(total)}`;
+    slider.setAttribute("aria-valuetext", output.textContent);
   }
 
-  /** Count the drawn voxels without evidence, with their colour and the switch that shows them. */
+  /** The switch that shows voxels without evidence. */
   function evidence(changed) {
-    let lacking = 0, total = 0;
-    for (const run of Data.runs.filter((run) => run.evident.includes(0))) {
-      for (const known of run.evident) lacking += Number(!known);
-      total += run.count;
-    }
-    get("evidence-words").textContent = `no evidence: ${count(lacking)} of ${count(total)} voxels`;
     Dom.all(".chip", get("evidence"))[0].style.backgroundColor = Colours.css(Data.noEvidence);
     get("all").addEventListener("change", () => { State.all = get("all").checked; changed(); });
   }
 
-  /** Let the switch be where it changes the map. */
+  /** Count the drawn voxels that are grey, say why, and let the switch be where it changes the map. */
   function showEvidence() {
-    get("evidence").hidden = !State.map.selection || !Data.runs.some((run) => run.evident.includes(0));
+    const isCut = State.threshold !== -Infinity;
+    const lacking = Data.runs.filter((run) => State.map.selection && run.evident.includes(0));
+    let grey = 0, total = 0;
+    for (const run of isCut ? Data.runs : lacking) {
+      const lacks = lacking.includes(run);
+      for (let i = 0; i < run.count; i++) grey += Number((lacks && !run.evident[i]) || !State.passes(run, i));
+      total += run.count;
+    }
+    const why = [...(lacking.length ? ["no evidence"] : []), ...(isCut ? ["below the threshold"] : [])].join(" or ");
+    get("evidence-words").textContent = `${why}: ${count(grey)} of ${count(total)} voxels`;
+    get("evidence").hidden = !why;
+    const label = get("all").closest("label");
+    if (label) label.hidden = !lacking.length;
   }
 
   function shape() {
@@ -142,5 +158,7 @@ const Controls = (() => {
     get("region").value = regions.find(Boolean) ?? "";
   }
 
-  return {maps, choose, threshold, evidence, showEvidence, shape, showShape, views, only, find, showVoxel};
+  return {
+    maps, choose, threshold, setThreshold, evidence, showEvidence, shape, showShape, views, only, find, showVoxel,
+  };
 })();

@@ -3,7 +3,7 @@
    Shape letters: V voxels of a run that are drawn, L layers, N vertices of a hemisphere. */
 
 const Data = (() => {
-  const KINDS = {u1: Uint8Array, u2: Uint16Array, i2: Int16Array, f4: Float32Array};
+  const KINDS = {u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i2: Int16Array, f4: Float32Array};
   const N = 10242;
 
   /** @param {{kind: keyof typeof KINDS, data: string}} packed @returns {Numbers} */
@@ -37,8 +37,28 @@ const Data = (() => {
     return {...film, ...Object.fromEntries(parts.map((name) => [name, array(film[name])]))};
   }
 
+  /** @returns {Coded} */
+  const coded = (told) => ({low: array(told.low), step: array(told.step), codes: array(told.codes)});
+
+  /** @type {Coded[]} */
+  const measured = page.measured.map(coded);
+
+  /** @returns {Answered | null} */
+  function openAnswers(told) {
+    if (!told) return null;
+    const parts = ["kept", "lists", "r", "low", "high", "picture"];
+    return {
+      ...told,
+      ...Object.fromEntries(parts.map((name) => [name, array(told[name])])),
+      n: told.lists.shape[2],
+      measured: measured[told.measured],
+      predicted: coded(told.predicted),
+      listed: each(told.listed, array),
+    };
+  }
+
   /** @type {Run[]} */
-  const runs = page.runs.map((run) => {
+  const runs = page.runs.map((run, k) => {
     const side = array(run.voxels.side), vertex = array(run.voxels.vertex);
     const at = [0, 1].map(() => new Int32Array(N).fill(-1));
     for (let i = 0; i < side.length; i++) at[side[i]][vertex[i]] = i;
@@ -53,6 +73,7 @@ const Data = (() => {
       words: each(run.voxels.words, (word) => ({names: word.names, code: array(word.code)})),
       similar: {row: array(run.similar.row), cosine: array(run.similar.cosine), n: run.similar.row.shape[1]},
       film: openFilm(run.film),
+      answers: openAnswers(page.answers[k]),
       at,  // row of the voxel at a vertex of a side, -1 for none
     };
   });
@@ -63,5 +84,6 @@ const Data = (() => {
     lookup: Array.isArray(map.lookup) ? map.lookup.map(array) : array(map.lookup),
   }));
 
-  return {N, sides, faces: array(page.cortex.faces), runs, maps, noEvidence: page.noEvidence};
+  const {noEvidence, thumbnails} = page;
+  return {N, sides, faces: array(page.cortex.faces), runs, maps, noEvidence, thumbnails};
 })();

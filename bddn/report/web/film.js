@@ -58,5 +58,12 @@ const Film = (() => {
     button.addEventListener("click", () => (timer === undefined ? play() : pause()));
   }
 
-  return {start, n, reset: () => { if (n && State.frame !== null) { pause(); set(n); } }};
+  /** Show a frame, or the fitted encoder (null). @param {number | null} frame */
+  function show(frame) {
+    if (!n || State.frame === frame) return;
+    pause();
+    set(frame === null ? n : Math.max(0, Math.round(frame)));
+  }
+
+  return {start, n, show};
 })();

@@ -110,5 +110,5 @@ const Legend = (() => {
     }
   }
 
-  return {show};
+  return {show, ticks};
 })();

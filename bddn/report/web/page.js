@@ -17,6 +17,7 @@ const Page = (() => {
     Brain.draw();
     Overlay.draw();
     Controls.showShape();
+    Permalink.keep();
   }
 
   function recolour() {
@@ -27,7 +28,7 @@ const Page = (() => {
         : Colours.painter(map, run, k);
       const veiled = (row) => map.selection && State.isVeiled(run, row);
       Brain.colour(k, (row, to, at) => (
-        State.passes(run, row) && (veiled(row) ? Colours.veil(to, at) : paint(row, to, at))));
+        State.passes(run, row) && !veiled(row) ? paint(row, to, at) : Colours.veil(to, at)));
     });
     redraw();
   }
@@ -40,11 +41,12 @@ const Page = (() => {
   }
 
   function mapChanged() {
-    if (State.frame !== null && !Colours.isLearned(State.map)) Film.reset();
+    if (!Colours.isLearned(State.map)) Film.show(null);
     showMap();
   }
 
   function shownChanged() {
+    Controls.showEvidence();
     Legend.show(State.map);
     Card.scatter(Film.n);
     recolour();
@@ -179,6 +181,23 @@ const Page = (() => {
     window.addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }));
   }
 
+  /** Show what an address says. @param {string} hash */
+  function open(hash) {
+    const told = Permalink.read(hash);
+    if (!told) return;
+    Controls.choose(told.map);
+    Controls.setThreshold(told.threshold, told.of);
+    Object.assign(State, {outlines: told.outlines, all: told.all});
+    get("outlines").checked = told.outlines;
+    get("all").checked = told.all;
+    Film.show(told.frame);
+    Controls.only(told.only);
+    View.set(told.view);
+    if (told.voxel) pin(told.voxel);
+    Card.scatter(Film.n);
+    showMap();
+  }
+
   async function start() {
     Tables.start();
     Controls.maps(mapChanged);
@@ -210,6 +229,9 @@ const Page = (() => {
     if (first) pin(first);
     Card.scatter(Film.n);
     showMap();
+    open(location.hash);
+    Permalink.start();
+    addEventListener("hashchange", () => open(location.hash));
     drawNow();
     new ResizeObserver(redraw).observe(get("stage"));
     document.body.dataset.ready = String(Math.round(performance.now()));

@@ -4,15 +4,16 @@
 const State = {
   map: Data.maps[0],
   threshold: -Infinity,
+  of: "r2_test",  // the number that the threshold is for
   pinned: /** @type {Voxel | null} */ (null),
   hover: /** @type {Voxel | null} */ (null),
   frame: /** @type {number | null} */ (null),  // of the film; null is the fitted encoder
   outlines: true,
   all: false,  // whether voxels without evidence are shown, too
 
-  /** Whether a voxel of a run is well enough predicted to be coloured. @param {Run} run @param {number} row */
+  /** Whether a voxel of a run reaches the threshold. @param {Run} run @param {number} row */
   passes(run, row) {
-    return this.threshold === -Infinity || run.numbers.r2_test[row] >= this.threshold;
+    return this.threshold === -Infinity || run.numbers[this.of]?.[row] >= this.threshold;
   },
 
   /** Whether a voxel's selection is shown as one without evidence. @param {Run} run @param {number} row */

@@ -3,10 +3,10 @@
 
 const View = (() => {
   const VIEWS = {left: [90, 0], back: [0, 0], right: [270, 0], top: [0, 90], below: [0, -90]};
-  const START = {azimuth: 28, elevation: 8};
+  const START = {azimuth: 28, elevation: 8, zoom: 1, panX: 0, panY: 0, shape: 0};
   const MOST_ZOOM = 3, MOST_FLAT_ZOOM = 8;
 
-  const now = {...START, zoom: 1, panX: 0, panY: 0, shape: 0, only: /** @type {number | null} */ (null)};
+  const now = {...START, only: /** @type {number | null} */ (null)};
   let moving = /** @type {number | null} */ (null);
   let changed = () => {};
 
@@ -67,7 +67,7 @@ const View = (() => {
     go({azimuth, elevation, zoom: 1, panX: 0, panY: 0, shape: 0}, now.shape > 0 ? 900 : 450);
   };
   const turn = (right, down) => go({azimuth: now.azimuth + right, elevation: now.elevation + down}, 150);
-  const home = () => go({...START, zoom: 1, panX: 0, panY: 0});
+  const home = () => go({...START, shape: now.shape});
   const fold = (shape) => go({shape, zoom: 1, panX: 0, panY: 0}, 1100);
 
   /** Turn by a drag, in degrees; on the sheet, move it by as many pixels instead. */
@@ -79,7 +79,7 @@ const View = (() => {
   const zoom = (factor) => set({zoom: now.zoom * factor});
 
   return {
-    now, camera, set, go, named, turn, home, fold, drag, zoom,
+    START, now, camera, set, go, named, turn, home, fold, drag, zoom,
     onChange: (call) => { changed = call; },
     isMoving: () => moving !== null,
   };

@@ -8,6 +8,9 @@ const packed = (kind, values, shape = [values.length]) => (
 
 const page = {
   noEvidence: [1, 2, 3],
+  answers: [null],
+  measured: [],
+  thumbnails: [],
   cortex: {faces: packed("u2", Uint16Array.of(0, 1, 2)), sides: []},
   maps: [
     {name: "score_map", kind: "ramp", columns: ["r2_test"], low: 0, high: 1, lookup: packed("u1", new Uint8Array(768))},
@@ -63,6 +66,9 @@ test("a threshold leaves out voxels without a score", () => {
   assert.deepEqual(passing(), [true, true]);
   State.threshold = -1;
   assert.deepEqual(passing(), [true, false]);
+  State.of = "ceiling";
+  assert.deepEqual(passing(), [false, false]);
+  Object.assign(State, {threshold: -Infinity, of: "r2_test"});
 });
 
 test("a voxel without evidence is veiled until all are asked for", () => {

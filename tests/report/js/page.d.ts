@@ -11,7 +11,48 @@ interface Film {
   scale: Numbers; // (F, W), 0 to 255
 }
 
-type Numbers = Uint8Array | Uint16Array | Int16Array | Float32Array;
+type Numbers = Uint8Array | Uint16Array | Uint32Array | Int16Array | Float32Array;
+
+/** Responses in 8 bits: low + step * code. */
+interface Coded {
+  low: Numbers; // (V,)
+  step: Numbers; // (V,)
+  codes: Numbers; // (V, m)
+}
+
+interface Answered {
+  ids: string[]; // (M,), of the test images
+  kept: Numbers; // (m,), test images whose responses the page has
+  measured: Coded;
+  predicted: Coded;
+  lists: Numbers; // (V, 3, K): test images that a voxel answers most, least, and is predicted to answer most
+  listed: Record<string, Numbers>; // their codes, (V, 3, K), as `measured` and `predicted`
+  n: number; // K
+  r: Numbers; // (V,)
+  low: Numbers; // (V,), of the interval of R²
+  high: Numbers; // (V,)
+  picture: Numbers; // (M,), index of the thumbnail
+  why: string; // there are no thumbnails
+}
+
+interface Answer {
+  image: number;
+  measured: number;
+  predicted: number;
+}
+
+/** What an address says of the view. */
+interface Told {
+  map: string;
+  voxel: Voxel | null;
+  view: Record<string, number>;
+  only: number | null;
+  threshold: number;
+  of: string;
+  frame: number | null;
+  outlines: boolean;
+  all: boolean;
+}
 
 interface Run {
   title: string;
@@ -29,6 +70,7 @@ interface Run {
   words: Record<string, { names: string[]; code: Numbers }>;
   similar: { row: Numbers; cosine: Numbers; n: number };
   film: Film | null;
+  answers: Answered | null;
   at: [Int32Array, Int32Array];
 }
 
@@ -93,6 +135,9 @@ interface Ids {
   frame: HTMLInputElement;
   "frame-words": HTMLOutputElement;
   legend: HTMLElement;
+  link: HTMLButtonElement;
+  "link-field": HTMLInputElement;
+  "link-words": HTMLOutputElement;
   map: HTMLSelectElement;
   missing: HTMLElement;
   outlines: HTMLInputElement;
@@ -104,6 +149,7 @@ interface Ids {
   side: HTMLSelectElement;
   stage: HTMLElement;
   threshold: HTMLInputElement;
+  "threshold-of": HTMLSelectElement;
   "threshold-words": HTMLOutputElement;
   trouble: HTMLElement;
   vertex: HTMLInputElement;
