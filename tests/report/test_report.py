@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ from bddn.report.packing import unpacked
 from bddn.report.payload import MAX_BYTES
 from bddn.report.shown import read_shown
 from bddn.report.tables import hierarchy, regions
+from bddn.report.words import facts
 from bddn.run import labels
 from bddn.stats.scores import in_roi, robust_mean
 from report.folders import change_json, change_voxels
@@ -289,3 +291,43 @@ def test_two_runs_of_which_one_has_no_test_of_evidence(runs: Path, run_copy: Pat
     text = write_report([run_copy, old], tmp_path / "both.html").path.read_text()
     assert re.search(r"run: \d+ of \d+ voxels have no evidence", text)
     assert "old: No test of evidence" in text
+
+
+def test_doubts_about_a_fit_are_notices_and_the_rest_is_said_to_be_in_order(run_copy: Path) -> None:
+    settled = {"layer_changed": 0.02, "place_moved": 0.01, "regularized": False, "converged": True}
+    audit = {"alike": [], "norms": {"block_0": 1.0, "block_1": 2.0}}
+
+    def change(**parts: object) -> list[str]:
+        change_json(run_copy / "metrics.json", lambda metrics: metrics.update(parts))
+        page = write_report([run_copy]).path.read_text()
+        assert ("no two layers carry the same information" in page.lower()) == (parts["layer_audit"] == audit)
+        assert ("no selector is saturated" in page.lower()) == (not parts["saturated_selectors"])
+        return re.findall(r'<p class="notice">(?!The brain)(.*?)</p>', page)
+
+    assert change(convergence=settled, layer_audit=audit, saturated_selectors=[]) == []
+    alike = {"alike": [["block_0", "block_1"]], "norms": {"block_0": 1.0, "block_1": 20.0}}
+    moving = {**settled, "layer_changed": 0.31, "converged": False}
+    change_json(run_copy / "run.json", lambda about: about["fit"].update(features="raw"))
+    found = change(convergence=moving, layer_audit=alike, saturated_selectors=["scale"])
+    starts = ("Saturated .*: scale", "The selectors had not .* 31% ", "Layers block_0, block_1 carry", "The tokens of ")
+    assert len(found) == len(starts)
+    for said, start in zip(found, starts, strict=True):
+        assert re.match(start, said), said
+    fits = [{"convergence": moving}, {"convergence": settled}, {"convergence": moving}]
+    found = change(ensemble={"fits": fits, "n_fits": 3, "level": 0.9}, layer_audit=audit, saturated_selectors=[])
+    assert found == ["The selectors of 2 of 3 fits had not converged."]
+    assert "90% interval over the fits" in (run_copy / "report.html").read_text()
+
+
+def test_a_slope_has_its_interval_if_it_is_known(runs: Path) -> None:
+    (shown,) = read_shown([runs / "one"])
+    old = {"slope": 0.5, "b0": 0.1, "b1": 0.6, "n_voxels": 9}
+    for found, heads, words in (
+        ({**old, "slope_low": -0.1, "slope_high": 0.9}, ["Slope", "from", "to", "b0"], "0.50 [−0.10, 0.90]"),
+        (old, ["Slope", "b0", "b1", "Voxels"], "0.50"),
+    ):
+        one = replace(shown, run=replace(shown.run, metrics={**shown.run.metrics, "hierarchy": found}))
+        table = hierarchy([one])
+        assert table.heads[1:5] == heads
+        assert len(table.rows[0]) == len(table.heads)
+        assert dict(facts(one))["hierarchy slope"] == words
