@@ -37,9 +37,9 @@ class Coded:
     codes: npt.NDArray[np.uint8]
 
     def is_same(self, other: "Coded") -> bool:
-        """Return whether two are equal to the bit, as the measured responses of two runs on the same data are."""
-        mine, theirs = (self.low, self.step, self.codes), (other.low, other.step, other.codes)
-        return all(a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(mine, theirs, strict=True))
+        """Return whether two are equal, as the measured responses of two runs on the same data are."""
+        same = np.array_equal(self.low, other.low, equal_nan=True) and np.array_equal(self.step, other.step)
+        return same and np.array_equal(self.codes, other.codes)
 
     def packed(self, kept: Rows) -> dict[str, Packed]:
         """Return them for the page's script, with the images `kept` (m,)."""
