@@ -5,6 +5,7 @@ from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
 from bddn.cli.check import check
 from bddn.cli.commands import app, extract, fit, plan, plant
+from bddn.cli.compare import compare
 from bddn.cli.controls import controls
 from bddn.cli.datasets import datasets
 from bddn.cli.ensemble import ensemble
@@ -31,6 +32,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Numbers", audit, "bddn audit run --data algonauts:data/subj01 --cache clip.zarr"),
     ("Numbers", check, "bddn check run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", controls, "bddn controls clip.zarr --data planted:demo --out controls"),
+    ("Numbers", compare, "bddn compare many/clip/subj01/seed0 many/dino/subj01/seed0"),
     ("Numbers", predict, "bddn predict run photos/"),
     ("Pictures", maps, "bddn maps run --format png,svg"),
     ("Pictures", report, "bddn report run"),

@@ -37,7 +37,6 @@ _MIN_NAMED_IN = 1.9  # smallest width of a hemisphere with ROI names, which woul
 _MAX_PANEL_IN = 4.6  # largest width of a panel
 _FULL_SIZE_IN = 3.2  # width of a hemisphere with lines and text of full size
 _TICKS_IN = 0.2
-_NOTHING = ": no voxel has evidence"
 _SCATTER_SHARE = 0.72  # height of a scatter plot, as a fraction of the panel width
 
 
@@ -177,8 +176,7 @@ def draw_grid(
     tables = [panel.table for panel in maps]
     crop = flat_crop(_all_shown(tables, mesh), mesh) if maps else Crop(mesh, {})
     legends = _distinct([panel.legend for panel in panels])
-    if any(panel.kind.n_without_evidence for panel in maps):
-        legends.append(NoEvidence())
+    legends += [NoEvidence(words) for words in dict.fromkeys(p.kind.hatched for p in maps if p.kind.n_without_evidence)]
     columns = max(len(row) for row in rows)
     nothing = [panel for panel in maps if panel.kind.n_without_evidence == len(panel.table)]
     width = min((WIDTH_IN - 2 * _SIDE_IN - (columns - 1) * _GAP_IN) / columns, _MAX_PANEL_IN)
@@ -194,7 +192,7 @@ def draw_grid(
         y -= _TITLE_IN + height
         x = (WIDTH_IN - len(row) * width - (len(row) - 1) * _GAP_IN) / 2
         for panel in row:
-            words = panel.title + (_NOTHING if panel in nothing else "")
+            words = panel.title + (_nothing(panel) if panel in nothing else "")
             write_at(figure, x + width / 2, y + height + 0.04, words, va="bottom", fontsize=8.5)
             own = panel.height(width, crop)
             panel.draw(figure, (x, y + height - own, width, own), crop, dpi)
@@ -214,13 +212,19 @@ def draw_grid(
     return [*written, _write_caption(caption, stem)]
 
 
+def _nothing(panel: CortexPanel) -> str:
+    """Return the end of the title of a panel whose voxels are all hatched."""
+    return ": no voxel has evidence" if panel.kind.about_hatched is None else f": {panel.kind.hatched}"
+
+
 def _evidence(panels: Sequence[Panel]) -> str:
     """Return the part of a caption about voxels without evidence, with the numbers of the panels if they differ."""
     of: dict[str, list[str]] = {}
     for i, panel in enumerate(panels, 1):
         if isinstance(panel, CortexPanel):
             n = panel.kind.n_without_evidence
-            of.setdefault(in_words(panel.table) + (f" {n:,} voxels are hatched." if n else ""), []).append(f"({i})")
+            about = panel.kind.about_hatched or in_words(panel.table)
+            of.setdefault(about + (f" {n:,} voxels are hatched." if n else ""), []).append(f"({i})")
     return "".join(f" {', '.join(which)}: {words}" if len(of) > 1 else f" {words}" for words, which in of.items())
 
 

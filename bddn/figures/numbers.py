@@ -46,19 +46,20 @@ def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path) ->
     replace_file(csv, lambda path: columns.to_csv(path, index=False, float_format="%.7g", lineterminator="\n"))
     written = [csv]
     numeric = {name: values for name, values in numbers.items() if np.issubdtype(values.dtype, np.number)}
+    about = kind.about_hatched or in_words(table)
     for hemi in HEMISPHERES:
         rows = (table["hemi"] == hemi).to_numpy()
         arrays = {name: values[rows].astype(np.float32) for name, values in numeric.items()}
         vertex = table["vertex"].to_numpy()[rows]
         written.append(stem.with_name(f"{stem.name}.{hemi}.func.gii"))
-        write_gifti(written[-1], hemi, vertex, arrays, in_words(table))
+        write_gifti(written[-1], hemi, vertex, arrays, about)
         if kind.classes:
             label, labels = np.nan_to_num(kind.values[rows, 0], nan=-1).astype(np.int32), _labels(kind)
             if kind.evident is not None:
                 label[~kind.evident[rows]] = len(labels)
                 labels.append(("no evidence", np.full(3, NO_EVIDENCE)))
             written.append(stem.with_name(f"{stem.name}.{hemi}.label.gii"))
-            write_labels(written[-1], hemi, vertex, kind.name, label, labels, in_words(table))
+            write_labels(written[-1], hemi, vertex, kind.name, label, labels, about)
     write_text(text, caption + "\n")
     return [*written, text]
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.errors import DataError, SpecError
+from bddn.evaluation.rivals import check_same_test
 from bddn.figures.grid import CortexPanel, ImagePanel, Panel, PlacePanel
 from bddn.maps import ramps
 from bddn.maps.colors import Palette
@@ -26,7 +27,7 @@ from bddn.maps.kinds import (
     sharpness,
     weight_maps,
 )
-from bddn.run import Run, labels, read_channels, read_split
+from bddn.run import Run, labels, read_channels
 from bddn.stats.average import average
 from bddn.stats.channels import channel_clusters, channel_images
 from bddn.stats.evidence import evident
@@ -109,7 +110,7 @@ def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
 
 def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
     """Return figure 4: the score of every model, and its difference from the best model at each voxel."""
-    _check_same_test(runs)
+    check_same_test(runs)
     all_scores = np.stack([run.voxels["r2_test"].to_numpy(dtype=np.float64) for run in runs])
     best, top = np.nanmax(all_scores, axis=0), ramps.score_ramp(all_scores.ravel()).high
     bottom = ramps.shortfall_ramp((all_scores - best).ravel()).low
@@ -136,7 +137,7 @@ def change(runs: Sequence[Run], palette: Palette) -> Sheet:
             got=f"{len(runs)}" if len(runs) != 2 else "two runs with different layers",
             fix="Give first the run before, then the run after.",
         )
-    _check_same_test(runs)
+    check_same_test(runs)
     before, after = (run.voxels for run in runs)
     top = confidence_top([before, after])
     layers = runs[0].layers
@@ -229,13 +230,6 @@ FIGURES: Mapping[str, tuple[str, Callable[[Sequence[Run], Palette], Sheet]]] = {
 }
 """Figures that need only runs: name, description and function."""
 
-_SAME_DATA: Mapping[str, str] = {
-    "voxels_sha256": "voxels",
-    "stimuli_sha256": "stimuli",
-    "responses_sha256": "responses",
-    "images_sha256": "images",
-}
-
 WITH_IMAGES: Mapping[str, str] = {
     "channels": "images in the channels of ROIs",
     "figure2": "the paper's figure 2: channels",
@@ -269,27 +263,3 @@ def _in_rows(panels: Sequence[Panel], n: int) -> list[list[Panel]]:
     n_rows = -(-len(panels) // n)
     even = -(-len(panels) // n_rows)
     return [list(panels[i : i + even]) for i in range(0, len(panels), even)]
-
-
-def _check_same_test(runs: Sequence[Run]) -> None:
-    """Check that all runs predict the same responses of the same voxels to the same test images, and that none of them
-    was trained on a test image of another. Otherwise differences of scores are not differences of networks.
-
-    Raises
-    ------
-    DataError
-    """
-    first = runs[0]
-    for run in runs[1:]:
-        data = run.about["data"], first.about["data"]
-        tests = [set(read_split(each)["test"]) for each in (run, first)]
-        other = [what for key, what in _SAME_DATA.items() if data[0].get(key) != data[1].get(key)]
-        if tests[0] != tests[1]:
-            other.append(f"test images, of which {len(tests[0] & tests[1])} of {len(tests[1])} are the same")
-        if other:
-            raise DataError(
-                run.folder,
-                expected=f"the data and test images of {first.folder}, because scores are compared",
-                got=f"a run with other {', '.join(other)}",
-                fix="Give runs of one subject with the same seed and split.",
-            )

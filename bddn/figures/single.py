@@ -105,7 +105,8 @@ def _figure(kind: Map, table: "pd.DataFrame", pixels: Pixels, title: str, dpi: i
     figure = new_figure(pixels, dpi)
     write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
     nothing = kind.n_without_evidence == len(table)
-    write_at(figure, WIDTH_IN / 2, -0.38, in_words(table) if nothing else kind.heading, fontsize=8.5, color="#333333")
+    heading = (kind.about_hatched or in_words(table)) if nothing else kind.heading
+    write_at(figure, WIDTH_IN / 2, -0.38, heading, fontsize=8.5, color="#333333")
     cortex = SurfaceMap.of(kind, table, pixels.mesh)
     for hemi in HEMISPHERES:
         if pixels.flat:
@@ -121,7 +122,7 @@ def _figure(kind: Map, table: "pd.DataFrame", pixels: Pixels, title: str, dpi: i
     left = (WIDTH_IN - legend.width_in) / 2
     legend.draw(axes_at(figure, left, LEGEND_TOP_IN - legend.height_in, legend.width_in, legend.height_in))
     if kind.n_without_evidence:
-        hatched = NoEvidence(f"no evidence: {kind.n_without_evidence:,} voxels")
+        hatched = NoEvidence(f"{kind.hatched}: {kind.n_without_evidence:,} voxels")
         at = _HATCHED_LEFT_IN, LEGEND_TOP_IN - legend.height_in / 2
         hatched.draw(axes_at(figure, *at, hatched.width_in, hatched.height_in))
     notes = _notes(kind, cortex, table, bool(pixels.flat))
@@ -146,9 +147,9 @@ def _notes(kind: Map, cortex: SurfaceMap, table: "pd.DataFrame", flat: bool) -> 
             f"Data at fsaverage7's {N_VERTICES:,} vertices per hemisphere are drawn at {cortex.mesh}'s "
             f"{MESHES[cortex.mesh]:,} by nesting (the vertices with the lowest numbers)"
         )
-    hatched = " They are hatched." if kind.n_without_evidence else ""
+    hatched = f"{in_words(table)}{' They are hatched.' if kind.n_without_evidence else ''}"
     return [
-        f"{in_words(table)}{hatched}",
+        kind.about_hatched or hatched,
         f"{where}: {sum(n.values()):,} of {len(table):,} voxels ({sides}).",
         (f"{cut:,} of these lie on a cut of the flat maps. " if cut and flat else "")
         + (f"{missing:,} voxels have no value and show as grey cortex. " if missing else "")

@@ -250,6 +250,35 @@ def difference_map(minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: 
     return ramp_map(f"difference_{stem(column)}", f"Difference: {label}", table, ramp, label, evident=mask)
 
 
+def contrast_maps(
+    tables: "Sequence[pd.DataFrame]", column: str, label: str, mask: str, hatched: str, about: str
+) -> list[Map]:
+    """Return one map of a difference for each table, all with the same colours: white at 0.
+
+    Parameters
+    ----------
+    tables : sequence of DataFrame, one row per voxel
+    column : str
+        The difference.
+    label : str
+        Its name in the legend.
+    mask : str
+        Column of bool; the other voxels are hatched.
+    hatched : str
+        What the hatching means, for the legend.
+    about : str
+        A sentence that says which voxels are not hatched, for captions.
+    """
+    shown = [numbers(table, column)[table[mask].to_numpy()] for table in tables]
+    every = np.concatenate(shown if any(map(len, shown)) else [numbers(table, column) for table in tables])
+    ramp = ramps.diverging_ramp(every)
+    found = []
+    for table in tables:
+        kind = ramp_map(column, label, {column: numbers(table, column)}, ramp, label, evident=table[mask].to_numpy())
+        found.append(replace(kind, hatched=hatched, about_hatched=about))
+    return found
+
+
 def response_maps(voxels: "pd.DataFrame", responses: npt.NDArray[np.floating], names: Sequence[str]) -> list[Map]:
     """Return one map per row of the responses (n, N) to `n` named images, all with the same colours."""
     ramp = ramps.diverging_ramp(responses[:, evident(voxels)])

@@ -43,6 +43,10 @@ class Map:
         If positive, the first number is a class from 0 to `classes` - 1, and classes are never interpolated.
     evident : array of bool, (N,), optional
         Mask of the voxels with evidence; the others are hatched. None to draw all voxels.
+    hatched : str
+        What the hatching means, for legends.
+    about_hatched : str, optional
+        A sentence about the hatched voxels, for captions; None for that of the test of evidence in the voxel table.
     """
 
     name: str
@@ -53,6 +57,8 @@ class Map:
     table: Mapping[str, Column]
     classes: int = 0
     evident: npt.NDArray[np.bool_] | None = None
+    hatched: str = "no evidence"
+    about_hatched: str | None = None
 
     @property
     def shown(self) -> npt.NDArray[np.float64]:

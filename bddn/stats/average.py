@@ -76,6 +76,38 @@ def average(tables: Sequence[pd.DataFrame], layers: Sequence[str]) -> pd.DataFra
     return out
 
 
+def average_differences(table: pd.DataFrame) -> pd.DataFrame:
+    """Average the differences between two models over subjects, matched by vertex.
+
+    Parameters
+    ----------
+    table : DataFrame, one row per subject, pair of models and voxel
+        With `first` and `second`, `hemi`, `vertex`, `r2_difference`, `depth_difference`, `p` (two-sided, of the
+        difference of R²) and `evident` (bool).
+
+    Returns
+    -------
+    DataFrame, one row per pair and vertex that any subject has
+        Means over the subjects that have the vertex, their number `n_runs`, and sample standard deviations `…_sd`.
+        `evident` is true where it is in any subject. `p` is valid for dependent subjects, who may have seen the same
+        images: twice the mean over subjects of the p-values of each direction (Rüschendorf, Advances in Applied
+        Probability 1982), and twice the smaller of both. `q` is computed from it within each pair.
+    """
+    keys, means = ["first", "second", "hemi", "vertex"], ["r2_difference", "depth_difference"]
+    half, is_up = table["p"] / 2, table["r2_difference"] > 0
+    table = table.assign(up=half.where(is_up, 1 - half), down=(1 - half).where(is_up, half))
+    groups = table.groupby(keys, sort=True)
+    out = groups[means].mean().join(groups[means].std().add_suffix("_sd"))
+    out["n_runs"], out["evident"] = groups.size(), groups["evident"].any()
+    factor = np.where(out["n_runs"] > 1, 4, 2)
+    out["p"] = (groups[["up", "down"]].mean().min(axis=1) * factor).clip(upper=1)
+    for column in _labels(table.drop(columns=["first", "second", "subject"], errors="ignore")):
+        out = out.join(_most_frequent(table, column), on=["hemi", "vertex"])
+    out = out.reset_index()
+    out["q"] = out.groupby(["first", "second"], sort=False)["p"].transform(lambda p: q_values(p.to_numpy()))
+    return out
+
+
 def layer_agreement(chosen: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     """Return for each voxel the share of pairs of runs that select the same layer; NaN with fewer than two runs.
 

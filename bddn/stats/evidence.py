@@ -76,7 +76,7 @@ class Evidence:
         p = _t_test(np.where(varies, covariance / np.sqrt(np.where(varies, variances, 1).prod(0)), 0), n)
         null = np.sort(_t_test(self._shuffled(varies[self._at]), n))
         if len(null):
-            p = _calibrated(p, null)
+            p = calibrated(p, null)
         return np.where(varies, np.maximum(p, 1 / math.factorial(min(n, 20))), 1.0)
 
     def _start(self, responses: Floats, predicted: Floats) -> None:
@@ -171,7 +171,7 @@ def _t_test(r: Float64s, n: int) -> Float64s:
         return np.asarray(stdtr(n - 2, -r * np.sqrt((n - 2) / (1 - r**2))), dtype=np.float64)
 
 
-def _calibrated(p: Float64s, null: Float64s) -> Float64s:
+def calibrated(p: Float64s, null: Float64s) -> Float64s:
     """Return the larger of p-values (N,) and the shares of null p-values (sorted) that are as small."""
     last = null[min(IN_TAIL, len(null)) - 1]
     factor = max(1.0, min(IN_TAIL, len(null)) / len(null) / last) if last > 0 else 1.0

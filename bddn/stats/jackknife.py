@@ -37,8 +37,12 @@ def r2_without_each(responses: npt.NDArray[np.floating], predicted: npt.NDArray[
         -inf where the other images have the same response; NaN for a voxel with constant responses.
     """
     y = responses.astype(np.float64)
+    return r2_without_each_of(y, np.square(y - predicted))
+
+
+def r2_without_each_of(y: Floats, error: Floats) -> Floats:
+    """Do the same for responses (M, N) and squared errors (M, N)."""
     n, varies = len(y), np.ptp(y, axis=0) > 0
-    error = np.square(y - predicted)
     away = np.square(y - y.mean(0))
     residual, total = error.sum(0) - error, away.sum(0)
     left = total - away * (n / (n - 1))

@@ -36,6 +36,7 @@ def main() -> None:
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
         (("check_cpu",), check),
         (("score_coverage",), score_coverage),
+        (("compare_levels",), compare_levels),
         (("stream_cpu",), stream),
         (("scale_cpu", "scale_s3_cpu"), scale),
     ]
@@ -166,6 +167,31 @@ def score_coverage(found: dict[str, Any]) -> str:
         "known exactly: of the mean over all voxels, over an ROI of 10 voxels, and of single voxels. The percentile "
         "bootstrap is the textbook form, which bddn does not use. Errors are means over brains. "
         f"`{command}` measures this.\n\n{_table(heads, rows)}"
+    )
+
+
+def compare_levels(found: dict[str, Any]) -> str:
+    """Comparisons of models."""
+    null = ("voxels_at_5", "rois_at_5", "sets_with_any_after_fdr", "voxels_after_fdr", "voxels_covered")
+    planted = ("planted_difference", "power", "false_discoveries", "roi_power", "roi_covered")
+
+    def percent(row: dict[str, float], names: tuple[str, ...]) -> list[str]:
+        return [f"{row[name]:+.2f}" if "difference" in name else f"{100 * row[name]:.1f} %" for name in names]
+
+    kinds = found["kinds"].items()
+    heads = ["p ≤ 0.05: voxels", "ROIs", "q ≤ 0.05 anywhere", "voxels with q ≤ 0.05", "intervals of voxels"]
+    equal = _table(["data", *heads], [[name, *percent(row["null"], null)] for name, row in kinds])
+    heads = ["ΔR²", "found", "false discoveries", "all voxels together, found", "interval of their mean"]
+    lacking = _table(["data", *heads], [[name, *percent(row["planted"], planted)] for name, row in kinds])
+    rows = [[name, *(f"{row[key]:.3f}" for key in row)] for name, row in found["max"].items()]
+    heads = ['"max"', "true", "on other images", "root mean square", "true", "without bias"]
+    best = _table(["data", *heads, "of a best model", "without bias"], rows)
+    return (
+        f"## Comparisons of models\n\n{_about(found)}, two for each of {found['sets']} sets of data, equally good: how "
+        f"often a difference is found, and how often 95 % intervals contain the truth.\n\n{equal}\n"
+        f"The second model lacks a part of the signal in a third of the voxels ({found['planted_sets']} sets):\n\n"
+        f'{lacking}\nThe "max" of 8 models, of which 4 lack a part, and differences to it:\n\n{best}\n'
+        "`python -m pytest tests/bench/test_compare_levels.py --true-size -s` measures this.\n"
     )
 
 

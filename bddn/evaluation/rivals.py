@@ -1,0 +1,174 @@
+"""Sort runs into models and subjects, and refuse runs whose scores cannot be compared.
+
+A model is a network (spec and weights of its cache), the layers, and the settings of the fit without its seeds. Runs
+that differ only in their seeds are repeated fits of one model; an ensemble of fits is another model. If there is only
+one model, its fits are compared.
+
+A subject is what was measured: voxels, images and responses.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bddn.errors import DataError
+from bddn.identity import PROBE, digest
+from bddn.many.plan import VARIED
+from bddn.run.folder import ENSEMBLE, Run, labels, read_split
+
+SEEDS = (*VARIED, "split_seed")  # fields of the spec in which the fits of one model may differ
+SAME_DATA: Mapping[str, str] = {
+    "voxels_sha256": "voxels",
+    "stimuli_sha256": "stimuli",
+    "responses_sha256": "responses",
+    "images_sha256": "images",
+}
+"""What identifies the data of a run, and its name in messages."""
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The fits of several models to one subject, all with the same test images.
+
+    Attributes
+    ----------
+    subject : str
+    models : mapping of str to tuple of Run
+        At least two; one fit or several of each.
+    """
+
+    subject: str
+    models: Mapping[str, tuple[Run, ...]]
+
+    @property
+    def first(self) -> Run:
+        """The first run."""
+        return next(iter(self.models.values()))[0]
+
+
+def sort_runs(runs: Sequence[Run]) -> list[Rivals]:
+    """Sort runs by subject and model, in the order in which these are first given.
+
+    Raises
+    ------
+    DataError
+        If a run is given twice, there is only one run of a subject, a model was not fitted to all subjects, or runs of
+        a subject have other test images.
+    """
+    _check_different(runs)
+    subjects = _groups(runs, _subject)
+    models = _groups(runs, lambda run: _model(run, SEEDS))
+    if len(models) == 1:
+        models = _groups(runs, lambda run: _model(run, ()))
+    names, model_names = _names(subjects, _subject_title), _names(models, cache_name)
+    found = []
+    for subject, of_subject in zip(names, subjects, strict=True):
+        fits = {
+            name: tuple(run for run in of_model if any(run is one for one in of_subject))
+            for name, of_model in zip(model_names, models, strict=True)
+        }
+        missing = [name for name, own in fits.items() if not own]
+        if missing or len(fits) < 2:
+            raise _incomplete(subjects, of_subject, missing)
+        check_same_test(of_subject)
+        found.append(Rivals(subject, fits))
+    return found
+
+
+def check_same_test(runs: Sequence[Run]) -> None:
+    """Check that all runs predict the same responses of the same voxels to the same test images, and that none of them
+    was trained on a test image of another. Otherwise differences of scores are not differences of networks.
+
+    Raises
+    ------
+    DataError
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        other = other_data(run, first)
+        tests = [set(read_split(each)["test"]) for each in (run, first)]
+        if tests[0] != tests[1]:
+            other.append(f"test images, of which {len(tests[0] & tests[1])} of {len(tests[1])} are the same")
+        if other:
+            raise DataError(
+                run.folder,
+                expected=f"the data and test images of {first.folder}, because scores are compared",
+                got=f"a run with other {', '.join(other)}",
+                fix="Give runs of one subject with the same seed, or with the same split_seed, and the same split.",
+            )
+
+
+def other_data(run: Run, first: Run) -> list[str]:
+    """Return in words in what the data of two runs differ."""
+    data = run.about["data"], first.about["data"]
+    return [what for key, what in SAME_DATA.items() if data[0].get(key) != data[1].get(key)]
+
+
+def cache_name(run: Run) -> str:
+    """Return the name that the cache of a run had."""
+    return str(run.metrics["title"]).rpartition(" through ")[2]
+
+
+def _check_different(runs: Sequence[Run]) -> None:
+    folders = [run.folder.resolve() for run in runs]
+    twice = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
+    if twice is not None:
+        raise DataError(twice.folder, expected="different runs", got="this one twice", fix="Give each run once.")
+
+
+def _incomplete(subjects: Sequence[Sequence[Run]], of_subject: Sequence[Run], missing: Sequence[str]) -> DataError:
+    """Return the error for a subject that lacks a model, or has only one."""
+    run, first = of_subject[0], subjects[0][0]
+    if run is first and len(subjects) > 1:
+        run = subjects[1][0]
+    if run is first:
+        return DataError(run.folder, expected="two runs or more", got="one", fix="Give runs of several models.")
+    return DataError(
+        run.folder,
+        expected="every model fitted to the data of every subject, because scores are compared voxel by voxel",
+        got=f"a run with other {', '.join(other_data(run, first))} than {first.folder}"
+        + (f", and no run of {' and '.join(missing)} on the data of {of_subject[0].folder}" if missing else ""),
+        fix="Fit all models to the same --data, e.g. with 'bddn fit-many', or give the runs of one subject.",
+    )
+
+
+def _subject(run: Run) -> str:
+    return digest({key: run.about["data"].get(key) for key in SAME_DATA})
+
+
+def _model(run: Run, varied: Sequence[str]) -> str:
+    about = run.about
+    fit = {field: value for field, value in about["fit"].items() if field not in varied}
+    spec, backbone = (about["cache"].get(key) for key in ("spec", "backbone"))
+    if isinstance(backbone, dict):  # numbers that depend on the machine do not make another network
+        backbone = {key: value for key, value in backbone.items() if key != PROBE}
+    what = {"fit": fit, "spec": spec, "backbone": backbone, "layers": list(run.layers), ENSEMBLE: ENSEMBLE in about}
+    return digest(what)
+
+
+def _groups(runs: Sequence[Run], key: Callable[[Run], str]) -> list[list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(key(run), []).append(run)
+    return list(found.values())
+
+
+def _names(groups: Sequence[Sequence[Run]], title: Callable[[Run], str]) -> list[str]:
+    """Return a name for each group of runs: the parts of their folder paths that all of the group share and that differ
+    between groups, or else a title."""
+    every = [run for group in groups for run in group]
+    path = dict(zip((id(run) for run in every), labels([run.folder for run in every]), strict=True))
+    parts = [[path[id(run)].split("/") for run in group] for group in groups]
+    depth = min(len(one) for group in parts for one in group)
+    own = [[group[0][i] if len({one[i] for one in group}) == 1 else "" for i in range(depth)] for group in parts]
+    told = [i for i in range(depth) if all(names[i] for names in own) and len({names[i] for names in own}) > 1]
+    names = ["/".join(names[i] for i in told) for names in own]
+    if len(set(names)) < len(groups) or not told:
+        names = [title(group[0]) for group in groups]
+    again = {name for name in names if names.count(name) > 1}
+    return [f"{name} ({i})" if name in again else name for i, name in enumerate(names, 1)]
+
+
+def _subject_title(run: Run) -> str:
+    """Return the last part of the name of a dataset."""
+    return re.split("[/:]", str(run.metrics["title"]).rpartition(" through ")[0].rstrip("/"))[-1]
