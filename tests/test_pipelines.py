@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bddn.extraction import extract
+from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache
 
@@ -20,6 +22,30 @@ def test_one_backbone_maps_a_subject(brain: Path, spec: CacheSpec, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{brain.name}: R² ")
     assert (tmp_path / "out" / brain.name / "maps/layer_map.png").is_file()
+
+
+def test_backbones_are_compared_beside_the_published_tables(
+    brain: Path, spec: CacheSpec, sealed: Path, tmp_path: Path
+) -> None:
+    caches, fit = tmp_path / "caches", tmp_path / "fit.yaml"
+    caches.mkdir()
+    (caches / "tower.zarr").symlink_to(sealed)
+    extract(spec.model_copy(update={"grid": (2, 2)}), Planted(brain), caches / "clip_vit_b16_brain.zarr")
+    fit.write_text("epochs: 1\nchannels: 8\n")
+    arguments = [caches, tmp_path / "out", f"planted:{brain}", "--fit", fit]
+    command = [sys.executable, str(PIPELINES / "compare_backbones.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"missing in Table 1: bddn extract sam_b --data planted:{brain} --out {caches}/sam_b/sam_b.zarr" in done.stdout
+    )
+    assert "missing in Table 2: bddn extract clip_vit_b16" not in done.stdout
+    table = (tmp_path / "out/published_table_2.md").read_text()
+    own = next(line for line in table.splitlines() if "clip_vit_b16" in line)
+    assert "(0.131)" in own
+    assert own.count("| -") < table.count("| -")
+    for name in ("published_table_1.csv", "published_table_1.tex", "differences.png", f"figure4_{brain.name}.png"):
+        assert (tmp_path / "out" / name).is_file(), name
 
 
 def test_an_array_of_jobs_extracts_and_the_last_one_seals(
