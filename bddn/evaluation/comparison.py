@@ -2,7 +2,8 @@
 
 Brute force's selection of a part gains R² on the test images over chance: equal weights of all layers or windows. The
 run's selection in its place loses some of this gain. A part disagrees if its correlation with brute force is low and
-much of the gain is lost. If brute force does not agree with itself, or gains nothing, it cannot judge.
+much of the gain is lost. If brute force does not agree with itself, or gains nothing, it cannot judge; nor can it where
+its own map is nearly the same everywhere.
 
 Shape letters: V sampled voxels, L layers, S sets (windows, then the global token).
 """
@@ -31,6 +32,8 @@ MAX_SCALE = 0.7  # place is judged where brute force does not read global tokens
 MIN_REPEAT = 0.7  # below it brute force does not agree with itself
 MIN_R = 0.7  # below it a part does not agree
 MIN_GAIN = 0.005  # of R²; below it brute force gains nothing
+MIN_SPREAD = {"depth": 0.08, "x": 0.08, "y": 0.08, "scale": 0.03}
+"""Standard deviation of brute force's map, below which it is nearly the same everywhere: a correlation says nothing."""
 MIN_LOSS = 0.2  # of the gain, surely; softer weights than those of brute force lose some too
 
 
@@ -54,7 +57,8 @@ class Comparison:
     loss : Estimate
         Share of this gain that is lost if the part is selected as in the run.
     verdict : str
-        'agrees', 'disagrees', 'differs' (at little cost), 'constant' (only in the run), or 'unknown'.
+        'agrees', 'disagrees', 'differs' (at little cost), 'constant' (only in the run), 'flat' (by brute force), or
+        'unknown'.
     """
 
     part: str
@@ -188,6 +192,8 @@ def _comparison(
     loss = ratio(of_answer - of_run, of_answer - of_chance, patch)
     if repeat < MIN_REPEAT or gain.low < MIN_GAIN:
         verdict = "unknown"
+    elif theirs.std() < MIN_SPREAD[part]:
+        verdict = "flat"
     elif run.std() < FLAT:
         verdict = "constant"
     elif r.value >= MIN_R:

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
     "max_scale_of_a_place": comparison.MAX_SCALE,
     "min_repeatability": comparison.MIN_REPEAT,
     "min_r": comparison.MIN_R,
+    "min_spread": comparison.MIN_SPREAD,
     "min_gain": comparison.MIN_GAIN,
     "min_loss": comparison.MIN_LOSS,
     "min_score": verdict.MIN_SCORE,

@@ -38,6 +38,11 @@ def sentence(comparisons: Sequence[Comparison], score: Estimate | None) -> str:
         said.append(f"{_and(some).capitalize()} {_verb(some, 'agrees', 'agree')} with brute force{more}.")
     if some := _named(comparisons, "differs", with_r=True):
         said.append(f"{_and(some).capitalize()} {_verb(some, 'differs', 'differ')}, at little cost in prediction.")
+    if some := _named(comparisons, "flat"):
+        said.append(
+            f"By brute force, {_and(some)} {_verb(some, 'is', 'are')} nearly the same everywhere, so it cannot judge "
+            f"{_verb(some, 'this', 'these')}."
+        )
     if some := _named(comparisons, "unknown"):
         said.append(f"Brute force cannot judge {_and(some)}.")
     return " ".join(said)

@@ -131,6 +131,20 @@ def test_layers_that_predict_equally_well_are_not_judged(truth: pd.DataFrame, op
     assert "Brute force cannot judge depth." in sentence(found.comparisons, found.score)
 
 
+def test_a_map_that_is_flat_by_brute_force_is_not_judged(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
+    flat = SecondOpinion(
+        **{
+            **vars(opinion),
+            "answer": Answer(**{**vars(opinion.answer), "depth": 0.5 + 0.1 * (opinion.answer.depth - 0.5)}),
+        }
+    )
+    found = _compared(truth.assign(depth=0.55 - 0.01 * truth["depth"]), flat)
+    assert is_passed(found)
+    assert {one.verdict for one in found.comparisons if one.part == "depth"} == {"flat"}
+    words = sentence(found.comparisons, found.score)
+    assert "By brute force, depth is nearly the same everywhere, so it cannot judge this." in words
+
+
 def test_a_difference_that_costs_little_is_told_but_is_no_error(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
     found = _compared(_shuffled(truth), opinion, opinion.answer.layer)
     assert is_passed(found)
