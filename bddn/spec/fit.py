@@ -135,7 +135,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "resolution": 0.6,
         "sample": 4000,
         "epochs": 8,
-        "max_steps": 2000,
+        "max_steps": 1600,
         "learning_rate": 4e-3,
         "schedule": "one_cycle",
         "regularizer_steps": 300,
