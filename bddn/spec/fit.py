@@ -142,4 +142,4 @@ RECIPES: dict[str, dict[str, Any]] = {
         "polish": True,
     },
 }
-"""The published settings, and faster ones that need a quarter of the training: see `tests/bench/results/quality.md`."""
+"""The published settings, and faster ones that need a quarter of the training: see `tests/bench/results/README.md`."""
