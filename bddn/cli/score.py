@@ -22,15 +22,19 @@ def score(
         typer.Option(help="The caches that the runs were fitted to; not needed again.", show_default=False),
     ] = None,
     data: Annotated[list[str] | None, DATASET] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Score although images are in two parts of the split, and note it.")
+    ] = False,
 ) -> None:
     """Score runs on their test images: R², noise ceilings, challenge score, with intervals, by ROI and hemisphere.
 
     The first time, --cache and --data are needed, to predict the test images. The folder score/ of each run keeps
     measured and predicted responses, which other commands use too, and the scores: voxels.parquet, summary.csv and
-    summary.json.
+    summary.json. Before, the split is audited as by 'bddn audit': if images are in two parts, nothing is scored.
     """
     from bddn.data import open_dataset
     from bddn.errors import SpecError
+    from bddn.evaluation.auditing import Images, audit_before_use, refuse_leaks
     from bddn.evaluation.held_out import FOLDER, predict_held_out, read_held_out
     from bddn.evaluation.matching import cache_of_run, dataset_of_run
     from bddn.evaluation.scoring import score_run, write_scores
@@ -53,11 +57,18 @@ def score(
             dataset_of_run(run, datasets)
         else:
             read_held_out(run)
-    for run in found:
+    images = Images()
+    leaks = [refuse_leaks(audit_before_use(run, caches, datasets, images), run, allow_leaks) for run in found]
+    images.clear()
+    for run, of_run in zip(found, leaks, strict=True):
         scored = score_run(run, predict_held_out(run, caches, datasets) if caches else read_held_out(run))
-        write_scores(scored, run)
+        write_scores(scored, run, of_run)
         responses = f"{scored.n_images} test images, {RESPONSES[scored.trials]}"
-        typer.echo(f"{run.folder}: {responses}\n{as_table(rows_of(scored))}")
+        rows = rows_of(scored)
+        if of_run["allowed"]:
+            rows = [row | {"leaks allowed": f"{sum(of_run['n_pairs'].values())} pairs"} for row in rows]
+        typer.echo(f"{run.folder}: {responses}\n{as_table(rows)}")
+        typer.echo(f"leaks{' allowed' if of_run['allowed'] else ''}: {of_run['sentence']}")
         for what, reason in scored.not_available.items():
             typer.echo(f"{what}: {reason}")
         typer.echo(f"score: {run.folder / FOLDER}\n")

