@@ -65,8 +65,9 @@ def control_table(
     Returns
     -------
     DataFrame
-        `control`, `region`, `n_voxels` (with a score), `n_evident`; `r2`, `r2_low`, `r2_high`: robust mean of R² on the
-        test images with its 95 % interval; `difference`, `difference_low`, `difference_high`: the fit's mean less the
+        `control`, `region`, `n_voxels` (with a score), `n_evident`; `r2`, robust mean of R² on the test
+        images; `r2_expected`, the mean that is expected on very many images, with its 95 % interval `r2_low` to
+        `r2_high`; `difference`, `difference_low`, `difference_high`: the fit's mean less the
         control's; `verdict`; `slope` and `seconds` of the control as a whole; `note`; `reason`.
     """
     rows, of_fit = [], outcomes[FIT].scores
@@ -83,6 +84,7 @@ def control_table(
                     "n_voxels": int((mask & has_score).sum()),
                     "n_evident": int((mask & has_evidence).sum()),
                     "r2": found.scores[k, 0],
+                    "r2_expected": found.scores[k, 1:].mean(),
                     "r2_low": ends[0][k],
                     "r2_high": ends[1][k],
                     "difference": apart[k, 0],
@@ -133,7 +135,10 @@ def to_text(table: pd.DataFrame) -> list[dict[str, str]]:
         found.append(
             {
                 "control": str(name),
-                "R²": "not available" if gone else f"{first['r2']:.3f} [{first['r2_low']:.3f}, {first['r2_high']:.3f}]",
+                "R²": "not available" if gone else f"{first['r2']:.3f}",
+                "many images": ""
+                if gone
+                else f"{first['r2_expected']:.3f} [{first['r2_low']:.3f}, {first['r2_high']:.3f}]",
                 "fit - control": "" if gone or name == FIT else _difference(first),
                 **{roi: f"{means[roi]:.3f}" if roi in means.index else "" for roi in regions if roi != ALL},
                 "evident": "" if gone else f"{first['n_evident']} of {first['n_voxels']}",

@@ -16,7 +16,7 @@ OF_FIT, OF_CONTROL = "#c8442f", "#8a93a0"
 
 @own_style()
 def draw_controls(table: pd.DataFrame, path: Path, title: str) -> None:
-    """Write a chart: mean R² of every control as a bar with its 95 % interval, in one panel per region.
+    """Write a chart: expected mean R² of every control as a bar with its 95 % interval, in one panel per region.
 
     Parameters
     ----------
@@ -35,17 +35,19 @@ def draw_controls(table: pd.DataFrame, path: Path, title: str) -> None:
     at = range(len(names))
     for ax in axes.flat[len(regions) :]:
         ax.set_visible(False)
+    for ax in axes.flat[max(0, len(regions) - axes.shape[1]) : len(regions)]:  # the lowest of each column
+        ax.tick_params(labelbottom=True)
     for ax, region in zip(axes.flat, regions, strict=False):
         rows = known[known["region"] == region].set_index("control").loc[names]
-        reach = [rows["r2"] - rows["r2_low"], rows["r2_high"] - rows["r2"]]
         colours = [OF_FIT if name == FIT else OF_CONTROL for name in names]
-        ax.barh(at, rows["r2"], xerr=reach, height=0.7, color=colours, error_kw={"ecolor": INK, "elinewidth": 0.8})
-        ax.axvline(rows.loc[FIT, "r2"], color=OF_FIT, linewidth=0.8, linestyle=":")
+        ax.barh(at, rows["r2_expected"], height=0.7, color=colours)
+        ax.hlines(at, rows["r2_low"], rows["r2_high"], color=INK, linewidth=0.8)
+        ax.axvline(rows.loc[FIT, "r2_expected"], color=OF_FIT, linewidth=0.8, linestyle=":")
         ax.set_title("all voxels" if region == ALL else region, fontsize=8, color=INK)
         ax.tick_params(labelsize=7, length=2, colors=INK)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_yticks(at, names)
     axes[0, 0].invert_yaxis()
-    figure.supxlabel("mean R² on the test images, with 95 % interval over test images", fontsize=8, color=INK)
+    figure.supxlabel("mean R² expected on very many test images, with its 95 % interval", fontsize=8, color=INK)
     figure.suptitle(title, fontsize=9, color=INK)
     figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)

@@ -204,6 +204,9 @@ def test_the_table_says_where_a_control_is_not_beaten() -> None:
     assert reach == pytest.approx(2 * 2.0 * error, rel=0.15)
     verdicts = {name: [rows[name, region]["verdict"] for region in regions] for name in others}
     assert verdicts == {"weak": [BETTER, BETTER], "mixed": [WORSE, UNKNOWN], "wide": [UNKNOWN, WORSE]}
+    lone = rows["weak", ALL]
+    assert lone["r2_low"] < lone["r2_expected"] < lone["r2_high"]
+    assert lone["r2_expected"] == pytest.approx(lone["r2"])
     said = sentences(table)
     assert said[:2] == [
         "weak: FactorTopy predicts more in all voxels and in each ROI.",
