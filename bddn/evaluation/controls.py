@@ -227,6 +227,8 @@ class _Work:
         place = self._out / f"{UNTRAINED}.zarr"
         if not is_vacant(self._out / UNTRAINED, run_folder.ABOUT):
             return Cache(place)  # of the run that is there
+        if self._spec.split_by is not None and self._spec.split_by.clusters is not None:
+            raise NotAvailable("images are split by clusters of the network's tokens, so its twin has another split")
         self._need_images()
         layers = [layer.name for layer in self._cache.select_layers(self._spec.layers)]
         try:

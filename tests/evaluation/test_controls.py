@@ -18,7 +18,7 @@ from bddn.evaluation.controls import ABOUT, run_controls
 from bddn.evaluation.regressions import REGRESSIONS
 from bddn.machine import parallel
 from bddn.planted.subject import Planted
-from bddn.spec import FitSpec
+from bddn.spec import FitSpec, SplitBy
 from bddn.stats.scores import robust_mean
 from bddn.store.reader import Cache
 
@@ -119,9 +119,9 @@ def test_regressions_do_not_depend_on_the_number_of_threads(
     monkeypatch.setenv(parallel.THREADS, "3")
     parallel._pool.cache_clear()
     shutil.copytree(done[0] / FIT, tmp_path / "out" / FIT)
-    found = _run(sealed, brain, tmp_path / "out", *(word for name in REGRESSIONS for word in ("--only", name)))
+    spec = FitSpec.from_yaml(SPEC.encode(), "test")
+    run_controls(Cache(sealed), Planted(brain), tmp_path / "out", spec, REGRESSIONS, tell=lambda words: None)
     parallel._pool.cache_clear()
-    assert found.exit_code == 0, found.output
     for name in REGRESSIONS:
         for file in ("voxels.parquet", "scores.npy", "control.json"):
             assert (tmp_path / "out" / name / file).read_bytes() == (done[0] / name / file).read_bytes(), name
@@ -156,6 +156,15 @@ def test_what_is_not_available_is_told_with_its_reason(
     assert json.loads((out / "controls.json").read_text())["table"][-1]["reason"].startswith(
         "himalaya is not installed"
     )
+
+
+def test_clusters_of_tokens_have_no_untrained_twin(sealed: Path, brain: Path, tmp_path: Path) -> None:
+    spec = FitSpec.from_yaml(SPEC.encode(), "test").model_copy(update={"split_by": SplitBy(clusters=12)})
+    found = run_controls(Cache(sealed), Planted(brain), tmp_path, spec, ["untrained"], tell=lambda words: None)
+    assert found.sentences == [
+        "untrained: not available, because images are split by clusters of the network's tokens, so its twin has "
+        "another split."
+    ]
 
 
 def test_wrong_requests_are_one_message_before_any_work(sealed: Path, brain: Path, tmp_path: Path) -> None:
