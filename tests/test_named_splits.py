@@ -79,6 +79,20 @@ def test_whole_clusters_of_the_caches_tokens_are_held_out(
         assert f"global tokens of {layer or 'block_2'}" in methods(read_run(out)).paragraph
 
 
+def test_a_split_is_taken_from_another_run(sealed: Path, brain: Path, table: Path) -> None:
+    folder = table.parent
+    code, said = fit(sealed, brain, folder / "first", {"split_by": {"clusters": 8}})
+    assert code == 0, said
+    code, said = fit(
+        sealed, brain, folder / "second", {"seed": 3, "split_by": {"file": str(folder / "first/split.json")}}
+    )
+    assert code == 0, said
+    assert f"split: as in {folder / 'first/split.json'}; " in said
+    splits = [(folder / name / "split.json").read_bytes() for name in ("first", "second")]
+    assert splits[0] == splits[1]
+    assert "that of a given file" in methods(read_run(folder / "second")).paragraph
+
+
 def test_held_out_clusters_are_farther_away_than_held_out_images() -> None:
     rng = np.random.default_rng(0)
     tokens = (rng.normal(size=(30, 16))[rng.integers(0, 30, 600)] + 0.1 * rng.normal(size=(600, 16))).astype(np.float32)
@@ -112,6 +126,9 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an unknown category": ({"categories": "categories.csv", "test": ["tol"]}, ["'tol'", "face, food, place, tool"]),
     "all categories": ({"categories": "categories.csv", "test": CATEGORIES}, ["at least two images", "0, 0 and 48 of"]),
     "no table": ({"categories": "none.csv"}, ["none.csv", "no such file"]),
+    "no file": ({"file": "none.json"}, ["none.json", "no such file"]),
+    "another file": ({"file": "categories.csv"}, ["categories.csv", "JSON with the lists train, val, test"]),
+    "a part of the images": ({"file": "part.json"}, ["part.json", "each of the 48 stimuli", "in none; 47 stimuli"]),
     "too many clusters": ({"clusters": 49}, ["at least as many images as clusters, 49", "got 48"]),
     "no such layer": ({"clusters": 9, "layer": "block_9"}, ["'block_9', which is not stored"]),
 }
@@ -124,6 +141,7 @@ def test_a_split_that_cannot_be_is_refused_before_any_work(
     monkeypatch.chdir(table.parent)
     monkeypatch.setattr("bddn.run.inputs.Subject.read", lambda *_: pytest.fail("responses were read"))
     by, words = BAD[name]
+    Path("part.json").write_text(json.dumps({"train": ["nsd-00013"], "val": ["other"], "test": []}))
     for command in ("fit", "fit-many"):
         (table.parent / "fit.yaml").write_text(json.dumps(SMALL | {"split_by": by}))
         code, said = run(command, sealed, "--data", f"planted:{brain}", "--spec", "fit.yaml", "--out", "new")

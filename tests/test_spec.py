@@ -82,7 +82,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
     WeightsSpec: {"hub": "a/b", "revision": "c"},
     FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
     DiffusionSpec: {"architecture": {"unet": {"in_channels": 4}}, "n_steps": 20, "layers": ["up_2.resnet_0@t*"]},
-    SplitBy: {"categories": "b.csv", "test": ["a", "b"]},
+    SplitBy: {"categories": "b.csv", "test": ["a", "b"]},  # clusters, layer and file stand without categories
     ModuleSpec: {"module": "a.b:d", "layers": ["blocks.*"], "leading_tokens": 1, "channels": "last", "output": 1},
 }
 BASE: dict[type[Spec], dict[str, Any]] = {
@@ -102,7 +102,9 @@ def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec
     base = cls.parse(BASE[cls], "test")
     tested = set(OTHER[cls])
     other_sources = {"folder", "url", "file", "format", "sha256", "random"} if cls is WeightsSpec else set()
-    only_one = {DiffusionSpec: {"family"}, PlantSpec: {"photographs"}, SplitBy: {"clusters", "layer"}}.get(cls, set())
+    only_one = {DiffusionSpec: {"family"}, PlantSpec: {"photographs"}, SplitBy: {"clusters", "layer", "file"}}.get(
+        cls, set()
+    )
     assert tested | other_sources | only_one >= cls.model_fields.keys()
     digests = {base.digest()}
     for name, value in OTHER[cls].items():
@@ -168,9 +170,10 @@ def test_a_spec_is_frozen() -> None:
         (FitSpec, "learning_rate: .inf", ["'learning_rate'", "inf"]),
         (FitSpec, "split: [8, 2]", ["'split.2'"]),
         (FitSpec, "split_by: {cluster: 9}", ["unknown key 'split_by.cluster'", "Did you mean 'clusters'?"]),
-        (FitSpec, "split_by: {layer: a}", ["exactly one of 'clusters' and 'categories'"]),
-        (FitSpec, "split_by: {clusters: 9, categories: a.csv}", ["exactly one of 'clusters' and 'categories'"]),
+        (FitSpec, "split_by: {layer: a}", ["exactly one of 'clusters', 'categories' and 'file'"]),
+        (FitSpec, "split_by: {clusters: 9, categories: a.csv}", ["exactly one of 'clusters', 'categories' and 'file'"]),
         (FitSpec, "split_by: {clusters: 9, test: [a]}", ["'test' only beside 'categories'"]),
+        (FitSpec, "split_by: {file: a.json, layer: a}", ["'layer' only beside 'clusters'"]),
         (FitSpec, "split_by: {categories: a.csv, layer: a}", ["'layer' only beside 'clusters'"]),
         (FitSpec, "split_by: {clusters: 2}", ["'split_by.clusters'", "got 2"]),
         (FitSpec, "- 1", ["a mapping", "list"]),

@@ -1,14 +1,18 @@
-"""Split images into training, validation and test: single images, or groups of images that stay together.
+"""Split images into training, validation and test: single images, groups of images that stay together, or as in a file.
 
 Every split depends on the stimulus ids, their groups and the seed, but not on the order of the ids.
 """
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bddn.errors import DataError
+from bddn.files.filekind import explain
 
 PARTS = ("train", "val", "test")
 Shares = tuple[int, int, int]
@@ -132,6 +136,41 @@ def split_off(ids: Sequence[str], test: Sequence[str], shares: Shares, seed: int
     return Split(tuple(train), tuple(val), tuple(sorted(held_out)))
 
 
+def split_in_file(path: Path, ids: Sequence[str]) -> Split:
+    """Return the split that a file gives.
+
+    Parameters
+    ----------
+    path : Path
+        JSON, with a list of stimulus ids for each of `train`, `val` and `test`; ids that are not in `ids` are ignored.
+    ids : sequence of str
+
+    Raises
+    ------
+    DataError
+        If the file is missing or is not such a file, a stimulus is in no part or in two, or a part is too small.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        found = [[str(stimulus) for stimulus in content[part]] for part in PARTS]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        got, fix = explain(path, f"something else ({error})", "Give the split.json of a run.")
+        raise DataError(path, expected=f"JSON with the lists {', '.join(PARTS)}", got=got, fix=fix) from error
+    wanted, n_parts = set(ids), Counter(stimulus for members in found for stimulus in set(members))
+    wrong = {stimulus: n_parts[stimulus] for stimulus in ids if n_parts[stimulus] != 1}
+    if wrong:
+        first, n = next(iter(wrong.items()))
+        raise DataError(
+            path,
+            expected=f"each of the {len(ids)} stimuli of the dataset in exactly one part",
+            got=f"'{first}' in {n or 'none'}; {len(wrong)} stimuli are in none or in several",
+            fix="Give the split of a run on the same images.",
+        )
+    train, val, test = (tuple(sorted(wanted & set(members))) for members in found)
+    _refuse_small((len(train), len(val), len(test)))
+    return Split(train, val, test)
+
+
 def equal_across(keys: Sequence[str | None], part: Sequence[object]) -> list[tuple[int, int]]:
     """Return the pairs of rows, sorted, that have the same key in different parts: for each such row one pair.
 
@@ -159,11 +198,12 @@ def _ids(members: Mapping[str, Sequence[str]], groups: Sequence[str]) -> tuple[s
     return tuple(sorted(stimulus for group in groups for stimulus in members[group]))
 
 
-def _refuse_small(sizes: tuple[int, int, int], shares: Shares) -> None:
+def _refuse_small(sizes: tuple[int, int, int], shares: Shares | None = None) -> None:
     if min(sizes) < LEAST:
+        parts = ", ".join(PARTS) if shares is None else ":".join(map(str, shares))
         raise DataError(
             "split",
-            expected=f"at least two images in each of the parts {':'.join(map(str, shares))}",
+            expected=f"at least two images in each of the parts {parts}",
             got=f"{sizes[0]}, {sizes[1]} and {sizes[2]} of {sum(sizes)} images",
             fix="Use more images, or other shares.",
         )

@@ -139,6 +139,8 @@ def _split(run: Run) -> str:
             f"images were grouped into {by['clusters']} clusters (k-means on principal components of the global tokens "
             f"of {by['layer'] or run.layers[-1]}), and whole clusters were split {into}"
         )
+    if by.get("file") is not None:
+        return "the split into training, validation and test images was that of a given file"
     if by["test"] is None:
         return f"whole categories of images were split {into}"
     training = ":".join(map(str, fit["split"][:2]))

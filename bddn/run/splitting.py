@@ -1,10 +1,10 @@
-"""The split of a fit: a function of its settings, the stimulus ids, and the cache or the table that groups images."""
+"""The split of a fit: a function of its settings, the stimulus ids, and the cache or the file that they name."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from bddn.data.categories import read_categories
-from bddn.data.splits import Split, split_by_group, split_by_id, split_off
+from bddn.data.splits import Split, split_by_group, split_by_id, split_in_file, split_off
 from bddn.errors import SpecError
 from bddn.files.paths import expand_home
 from bddn.spec import FitSpec, SplitBy
@@ -34,6 +34,8 @@ def split_of(spec: FitSpec, ids: Sequence[str], store: Cache) -> Split:
     if by is None:
         return split_by_id(ids, shares, seed)
     ordered = sorted(ids)
+    if by.file is not None:
+        return split_in_file(Path(expand_home(by.file)), ordered)
     if by.categories is None:
         groups = _clusters(by, spec.layers, ordered, store)
     else:
@@ -52,6 +54,8 @@ def in_words(spec: FitSpec, split: Split) -> str:
         kind = "by image"
     elif by.clusters is not None:
         kind = f"by {by.clusters} clusters of images"
+    elif by.file is not None:
+        kind = f"as in {by.file}"
     else:
         kind = "by category" if by.test is None else f"test images of {', '.join(by.test)}"
     return f"split: {kind}; {len(split.train)} train, {len(split.val)} validate, {len(split.test)} test"

@@ -31,8 +31,8 @@ class FitSpec(Spec):
     split_seed: Seed | None = Field(default=None, exclude_if=lambda seed: seed is None)
     """Seed of the split alone, so that fits of different seeds have the same test images. None means `seed`."""
     split_by: SplitBy | None = Field(default=None, exclude_if=lambda by: by is None)
-    """Images that stay together in one part of the split: clusters of similar images, or categories of a table. None
-    means that single images are drawn."""
+    """What decides the split beside the seed: clusters of similar images, categories of a table, or a file of the
+    split. None means that single images are drawn."""
     layers: Layers = Field(default=None, min_length=2)
     """Cached layers to use, early to late; none means all."""
     channels: Positive = 128

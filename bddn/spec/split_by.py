@@ -1,4 +1,4 @@
-"""What stays together in one part of a split."""
+"""What decides a split beside the seed."""
 
 from typing import Annotated, Self
 
@@ -8,9 +8,9 @@ from bddn.spec.base import Spec
 
 
 class SplitBy(Spec):
-    """Images that stay together in one part of the split: clusters of similar images, or categories of a table.
+    """What decides a split beside the seed: clusters of similar images, categories of a table, or a file of the split.
 
-    Exactly one of `clusters` and `categories` is given.
+    Exactly one of `clusters`, `categories` and `file` is given.
     """
 
     clusters: Annotated[int, Field(ge=3, lt=2**31)] | None = None
@@ -24,10 +24,14 @@ class SplitBy(Spec):
     """Categories of the test images. All other images are split by image into training and validation. None means that
     the seed draws whole categories for each part."""
 
+    file: str | None = None
+    """JSON file with the stimuli of `train`, `val` and `test`, such as the `split.json` of another run, so that fits on
+    several caches have the same test images."""
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.clusters is None) == (self.categories is None):
-            raise ValueError("with exactly one of 'clusters' and 'categories'")
+        if sum(kind is not None for kind in (self.clusters, self.categories, self.file)) != 1:
+            raise ValueError("with exactly one of 'clusters', 'categories' and 'file'")
         if self.layer is not None and self.clusters is None:
             raise ValueError("with 'layer' only beside 'clusters'")
         if self.test is not None and self.categories is None:

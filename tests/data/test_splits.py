@@ -1,5 +1,6 @@
 """A split depends on which images there are, on their groups and on the seed, and on nothing else."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from bddn.data.categories import read_categories
-from bddn.data.splits import Split, split_by_group, split_by_id, split_off
+from bddn.data.splits import Split, split_by_group, split_by_id, split_in_file, split_off
 from bddn.errors import DataError
 
 IDS = [f"nsd-{i:05d}" for i in range(100)]
@@ -87,6 +88,19 @@ def test_groups_that_cannot_be_split_are_an_error() -> None:
         split_by_group({stimulus: ("even", "odd")[i % 2] for i, stimulus in enumerate(IDS)}, (8, 1, 1), 0)
     with pytest.raises(DataError, match=r"at least two images.*got 1, 1 and 1 of 3 images"):
         split_by_group({stimulus: stimulus for stimulus in IDS[:3]}, (8, 1, 1), 0)
+
+
+def test_a_file_gives_the_split(tmp_path: Path) -> None:
+    split, path = split_by_id(IDS, (8, 1, 1), 0), tmp_path / "split.json"
+    path.write_text(json.dumps(split.to_dict()))
+    assert split_in_file(path, SHUFFLED) == split
+    fewer = split_in_file(path, IDS[:50])
+    assert fewer.test == tuple(sorted({*IDS[:50]} & {*split.test}))
+    path.write_text(json.dumps(split.to_dict() | {"test": [*split.test, split.train[3]]}))
+    with pytest.raises(DataError, match=f"'{split.train[3]}' in 2; 1 stimuli are in none or in several"):
+        split_in_file(path, IDS)
+    with pytest.raises(DataError, match="at least two images in each of the parts train, val, test"):
+        split_in_file(path, split.train[5:])
 
 
 TABLES: dict[str, tuple[bytes | None, str]] = {
