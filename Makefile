@@ -45,7 +45,8 @@ demo: install
 	$(BIN)/bddn fit $(DEMO)/demo.zarr --data planted:$(DEMO) --out $(DEMO)/run --spec fast
 	$(BIN)/bddn maps $(DEMO)/run
 	$(BIN)/bddn film $(DEMO)/run
-	$(BIN)/bddn report $(DEMO)/run
+	$(BIN)/bddn score $(DEMO)/run --cache $(DEMO)/demo.zarr --data planted:$(DEMO)
+	$(BIN)/bddn report $(DEMO)/run --data planted:$(DEMO)
 
 figures: install
 	$(BIN)/python tests/draw_figures.py build/figures

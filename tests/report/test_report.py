@@ -233,8 +233,8 @@ def test_the_command_writes_a_page(runs: Path, tmp_path: Path) -> None:
     assert "no such folder" in failed.output
 
 
-def test_the_command_builds_no_network_and_does_not_load_torch(runs: Path, tmp_path: Path) -> None:
-    command = ["report", str(runs / "one"), str(runs / "two"), "--out", str(tmp_path / "both.html")]
+def test_the_command_builds_no_network_and_does_not_load_torch(scored: Path, runs: Path, tmp_path: Path) -> None:
+    command = ["report", str(scored), str(runs / "two"), "--out", str(tmp_path / "both.html")]
     code = (
         "from typer.testing import CliRunner\nimport bddn.cli, sys\n"
         f"assert CliRunner().invoke(bddn.cli.app, {command!r}).exit_code == 0\n"

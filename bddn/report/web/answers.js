@@ -48,7 +48,7 @@ const Answers = (() => {
 
   function axes({low, high}, x, y) {
     const digits = high - low < 0.5 ? 2 : high - low < 20 ? 1 : 0, parts = [];
-    for (const tick of Legend.ticks(low, high)) {
+    for (const tick of Legend.ticks(low, high, 6)) {
       parts.push(
         svg("text", {x: x(tick), y: TOP + PLOT + 13, "text-anchor": "middle"}, words(tick, digits)),
         svg("text", {x: LEFT - 5, y: y(tick) + 3.5, "text-anchor": "end"}, words(tick, digits)));

@@ -61,7 +61,7 @@ const Controls = (() => {
     let left = 0;
     for (const run of Data.runs) for (let i = 0; i < run.count; i++) left += Number(State.passes(run, i));
     output.textContent = threshold === -Infinity ? `all ${count(total)} voxels`
-      : `${of === "r2_test" ? "R²" : of} ${words(threshold, 2)}: ${count(left)} of ${count(total)}`;
+      : `≥ ${words(threshold, 2)}: ${count(left)} of ${count(total)}`;
     slider.setAttribute("aria-valuetext", output.textContent);
   }
 

@@ -19,9 +19,9 @@ const Legend = (() => {
     return canvas;
   }
 
-  /** Round numbers between two others. @param {number} low @param {number} high */
-  function ticks(low, high) {
-    const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+  /** About n or fewer round numbers between two others. @param {number} low @param {number} high @param {number} n */
+  function ticks(low, high, n = 4) {
+    const rough = (high - low) / n, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough - 1e-12) ?? 10 * power;
     const found = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(k * step);
