@@ -4,6 +4,7 @@ The planted brain reads the planted network. Its truth has a place, a layer, a s
 smooth over cortex, so what lacks one of them must predict less, and what never saw the network less still.
 """
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from bddn.planted.plant import plant
 from bddn.planted.subject import BACKBONE, Planted
 from bddn.spec import FitSpec, PlantSpec, WeightsSpec
 from bddn.store.reader import Cache
-from bench.report import keep
+from bench.report import RESULTS, keep
 
 BRAIN = PlantSpec(n_images=560, radius_rad=0.42, n_layers=5, width=48)
 SMALL = PlantSpec(n_images=48, radius_rad=0.12, n_layers=3, width=24)
@@ -37,6 +38,10 @@ def test_controls(true_size: bool, tmp_path: Path) -> None:
     rows = found.table.astype(object).where(found.table.notna(), None).to_dict("records")
     keep(NAME, {"what": "controls on a planted brain", "brain": BRAIN.to_dict(), "rows": rows})
     check(found.table)
+
+
+def test_the_kept_figures_are_as_they_must() -> None:
+    check(pd.DataFrame(json.loads((RESULTS / f"{NAME}.json").read_text())["rows"]))
 
 
 def check(table: pd.DataFrame) -> None:
