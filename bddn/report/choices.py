@@ -27,6 +27,12 @@ _TITLES = {
     "r2_val": "Brain score, validation images",
     "ceiling": "Noise ceiling",
     "depth": "Depth of the layers",
+    "r2_test": "Brain score",
+    "r2_test_single": "Brain score of single fits, mean",
+    "x": "Place, to the right",
+    "y": "Place, down",
+    "scale": "Scale",
+    "size": "Size of the field",
     "confidence": "Confidence of the layer",
     "agreement": "Agreement of runs on the layer",
     "p_test": "Evidence, p",
@@ -41,7 +47,12 @@ _HEADINGS = {
     "p_test": "Evidence: the p-value of the brain score on the test images, against chance",
     "q_test": "Evidence: the smallest false discovery rate at which the voxel has it; it has none above 0.05",
 }
-_OWN = {"r2_test", "scale", "x", "y", "size"}  # columns with their own maps
+_ENDS = {
+    "_low": "lower end of its interval",
+    "_high": "upper end of its interval",
+    "_sd": "standard deviation over fits",
+}
+_OWN = {"r2_test", "scale", "x", "y", "size", "depth_width"}  # columns with their own maps
 
 
 def choices(tables: Sequence["pd.DataFrame"], layers: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
@@ -81,6 +92,11 @@ def choices(tables: Sequence["pd.DataFrame"], layers: Sequence[Sequence[str]]) -
             if "size" in together
             else []
         ),
+        *(
+            [_choice(kinds.interval_maps(together)[1], ["depth_width"], "Interval of depth", "")]
+            if "depth_low" in together
+            else []
+        ),
         *(_choice(m, [f"weight_{n}"], f"Weight of {n}", "Layer weights") for n, m in weights.items()),
         *(_column_choice(together, name, "Further numbers") for name in numbers if name not in taken),
         *(_column_choice(together, name, "Regions") for name in words if (together[name].fillna("") != "").any()),
@@ -95,8 +111,17 @@ def _alike(tables: Sequence["pd.DataFrame"]) -> list["pd.DataFrame"]:
 
 def _column_choice(table: "pd.DataFrame", column: str, group: str) -> dict[str, Any]:
     kind = kinds.column_map(table, column)
-    found = _choice(kind, [column], _TITLES.get(column, column), group)
-    return found | {"name": column, "heading": _HEADINGS.get(column, kind.heading)}
+    found = _choice(kind, [column], _title(column), group)
+    is_end = any(column.endswith(suffix) for suffix in _ENDS)
+    return found | {"name": column, "heading": _HEADINGS.get(column, _title(column) if is_end else kind.heading)}
+
+
+def _title(column: str) -> str:
+    """Return the title of the map of a column, also of the ends of an interval."""
+    for suffix, words in _ENDS.items():
+        if column.endswith(suffix):
+            return f"{_title(column.removesuffix(suffix))}, {words}"
+    return _TITLES.get(column, column)
 
 
 def _layer_choice(of_runs: Sequence[Map], top: float) -> dict[str, Any]:

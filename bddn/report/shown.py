@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bddn.encoder.learning import Learning
 from bddn.errors import RunError
 from bddn.evaluation.kept_responses import HeldOut, is_scored, read_held_out
 from bddn.files.filekind import explain
+from bddn.maps.kinds import MAX_WIDTH
 from bddn.maps.voxel_table import check_voxels
 from bddn.report.voxels import drawn_rows
 from bddn.run import Run, labels, read_channels, read_learning, read_run
@@ -97,6 +98,7 @@ def read_shown(folders: Sequence[Path], datasets: Sequence[Dataset] = (), respon
 
 def _read(folder: Path, label: str, datasets: Sequence[Dataset], responses: bool) -> Shown:
     run = read_run(folder)
+    run = replace(run, voxels=_with_width(run.voxels))
     check_voxels(run.voxels, run.layers)
     _check_metrics(run)
     drawn = drawn_rows(run.voxels)
@@ -105,6 +107,14 @@ def _read(folder: Path, label: str, datasets: Sequence[Dataset], responses: bool
     held_out = read_held_out(run) if responses and is_scored(run) else None
     dataset = _dataset(run, datasets) if datasets else None
     return Shown(run, label, channels, _split_sizes(folder / "split.json"), learning, held_out, dataset)
+
+
+def _with_width(voxels: pd.DataFrame) -> pd.DataFrame:
+    """Return the voxels of an ensemble with the width of the interval of depth; NaN where too little is known."""
+    if "depth_low" not in voxels:
+        return voxels
+    width = voxels["depth_high"] - voxels["depth_low"]
+    return voxels.assign(depth_width=width.where(width <= MAX_WIDTH))
 
 
 def _dataset(run: Run, datasets: Sequence[Dataset]) -> Dataset:

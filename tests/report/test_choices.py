@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bddn.maps import kinds
+from bddn.maps.kinds import MAX_WIDTH
 from bddn.report.choices import CONFIDENCE_STEPS, PLACE_STEPS, RAMP_STEPS, choices
 from bddn.report.packing import unpacked
 from bddn.run import read_run
@@ -77,3 +78,15 @@ def test_size_is_shown_beside_the_other_selections_and_only_selections_need_evid
     selections = {name for name, choice in by_name.items() if choice["selection"]}
     weights = {f"weight_{name}" for name in LAYERS}
     assert selections == {"layer_map", "scale_map", "place_map", "size", "depth", "confidence", *weights}
+
+
+def test_ends_of_intervals_have_titles_and_are_selections(voxels: pd.DataFrame) -> None:
+    found = choices([voxels.assign(depth_low=0.1, depth_high=0.9, x_sd=0.2, lab_low=1.0, q_test=0.5)], [LAYERS])
+    by_name = {choice["name"]: choice for choice in found}
+    assert by_name["depth_low"]["title"] == "Depth of the layers, lower end of its interval"
+    assert by_name["x_sd"]["title"] == "Place, to the right, standard deviation over fits"
+    assert by_name["lab_low"]["title"] == "lab, lower end of its interval"
+    assert by_name["depth_high"]["selection"]
+    assert by_name["depth_width"]["columns"] == ["depth_width"]
+    assert (by_name["depth_width"]["low"], by_name["depth_width"]["high"]) == (0.0, MAX_WIDTH)
+    assert not by_name["lab_low"]["selection"]

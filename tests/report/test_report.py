@@ -331,3 +331,15 @@ def test_a_slope_has_its_interval_if_it_is_known(runs: Path) -> None:
         assert table.heads[1:5] == heads
         assert len(table.rows[0]) == len(table.heads)
         assert dict(facts(one))["hierarchy slope"] == words
+
+
+def test_the_interval_of_depth_has_a_width_unless_it_is_too_wide(run_copy: Path) -> None:
+    assert "depth_width" not in read_shown([run_copy])[0].run.voxels
+    high = np.where(np.arange(len(pd.read_parquet(run_copy / "voxels.parquet"))) % 2, 0.3, 0.9)
+    change_voxels(run_copy, lambda voxels: voxels.assign(depth_low=0.1, depth_high=high))
+    width = read_shown([run_copy])[0].run.voxels["depth_width"].to_numpy()
+    assert np.isnan(width[::2]).all()
+    assert np.allclose(width[1::2], 0.2)
+    page = json.loads(outline(write_report([run_copy]).path).data)
+    assert "depth_width" in {map_["name"] for map_ in page["maps"]}
+    assert np.allclose(unpacked(page["runs"][0]["voxels"]["numbers"]["depth_width"])[1::2], 0.2)

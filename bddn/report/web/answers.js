@@ -39,11 +39,13 @@ const Answers = (() => {
     return {low: low - more, high: high + more};
   }
 
+  /** The interval of R², where it is known. @param {Answered} of @param {number} row */
+  const interval = ({low, high}, row) => (Number.isNaN(low[row]) ? "" : ` [${words(low[row])}, ${words(high[row])}]`);
+
   /** Score, correlation and number of images in words. @param {Run} run @param {Answered} of @param {number} row */
   function score(run, of, row) {
-    const low = of.low[row], high = of.high[row];
-    const interval = Number.isNaN(low) ? "" : ` [${words(low)}, ${words(high)}]`;
-    return `R² ${words(run.numbers.r2_test[row])}${interval}, r ${words(of.r[row])}, ${count(of.ids.length)} images`;
+    const r2 = words(run.numbers.r2_test[row]) + interval(of, row);
+    return `R² ${r2}, r ${words(of.r[row])}, ${count(of.ids.length)} images`;
   }
 
   function axes({low, high}, x, y) {
@@ -151,12 +153,12 @@ const Answers = (() => {
     if (Number.isNaN(range(of, row).low)) return [make("p", {class: "small"}, "This voxel has no finite responses.")];
     const m = of.kept.length, all = of.ids.length;
     const some = m < all ? ` Dots are ${count(m)} of them, evenly chosen.` : "";
-    const interval = " In brackets, the 95 % interval for very many images. On the dashed line, predictions are right.";
+    const how = " In brackets, the 95 % interval for very many images. On the dashed line, predictions are right.";
     return [
-      make("p", {class: "small"}, where(run, row), make("b", {}, score(run, of, row)), `.${some}${interval}`),
+      make("p", {class: "small"}, where(run, row), make("b", {}, score(run, of, row)), `.${some}${how}`),
       drawing({...run, answers: of}, row),
     ];
   }
 
-  return {show, points, listed, range};
+  return {show, interval, points, listed, range};
 })();

@@ -32,7 +32,7 @@ const Card = (() => {
       .map(([name, column]) => `${name} ${words(number(run, column, row))}`);
     const value = make("b", {"data-column": "r2_test"}, words(number(run, "r2_test", row)));
     const what = [" brain score R², test", ...(others.length ? [others.join(", ")] : [])].join("; ");
-    const ends = make("span", {class: "interval"}, interval(run, "r2_test", row, 3));
+    const ends = make("span", {class: "interval"}, run.answers ? Answers.interval(run.answers, row) : "");
     return make("p", {class: "score"}, value, ends, small(what));
   }
 
