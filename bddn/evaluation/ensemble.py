@@ -45,7 +45,7 @@ from bddn.run.folder import (
     without_nan,
 )
 from bddn.spec import FitSpec
-from bddn.stats.average import average
+from bddn.stats.average import SPREAD, average
 from bddn.stats.evidence import Evidence, evident, q_values
 from bddn.stats.fit_intervals import LEVEL, RANGES, interval_columns
 from bddn.stats.scores import R2, roi_scores
@@ -177,17 +177,18 @@ def _table(runs: Sequence[Run], r2: npt.NDArray[np.float64], p: npt.NDArray[np.f
     """Return the table of voxels, in the row order of the fits, for scores and p-values (N,) of the average."""
     tables, layers, keys = [run.voxels for run in runs], runs[0].layers, ["hemi", "vertex"]
     table, weights = tables[0].copy(), [WEIGHT + layer for layer in layers]
-    selected = [name for name in (*RANGES, "layer_argmax", "confidence", "r2_val", *weights) if name in table]
+    parts = [name for name in SPREAD if name in table and name != "r2_test"]
+    selected = [*parts, "layer_argmax", "confidence", "r2_val", *weights]
     mean = average([each[[*keys, "r2_test", *selected]] for each in tables], layers).set_index(keys)
     mean = mean.loc[pd.MultiIndex.from_frame(table[keys])].reset_index()
     table[selected] = mean[selected]
     moments = ["response_mean", "response_sd"]
     table[moments] = np.mean([each[moments].to_numpy(np.float64) for each in tables], axis=0)
-    values = {part: np.stack([each[part].to_numpy(np.float64) for each in tables]) for part in RANGES if part in table}
+    values = {part: np.stack([each[part].to_numpy(np.float64) for each in tables]) for part in RANGES}
     more = {
         SINGLE: mean["r2_test"],
         "r2_test_sd": mean["r2_test_sd"],
-        **{f"{part}_sd": mean[f"{part}_sd"] for part in values},
+        **{f"{part}_sd": mean[f"{part}_sd"] for part in parts},
         **interval_columns(values, mean[weights].to_numpy(np.float64)),
         **{name: mean[name] for name in ("agreement", "depth_spread")},
     }

@@ -121,8 +121,8 @@ def _kept(run: Run) -> str:
     return (
         f"{fits['n_fits']} such encoders were fitted on this split, each with another seed and with training images "
         "drawn with replacement. Their layer weights, places and scales were averaged, and so were their predictions; "
-        f"{fits['level']:.0%} intervals of what a voxel selects come from the deviation between these fits and from "
-        "the softness of their selection"
+        f"{fits['level']:.0%} intervals of depth and place come from the deviation between these fits, and those of "
+        "depth also from the standard deviation of depth under the layer weights"
     )
 
 

@@ -215,12 +215,11 @@ def interval_maps(voxels: "pd.DataFrame") -> list[Map]:
     """
     low, high = numbers(voxels, "depth_low"), numbers(voxels, "depth_high")
     width = np.where(high - low <= MAX_WIDTH, high - low, np.nan)
-    grey = f"grey where it is wider than {MAX_WIDTH:g}"
     table = {"depth": numbers(voxels, "depth"), "depth_low": low, "depth_high": high, "depth_width": high - low}
     known = np.where(np.isnan(width), np.nan, table["depth"])
     depth = ramp_map(
         "depth",
-        f"Depth of the selected layers, with a {LEVEL:.0%} interval; {grey}",
+        f"Depth of the selected layers; grey where its {LEVEL:.0%} interval is wider than {MAX_WIDTH:g}",
         {"depth": known},
         Ramp("viridis", 0.0, 1.0),
         "depth (0 first layer, 1 last layer)",
@@ -228,7 +227,7 @@ def interval_maps(voxels: "pd.DataFrame") -> list[Map]:
     )
     widths = ramp_map(
         "depth_width",
-        f"Width of the {LEVEL:.0%} interval of depth; {grey}",
+        f"Width of the {LEVEL:.0%} interval of depth; grey where it is wider than {MAX_WIDTH:g}",
         {"depth_width": width},
         Ramp("cividis_r", 0.0, MAX_WIDTH),
         f"width of the {LEVEL:.0%} interval of depth, which runs from 0 to 1",

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from bddn.stats.hierarchy import depth_spread
+
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.9
@@ -16,39 +18,40 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "depth": (0.0, 1.0),
     "x": (-1.0, 1.0),
     "y": (-1.0, 1.0),
-    "scale": (0.0, 1.0),
-    "size": (0.0, np.inf),
 }
-"""What has an interval, and the range of its values."""
+"""What has an interval, and the range of its values. Scale and size have none, because all fits confuse a global token
+with a large field in the same way: intervals from their deviation would contain the truth too rarely."""
 
 
 def interval(values: Floats, spread: Floats | float, between: tuple[float, float]) -> tuple[Floats, Floats]:
     """Return the lower and upper ends (N,) of an interval, from the values (B, N) of B fits.
 
-    A new fit to new images would differ from the mean of these fits by their standard deviation, times √(1 + 1/B); with
-    few fits, the quantile is that of Student's t. What all fits have in common is not in their deviation: their errors
-    in the same direction. `spread` (N,) is a second standard deviation that stands for these; both are added as
-    independent errors.
+    A fit to resampled images deviates from the fit to all images as that deviates from a fit to very many images, so
+    the mean over B fits has an error of their standard deviation times √(1 + 1/B); with few fits, the quantile is that
+    of Student's t. Errors that all fits share are not in their deviation: `spread` stands for them, as a standard
+    deviation. Both kinds are independent, so their squares add.
 
     Parameters
     ----------
     values : array of float64, (B, N)
         At least two fits.
-    spread : array of float64, (N,)
+    spread : array of float64, (N,), or float
     between : (float, float)
         Smallest and largest possible value, at which intervals end.
     """
-    from scipy.special import stdtrit
+    from scipy.special import ndtri, stdtrit
 
-    n = len(values)
-    error = np.sqrt(values.var(0, ddof=1) * (1 + 1 / n) + np.square(spread))
-    reach = stdtrit(n - 1, (1 + LEVEL) / 2) * error
-    mean = values.mean(0)
+    n, quantile = len(values), (1 + LEVEL) / 2
+    deviation = stdtrit(n - 1, quantile) * values.std(0, ddof=1) * np.sqrt(1 + 1 / n)
+    reach, mean = np.hypot(deviation, ndtri(quantile) * spread), values.mean(0)
     return np.clip(mean - reach, *between), np.clip(mean + reach, *between)
 
 
 def interval_columns(values: Mapping[str, Floats], layer_weights: Floats) -> dict[str, Floats]:
-    """Return `depth_low`, `depth_high`, `x_low` and so on (N,), for the parts of `RANGES` that there are.
+    """Return `depth_low`, `depth_high`, `x_low` and so on (N,), for the parts of `RANGES`.
+
+    Soft selections are drawn to the middle, in all fits alike. The second standard deviation of depth is therefore that
+    of depth under a voxel's own layer weights: the softer a selection, the less it says about depth.
 
     Parameters
     ----------
@@ -59,6 +62,6 @@ def interval_columns(values: Mapping[str, Floats], layer_weights: Floats) -> dic
     """
     found = {}
     for part, between in RANGES.items():
-        if part in values:
-            found[f"{part}_low"], found[f"{part}_high"] = interval(values[part], 0.0, between)
+        spread = np.asarray(depth_spread(layer_weights) if part == "depth" else 0.0, np.float64)
+        found[f"{part}_low"], found[f"{part}_high"] = interval(values[part], spread, between)
     return found

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.stats.evidence import evident
+from bddn.stats.fit_intervals import RANGES
 from bddn.stats.hierarchy import hierarchy_slope
 from bddn.stats.scores import robust_mean
 
@@ -64,12 +65,12 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, An
 
 
 def covered(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float | None]:
-    """Return the share of voxels with evidence whose interval contains the planted value, for depth, x, y and scale.
+    """Return the share of voxels with evidence whose interval contains the planted value, for depth, x and y.
 
     Places are judged where the planted scale is below 0.5. None where no voxel is judged.
     """
     out: dict[str, float | None] = {}
-    for part in PARTS:
+    for part in RANGES:
         judged = evident(found) & ((truth["scale"] < MAX_SCALE).to_numpy() | (part not in "xy"))
         planted, low, high = truth[part], found[f"{part}_low"], found[f"{part}_high"]
         inside = ((low <= planted) & (planted <= high)).to_numpy()[judged]

@@ -84,13 +84,13 @@ def test_selections_are_averaged_in_the_order_of_the_fits(found: Run, fits: list
     assert found.voxels[keys].equals(fits[0].voxels[keys])
     for part in ("depth", "scale", *(f"weight_{layer}" for layer in found.layers)):
         np.testing.assert_allclose(found.voxels[part], np.mean([fit.voxels[part] for fit in fits], axis=0), atol=1e-6)
-    for part in ("depth", "x", "y", "scale"):
+    for part in ("depth", "x", "y"):
         low, high = found.voxels[f"{part}_low"], found.voxels[f"{part}_high"]
         middle = np.mean([fit.voxels[part] for fit in fits], axis=0)
         assert (low <= middle).all()
         assert (middle <= high).all()
     assert found.truth is not None
-    assert set(found.truth["covered"]) == {"depth", "x", "y", "scale"}
+    assert set(found.truth["covered"]) == {"depth", "x", "y"}
 
 
 def test_the_same_command_keeps_it_and_another_number_of_fits_is_refused_first(command: list[str], out: Path) -> None:
