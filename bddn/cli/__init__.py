@@ -3,6 +3,7 @@
 from bddn.cli.audit import audit
 from bddn.cli.backbones import backbones_app, fetch
 from bddn.cli.cache import cache_app
+from bddn.cli.calibrate import calibrate
 from bddn.cli.check import check
 from bddn.cli.commands import app, extract, fit, plan, plant
 from bddn.cli.compare import compare
@@ -10,6 +11,7 @@ from bddn.cli.controls import controls
 from bddn.cli.datasets import datasets
 from bddn.cli.ensemble import ensemble
 from bddn.cli.figures import figure, maps
+from bddn.cli.hierarchy import hierarchy
 from bddn.cli.many import fit_many
 from bddn.cli.pictures import film
 from bddn.cli.predict import predict
@@ -30,6 +32,8 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Stage two", ensemble, "bddn ensemble clip.zarr --data planted:demo --out many --spec fast"),
     ("Numbers", score, "bddn score run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", audit, "bddn audit run --data algonauts:data/subj01 --cache clip.zarr"),
+    ("Numbers", hierarchy, "bddn hierarchy run --rois V1,V2,V4"),
+    ("Numbers", calibrate, "bddn calibrate run --cache clip.zarr --data planted:demo --brains 20"),
     ("Numbers", check, "bddn check run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", controls, "bddn controls clip.zarr --data planted:demo --out controls"),
     ("Numbers", compare, "bddn compare many/clip/subj01/seed0 many/dino/subj01/seed0"),

@@ -55,7 +55,7 @@ class Subject:
         DataError
             If one of them cannot be read.
         """
-        stimuli, voxels, truth = dataset.stimuli, dataset.voxels(), dataset.truth()
+        stimuli = dataset.stimuli
 
         def image(row: int) -> str | None:
             return stimuli.sha256(row) if stimuli.paths[row].exists() else None
@@ -65,16 +65,12 @@ class Subject:
             for sha256 in threads.map(image, range(n)):
                 images.append(sha256)
                 advance()
-        parts = {
-            "n_images": n,
-            "n_voxels": len(voxels),
-            "stimuli_sha256": digest(list(stimuli.ids)),
-            "responses_sha256": hash_responses(dataset),
-            "voxels_sha256": _table_sha256(voxels),
-            "positions_sha256": hashlib.sha256(np.ascontiguousarray(dataset.coords_mm()).data).hexdigest(),
-            "truth_sha256": None if truth is None else _table_sha256(truth),
-        }
-        return cls(dataset, parts, tuple(images))
+        return cls(dataset, _parts(dataset), tuple(images))
+
+    def of_same_stimuli(self, dataset: Dataset) -> "Subject":
+        """Return another dataset of the same stimuli, whose image files are not read again."""
+        assert dataset.stimuli == self.dataset.stimuli
+        return Subject(dataset, _parts(dataset), self.images)
 
     def identity(self, store: Cache) -> Identity:
         """Return the parts together with the hashes of the images, which must be the same as in the cache. If an image
@@ -96,6 +92,20 @@ class Subject:
                 fix="Check the ids of the images. If they are correct, run 'bddn extract' into a new cache.",
             )
         return Identity({**self.parts, "images_sha256": digest(cached)})
+
+
+def _parts(dataset: Dataset) -> dict[str, Any]:
+    """Return the parts of the identity of a dataset but its images; every response is read."""
+    voxels, truth = dataset.voxels(), dataset.truth()
+    return {
+        "n_images": len(dataset.stimuli),
+        "n_voxels": len(voxels),
+        "stimuli_sha256": digest(list(dataset.stimuli.ids)),
+        "responses_sha256": hash_responses(dataset),
+        "voxels_sha256": _table_sha256(voxels),
+        "positions_sha256": hashlib.sha256(np.ascontiguousarray(dataset.coords_mm()).data).hexdigest(),
+        "truth_sha256": None if truth is None else _table_sha256(truth),
+    }
 
 
 def hash_responses(dataset: Dataset, visit: Callable[[npt.NDArray[np.float32]], object] = lambda rows: None) -> str:

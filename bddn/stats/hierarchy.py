@@ -1,6 +1,7 @@
 """Depth and confidence of layer selections, and the hierarchy slope, which measures how brain-like a network is."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from bddn.stats.evidence import evident, without_evidence
 from bddn.stats.scores import in_roi
 
 Floats = npt.NDArray[np.floating]
+Rows = npt.NDArray[np.intp]
 
 IDEAL_DEPTH: Mapping[str, float] = {"V1": 0.0, "V2": 0.33, "V3": 0.33, "OPA": 0.66, "EBA": 1.0}
 """The relative depth at which each ROI would select layers of an ideally hierarchical network (paper, section 4)."""
@@ -44,53 +46,120 @@ def depth_spread(layer_weights: Floats) -> Floats:
     return np.asarray(np.sqrt((w * np.square(away)).sum(1)))
 
 
-def hierarchy_slope(voxels: pd.DataFrame) -> dict[str, float] | None:
-    """Fit depth = slope · ideal + b0 over the voxels with evidence in the ROIs of `IDEAL_DEPTH` (paper, Table 2).
+@dataclass(frozen=True)
+class Line:
+    """The voxels of a hierarchy, from which the slope is computed.
+
+    Attributes
+    ----------
+    rois : tuple of str, (R,)
+    roi : array of int, (n,)
+        The ROI of each voxel; of several, the first.
+    ideal : array of float64, (n,)
+        Its ideal depth.
+    row : array of int, (n,)
+        Its row in the voxel table.
+    right : array of bool, (n,)
+        Whether it is in the right hemisphere.
+    """
+
+    rois: tuple[str, ...]
+    roi: Rows
+    ideal: npt.NDArray[np.float64]
+    row: Rows
+    right: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, voxels: pd.DataFrame, ideal: Mapping[str, float]) -> "Line | None":
+        """Return the voxels with evidence in these ROIs; None if one of the ROIs has no voxel with evidence, or all
+        voxels have the same ideal depth."""
+        used = np.stack([in_roi(voxels, roi) for roi in ideal]) & evident(voxels)
+        row = np.flatnonzero(used.any(0))
+        roi = used[:, row].argmax(0)
+        at = np.array(list(ideal.values()), np.float64)[roi]
+        if not used.any(1).all() or np.ptp(at) == 0:
+            return None
+        return cls(tuple(ideal), roi, at, row, (voxels["hemi"].iloc[row] == "rh").to_numpy())
+
+    @property
+    def part(self) -> Rows:
+        """The block of cortex of each voxel, (n,): its ROI in its hemisphere."""
+        return np.asarray(2 * self.roi + self.right)
+
+    @property
+    def weight(self) -> npt.NDArray[np.float64]:
+        """The weights (n,) of depths in the slope, which is linear in them."""
+        centred = self.ideal - self.ideal.mean()
+        return np.asarray(centred / (centred @ centred))
+
+    def fit(self, depth: Floats) -> tuple[float, float]:
+        """Return slope and b0 of depths (n,)."""
+        slope = float(self.weight @ depth)
+        return slope, float(depth.mean() - slope * self.ideal.mean())
+
+    def jackknife(self, depth: Floats) -> tuple[float, float] | None:
+        """Return the 95 % interval of the slope, leaving out one block of cortex at a time.
+
+        Neighbouring voxels are not independent; ROIs of one hemisphere are taken as independent blocks (t distribution
+        with one degree of freedom less than there are blocks; Bell & McCaffrey, Survey Methodology 2002). None if
+        without one block all voxels have the same ideal depth.
+        """
+        from scipy.stats import t
+
+        blocks = np.unique(self.part)
+        others = []
+        for block in blocks:
+            kept = self.part != block
+            if np.ptp(self.ideal[kept]) == 0:
+                return None
+            others.append(np.polyfit(self.ideal[kept], depth[kept], 1)[0])
+        error = np.sqrt((len(blocks) - 1) * np.var(others))
+        slope, reach = self.fit(depth)[0], float(t.ppf(0.975, len(blocks) - 1) * error)
+        return slope - reach, slope + reach
+
+
+def hierarchy_slope(voxels: pd.DataFrame, ideal: Mapping[str, float] = IDEAL_DEPTH) -> dict[str, float] | None:
+    """Fit depth = slope · ideal + b0 over the voxels with evidence in some ROIs (paper, Table 2).
 
     A voxel whose responses the encoder does not predict better than by chance says nothing about depth, so it is left
     out. In a table without a test of evidence, as in runs of version 0.2.0, all voxels are used.
 
-    A voxel of several ROIs counts once, in the first of them. The interval of the slope is a jackknife that leaves out
-    one ROI of one hemisphere at a time, because neighbouring voxels are not independent (t distribution with one degree
-    of freedom less than there are such parts; Bell & McCaffrey, Survey Methodology 2002).
+    A voxel of several ROIs counts once, in the first of them. The interval of the slope is that of `Line.jackknife`.
 
     Parameters
     ----------
     voxels : DataFrame
         Voxel table with the columns `hemi` and `depth`, and text columns of ROI labels.
+    ideal : mapping of str to float
+        The ideal depth of each ROI, by the names of `in_roi`; by default the paper's.
 
     Returns
     -------
-    dict with `slope`, its 95 % interval `slope_low` to `slope_high`, `b0` (0 if early layers are selected), `b1` =
-    slope + b0 (1 if late layers are selected), `n_voxels`, the number of voxels that were used, and in a table with a
-    test `n_without_evidence`, the number of those left out; None if one of the ROIs has no voxel with evidence.
+    dict with `slope`, its 95 % interval `slope_low` to `slope_high` (missing if there are too few parts), `b0` (0 if
+    early layers are selected), `b1` = slope + b0 (1 if late layers are selected), `n_voxels`, the number of voxels that
+    were used, and in a table with a test `n_without_evidence`, the number of those left out; None if one of the ROIs
+    has no voxel with evidence.
     """
-    masks = np.stack([in_roi(voxels, roi) for roi in IDEAL_DEPTH])
-    used = masks & evident(voxels)
-    if not used.any(1).all():
+    line = Line.of(voxels, ideal)
+    if line is None:
         return None
-    inside = np.asarray(used.any(0))
-    roi_of = used.argmax(0)[inside]  # the first ROI of each voxel
-    ideal = np.array(list(IDEAL_DEPTH.values()))[roi_of]
-    selected = voxels.loc[inside, "depth"].to_numpy(dtype=np.float64)
-    slope, b0 = np.polyfit(ideal, selected, 1)
-    part = 2 * roi_of + (voxels.loc[inside, "hemi"] == "rh").to_numpy()
-    low, high = _jackknife_interval(float(slope), ideal, selected, part)
+    selected = voxels["depth"].to_numpy(dtype=np.float64)[line.row]
+    (slope, b0), interval = line.fit(selected), line.jackknife(selected)
+    asked = np.any([in_roi(voxels, roi) for roi in ideal], axis=0)
     return {
-        "slope": float(slope),
-        "slope_low": low,
-        "slope_high": high,
-        "b0": float(b0),
-        "b1": float(slope + b0),
-        "n_voxels": int(inside.sum()),
-        **without_evidence(voxels[np.asarray(masks.any(0))]),
+        "slope": slope,
+        **({} if interval is None else {"slope_low": interval[0], "slope_high": interval[1]}),
+        "b0": b0,
+        "b1": slope + b0,
+        "n_voxels": len(line.row),
+        **without_evidence(voxels[asked]),
     }
 
 
-def missing_rois(voxels: pd.DataFrame) -> list[str]:
-    """Return the ROIs of `IDEAL_DEPTH` that have no voxel with evidence, without which there is no slope."""
+def missing_rois(voxels: pd.DataFrame, ideal: Mapping[str, float] = IDEAL_DEPTH) -> list[str]:
+    """Return the ROIs that have no voxel with evidence, without which there is no slope."""
     has_evidence = evident(voxels)
-    return [roi for roi in IDEAL_DEPTH if not (in_roi(voxels, roi) & has_evidence).any()]
+    return [roi for roi in ideal if not (in_roi(voxels, roi) & has_evidence).any()]
 
 
 def in_words(found: Mapping[str, float] | None, voxels: pd.DataFrame, planted: float | None = None) -> str:
@@ -102,14 +171,3 @@ def in_words(found: Mapping[str, float] | None, voxels: pd.DataFrame, planted: f
     notes += [] if planted is None else [f"planted {planted:.2f}"]
     told = f" ({', '.join(notes)})" if notes else ""
     return f"slope {found['slope']:.2f}{told}, b0 {found['b0']:.2f}, b1 {found['b1']:.2f}"
-
-
-def _jackknife_interval(slope: float, x: Floats, y: Floats, part: npt.NDArray[np.integer]) -> tuple[float, float]:
-    """Return the 95 % interval of the slope of y (n,) on x (n,), leaving out one part (n,) at a time."""
-    from scipy.stats import t
-
-    parts = np.unique(part)
-    others = np.array([np.polyfit(x[part != one], y[part != one], 1)[0] for one in parts])
-    error = np.sqrt((len(parts) - 1) * others.var())
-    reach = float(t.ppf(0.975, len(parts) - 1) * error)
-    return slope - reach, slope + reach

@@ -121,9 +121,15 @@ def robust_mean(r2: npt.NDArray[np.floating]) -> float:
 
 
 def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
-    """Return a mask of the voxels in an ROI of `ROIS`, by all text columns; ROIs of two atlases may overlap."""
-    labels = voxels.select_dtypes(include=["object", "string"]).drop(columns=["hemi"], errors="ignore")
-    return np.asarray(labels.isin(ROIS[roi]).to_numpy().any(axis=1))
+    """Return a mask of the voxels in an ROI of `ROIS`, or with this label of an atlas, by all text columns of labels;
+    ROIs of two atlases may overlap."""
+    return np.asarray(_labels(voxels).isin(ROIS.get(roi, (roi,))).to_numpy().any(axis=1))
+
+
+def named_rois(voxels: pd.DataFrame) -> list[str]:
+    """Return the names that `in_roi` finds voxels for: those of `ROIS`, then the labels of the atlases."""
+    labels = {str(label) for name in _labels(voxels) for label in voxels[name].dropna().unique()} - {""}
+    return [roi for roi, parts in ROIS.items() if labels & {*parts}] + sorted(labels - {*ROIS})
 
 
 def roi_scores(voxels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
@@ -139,3 +145,9 @@ def roi_scores(voxels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
         for roi, of in scores.items()
         if len(of)
     }
+
+
+def _labels(voxels: pd.DataFrame) -> pd.DataFrame:
+    """Return the text columns that hold labels of ROIs."""
+    text = voxels.select_dtypes(include=["object", "string"])
+    return text.drop(columns=["hemi", "layer_argmax"], errors="ignore")

@@ -1,0 +1,268 @@
+"""Calibrate the hierarchy slope and the depth of a run: plant known ones into its own cache, and see what is recovered.
+
+Fits shrink depth towards the middle, so slopes are too small. Brains that are like that of the run (see `brains_like`)
+but have a known slope are simulated on the run's cache and fitted as the run was. The line through planted and
+recovered slopes corrects the run's slope; what single voxels recover tells the error of depth.
+
+The folder `calibration/` of a run keeps `calibration.json`, and `brains.csv` with one row per brain; see `refits` for
+the fits.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.errors import RunError
+from bddn.evaluation.brains_like import Brain, BrainsLike
+from bddn.files import atomic
+from bddn.run import Run
+from bddn.run.folder import without_nan
+from bddn.stats.calibration_line import LEAST_BRAINS, CalibrationLine
+from bddn.stats.evidence import evident
+from bddn.stats.hierarchy import Line, missing_rois
+from bddn.stats.scores import named_rois
+
+Floats = npt.NDArray[np.float64]
+
+FOLDER, NUMBERS, TABLE = "calibration", "calibration.json", "brains.csv"
+FIRST_SIGNAL = 1.25
+"""Explained variance of the first brain over the R² of the run; the first fit tells the right one."""
+SIGNALS = (1.0, 4.0)
+LEAST_R2 = 0.002
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was recovered of known slopes and depths.
+
+    Attributes
+    ----------
+    brains : DataFrame, one row per brain
+        `brain`, `planted` and `recovered` slope, `r2` on the voxels with evidence, `depth_rmse`, `depth_bias`,
+        `converged` and `folder`.
+    line : CalibrationLine
+    slope : float
+        That of the run.
+    bounds : (float, float)
+        The slopes that are possible with depths from 0 to 1.
+    depth : dict
+        Of the depth of single voxels; see `depth_errors`.
+    about : dict
+        Settings, digests and versions.
+    """
+
+    brains: pd.DataFrame
+    line: CalibrationLine
+    slope: float
+    bounds: tuple[float, float]
+    depth: dict[str, Any]
+    about: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `calibration.json`."""
+        corrected = self.line.corrected(self.slope, self.bounds)
+        intervals = {f"{round(100 * level)}": list(found) for level, found in corrected.intervals.items()}
+        return {
+            "slope": self.slope,
+            "corrected": {"slope": corrected.value, "intervals": intervals},
+            "curve": {
+                **{name: getattr(self.line, name) for name in ("gain", "offset", "scatter")},
+                "planted": self.line.planted.tolist(),
+                "recovered": self.line.recovered.tolist(),
+            },
+            "bounds": list(self.bounds),
+            "depth": self.depth,
+            "n_brains": len(self.brains),
+            "n_not_converged": int((~self.brains["converged"]).sum()),
+            **self.about,
+        }
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A fit of a planted brain: its table of voxels, whether it converged, and its name."""
+
+    voxels: pd.DataFrame
+    converged: bool
+    name: str
+
+
+def calibrate(like: BrainsLike, refit: Callable[[Brain, float], Refit], n_brains: int) -> Calibration:
+    """Fit brains with known slopes that are like that of a run.
+
+    Parameters
+    ----------
+    like : BrainsLike
+    refit : callable
+        Fits a brain whose signal has this size, as the run was fitted.
+    n_brains : int
+        At least 4. One more is fitted first, which tells how large the signal must be.
+    """
+    assert n_brains >= LEAST_BRAINS
+    run, line = like.run, like.line
+    first = refit(like.brain(0, FIRST_SIGNAL), FIRST_SIGNAL)
+    wanted, got = (max(like.mean_score(one.voxels), LEAST_R2) for one in (run, first))
+    signal = round(float(np.clip(FIRST_SIGNAL * wanted / got, *SIGNALS)), 3)
+    rows, depths = list[dict[str, Any]](), list[Floats]()
+    for number in range(1, n_brains + 1):
+        print(f"brain {number}/{n_brains}", file=sys.stderr, flush=True)  # noqa: T201
+        brain = like.brain(number, signal)
+        fitted = refit(brain, signal)
+        depths.append(_depths(brain, fitted, run))
+        rows.append(_row(brain, fitted, like, *depths[-1]))
+    table = pd.DataFrame(rows)
+    return Calibration(
+        table,
+        CalibrationLine.of(table["planted"].to_numpy(), table["recovered"].to_numpy()),
+        line.fit(run.voxels["depth"].to_numpy(np.float64)[line.row])[0],
+        like.bounds,
+        depth_errors(*np.concatenate(depths, axis=1)),
+        {
+            "rois": dict(like.ideal),
+            "signal": {"share_of_r2": signal, "mean": float(like.signal(signal)[line.row].mean()), "how": _how(run)},
+            "settings": like.settings,
+            "run_converged": (run.metrics.get("convergence") or {}).get("converged"),
+        },
+    )
+
+
+def write_calibration(found: Calibration, out: Path) -> None:
+    """Write the numbers into a folder; existing files are replaced."""
+    table = found.brains
+    atomic.replace_file(out / TABLE, lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+    atomic.write_json(out / NUMBERS, without_nan(found.to_dict()))
+
+
+def line_of(run: Run, ideal: Mapping[str, float]) -> Line:
+    """Return the voxels of a hierarchy of a run.
+
+    Raises
+    ------
+    RunError
+        If one of the ROIs has no voxel with evidence.
+    """
+    line = Line.of(run.voxels, ideal)
+    if line is None:
+        missing = missing_rois(run.voxels, ideal)
+        known = ", ".join(named_rois(run.voxels)) or "none"
+        raise RunError(
+            run.folder,
+            expected=f"voxels with evidence in each of the ROIs {', '.join(ideal)}",
+            got=f"none in {', '.join(missing)}" if missing else "voxels of one ideal depth only",
+            fix=f"Give other --rois; those of this run are: {known}.",
+        )
+    return line
+
+
+def read_calibration(run: Run, ideal: Mapping[str, float]) -> dict[str, Any] | None:
+    """Return the content of `calibration.json` of a run for these ROIs; None if there is none.
+
+    Raises
+    ------
+    RunError
+        If the file is damaged.
+    """
+    path = run.folder / FOLDER / NUMBERS
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found if found["rois"] == dict(ideal) else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            path,
+            expected="the numbers that 'bddn calibrate' writes",
+            got=f"{type(error).__name__}: {error}",
+            fix=f"Delete it, and run 'bddn calibrate {run.folder} --cache CACHE --data DATA'.",
+        ) from error
+
+
+def depth_errors(planted: Floats, recovered: Floats) -> dict[str, Any]:
+    """Return what is known of the error of the depth of single voxels.
+
+    Parameters
+    ----------
+    planted, recovered : array of float64, (k,)
+        Of voxels of all brains, those that have evidence in the run.
+
+    Returns
+    -------
+    dict
+        `n_voxels`; `rmse`; `bias`, the mean of recovered minus planted; `gain` and `offset` of recovered = gain ·
+        planted + offset; and `by_recovered`, for equal ranges `from` `to` of the recovered depth: `n`, mean and
+        standard deviation of planted minus recovered (`mean_error`, `sd_error`), and its quantiles `error_05` and
+        `error_95`. None where there are fewer than 20 voxels.
+    """
+    error = planted - recovered
+    gain, offset = np.polyfit(planted, recovered, 1)
+    edges = np.linspace(0, 1, BINS + 1)
+    at = np.clip(np.digitize(recovered, edges) - 1, 0, BINS - 1)
+    ranges = []
+    for k in range(BINS):
+        here = error[at == k]
+        known = len(here) >= 20
+        low, high = np.percentile(here, (5, 95)) if known else (None, None)
+        ranges.append(
+            {
+                "from": float(edges[k].round(6)),
+                "to": float(edges[k + 1].round(6)),
+                "n": len(here),
+                "mean_error": float(here.mean()) if known else None,
+                "sd_error": float(here.std(ddof=1)) if known else None,
+                "error_05": None if low is None else float(low),
+                "error_95": None if high is None else float(high),
+            }
+        )
+    return {
+        "n_voxels": len(error),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "bias": float(-error.mean()),
+        "gain": float(gain),
+        "offset": float(offset),
+        "by_recovered": ranges,
+    }
+
+
+def _row(brain: Brain, fitted: Refit, like: BrainsLike, planted: Floats, found: Floats) -> dict[str, Any]:
+    recovered = fitted.voxels["depth"].to_numpy(np.float64)
+    return {
+        "brain": brain.number,
+        "planted": brain.slope,
+        "recovered": like.line.fit(recovered[like.line.row])[0],
+        "r2": like.mean_score(fitted.voxels),
+        "depth_rmse": float(np.sqrt(np.square(found - planted).mean())),
+        "depth_bias": float((found - planted).mean()),
+        "converged": fitted.converged,
+        "folder": fitted.name,
+    }
+
+
+def _depths(brain: Brain, fitted: Refit, run: Run) -> Floats:
+    """Return planted and recovered depth, (2, k), of the voxels that have evidence in the run."""
+    where = evident(run.voxels)
+    return np.stack([brain.maps["depth"].to_numpy(np.float64), fitted.voxels["depth"].to_numpy(np.float64)])[:, where]
+
+
+def _how(run: Run) -> str:
+    known = "ceiling" in run.voxels and bool(np.isfinite(run.voxels["ceiling"]).any())
+    least = "at most the noise ceiling of the data" if known else "the data have no noise ceilings"
+    return f"so large that a fit reaches the R² of the run; by voxel in proportion to the R² of its neighbours; {least}"
+
+
+def corrected_in_words(found: Mapping[str, Any]) -> str:
+    """Return a sentence on a corrected slope, for the content of `calibration.json`."""
+    low, high = found["corrected"]["intervals"]["90"]
+    curve = found["curve"]
+    return (
+        f"corrected slope {found['corrected']['slope']:.2f} (90 % interval {low:.2f} to {high:.2f}), because fits like "
+        f"this one recover {curve['gain']:.2f} of a planted slope {curve['offset']:+.2f}, give or take "
+        f"{curve['scatter']:.2f} ({found['n_brains']} brains)"
+    )
