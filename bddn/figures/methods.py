@@ -100,9 +100,9 @@ pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} 
 A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
 a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]}{fixed}{sized}, and reads
 {fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
-{fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {fit["epochs"]} epochs, seed
-{fit["seed"]}) on a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of {fit["regularizer"]:g}
-that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. {_kept(run)}; the test images were used once.
+{fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {_epochs(run)}, seed
+{fit["seed"]}) on{_sample(run)} a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of
+{fit["regularizer"]:g} that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. {_kept(run)}; the test images were used once.
 Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
 weights. {_evidence(run, show_all)} Maps are drawn on {mesh}{nested}.
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
@@ -112,12 +112,33 @@ features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data
     return Methods(" ".join(text.split()), tuple(references), described["terms"])
 
 
+def _n_epochs(run: Run) -> int:
+    """Return the number of epochs that were made, which `max_steps` may limit."""
+    return len(run.metrics.get("epochs") or ()) or int(run.about["fit"]["epochs"])
+
+
+def _epochs(run: Run) -> str:
+    n = _n_epochs(run)
+    return "1 epoch" if n == 1 else f"{n} epochs"
+
+
+def _sample(run: Run) -> str:
+    """Return the words about the voxels that trained the selectors, where these are not all."""
+    sample, n_voxels = run.about["fit"].get("sample"), run.about["data"]["n_voxels"]
+    if sample is None or sample >= n_voxels or run.about["fit"]["selection"] != "topological":
+        return ""
+    return f" {sample:,} voxels spread evenly over cortex, with"
+
+
 def _kept(run: Run) -> str:
     """Return the sentence about the epoch that was kept, or about the fits of an ensemble."""
     fits = run.metrics.get(ENSEMBLE)
     if fits is None:
-        best, of = run.metrics["best_epoch"] + 1, run.about["fit"]["epochs"]
-        return f"The epoch with the best validation score ({best} of {of}) was kept"
+        if run.about["fit"]["polish"]:
+            return "The selectors of the last epoch were kept"
+        return (
+            f"The epoch with the best validation score ({run.metrics['best_epoch'] + 1} of {_n_epochs(run)}) was kept"
+        )
     return (
         f"{fits['n_fits']} such encoders were fitted on this split, each with another seed and with training images "
         "drawn with replacement. Their layer weights, places and scales were averaged, and so were their predictions; "
