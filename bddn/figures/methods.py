@@ -102,7 +102,8 @@ a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]
 {fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
 {fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {_epochs(run)}, seed
 {fit["seed"]}) on{_sample(run)} a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of
-{fit["regularizer"]:g} that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. {_kept(run)}; the test images were used once.
+{fit["regularizer"]:g} that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. {_kept(run)};
+the test images were used once.
 Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
 weights. {_evidence(run, show_all)} Maps are drawn on {mesh}{nested}.
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};

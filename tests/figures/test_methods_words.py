@@ -1,0 +1,23 @@
+"""The Methods text says what was done, not what was asked for."""
+
+from pathlib import Path
+
+from bddn.figures.methods import methods
+from bddn.planted.subject import Planted
+from bddn.run import fit_run
+from bddn.spec import FitSpec
+
+SMALL = {"channels": 8, "selector_width": 16, "batch_size": 8}
+
+
+def test_epochs_and_sample_are_those_of_the_fit(sealed: Path, planted: Planted, tmp_path: Path) -> None:
+    fast = FitSpec.recipe("fast").to_dict() | SMALL | {"epochs": 9, "max_steps": 10, "sample": 60}
+    limited, _ = fit_run(sealed, planted, tmp_path / "limited", FitSpec.parse(fast, "test"))
+    text = methods(limited, "fsaverage5", False).paragraph
+    assert "batches of 8, 2 epochs, seed 0) on 60 voxels spread evenly over cortex, with a smooth-L1 loss" in text
+    assert "The selectors of the last epoch were kept" in text
+    whole, _ = fit_run(sealed, planted, tmp_path / "whole", FitSpec.parse(SMALL | {"epochs": 2}, "test"))
+    text = methods(whole, "fsaverage5", False).paragraph
+    best = whole.metrics["best_epoch"] + 1
+    assert "batches of 8, 2 epochs, seed 0) on a smooth-L1 loss" in text
+    assert f"The epoch with the best validation score ({best} of 2) was kept" in text
