@@ -68,14 +68,14 @@ class Contrast:
         R² of the best model, chosen by the images that score it.
     honest : array, (N,)
         R² of the model that is best on the other images.
-    squares : array, (K, N)
-        Estimates of the squared difference to the best model without the bias by noise.
     by_number : array, (K, 2)
         Mean over voxels of the best of k models, chosen by the same images, and by the other images.
     means : array, (K + 1, G)
         Mean R² of each group, scores below -1 as -1; the last are those of `honest`.
     values : array, (K + 1, M, G)
         Pseudo-values of the images for these means; see `bddn.stats.jackknife`.
+    square_values : array, (K, M, G)
+        Pseudo-values of the images for the mean squared difference to the best model.
     fits : tuple of array, (K,)
         Mean R² of each group and fit, (R, G).
     differences : list of Difference
@@ -86,10 +86,10 @@ class Contrast:
     r2: Floats
     best: Floats
     honest: Floats
-    squares: Floats
     by_number: Floats
     means: Floats
     values: Floats
+    square_values: Floats
     fits: tuple[Floats, ...]
     differences: list[Difference]
 
@@ -157,6 +157,10 @@ def contrast(models: Mapping[str, Sequence[HeldOut]], groups: Mapping[str, npt.N
     found = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
     n_of_group = np.where(totals["counts"] > 0, totals["counts"], np.nan)
     means = totals["means"] / n_of_group
+
+    def pseudo(means: Floats, without: str) -> Floats:
+        return np.stack([pseudo_values(*of) for of in zip(means, totals[without] / n_of_group, strict=True)])
+
     of_pairs = zip(nulls.items(), found["pairs"], strict=True)
     return Contrast(
         tuple(models),
@@ -164,10 +168,10 @@ def contrast(models: Mapping[str, Sequence[HeldOut]], groups: Mapping[str, npt.N
         found["r2"],
         found["best"],
         found["honest"],
-        found["squares"],
         totals["by_number"] / max(float(totals["n_known"]), 1.0),
         means,
-        np.stack([pseudo_values(*of) for of in zip(means, totals["without"] / n_of_group, strict=True)]),
+        pseudo(means, "without"),
+        pseudo(totals["square"] / n_of_group, "square_without"),
         tuple(np.split(totals["fits"] / n_of_group, np.cumsum(errors.n_fits)[:-1])),
         [Difference(*pair, one[0], one[1], one[2], one[3], null) for (pair, null), one in of_pairs],
     )
@@ -196,24 +200,25 @@ def _of_block(
     honest = np.take_along_axis(errors, best_model.best_elsewhere(folded)[fold][None], 0)
     every = np.concatenate([errors, honest])
     r2 = np.where(known, 1 - every.mean(axis=1) / variance, np.nan)
+    counted, without = _counted(r2), np.stack([_counted(r2_without_each_of(y, error)) for error in every])
     scores = [1 - own / variance for own in fits]
     inside = (members & known[:, None]).astype(np.float64)
     sums = {
         "counts": inside.sum(axis=0),
         "n_known": np.asarray(known.sum(), dtype=np.float64),
-        "means": _counted(r2) @ inside,
-        "without": np.stack([_counted(r2_without_each_of(y, own)) @ inside for own in every]),
+        "means": counted @ inside,
+        "without": without @ inside,
+        "square": _below_best(counted[:-1]) @ inside,
+        "square_without": _below_best(without[:-1]) @ inside,
         "fits": np.concatenate([np.maximum(own, LEAST_R2) @ inside for own in scores]),
         "by_number": np.array(
             [np.mean([_sums(folded, chosen, variance * n_images, known) for chosen in of], axis=0) for of in sets]
         ),
     }
-    squares = best_model.unbiased_squares(folded, np.bincount(fold).astype(np.float64), variance)
     part = {
         "r2": r2[:-1],
         "best": r2[:-1].max(axis=0),
         "honest": r2[-1],
-        "squares": np.where(known, squares, np.nan),
         "pairs": np.stack([_pair(errors / variance, scores, known, pair, null) for pair, null in nulls.items()]),
     }
     return sums, part
@@ -240,6 +245,11 @@ def _pair(
 def _counted(r2: Floats) -> Floats:
     """Return scores as a robust mean counts them, and 0 where there is none."""
     return np.where(np.isnan(r2), 0, np.maximum(r2, LEAST_R2))
+
+
+def _below_best(scores: Floats) -> Floats:
+    """Return the squared differences of scores (K, …) to the best of them."""
+    return np.asarray(np.square(scores.max(axis=0) - scores))
 
 
 def _sums(folded: Floats, chosen: Sequence[int], total: Floats, known: npt.NDArray[np.bool_]) -> Floats:

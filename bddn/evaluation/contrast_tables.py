@@ -86,14 +86,15 @@ def _voxels_of(fits: Sequence[Run]) -> pd.DataFrame:
     """Return the voxel table of a model, in the order of its first run: of one fit, or the average of several.
 
     `depth_spread` is the mean over fits, because the spread of averaged weights also has the differences of fits in it.
-    Several fits give `depth_low` and `depth_high`, as in an ensemble.
+    Several fits give `depth_low` and `depth_high`, as in an ensemble (see `bddn.stats.fit_intervals`).
     """
     spread = np.mean([_spread(run) for run in fits], axis=0)
     if len(fits) == 1:
         return fits[0].voxels.assign(depth_spread=spread)
     mean = average([run.voxels for run in fits], fits[0].layers).set_index(["hemi", "vertex"])
     in_order = mean.loc[pd.MultiIndex.from_frame(fits[0].voxels[["hemi", "vertex"]])].reset_index()
-    low, high = interval(np.stack([run.voxels["depth"].to_numpy(np.float64) for run in fits]), 0.0, RANGES["depth"])
+    depths, softness = np.stack([run.voxels["depth"] for run in fits]), in_order["depth_spread"].to_numpy(np.float64)
+    low, high = interval(depths.astype(np.float64), softness, RANGES["depth"])
     return in_order.assign(depth_spread=spread, depth_low=low, depth_high=high)
 
 
@@ -189,7 +190,9 @@ def group_differences(found: Contrast, pair: Difference) -> tuple[Floats, Spread
 
 def _table_1_rows(found: Contrast, groups: Groups) -> pd.DataFrame:
     """Return the scores of the "max" model and the differences of each model to it."""
-    ends = np.stack([intervals(values, (paired.COVERED,))[0] for values in found.values])
+    level = (paired.COVERED,)
+    ends = np.stack([intervals(values, level)[0] for values in found.values])
+    ends_of_square = np.stack([intervals(values, level)[0] for values in found.square_values])
     rows: list[Row] = []
     for g, (roi, mask) in enumerate(groups.items()):
         inside = mask & np.isfinite(found.best)
@@ -203,9 +206,12 @@ def _table_1_rows(found: Contrast, groups: Groups) -> pd.DataFrame:
             row: Row = {**about, "model": name, "r2": float(found.means[k, g]), "r2_low": low, "r2_high": high}
             if k < len(found.models):
                 score = np.maximum(found.r2[k, inside], LEAST_R2)
+                squares = np.array([found.square_values[k, :, g].mean(), *ends_of_square[k, :, g]])
+                unbiased, low, high = np.sqrt(np.maximum(squares, 0)).tolist()
                 row["root_sum_squared"] = root_sum_squared(best, score)
                 row["root_mean_square"] = root_mean_square(best, score)
-                row["root_mean_square_unbiased"] = float(np.sqrt(max(found.squares[k, inside].mean(), 0)))
+                row |= {"root_mean_square_low": low, "root_mean_square_high": high}
+                row["root_mean_square_unbiased"] = unbiased
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -104,7 +104,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table in the form of the paper: one row per model, and in each cell our value, its interval, and the
     published value in parentheses. '-' is not known, or not published."""
     cells = table.assign(cell=[_cell(row) for row in table.to_dict("records")])
-    columns = list(dict.fromkeys(table["column"]))
+    columns = list(PUBLISHED[int(table["table"].iloc[0])])
     out = cells.pivot(index=["spec", "model"], columns="column", values="cell")[columns]
     order = list(dict.fromkeys(zip(table["spec"], table["model"], strict=True)))
     return out.loc[order].fillna("-").reset_index().rename(columns={"r2": "R²"}).rename_axis(columns=None)
@@ -124,11 +124,10 @@ def markdown(table: pd.DataFrame) -> str:
 def _beside(rows: Sequence[Mapping[str, Any]], number: int) -> pd.DataFrame:
     """Add the published values to rows, and rows of models that are missing."""
     published = PUBLISHED[number]
-    every = list(rows)
     present = {row["spec"] for row in rows}
-    for spec in published.index:
-        if spec not in present:
-            every += [{"spec": spec, "model": "-", "column": column} for column in published]
+    lacking = [{"spec": s, "model": "-", "column": c} for s in published.index if s not in present for c in published]
+    order = {spec: i for i, spec in enumerate(published.index)}
+    every = sorted([*rows, *lacking], key=lambda row: order.get(row["spec"], len(order)))
     names = ["spec", "model", "column", "value", "value_low", "value_high", "published"]
     known = [
         published.loc[row["spec"], row["column"]]

@@ -61,29 +61,6 @@ def best_elsewhere(sums: Floats) -> Ints:
     return np.asarray((sums.sum(axis=0) - sums).argmin(axis=1))
 
 
-def unbiased_squares(sums: Floats, n_in_fold: Floats, variance: Floats) -> Floats:
-    """Return estimates (K, N) of the squared differences to the best model that have no bias by noise.
-
-    The difference on a fold is multiplied by that on all other folds, where the best model is chosen. If all models are
-    equally good, the expected value is 0, while that of the squared difference is the variance of the noise. A single
-    estimate may be negative.
-
-    Parameters
-    ----------
-    sums : array, (F, K, N)
-        Squared errors.
-    n_in_fold : array, (F,)
-        Number of images.
-    variance : array, (N,)
-        Of the responses.
-    """
-    best = best_elsewhere(sums)[:, None]
-    others, n = sums.sum(axis=0) - sums, n_in_fold[:, None, None]
-    here = (sums - np.take_along_axis(sums, best, 1)) / n
-    elsewhere = (others - np.take_along_axis(others, best, 1)) / (n.sum() - n)
-    return np.asarray((here * elsewhere * n).sum(axis=0) / n.sum() / np.square(variance))
-
-
 def subsets(n_models: int) -> list[list[tuple[int, ...]]]:
     """Return for each number of models from 1 to K at most 20 sets of this many models, the same at each call."""
     rng, found = np.random.default_rng(7), []

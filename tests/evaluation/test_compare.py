@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.evaluation.contrast import contrast
-from bddn.evaluation.contrast_output import write_comparison
+from bddn.evaluation.contrast_output import sentences, write_comparison
 from bddn.evaluation.contrast_tables import ALL, HONEST, MAX, compare_models, groups_of
 from bddn.evaluation.kept_responses import HeldOut, read_held_out
 from bddn.evaluation.published import PUBLISHED, markdown, missing, table_1, table_2, wide
 from bddn.evaluation.rivals import sort_runs
 from bddn.evaluation.scoring import score_run
+from bddn.figures.contrasted import contrasted
+from bddn.figures.grid import CortexPanel
 from bddn.run import read_run
 from bddn.stats.hierarchy import hierarchy_slope
 from bench.rivals import Kind, Simulated, simulate
@@ -87,6 +89,8 @@ def test_table_1_and_table_2_are_those_of_the_formulas(out: Path, folders: list[
         assert own[MAX]["r2"] == pytest.approx(scores.max(axis=0)[mask].mean(), rel=1e-5)
         assert own["dino"]["root_sum_squared"] == pytest.approx(np.sqrt((below**2).sum()), rel=1e-5)
         assert own["dino"]["root_mean_square"] == pytest.approx(np.sqrt((below**2).mean()), rel=1e-5)
+        assert own["dino"]["root_mean_square_low"] <= own["dino"]["root_mean_square_unbiased"]
+        assert own["dino"]["root_mean_square_unbiased"] <= own["dino"]["root_mean_square"]
         assert own[HONEST]["r2"] <= own[MAX]["r2"]
     second = _by("model", pd.read_csv(out / "table_2.csv"))
     for name, run in zip(("clip", "dino"), runs, strict=True):
@@ -194,6 +198,24 @@ def test_seeds_of_one_model_are_compared_with_each_other(data: Simulated, tmp_pa
     found = compare_models(rivals)
     assert found.voxels["p"].eq(1).all()
     assert found.rois["r2_difference"].eq(0).all()
+
+
+def test_intervals_of_depth_of_ensembles_are_combined(folders: list[Path], tmp_path: Path) -> None:
+    runs = []
+    for folder, reach in zip(folders, (0.03, 0.04), strict=True):
+        runs.append(tmp_path / folder.name)
+        shutil.copytree(folder, runs[-1])
+        table = read_run(folder).voxels
+        ends = {"depth_low": table["depth"] - reach, "depth_high": table["depth"] + reach}
+        table.assign(**ends).to_parquet(runs[-1] / "voxels.parquet")
+    rivals = sort_runs([read_run(run) for run in runs])
+    found = compare_models(rivals)
+    np.testing.assert_allclose(found.voxels["depth_high"] - found.voxels["depth_difference"], 0.05)
+    shown = contrasted(found.voxels, "subj01").rows[0][1]
+    assert isinstance(shown, CortexPanel)
+    differs = found.voxels["depth_difference"].abs() > 0.05
+    np.testing.assert_array_equal(shown.kind.evident, differs)
+    assert not any("no interval" in sentence for sentence in sentences(found, rivals))
 
 
 def test_images_in_another_order_and_constant_voxels_do_not_matter(data: Simulated) -> None:

@@ -51,6 +51,14 @@ def test_where_nothing_differs_p_values_are_as_small_as_they_say(kind: str, n: i
     assert np.mean(any_found) <= 0.15
 
 
+def test_null_values_are_those_of_the_t_test_with_random_signs() -> None:
+    d = np.random.default_rng(0).normal(size=(30, 400))
+    null = paired.null_p_values(d, 0)
+    signs = np.random.default_rng([0, 5]).choice([-1.0, 1.0], (len(null) // 400, 30))
+    exact = np.sort(np.concatenate([ttest_1samp(d * row[:, None], 0).pvalue for row in signs]))
+    np.testing.assert_allclose(null, exact, rtol=1e-5)
+
+
 def test_equal_and_constant_differences() -> None:
     d = np.random.default_rng(0).normal(size=(20, 3))
     d[:, 1], d[:, 2] = 0, 0.5
