@@ -9,8 +9,8 @@ from bddn.stats.scores import r2_and_r, robust_mean
 from bench.report import keep
 from bench.simulated_encoders import KINDS, N_ROI, Floats, SimulatedEncoder
 
-N_IMAGES = (60, 120, 250, 500, 1000)
-N_BRAINS = 120
+N_IMAGES = (60, 250, 1000)
+N_BRAINS = 60
 COVERED = 0.80, 0.97  # in which the share of intervals at 90 % must lie
 MEASURES = ("mean_90", "mean_95", "roi_90", "roi_95", "voxel_95", "percentile_90", "bias", "expected_bias")
 
