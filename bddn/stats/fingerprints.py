@@ -23,7 +23,7 @@ SMOOTH = 1.0  # pixels; finer structure depends on the encoding
 COARSE = 1 / 16  # of the side; smoother structure is no detail
 N_STEPS = (8, 3)  # for each side
 HOPELESS = 0.4  # correlation of small thumbnails; below it, they are not aligned further
-FAINT = 0.7  # grey levels; fainter details are noise
+FAINT = 0.35  # grey levels; fainter details are noise
 BLOCK = 256  # pairs that are aligned together
 
 
@@ -87,7 +87,7 @@ def _aligned(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.float64]:
             shift = np.clip(shift + step[[0, 2]], -REACH, REACH)
             stretch = np.clip(stretch + step[[1, 3]], 1 - REACH, 1 + REACH)
         moved = _Moved(shift, stretch, side)
-        correlation[left] = _correlation(a, moved(b), moved.inside)
+        correlation[left] = _correlation(a, moved(b), moved.inside * _inner(side))
         fits = correlation[left] >= HOPELESS
         left, shift, stretch = left[fits], shift[:, fits], stretch[:, fits]
         if not len(left):
@@ -98,6 +98,14 @@ def _aligned(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.float64]:
 def _places(side: int) -> Floats:
     """Return the places (S,) of pixels, from -1 to 1."""
     return np.asarray((2 * np.arange(side) + 1) / side - 1, np.float32)
+
+
+def _inner(side: int) -> Floats:
+    """Return 1 for pixels (S, S) away from the edges, where smoothing makes details of what is only a slope; else 0."""
+    edge = round(2 * COARSE * side)
+    inner = np.zeros((side, side), np.float32)
+    inner[edge:-edge, edge:-edge] = 1
+    return inner
 
 
 class _Moved:

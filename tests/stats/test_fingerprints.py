@@ -26,13 +26,13 @@ def test_a_copy_is_found(images: list[Image.Image], name: str) -> None:
     coarse = (coarse_vectors(originals) * coarse_vectors(copies)).sum(1)
     correlation = aligned_correlation(originals, copies)
     has_details = aligned_correlation(originals, originals) > 0
-    assert has_details.sum() == len(images) - 1, "one is a piece of sky"
-    assert correlation[has_details].min() > MIN_CORRELATION + 0.15
+    assert has_details.sum() >= len(images) - 1, "one is a piece of sky"
+    assert correlation[has_details].min() > MIN_CORRELATION
     assert (coarse > MIN_COARSE).sum() >= len(images) - 1, "one is too bright to become brighter"
     assert (bits <= MOST_BITS)[has_details].all()
     assert bits.max() == 0 or name != "the same"
     if name == "a crop by 2 %":
-        np.testing.assert_allclose(aligned_correlation(copies, originals), correlation, atol=0.05)
+        assert aligned_correlation(copies, originals)[has_details].min() > MIN_CORRELATION, "whichever is first"
 
 
 def test_different_images_are_not(images: list[Image.Image]) -> None:
@@ -40,14 +40,16 @@ def test_different_images_are_not(images: list[Image.Image]) -> None:
     first, second = np.triu_indices(len(found), 1)
     alike = (coarse_vectors(found)[first] * coarse_vectors(found)[second]).sum(1) >= 0.3  # far less than a candidate
     assert alike.sum() > 50
-    assert aligned_correlation(found[first[alike]], found[second[alike]]).max() < MIN_CORRELATION - 0.1
+    assert aligned_correlation(found[first[alike]], found[second[alike]]).max() < MIN_CORRELATION - 0.2
 
 
 def test_images_without_details_are_not_compared() -> None:
     flat = np.full((1, SIDE, SIDE), 128, np.uint8)
     ramp = np.broadcast_to(np.linspace(0, 255, SIDE).astype(np.uint8), (1, SIDE, SIDE))
     assert aligned_correlation(flat, flat).tolist() == [0.0]
-    assert aligned_correlation(flat, ramp).tolist() == [0.0]
+    for slope in (ramp, ramp.transpose(0, 2, 1)):
+        assert aligned_correlation(flat, slope).tolist() == [0.0]
+        assert aligned_correlation(slope, slope).tolist() == [0.0], "two skies are not one image"
     assert aligned_correlation(flat[:0], flat[:0]).shape == (0,)
 
 
