@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 FOLDER, NUMBERS, TABLE = "calibration", "calibration.json", "brains.csv"
 FIRST_SIGNAL = 1.25
 """Explained variance of the first brain over the R² of the run; the first fit tells the right one."""
-SIGNALS = (1.0, 4.0)
+SIGNALS = (1.0, 8.0)
 LEAST_R2 = 0.002
 BINS = 10
 
@@ -47,7 +47,8 @@ class Calibration:
     ----------
     brains : DataFrame, one row per brain
         `brain`, `planted` and `recovered` slope, `r2` on the voxels with evidence, `depth_rmse`, `depth_bias`,
-        `converged` and `folder`.
+        `converged`, `saturated`, `folder`, and `used`: fits with a saturated layer selector, which the run has not, are
+        left out if at least 4 others remain.
     line : CalibrationLine
     slope : float
         That of the run.
@@ -80,7 +81,8 @@ class Calibration:
             },
             "bounds": list(self.bounds),
             "depth": self.depth,
-            "n_brains": len(self.brains),
+            "n_brains": int(self.brains["used"].sum()),
+            "n_left_out": int((~self.brains["used"]).sum()),
             "n_not_converged": int((~self.brains["converged"]).sum()),
             **self.about,
         }
@@ -88,10 +90,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Refit:
-    """A fit of a planted brain: its table of voxels, whether it converged, and its name."""
+    """A fit of a planted brain: its table of voxels, its name, whether it converged, and whether its layer selector is
+    saturated, so that all voxels select one layer."""
 
     voxels: pd.DataFrame
     converged: bool
+    saturated: bool
     name: str
 
 
@@ -119,9 +123,13 @@ def calibrate(like: BrainsLike, refit: Callable[[Brain, float], Refit], n_brains
         depths.append(_depths(brain, fitted, run))
         rows.append(_row(brain, fitted, like, *depths[-1]))
     table = pd.DataFrame(rows)
+    like_the_run = (~table["saturated"]).to_numpy()
+    if like_the_run.sum() < LEAST_BRAINS:
+        like_the_run[:] = True
+    depths = [one for one, used in zip(depths, like_the_run, strict=True) if used]
     return Calibration(
-        table,
-        CalibrationLine.of(table["planted"].to_numpy(), table["recovered"].to_numpy()),
+        table.assign(used=like_the_run),
+        CalibrationLine.of(*table.loc[like_the_run, ["planted", "recovered"]].to_numpy(np.float64).T),
         line.fit(run.voxels["depth"].to_numpy(np.float64)[line.row])[0],
         like.bounds,
         depth_errors(*np.concatenate(depths, axis=1)),
@@ -160,6 +168,22 @@ def line_of(run: Run, ideal: Mapping[str, float]) -> Line:
             fix=f"Give other --rois; those of this run are: {known}.",
         )
     return line
+
+
+def refuse_saturated(run: Run) -> None:
+    """Refuse a run whose voxels all select one layer: its slope says nothing about the true one.
+
+    Raises
+    ------
+    RunError
+    """
+    if "layer" in run.metrics.get("saturated_selectors", ()):
+        raise RunError(
+            run.folder,
+            expected="a run whose voxels select different layers",
+            got="a saturated layer selector",
+            fix="Fit again with a larger regularizer, more regularizer_steps or a smaller learning_rate.",
+        )
 
 
 def read_calibration(run: Run, ideal: Mapping[str, float]) -> dict[str, Any] | None:
@@ -241,6 +265,7 @@ def _row(brain: Brain, fitted: Refit, like: BrainsLike, planted: Floats, found: 
         "depth_rmse": float(np.sqrt(np.square(found - planted).mean())),
         "depth_bias": float((found - planted).mean()),
         "converged": fitted.converged,
+        "saturated": fitted.saturated,
         "folder": fitted.name,
     }
 
@@ -264,5 +289,6 @@ def corrected_in_words(found: Mapping[str, Any]) -> str:
     return (
         f"corrected slope {found['corrected']['slope']:.2f} (90 % interval {low:.2f} to {high:.2f}), because fits like "
         f"this one recover {curve['gain']:.2f} of a planted slope {curve['offset']:+.2f}, give or take "
-        f"{curve['scatter']:.2f} ({found['n_brains']} brains)"
+        f"{curve['scatter']:.2f} ({found['n_brains']} brains"
+        + (f"; {found['n_left_out']} with a saturated layer selector are left out)" if found["n_left_out"] else ")")
     )

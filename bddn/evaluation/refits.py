@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from bddn.data import Dataset
 from bddn.evaluation.brains_like import Brain, BrainsLike
-from bddn.evaluation.calibration import FOLDER, Calibration, Refit, calibrate, line_of, write_calibration
+from bddn.evaluation.calibration import (
+    FOLDER,
+    Calibration,
+    Refit,
+    calibrate,
+    line_of,
+    refuse_saturated,
+    write_calibration,
+)
 from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run
 from bddn.files import atomic
 from bddn.identity import Identity
@@ -66,10 +74,11 @@ def calibrate_run(
     Raises
     ------
     RunError
-        If one of the ROIs has no voxel with evidence in the run.
+        If one of the ROIs has no voxel with evidence in the run, or all its voxels select one layer.
     MismatchError
         If the run was fitted to another cache, or to other data.
     """
+    refuse_saturated(run)
     line = line_of(run, ideal)
     cache, dataset = cache_of_run(run, [cache]), dataset_of_run(run, [dataset])
     like = BrainsLike(run, line, ideal, dataset.coords_mm(), cache.grid)
@@ -107,7 +116,8 @@ class Refits:
         """Return the fit of a brain; fit it if it is not there yet."""
         found = self._fit(brain, signal)
         settled = found.metrics.get("convergence") or {}
-        return Refit(found.voxels, bool(settled.get("converged", True)), found.folder.name)
+        saturated = "layer" in found.metrics["saturated_selectors"]
+        return Refit(found.voxels, bool(settled.get("converged", True)), saturated, found.folder.name)
 
     def _fit(self, brain: Brain, signal: float) -> Run:
         parts = {"run": self._run.about, "settings": self._like.settings, "rois": dict(self._like.ideal)}

@@ -140,7 +140,11 @@ class Network:
         parts = Parts.of(split_by_id(ids, FIT.split, FIT.seed), ids)
         model = new_encoder(torch.from_numpy(data.coords_mm()), self.widths, GRID, FIT)
         found = fit(model, self.source, responses.__getitem__, parts, FIT, shown=np.arange(len(data.maps)))
-        metrics = {"r2_test": robust_mean(found.r2_test), "convergence": found.convergence}
+        metrics = {
+            "r2_test": robust_mean(found.r2_test),
+            "convergence": found.convergence,
+            "saturated_selectors": found.saturated,
+        }
         layers = (*self.widths,)
         return Run(Path(), layers, voxel_table(data.voxels(), found, layers), metrics, None, {})
 
@@ -153,8 +157,8 @@ class Network:
             noise = measured_noise(data, brain.number, *moments)
             options = brain.maps, brain.layer_weights, brain.number, noise, brain.n_channels
             found = self.fit(simulate(self.data, self.tokens, GRID, *options))
-            assert found.metrics["convergence"] is not None
-            return Refit(found.voxels, found.metrics["convergence"]["converged"], "")
+            saturated = "layer" in found.metrics["saturated_selectors"]
+            return Refit(found.voxels, found.metrics["convergence"]["converged"], saturated, "")
 
         return calibrate(like, refit, n_brains).to_dict()
 
@@ -226,9 +230,13 @@ def coverage_of(network: Network, number: int, n_brains: int) -> dict[str, Any]:
     run = network.fit(data)
     line = Line.of(run.voxels, IDEAL_DEPTH)
     row = {"kind": "planted", "brain": number, "law": law, **about, "r2": run.metrics["r2_test"]}
-    if line is not None:
+    row["saturated"] = "layer" in run.metrics["saturated_selectors"]
+    if line is not None and not row["saturated"]:
         found = network.calibrate(run, line, data, n_brains)
-        row |= {name: found[name] for name in ("slope", "corrected", "curve", "bounds", "n_not_converged", "signal")}
+        row |= {
+            name: found[name]
+            for name in ("slope", "corrected", "curve", "bounds", "n_not_converged", "n_left_out", "signal")
+        }
         row |= {"truth": line.fit(data.maps["depth"].to_numpy()[line.row])[0], "n_voxels": len(line.row)}
         row |= {"p": null_of_maps(line, run.voxels).p, "depth_rmse": found["depth"]["rmse"]}
     return row | {"seconds": time.perf_counter() - start}
@@ -349,7 +357,10 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     nulls = [row["p"] for row in rows if row["kind"] == "null" and row["p"] is not None]
     return {
         "n_brains": len(planted),
-        "n_without_slope": sum(row["kind"] == "planted" and "truth" not in row for row in rows),
+        "n_saturated": sum(row.get("saturated", False) for row in rows),
+        "n_without_slope": sum(
+            row["kind"] == "planted" and "truth" not in row and not row["saturated"] for row in rows
+        ),
         "coverage": inside,
         "median_width": widths,
         "rmse": errors,

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.errors import SpecError
 from bddn.evaluation import refits
+from bddn.evaluation.brains_like import Brain, BrainsLike
+from bddn.evaluation.calibration import Refit, calibrate, corrected_in_words, line_of
 from bddn.evaluation.slopes import ordered_rois
 from bddn.planted.simulated import Simulated, simulate
 from bddn.planted.subject import Planted
@@ -128,11 +130,30 @@ def test_a_calibration_corrects_the_slope_and_tells_the_error_of_depth(calibrate
         assert fitted.about["fit"] == read_run(folder).about["fit"]
         assert fitted.truth is not None
         assert fitted.about["data"]["responses_sha256"] != read_run(folder).about["data"]["responses_sha256"]
+    assert table["used"].all()
     assert table["planted"].std() > 0.2
     shown = _run("hierarchy", folder, "--rois", ROIS)
     assert "Corrected slope" in shown.output
     assert "bddn calibrate" not in shown.output
     assert "bddn calibrate" in _run("hierarchy", folder, "--rois", "V2,EBA").output  # which it was not made for
+
+
+def test_fits_that_collapsed_are_left_out(runs: list[Path], brain: Path) -> None:
+    """Each brain is given back with half of its depth, every fifth with one layer for all voxels."""
+    run, data = read_run(runs[0]), Planted(brain)
+    like = BrainsLike(run, line_of(run, ordered_rois(ROIS)), ordered_rois(ROIS), data.coords_mm(), (4, 3))
+
+    def refit(brain: Brain, signal: float) -> Refit:
+        collapsed = brain.number % 5 == 0
+        depth = 0.5 if collapsed else 0.25 + 0.5 * brain.maps["depth"].to_numpy()
+        return Refit(run.voxels.assign(depth=depth), True, collapsed, "")
+
+    found = calibrate(like, refit, 10)
+    assert found.brains["used"].tolist() == [number % 5 != 0 for number in range(1, 11)]
+    assert (found.line.gain, found.line.scatter) == pytest.approx((0.5, 0), abs=1e-6)
+    assert (found.depth["gain"], found.depth["offset"]) == pytest.approx((0.5, 0.25))
+    assert found.to_dict()["corrected"]["slope"] == pytest.approx(2 * found.slope, abs=1e-2)
+    assert "2 with a saturated layer selector are left out" in corrected_in_words(found.to_dict())
 
 
 def test_a_calibration_goes_on_where_it_stopped(
@@ -190,4 +211,10 @@ def test_what_does_not_belong_together_is_refused(
     assert "another seed or bootstrap" in different.output
     wrong = _run("calibrate", runs[0], *options, "--rois", "V2,nowhere")
     assert wrong.exit_code == 2
+    metrics = json.loads((runs[0] / "metrics.json").read_text())
+    saturated = shutil.copytree(runs[0], tmp_path / "saturated")
+    (saturated / "metrics.json").write_text(json.dumps(metrics | {"saturated_selectors": ["layer"]}))
+    collapsed = _run("calibrate", saturated, *options, "--rois", ROIS)
+    assert collapsed.exit_code == 2
+    assert "a saturated layer selector" in collapsed.output
     assert not (runs[0] / "calibration").exists()
