@@ -15,6 +15,7 @@ import torch
 
 from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.machine.parallel import each, single_threaded_kernels
+from bddn.run.folder import without_nan
 from bddn.spec import FitSpec
 from bddn.stats.evidence import FDR, Evidence, q_values
 from bddn.stats.fit_intervals import RANGES, interval, interval_columns
@@ -141,4 +142,7 @@ def scores(folder: Path, seeds: Sequence[int]) -> dict[str, float]:
 def report(folder: Path) -> None:
     """Fit what is not yet in `folder`, and keep the figures."""
     tables = {name: rates(run(folder, seeds)) for name, seeds in (("chosen_on", CHOSEN_ON), ("held_back", HELD_BACK))}
-    keep("depth_coverage", {"what": f"{N_FITS} fits of each brain", "r2": scores(folder, HELD_BACK), **tables})
+    keep(
+        "depth_coverage",
+        without_nan({"what": f"{N_FITS} fits of each brain", "r2": scores(folder, HELD_BACK), **tables}),
+    )
