@@ -65,7 +65,8 @@ const Card = (() => {
     const x = number(run, "x", row), y = number(run, "y", row);
     Plots.mark(plane, x, y);
     const [inX, inY] = ["x", "y"].map((name) => interval(run, name, row));
-    const numbers = make("p", {class: "small"}, `x ${words(x, 2)}${inX}, y ${words(y, 2)}${inY} (down)`);
+    const between = inX ? make("br") : ", ", down = `y ${words(y, 2)}${inY} (down)`;
+    const numbers = make("p", {class: "small"}, `x ${words(x, 2)}${inX}`, between, down);
     return make("div", {}, head("Place ", "in the image"), plane.element, numbers);
   }
 
