@@ -255,12 +255,21 @@ def null_of(network: Network, number: int) -> dict[str, Any]:
 
 def null_map(patch: Patch, number: int, tests: dict[str, Callable[[Line, pd.DataFrame], float]]) -> dict[str, Any]:
     """Test the slope of a map that has nothing to do with ROIs, without a fit."""
-    voxels = patch.voxels()
-    depth, about = null_depth(voxels, np.random.default_rng([number, 40]))
-    table = voxels.assign(depth=depth)
+    depth, about = null_depth(patch.voxels(), np.random.default_rng([number, 40]))
+    table = patch.voxels().assign(depth=depth)
     line = Line.of(table, IDEAL_DEPTH)
     assert line is not None
     return {"kind": "map", "brain": number, **about, **{name: test(line, table) for name, test in tests.items()}}
+
+
+def sloped_map(patch: Patch, number: int) -> dict[str, Any]:
+    """Test the slope of a map that has one, without a fit."""
+    depth, law = planted_depth(patch.where, patch.voxels(), np.random.default_rng([number, 77]))
+    table = patch.voxels().assign(depth=depth)
+    line = Line.of(table, IDEAL_DEPTH)
+    assert line is not None
+    p = null_of_maps(line, table).p
+    return {"kind": "sloped map", "brain": number, "law": law, "truth": line.fit(depth[line.row])[0], "p": p}
 
 
 def spin(line: Line, voxels: pd.DataFrame, n: int = 300) -> float:
@@ -326,6 +335,7 @@ def run(
 
     jobs: list[tuple[str, int, Callable[[int], dict[str, Any]]]] = [
         *(("map", k, lambda k: null_map(patch, k, TESTS)) for k in range(n_maps)),
+        *(("sloped map", k, lambda k: sloped_map(patch, k)) for k in range(n_maps // 4)),
         *(("planted", k, lambda k: coverage_of(network(k), k, n_planted)) for k in range(n_brains)),
         *(("null", k, lambda k: null_of(network(k), k)) for k in range(n_nulls)),
     ]
@@ -366,7 +376,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "rmse": errors,
         "median_gain": float(np.median([row["curve"]["gain"] for row in planted])) if planted else None,
         "n_maps": len(maps),
+        "errs_on_maps_alike": {
+            name: float(np.mean([row[name] <= 0.05 for row in maps if row["symmetric"]])) if maps else None
+            for name in TESTS
+        },
         "errs_on_maps": {name: float(np.mean([row[name] <= 0.05 for row in maps])) if maps else None for name in TESTS},
+        "finds": {
+            f"{low} to {high}": float(np.mean([row["p"] <= 0.05 for row in here])) if here else None
+            for low, high in ((0.1, 0.3), (0.3, 0.6), (0.6, 1.2))
+            for here in [[r for r in rows if r["kind"] == "sloped map" and low <= r["truth"] < high]]
+        },
         "n_nulls": len(nulls),
         "errs_on_fits": float(np.mean(np.array(nulls) <= 0.05)) if nulls else None,
     }
@@ -384,7 +403,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--brains", type=int, default=60)
     parser.add_argument("--nulls", type=int, default=60)
-    parser.add_argument("--maps", type=int, default=300)
+    parser.add_argument("--maps", type=int, default=400)
     parser.add_argument("--planted", type=int, default=10)
     given = parser.parse_args()
     alone()
