@@ -207,11 +207,11 @@ def _table_1_rows(found: Contrast, groups: Groups) -> pd.DataFrame:
             if k < len(found.models):
                 score = np.maximum(found.r2[k, inside], LEAST_R2)
                 squares = np.array([found.square_values[k, :, g].mean(), *ends_of_square[k, :, g]])
-                unbiased, low, high = np.sqrt(np.maximum(squares, 0)).tolist()
+                corrected, low, high = np.sqrt(np.maximum(squares, 0)).tolist()
                 row["root_sum_squared"] = root_sum_squared(best, score)
                 row["root_mean_square"] = root_mean_square(best, score)
                 row |= {"root_mean_square_low": low, "root_mean_square_high": high}
-                row["root_mean_square_unbiased"] = unbiased
+                row["root_mean_square_corrected"] = corrected
             rows.append(row)
     return pd.DataFrame(rows)
 

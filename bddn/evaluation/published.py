@@ -66,8 +66,8 @@ def table_1(found: pd.DataFrame, specs: Mapping[str, str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame, one row per model and ROI
-        `value` is R² of "max", or the root mean square difference to it, and `published` what the paper printed. With
-        several subjects, `value_low` and `value_high` are the interval over subjects.
+        `value` is R² of "max", or the root mean square difference to it, `value_low`, `value_high` its interval (with
+        several subjects, over subjects), and `published` what the paper printed.
     """
     rows: list[dict[str, Any]] = []
     for row in found[found["roi"].isin(_ROIS)].to_dict("records"):

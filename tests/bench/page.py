@@ -184,8 +184,8 @@ def compare_levels(found: dict[str, Any]) -> str:
     heads = ["ΔR²", "found", "false discoveries", "all voxels together, found", "interval of their mean"]
     lacking = _table(["data", *heads], [[name, *percent(row["planted"], planted)] for name, row in kinds])
     rows = [[name, *(f"{row[key]:.3f}" for key in row)] for name, row in found["max"].items()]
-    heads = ['"max"', "true", "on other images", "root mean square", "true", "unbiased", "interval"]
-    best = _table(["data", *heads, "of a best model", "unbiased"], rows)
+    heads = ['"max"', "true", "on other images", "root mean square", "true", "corrected", "in its interval"]
+    best = _table(["data", *heads, "of a best model", "corrected"], rows)
     return (
         f"## Comparisons of models\n\n{_about(found)}, two for each of {found['sets']} sets of data, equally good: how "
         f"often a difference is found, and how often 95 % intervals contain the truth.\n\n{equal}\n"

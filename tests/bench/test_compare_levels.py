@@ -123,6 +123,8 @@ def test_levels(true_size: bool) -> None:
         assert null["voxels_at_5"] <= (0.07 if true_size else 0.1), name
         assert null["voxels_after_fdr"] <= (0.05 if true_size else 0.1), name
         assert planted["false_discoveries"] <= (0.05 if true_size else 0.1), name
-        assert planted["power"] > 0.1, name
+        assert planted["roi_power"] > 0.5, name
+        if row["kind"]["n_images"] > 500:
+            assert planted["power"] > 0.9, name
     for name, one in maximum.items():
-        assert one["on_other_images"] < one["true_max"] < one["max"], name
+        assert abs(one["on_other_images"] - one["true_max"]) < one["max"] - one["true_max"], name
