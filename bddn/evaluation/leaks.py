@@ -30,6 +30,7 @@ N_NEIGHBOURS = 4  # of each image, by hash and by tokens
 MOST_BITS = 16  # of 64 in which the hashes of candidates differ
 MIN_COARSE = 0.8  # correlation of thumbnails of 16 × 16 pixels; below it, a pair is not aligned
 MIN_CORRELATION = 0.9  # of the details of a near-duplicate
+PAIRS = 4096  # that are compared together
 N_COMPONENTS = 128  # principal components of the tokens
 CLOSE_SHARE = 0.02  # of the median distance of nearest neighbours; below it, tokens alone show a near-duplicate
 SETTINGS: dict[str, Any] = {
@@ -129,12 +130,18 @@ def _aligned(pairs: Pairs, row: npt.NDArray[np.intp], images: Fingerprints) -> n
     """Return the correlation of details (K,) of pairs; 0 for those that differ too much to be aligned."""
     correlation, coarse = np.zeros(len(pairs)), prints.coarse_vectors(images.thumbnails)
     first, second = row[pairs].T
-    alike = np.flatnonzero((coarse[first] * coarse[second]).sum(1) >= MIN_COARSE)
+    some = (slice(at, at + PAIRS) for at in range(0, len(pairs), PAIRS))
+    alike = np.flatnonzero(
+        np.concatenate([(coarse[first[at]] * coarse[second[at]]).sum(1) >= MIN_COARSE for at in some] or [_NONE])
+    )
     blocks = [alike[at : at + prints.BLOCK] for at in range(0, len(alike), prints.BLOCK)]
     thumbnails = images.thumbnails
     found = each(lambda at: prints.aligned_correlation(thumbnails[first[at]], thumbnails[second[at]]), blocks)
     correlation[alike] = np.concatenate([*found, np.empty(0)])
     return correlation
+
+
+_NONE = np.empty(0, np.bool_)
 
 
 def _token_distance(vectors: npt.NDArray[np.float32], pairs: Pairs) -> npt.NDArray[np.float64]:

@@ -36,10 +36,12 @@ def perceptual_hash(thumbnails: Thumbnails) -> npt.NDArray[np.uint64]:
     from scipy.fft import dct
 
     waves = dct(np.eye(HASH_SIDE), axis=0, norm="ortho")[1:9]
-    found = waves @ shrunk(thumbnails, HASH_SIDE) @ waves.T
-    flat = found.reshape(len(thumbnails), HASH_BITS)
-    bits = np.packbits(flat > np.median(flat, axis=1, keepdims=True), axis=1)
-    return np.ascontiguousarray(bits).view(np.uint64)[:, 0]
+    found = np.empty(len(thumbnails), np.uint64)
+    for at in range(0, len(thumbnails), BLOCK):
+        flat = (waves @ shrunk(thumbnails[at : at + BLOCK], HASH_SIDE) @ waves.T).reshape(-1, HASH_BITS)
+        bits = np.packbits(flat > np.median(flat, axis=1, keepdims=True), axis=1)
+        found[at : at + BLOCK] = np.ascontiguousarray(bits).view(np.uint64)[:, 0]
+    return found
 
 
 def coarse_vectors(thumbnails: Thumbnails) -> Floats:

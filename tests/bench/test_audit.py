@@ -1,4 +1,4 @@
-"""`bddn audit` on many images: seconds, CPU seconds and peak memory. Small here; `--true-size` keeps figures.
+"""`bddn audit` on as many images as NSD has: seconds, CPU seconds and peak memory. `--true-size` keeps figures.
 
 Reading images takes time in proportion to their number, so it is measured on fewer of them. Comparing them takes time
 in proportion to the square, so it is measured on as many thumbnails and tokens as NSD has images.
@@ -9,97 +9,105 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bddn.data import open_dataset
+from bddn.data import Stimuli
 from bddn.evaluation.leaks import AtHand, find_pairs
-from bddn.evaluation.seen_images import Fingerprints
-from bddn.planted.brain import image_path
+from bddn.evaluation.seen_images import Fingerprints, fingerprints
 from bddn.stats.fingerprints import SIDE
-from bench.caches import layout, write
-from bench.command import measured
 from bench.report import keep
-from bench.subjects import write_sized
 from photographs import noise
 
 NSD_IMAGES, NSD_SIDE, WIDTH = 73_000, 425, 768
+N_DIFFERENT = 500  # image files; the others are links to them, which take as long to read
 MAX_SECONDS, MAX_GIB = 15 * 60, 2.0
 
 
 def test_true_size(true_size: bool, tmp_path: Path) -> None:
-    """Images of 425 × 425 pixels with the spectrum of photographs, two of which are the same."""
-    n_images, side, n_compared = (5000, NSD_SIDE, NSD_IMAGES) if true_size else (40, 96, 300)
-    data = write_sized(tmp_path, n_images, n_voxels=20, n_layers=1, width=WIDTH, chunk=16, shard=256)
-    rng = np.random.default_rng(0)
-    for i, image in enumerate(_noises(rng, n_images, side)):
-        Image.fromarray(image).save(image_path(tmp_path / "subj01", i), compress_level=1)
-    image_path(tmp_path / "subj01", 3).write_bytes(image_path(tmp_path / "subj01", 1).read_bytes())
-    made = layout(n_images, 1, WIDTH, 16, 256)
-
-    def tokens(shard: int) -> dict[str, np.ndarray]:
-        start, stop = made.shards[shard]
-        own = np.random.default_rng([1, shard])
-        return {
-            path: made.precision.fill(own.normal(size=(stop - start, *shape)).astype(np.float32), path, [""] * 256)
-            for path, shape in made.arrays().items()
-        }
-
-    write(tmp_path / "own.zarr", made, tokens, open_dataset(data).stimuli)
-    out = tmp_path / "audit"
-    read = measured("audit", tmp_path / "own.zarr", "--data", data, "--out", out, accept=(1,))
-    command = [sys.executable, __file__, str(n_compared)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    seconds, cpu_seconds, peak_gib, n_pairs = map(float, done.stdout.split()[-4:])
-    assert n_pairs == 1
+    """Images of 425 × 425 pixels with the spectrum of photographs; among those that are compared, two are the same."""
+    n_read, side, n_compared = (5000, NSD_SIDE, NSD_IMAGES) if true_size else (20, 96, 300)
+    write_images(tmp_path, n_read, min(n_read, N_DIFFERENT), side)
+    read, compared = _measured("read", tmp_path), _measured("compare", n_compared)
+    assert read.pop("n") == n_read
+    assert compared.pop("n") == 1
     if true_size:
-        total = read["cpu_seconds"] * NSD_IMAGES / n_images + cpu_seconds
-        keep(
-            "audit_cpu",
-            {
-                "what": f"all pairs of images of {side} × {side} pixels, with tokens of {WIDTH} channels",
-                "n_images": n_images,
-                "n_compared": n_compared,
-                "command": read,
-                "compare": {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gib": peak_gib},
-                "n_extrapolated": NSD_IMAGES,
-                "extrapolated_cpu_seconds": total,
-            },
-        )
-        assert total / 2 <= MAX_SECONDS  # on two cores: images are read, and blocks compared, in parallel
-        assert max(read["peak_gib"], peak_gib) <= MAX_GIB
+        keep_figures(read, compared, n_read, n_compared)
 
 
-def _compare(n: int) -> None:
-    """Compare n thumbnails and tokens, two of which are the same; print seconds, peak memory and the pairs found."""
+def keep_figures(read: dict[str, float], compared: dict[str, float], n_read: int, n_compared: int) -> None:
+    """Keep the figures, extrapolated to the images of NSD."""
+    cpu_seconds = read["cpu_seconds"] * NSD_IMAGES / n_read + compared["cpu_seconds"]
+    thumbnails_gib = NSD_IMAGES * SIDE**2 / 2**30
+    keep(
+        "audit_cpu",
+        {
+            "what": f"{n_read} images of {NSD_SIDE} × {NSD_SIDE} pixels (PNG) read; thumbnails and tokens of {WIDTH} "
+            f"channels of {n_compared} images compared, all pairs; extrapolated to {NSD_IMAGES} images",
+            "read": read,
+            "compare": compared,
+            "extrapolated_cpu_seconds": cpu_seconds,
+            "extrapolated_seconds_on_2_cores": cpu_seconds / 2,  # both steps use all cores
+        },
+    )
+    assert cpu_seconds / 2 <= MAX_SECONDS
+    assert max(read["peak_gib"] + thumbnails_gib, compared["peak_gib"]) <= MAX_GIB
+
+
+def write_images(folder: Path, n: int, n_different: int, side: int) -> None:
+    """Write some images, and links to them under other names."""
+    for i, image in enumerate(_noises(np.random.default_rng(0), n_different, side)):
+        Image.fromarray(image).save(folder / f"{i:05d}.png", compress_level=1)
+    for i in range(n_different, n):
+        (folder / f"{i:05d}.png").hardlink_to(folder / f"{i % n_different:05d}.png")
+
+
+def read_images(folder: str) -> Callable[[], int]:
+    """Return a function that reads all images of a folder, and returns their number."""
+    paths = tuple(sorted(Path(folder).iterdir()))
+    stimuli = Stimuli(tuple(path.stem for path in paths), paths)
+    return lambda: len(fingerprints(stimuli, stimuli.ids).thumbnails)
+
+
+def compare_images(n: str) -> Callable[[], int]:
+    """Return a function that compares n images with each other, two of which are the same, and counts the pairs."""
     rng = np.random.default_rng(2)
-    ids = [f"nsd-{i:05d}" for i in range(n)]
-    thumbnails = np.empty((n, SIDE, SIDE), np.uint8)
-    for i, image in enumerate(_noises(rng, n, SIDE)):
+    ids = [f"nsd-{i:05d}" for i in range(int(n))]
+    thumbnails = np.empty((len(ids), SIDE, SIDE), np.uint8)
+    for i, image in enumerate(_noises(rng, len(ids), SIDE)):
         thumbnails[i] = image[..., 1]
     thumbnails[2] = thumbnails[0]
     hashes = {stimulus: stimulus for stimulus in ids}
     images = Fingerprints(hashes, hashes, {stimulus: row for row, stimulus in enumerate(ids)}, thumbnails)
-    tokens = rng.normal(size=(n, WIDTH)).astype(np.float32)
-    start, cpu = time.perf_counter(), time.process_time()
-    pairs, _ = find_pairs(AtHand(ids, [""] * n, ids, tokens, images))
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    print(seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, len(pairs))
+    tokens = rng.normal(size=(len(ids), WIDTH)).astype(np.float32)
+    return lambda: len(find_pairs(AtHand(ids, [""] * len(ids), ids, tokens, images))[0])
 
 
 def _noises(rng: np.random.Generator, n: int, side: int) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield n different RGB images with the spectrum of photographs: each is the mean of two parts of large images."""
-    large = [np.asarray(noise(rng, 5 * side), np.uint16) for _ in range(2)]
+    large = [np.asarray(noise(rng, max(5 * side, 1280)), np.uint16) for _ in range(2)]
     for _ in range(n):
-        (top, left), (below, right) = rng.integers(0, 4 * side, (2, 2))
+        (top, left), (below, right) = rng.integers(0, len(large[0]) - side, (2, 2))
         parts = large[0][top : top + side, left : left + side], large[1][below : below + side, right : right + side]
         yield ((parts[0] + parts[1]) // 2).astype(np.uint8)
 
 
+def _measured(what: str, argument: object) -> dict[str, float]:
+    """Run a step in a process of its own; return seconds, CPU seconds, peak memory, and what it counted (`n`)."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    command = [sys.executable, __file__, what, str(argument)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    names = ("seconds", "cpu_seconds", "peak_gib", "n")
+    return dict(zip(names, map(float, done.stdout.split()), strict=True))
+
+
 if __name__ == "__main__":
-    _compare(int(sys.argv[1]))
+    step = {"read": read_images, "compare": compare_images}[sys.argv[1]](sys.argv[2])
+    start, cpu = time.perf_counter(), time.process_time()
+    n_found = step()
+    figures = time.perf_counter() - start, time.process_time() - cpu
+    print(*figures, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, n_found)
