@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 SPECS := $(sort $(patsubst cache_specs/%.yaml,%,$(wildcard cache_specs/*.yaml)))
-# Tests of one file share fixtures, so a file stays in one process. Each process loads torch, so at most four run.
-PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Tests of one file share fixtures, so a file stays in one process. One process more than cores, because some tests mostly
+# wait for jobs; each process loads torch, so at most four run.
+PROCESSES = $(shell expr $$(nproc) + 1)
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 STEPS := fetch extract fit maps all
 # Groups are listed in the specs, on one line each: groups: [table1, figure6]
 SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_specs/*.yaml | tr ',' ' '))
