@@ -17,7 +17,7 @@ from bddn.baselines.ridge import RidgeScores, ridge_scores
 from bddn.baselines.windows import N_CHANNELS, Windows, window_features
 from bddn.machine.parallel import each, single_threaded_kernels
 from bddn.stream.loader import Source
-from bddn.stream.order import Rows
+from bddn.stream.order import Rows, evenly
 
 Floats = npt.NDArray[np.float64]
 
@@ -167,11 +167,6 @@ def second_opinion(
         windows,
         len(train),
     )
-
-
-def evenly(rows: Rows, n: int) -> Rows:
-    """Return at most `n` of some rows, at regular steps."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.intp))]
 
 
 def spread_out(coords_mm: npt.NDArray[np.float32], n: int) -> Rows:

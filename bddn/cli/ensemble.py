@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bddn.cli.many import workers_of
+from bddn.cli.many import raise_errors, workers_of
 from bddn.cli.shared import (
     CACHE,
     DATASET,
@@ -60,10 +60,7 @@ def ensemble(
         work, where = workers_of(stack, workers, scheduler, device) if use_cluster else (None, device)
         paired: dict[str, Any] = {"seeds": seeds, "bootstraps": seeds, "paired": True}
         done = fit_many([cache], [data], out, shared, **paired, device=where, memory_gib=memory, work=work)
-        for error in list(done.failed.values())[:-1]:
-            typer.echo(f"error: {error}", err=True)
-        if done.failed:
-            raise list(done.failed.values())[-1]
+        raise_errors(done.failed)
         run, fresh = average_fits(done.folders, Cache(cache), open_dataset(data), folder, shared)
     typer.echo(as_table(table(run)))
     found = run.metrics[ENSEMBLE]

@@ -1,5 +1,6 @@
 """The command `bddn fit-many`."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ from bddn.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from bddn.errors import BddnError
     from bddn.many.campaign import Work
 
 
@@ -78,10 +80,15 @@ def fit_many(
         typer.echo(as_table(to_text(summary(done.table))))
     kept = f", {done.n_kept} of them before" if done.n_kept else ""
     typer.echo(f"runs: {done.n_runs - len(done.failed)} of {done.n_runs} done{kept}; table: {out / 'results.parquet'}")
-    for error in list(done.failed.values())[:-1]:
+    raise_errors(done.failed)
+
+
+def raise_errors(failed: "Mapping[str, BddnError]") -> None:
+    """Print the errors of failed runs; the last one is raised."""
+    for error in list(failed.values())[:-1]:
         typer.echo(f"error: {error}", err=True)
-    if done.failed:
-        raise list(done.failed.values())[-1]
+    if failed:
+        raise list(failed.values())[-1]
 
 
 def workers_of(stack: ExitStack, workers: int, scheduler: str | None, device: str) -> "tuple[Work, str]":

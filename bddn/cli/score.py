@@ -35,7 +35,8 @@ def score(
     from bddn.data import open_dataset
     from bddn.errors import SpecError
     from bddn.evaluation.auditing import Images, audit_before_use, refuse_leaks
-    from bddn.evaluation.held_out import FOLDER, predict_held_out, read_held_out
+    from bddn.evaluation.held_out import predict_held_out
+    from bddn.evaluation.kept_responses import FOLDER, read_held_out
     from bddn.evaluation.matching import cache_of_run, dataset_of_run
     from bddn.evaluation.scoring import score_run, write_scores
     from bddn.run import read_run

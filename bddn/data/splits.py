@@ -29,6 +29,11 @@ class Split:
     val: tuple[str, ...]
     test: tuple[str, ...]
 
+    @classmethod
+    def of(cls, lists: Mapping[str, Sequence[str]]) -> "Split":
+        """Return the split of a run's `split.json`."""
+        return cls(*(tuple(lists[part]) for part in PARTS))
+
     def to_dict(self) -> dict[str, list[str]]:
         """Return the three lists as JSON types."""
         return {"train": list(self.train), "val": list(self.val), "test": list(self.test)}

@@ -18,7 +18,7 @@ from bddn.machine.parallel import ahead, n_threads
 from bddn.machine.settings import own_settings
 from bddn.stats import best_model, paired
 from bddn.stats.jackknife import pseudo_values, r2_without_each_of
-from bddn.stats.scores import LEAST_R2
+from bddn.stats.scores import LEAST_R2, counted
 
 Floats = npt.NDArray[np.float64]
 Columns = npt.NDArray[np.intp]
@@ -200,15 +200,15 @@ def _of_block(
     honest = np.take_along_axis(errors, best_model.best_elsewhere(folded)[fold][None], 0)
     every = np.concatenate([errors, honest])
     r2 = np.where(known, 1 - every.mean(axis=1) / variance, np.nan)
-    counted, without = _counted(r2), np.stack([_counted(r2_without_each_of(y, error)) for error in every])
+    scored, without = counted(r2), np.stack([counted(r2_without_each_of(y, error)) for error in every])
     scores = [1 - own / variance for own in fits]
     inside = (members & known[:, None]).astype(np.float64)
     sums = {
         "counts": inside.sum(axis=0),
         "n_known": np.asarray(known.sum(), dtype=np.float64),
-        "means": counted @ inside,
+        "means": scored @ inside,
         "without": without @ inside,
-        "square": _below_best(counted[:-1]) @ inside,
+        "square": _below_best(scored[:-1]) @ inside,
         "square_without": _below_best(without[:-1]) @ inside,
         "fits": np.concatenate([np.maximum(own, LEAST_R2) @ inside for own in scores]),
         "by_number": np.array(
@@ -240,11 +240,6 @@ def _pair(
     p, reach = paired.p_values(difference, spread, len(d), null), spread.reach()
     found = np.stack([difference, difference - reach, difference + reach])
     return np.concatenate([np.where(known, found, np.nan), np.where(known, p, 1.0)[None]])
-
-
-def _counted(r2: Floats) -> Floats:
-    """Return scores as a robust mean counts them, and 0 where there is none."""
-    return np.where(np.isnan(r2), 0, np.maximum(r2, LEAST_R2))
 
 
 def _below_best(scores: Floats) -> Floats:

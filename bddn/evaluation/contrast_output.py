@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bddn.evaluation import contrast
-from bddn.evaluation.contrast_tables import ALL, HONEST, MAX, Compared
+from bddn.evaluation.contrast_tables import HONEST, MAX, Compared
 from bddn.evaluation.kept_responses import FOLDER, RESPONSES, about_responses
 from bddn.evaluation.rivals import SAME_DATA, Rivals
 from bddn.files import atomic
@@ -17,7 +17,7 @@ from bddn.run.inputs import environment
 from bddn.stats import best_model, fit_intervals, paired
 from bddn.stats.average import average_differences
 from bddn.stats.evidence import FDR
-from bddn.stats.scores import LEAST_R2
+from bddn.stats.scores import ALL, LEAST_R2
 
 TABLE, AVERAGE, ABOUT = "compare.parquet", "average.parquet", "compare.json"
 SETTINGS: dict[str, Any] = {

@@ -17,20 +17,20 @@ from bddn.evaluation.kept_responses import read_held_out
 from bddn.evaluation.rivals import Rivals
 from bddn.run.folder import WEIGHT, Run
 from bddn.stats import paired
-from bddn.stats.average import average
+from bddn.stats.average import average, like
 from bddn.stats.best_model import TABLE_1, root_mean_square, root_sum_squared
 from bddn.stats.evidence import FDR, evident, q_values
 from bddn.stats.fit_intervals import RANGES, interval
 from bddn.stats.hierarchy import depth_spread, hierarchy_slope
 from bddn.stats.jackknife import intervals
 from bddn.stats.paired import Spread
-from bddn.stats.scores import LEAST_R2, ROIS, in_roi, robust_mean
+from bddn.stats.scores import ALL, LEAST_R2, in_roi, robust_mean, roi_masks
 
 Floats = npt.NDArray[np.float64]
 Row = dict[str, Any]
 Groups = Mapping[str, npt.NDArray[np.bool_]]
 
-ALL, MAX, HONEST, MEAN = "all", "max", "max, chosen on other images", "mean"
+MAX, HONEST, MEAN = "max", "max, chosen on other images", "mean"
 KEYS = ("subject", "first", "second", "model", "roi", "n_models")  # columns that name a row
 
 
@@ -77,9 +77,8 @@ def compare_models(subjects: Sequence[Rivals]) -> Compared:
 
 def groups_of(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
     """Return masks (N,) of all voxels, of every ROI with voxels, and of the pooled ROIs of Table 1."""
-    parts = {**{roi: (roi,) for roi in ROIS}, **TABLE_1}
-    masks = {name: np.any([in_roi(voxels, roi) for roi in rois], axis=0) for name, rois in parts.items()}
-    return {ALL: np.ones(len(voxels), np.bool_), **{name: mask for name, mask in masks.items() if mask.any()}}
+    pooled = {name: np.any([in_roi(voxels, roi) for roi in rois], axis=0) for name, rois in TABLE_1.items()}
+    return {**roi_masks(voxels), **{name: mask for name, mask in pooled.items() if mask.any()}}
 
 
 def _voxels_of(fits: Sequence[Run]) -> pd.DataFrame:
@@ -91,8 +90,7 @@ def _voxels_of(fits: Sequence[Run]) -> pd.DataFrame:
     spread = np.mean([_spread(run) for run in fits], axis=0)
     if len(fits) == 1:
         return fits[0].voxels.assign(depth_spread=spread)
-    mean = average([run.voxels for run in fits], fits[0].layers).set_index(["hemi", "vertex"])
-    in_order = mean.loc[pd.MultiIndex.from_frame(fits[0].voxels[["hemi", "vertex"]])].reset_index()
+    in_order = like(fits[0].voxels, average([run.voxels for run in fits], fits[0].layers))
     depths, softness = np.stack([run.voxels["depth"] for run in fits]), in_order["depth_spread"].to_numpy(np.float64)
     low, high = interval(depths.astype(np.float64), softness, RANGES["depth"])
     return in_order.assign(depth_spread=spread, depth_low=low, depth_high=high)

@@ -12,9 +12,9 @@ import pandas as pd
 
 from bddn.stats.evidence import evident
 from bddn.stats.region_scores import interval
-from bddn.stats.scores import ROIS, in_roi
+from bddn.stats.scores import ALL
 
-FIT, ALL = "fit", "all"
+FIT = "fit"
 BETTER, WORSE, UNKNOWN = "fit better", "control better", "no difference shown"
 
 
@@ -40,12 +40,6 @@ class Outcome:
     slope: float | None
     seconds: float
     note: str = ""
-
-
-def regions_of(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return masks (N,) of all voxels, and of every ROI that has some."""
-    masks = {roi: in_roi(voxels, roi) for roi in ROIS}
-    return {ALL: np.ones(len(voxels), np.bool_), **{roi: mask for roi, mask in masks.items() if mask.any()}}
 
 
 def control_table(

@@ -21,8 +21,9 @@ from bddn.data.shuffled import Shuffled
 from bddn.data.splits import Split
 from bddn.errors import BackboneError, MismatchError, RunError, SpecError
 from bddn.evaluation import regressions
-from bddn.evaluation.control_table import FIT, Outcome, control_table, regions_of, sentences
-from bddn.evaluation.held_out import predict_held_out, read_held_out
+from bddn.evaluation.control_table import FIT, Outcome, control_table, sentences
+from bddn.evaluation.held_out import predict_held_out
+from bddn.evaluation.kept_responses import read_held_out
 from bddn.evaluation.regressions import OF_IMAGES, REGRESSIONS, Regressions, is_available
 from bddn.extraction import extract
 from bddn.extraction.source import network_identity
@@ -39,6 +40,7 @@ from bddn.run.inputs import environment
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import hierarchy_slope
 from bddn.stats.region_scores import LEVEL, region_scores
+from bddn.stats.scores import roi_masks
 from bddn.store.reader import Cache
 
 NAME = "controls"
@@ -164,7 +166,7 @@ class _Work:
         tell(f"control: {FIT}, {ABOUT[FIT]}")
         self._subject = Subject.read(dataset)
         self.fit = self._fitted(FIT, spec)
-        self.regions: Masks = regions_of(self.fit.voxels)
+        self.regions: Masks = roi_masks(self.fit.voxels)
         self._regressions = Regressions(self.fit, cache, dataset, spec.seed)
 
     def outcome(self, name: str) -> Outcome:
@@ -181,7 +183,7 @@ class _Work:
                 self._need_images()
             return self._regressions.outcome(name, self._out / name, self.regions)
         if name == SHUFFLED:
-            shuffled = Shuffled(self._dataset, Split(**_tuples(read_split(self.fit))), self._spec.seed)
+            shuffled = Shuffled(self._dataset, Split.of(read_split(self.fit)), self._spec.seed)
             run = self._fitted(name, self._spec, subject=Subject.read(shuffled))
             return self.of_run(name, run, dataset=shuffled)
         if name == UNTRAINED:
@@ -266,7 +268,3 @@ def _check(names: Sequence[str], spec: FitSpec) -> None:
             got=f"selection: {spec.selection}, fixed: {spec.fixed}",
             fix="Give the settings of the fit itself; its controls change them.",
         )
-
-
-def _tuples(split: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    return {part: tuple(members) for part, members in split.items()}

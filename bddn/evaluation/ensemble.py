@@ -20,15 +20,17 @@ import pandas as pd
 from bddn.data import Dataset
 from bddn.encoder import checkpoint
 from bddn.errors import RunError
-from bddn.evaluation.held_out import ABOUT as ABOUT_RESPONSES
-from bddn.evaluation.held_out import FOLDER as SCORE
-from bddn.evaluation.held_out import about_responses, write_responses
+from bddn.evaluation.held_out import write_responses
+from bddn.evaluation.kept_responses import ABOUT as ABOUT_RESPONSES
+from bddn.evaluation.kept_responses import FOLDER as SCORE
+from bddn.evaluation.kept_responses import about_responses
 from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run, parts_of_run
 from bddn.files import atomic
 from bddn.files.output import is_vacant, new_folder
 from bddn.identity import Identity
 from bddn.machine.parallel import n_threads
 from bddn.machine.settings import own_settings
+from bddn.many.plan import VARIED
 from bddn.run.folder import (
     ABOUT,
     ENCODER,
@@ -45,16 +47,15 @@ from bddn.run.folder import (
     without_nan,
 )
 from bddn.spec import FitSpec
-from bddn.stats.average import SPREAD, average
-from bddn.stats.evidence import Evidence, evident, q_values
+from bddn.stats.average import SPREAD, average, like
+from bddn.stats.evidence import evident, q_values
 from bddn.stats.fit_intervals import LEVEL, RANGES, interval_columns
-from bddn.stats.scores import R2, roi_scores
+from bddn.stats.scores import roi_scores, tested_scores
 from bddn.stats.truth import compare_with_truth, covered
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 
 SINGLE = "r2_test_single"  # column of the mean score of single fits
-SCORED_IMAGES = 64  # images whose responses are scored at a time
 
 
 def fits_of(spec: FitSpec, n_fits: int) -> tuple[FitSpec, tuple[int, ...]]:
@@ -128,7 +129,8 @@ def average_fits(folders: Sequence[Path], cache: Cache, dataset: Dataset, out: P
     source = Streamed(cache, cache.select_layers(first.layers), dataset.stimuli.ids)
     with new_folder(out, ABOUT) as aside:
         atomic.make_folder(aside / SCORE)
-        table = _table(runs, *_scores(write_responses(aside / SCORE, encoders, source, dataset, rows)))
+        measured, predicted = write_responses(aside / SCORE, encoders, source, dataset, rows)
+        table = _table(runs, *tested_scores(measured, predicted, 0))
         metrics = _metrics(runs, table) | {"threads": n_threads(), "seconds": time.monotonic() - started}
         atomic.write_table(aside / VOXELS, table)
         atomic.write_json(aside / SCORE / ABOUT_RESPONSES, about_responses(aside))
@@ -158,19 +160,8 @@ def _identity(runs: Sequence[Run], out: Path, spec: FitSpec) -> Identity:
 
 
 def _shared(run: Run) -> dict[str, Any]:
-    fit = {name: value for name, value in run.about["fit"].items() if name not in ("seed", "bootstrap")}
+    fit = {name: value for name, value in run.about["fit"].items() if name not in VARIED}
     return {name: run.about[name] for name in ("layers", "cache", "data")} | {"fit": fit}
-
-
-def _scores(responses: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the scores (N,) of the averaged prediction, and their p-values; `responses` are (2, M, N)."""
-    n = responses.shape[1]
-    r2, evidence = R2(), Evidence(n, 0)
-    for start in range(0, n, SCORED_IMAGES):
-        measured, predicted = responses[:, start : start + SCORED_IMAGES]
-        r2.add(measured, predicted)
-        evidence.add(measured, predicted)
-    return r2.score(), evidence.p_values()
 
 
 def _table(runs: Sequence[Run], r2: npt.NDArray[np.float64], p: npt.NDArray[np.float64]) -> pd.DataFrame:
@@ -179,8 +170,7 @@ def _table(runs: Sequence[Run], r2: npt.NDArray[np.float64], p: npt.NDArray[np.f
     table, weights = tables[0].copy(), [WEIGHT + layer for layer in layers]
     parts = [name for name in SPREAD if name in table and name != "r2_test"]
     selected = [*parts, "layer_argmax", "confidence", "r2_val", *weights]
-    mean = average([each[[*keys, "r2_test", *selected]] for each in tables], layers).set_index(keys)
-    mean = mean.loc[pd.MultiIndex.from_frame(table[keys])].reset_index()
+    mean = like(table, average([each[[*keys, "r2_test", *selected]] for each in tables], layers))
     table[selected] = mean[selected]
     moments = ["response_mean", "response_sd"]
     table[moments] = np.mean([each[moments].to_numpy(np.float64) for each in tables], axis=0)

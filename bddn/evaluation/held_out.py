@@ -26,8 +26,6 @@ from bddn.store.reader import Cache
 from bddn.stream.loader import Source, Streamed, batches
 from bddn.stream.order import Rows, pools_in_order
 
-__all__ = ["ABOUT", "FOLDER", "RESPONSES", "HeldOut", "about_responses", "predict_held_out", "read_held_out"]
-
 
 @own_settings()
 def predict_held_out(run: Run, caches: Sequence[Cache], datasets: Sequence[Dataset]) -> HeldOut:

@@ -72,8 +72,7 @@ def parts_of_run(run: Run, dataset: Dataset) -> Parts:
     RunError
         If the run's `split.json` is missing or damaged.
     """
-    split = Split(**{part: tuple(members) for part, members in read_split(run).items()})
-    return Parts.of(split, dataset.stimuli.ids)
+    return Parts.of(Split.of(read_split(run)), dataset.stimuli.ids)
 
 
 def _quick(dataset: Dataset) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from torch import Tensor
 from bddn.baselines import banded, image_features, windows
 from bddn.baselines.validated_ridge import PENALTIES, Parted, validated_ridge
 from bddn.data import Dataset
-from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.errors import RunError
 from bddn.evaluation.control_table import Outcome
 from bddn.evaluation.matching import parts_of_run
@@ -34,10 +33,10 @@ from bddn.identity import Identity, digest
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.run.folder import Run, read_split
 from bddn.run.inputs import environment
-from bddn.stats.evidence import Evidence, q_values
+from bddn.stats.evidence import q_values
 from bddn.stats.hierarchy import hierarchy_slope
 from bddn.stats.region_scores import region_scores
-from bddn.stats.scores import R2
+from bddn.stats.scores import tested_scores
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 
@@ -106,12 +105,7 @@ class Regressions:
             found = self._predict(name)
         table = self._dataset.voxels().assign(**found.columns)
         measured, predicted = self.responses.test.numpy(), found.responses.numpy()
-        sums, evidence = R2(), Evidence(len(measured), self._seed)
-        for start in range(0, len(measured), PREDICT_IMAGES):
-            some = measured[start : start + PREDICT_IMAGES], predicted[start : start + PREDICT_IMAGES]
-            sums.add(*some)
-            evidence.add(*some)
-        table["r2_test"], table["p_test"] = sums.score(), evidence.p_values()
+        table["r2_test"], table["p_test"] = tested_scores(measured, predicted, self._seed)
         table["q_test"] = q_values(table["p_test"].to_numpy())
         metrics = {"seconds": time.monotonic() - began, "note": found.note}
         scores = region_scores(measured, predicted, list(regions.values()))

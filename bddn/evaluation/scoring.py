@@ -5,7 +5,7 @@
 column, and names settings, inputs and versions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.fsaverage import HEMISPHERES
-from bddn.evaluation.held_out import FOLDER, RESPONSES, HeldOut, about_responses
+from bddn.evaluation.kept_responses import FOLDER, RESPONSES, HeldOut, about_responses
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
 from bddn.machine.settings import own_settings
 from bddn.run.folder import Run, about_data, without_nan
 from bddn.run.inputs import environment
 from bddn.stats.evidence import FDR, evident, is_tested
-from bddn.stats.jackknife import MIN_IMAGES, N_DRAWS, intervals, pseudo_values, r2_interval, r2_without_each
-from bddn.stats.scores import LEAST_R2, ROIS, challenge_score, in_roi, normalised, r2_and_r, robust_mean
+from bddn.stats.jackknife import MIN_IMAGES, N_DRAWS, intervals, r2_interval, r2_without_each
+from bddn.stats.region_scores import BLOCK_VOXELS, RegionSums
+from bddn.stats.scores import ALL, LEAST_R2, challenge_score, normalised, r2_and_r, robust_mean, roi_masks
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -31,8 +32,7 @@ VOXELS, SUMMARY = "voxels.parquet", "summary"
 RELIABLE = 0.1  # noise ceiling from which a voxel is reliable
 LEVELS = (0.9, 0.95)
 VOXEL_LEVEL = 0.95
-BLOCK_VOXELS = 1024
-ALL, BOTH, EVIDENT = "all", "both", "evident"
+BOTH, EVIDENT = "both", "evident"
 NO_CEILING = "not available: the data have no noise ceilings"
 NO_TEST = "not available: a run of version 0.2.0 has no test of evidence"
 NO_INTERVAL = f"not available: fewer than {MIN_IMAGES} test images"
@@ -134,7 +134,7 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
     if is_tested(run.voxels):
         masks[EVIDENT] = evident(run.voxels)
     groups = list(_groups(run.voxels, masks))
-    scores, of_groups = _scores(held_out, np.stack([group.mask for group in groups]))
+    scores, of_groups = _scores(held_out, [group.mask for group in groups])
     table[["r2", "r2_low", "r2_high", "r"]] = scores.T
     r2, r = scores[0], scores[3]
     table = table.assign(
@@ -194,8 +194,7 @@ def _groups(voxels: pd.DataFrame, masks: dict[str, Mask]) -> Iterator[Group]:
     """Yield the groups that have voxels: all voxels and each ROI, by hemisphere and set of voxels."""
     every = np.ones(len(voxels), np.bool_)
     hemi = voxels["hemi"].to_numpy()
-    for roi in (ALL, *ROIS):
-        inside = every if roi == ALL else in_roi(voxels, roi)
+    for roi, inside in roi_masks(voxels).items():
         for side in (BOTH, *HEMISPHERES):
             here = inside if side == BOTH else inside & (hemi == side)
             for name, chosen in {ALL: every, **masks}.items():
@@ -203,33 +202,20 @@ def _groups(voxels: pd.DataFrame, masks: dict[str, Mask]) -> Iterator[Group]:
                     yield Group(roi, side, name, mask)
 
 
-def _scores(held_out: HeldOut, masks: Mask) -> tuple[Floats, tuple[Floats, Floats, Floats]]:
+def _scores(held_out: HeldOut, masks: Sequence[Mask]) -> tuple[Floats, tuple[Floats, Floats, Floats]]:
     """Return R², its interval and r of every voxel, (4, N), and for the groups of the masks (G, N) the mean R² (G,),
     the mean that is expected on very many images (G,), and its intervals (G, K, 2)."""
-    from scipy.sparse import csr_array
-
     n_images, n_voxels = held_out.measured.shape
-    scores, members = np.empty((4, n_voxels)), csr_array(masks.astype(np.float64)).tocsc()
-    n, sums, without = np.zeros(len(masks)), np.zeros(len(masks)), np.zeros((len(masks), n_images))
+    scores, sums = np.empty((4, n_voxels)), RegionSums(masks, n_images)
     for start in range(0, n_voxels, BLOCK_VOXELS):
         some = slice(start, start + BLOCK_VOXELS)
         measured, predicted = held_out.measured[:, some], held_out.predicted[:, some]
         r2, r = r2_and_r(measured, predicted)
-        each, known = r2_without_each(measured, predicted), ~np.isnan(r2)
+        each = r2_without_each(measured, predicted)
         scores[:, some] = r2, *r2_interval(r2, each, VOXEL_LEVEL), r
-        here = members[:, some]
-        n += here @ known.astype(np.float64)
-        sums += here @ _counted(r2)
-        without += here @ _counted(each).T
-    n[n == 0] = np.nan
-    mean = sums / n
-    pseudo = pseudo_values(mean, without.T / n)
+        sums.add(some, r2, each)
+    mean, pseudo = sums.means()
     return scores, (mean, pseudo.mean(0), intervals(pseudo, LEVELS).transpose(2, 0, 1))
-
-
-def _counted(r2: Floats) -> Floats:
-    """Return scores as a robust mean counts them, and 0 where there is none."""
-    return np.where(np.isnan(r2), 0, np.maximum(r2, LEAST_R2))
 
 
 def _row(group: Group, table: pd.DataFrame, mean: float, expected: float, ends: Floats) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bddn.errors import MismatchError, SpecError
 from bddn.evaluation.calibration import corrected_in_words, line_of, read_calibration
+from bddn.evaluation.rivals import SEEDS
 from bddn.files import atomic
 from bddn.identity import Identity
 from bddn.machine.settings import own_settings
@@ -21,7 +22,6 @@ from bddn.stats.hierarchy import Line
 from bddn.stats.slope_nulls import N_MAPS, Null, null_of_layers, null_of_maps
 
 FOLDER, NUMBERS, TABLE = "hierarchy", "hierarchy.json", "hierarchy.csv"
-OF_REFITS = ("seed", "bootstrap", "split_seed")  # fields in which fits of one brain may differ
 LEAST_REFITS = 3
 
 
@@ -201,7 +201,7 @@ def check_refits(runs: Sequence[Run]) -> None:
     """
 
     def shared(run: Run) -> dict[str, Any]:
-        fit = {name: value for name, value in run.about["fit"].items() if name not in OF_REFITS}
+        fit = {name: value for name, value in run.about["fit"].items() if name not in SEEDS}
         return {"cache": {"digest": run.about["cache"]["digest"]}, "data": run.about["data"], "fit": fit}
 
     first = Identity(shared(runs[0]))

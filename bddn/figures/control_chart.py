@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bddn.evaluation.control_table import ALL, FIT
+from bddn.evaluation.control_table import FIT
 from bddn.figures.panels import INK, WIDTH_IN
 from bddn.maps.style import own_style
+from bddn.stats.scores import ALL
 
 PER_ROW = 5
 ROW_IN, BAR_IN = 0.75, 0.19  # height of a row of panels without its bars, and of a bar

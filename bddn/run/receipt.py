@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from bddn.store.precision import precision
 from bddn.store.reader import Cache
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident, Streamed
+from bddn.stream.order import evenly
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def receipt(
     """
     for choice in choices:
         _check(choice)
-    rows = _evenly(len(dataset.stimuli), n_images)
+    rows = evenly(np.arange(len(dataset.stimuli)), n_images)
     ids = [dataset.stimuli.ids[i] for i in rows]
-    voxels = _evenly(len(dataset.voxels()), n_voxels)
+    voxels = evenly(np.arange(len(dataset.voxels())), n_voxels)
     responses = torch.from_numpy(dataset.responses(rows)[:, voxels])
     coords_mm = torch.from_numpy(dataset.coords_mm()[voxels])
     layers = cache.select_layers(spec.layers)
@@ -131,10 +131,6 @@ def _check(choice: str) -> None:
             got=repr(choice),
             fix="Correct the name.",
         ) from None
-
-
-def _evenly(n: int, wanted: int) -> npt.NDArray[np.intp]:
-    return np.unique(np.linspace(0, n - 1, min(n, wanted)).astype(np.intp))
 
 
 def _rounded(features: Features, choice: str, ids: Sequence[str], shard_images: int) -> tuple[Features, int]:

@@ -15,6 +15,12 @@ SPREAD = ("r2_test", "depth", "x", "y", "scale", "size")  # columns whose standa
 APART = 0.5  # standard deviation of x or y over runs, above which their mean is no place that any run selects
 
 
+def like(table: pd.DataFrame, mean: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of an average for the voxels of a table, in its order."""
+    keys = ["hemi", "vertex"]
+    return mean.set_index(keys).loc[pd.MultiIndex.from_frame(table[keys])].reset_index()
+
+
 def average(tables: Sequence[pd.DataFrame], layers: Sequence[str]) -> pd.DataFrame:
     """Average the layer weights, places, scales and scores of several voxel tables.
 

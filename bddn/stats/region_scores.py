@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.stats.jackknife import intervals, pseudo_values, r2_without_each
-from bddn.stats.scores import LEAST_R2, r2_and_r
+from bddn.stats.scores import counted, r2_and_r
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,20 +34,44 @@ def region_scores(
     array of float64, (G, 1 + M)
         The mean, then the pseudo-value of every image. NaN for a region without a score.
     """
-    inside = np.stack(regions).astype(np.float64)
-    n, sums, without = np.zeros(len(inside)), np.zeros(len(inside)), np.zeros((len(inside), len(measured)))
+    sums = RegionSums(regions, len(measured))
     for start in range(0, measured.shape[1], BLOCK_VOXELS):
         some = slice(start, start + BLOCK_VOXELS)
-        r2, _ = r2_and_r(measured[:, some], predicted[:, some])
-        known = ~np.isnan(r2)
-        here = inside[:, some][:, known]
-        each = np.maximum(r2_without_each(measured[:, some], predicted[:, some])[:, known], LEAST_R2)
-        n += here.sum(1)
-        sums += np.einsum("gn,n->g", here, np.maximum(r2[known], LEAST_R2))  # not by BLAS, whose last bits depend on
-        without += np.einsum("gn,mn->gm", here, each)  # the number of threads
-    n[n == 0] = np.nan
-    mean = sums / n
-    return np.column_stack([mean, pseudo_values(mean, without.T / n).T])
+        y, p = measured[:, some], predicted[:, some]
+        sums.add(some, r2_and_r(y, p)[0], r2_without_each(y, p))
+    mean, pseudo = sums.means()
+    return np.column_stack([mean, pseudo.T])
+
+
+class RegionSums:
+    """Sums over the voxels of regions of R² on M images and without each image, added up over blocks of voxels.
+
+    Parameters
+    ----------
+    regions : G masks (N,)
+    n_images : int
+    """
+
+    def __init__(self, regions: Sequence[npt.NDArray[np.bool_]], n_images: int) -> None:
+        from scipy.sparse import csr_array
+
+        # sparse products, because the last bits of others depend on the number of threads
+        self._members = csr_array(np.stack(regions).astype(np.float64)).tocsc()
+        n = len(regions)
+        self._n, self._sums, self._without = np.zeros(n), np.zeros(n), np.zeros((n, n_images))
+
+    def add(self, columns: slice, r2: Floats, without_each: Floats) -> None:
+        """Add R² (n,) of a block of voxels, NaN where there is none, and R² without each image (M, n)."""
+        here = self._members[:, columns]
+        self._n += here @ (~np.isnan(r2)).astype(np.float64)
+        self._sums += here @ counted(r2)
+        self._without += here @ counted(without_each).T
+
+    def means(self) -> tuple[Floats, Floats]:
+        """Return the robust means (G,), and their pseudo-values (M, G); NaN for a region without a score."""
+        n = np.where(self._n > 0, self._n, np.nan)
+        mean = self._sums / n
+        return mean, pseudo_values(mean, self._without.T / n)
 
 
 def interval(scores: Floats) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.stats.evidence import without_evidence
+from bddn.stats.evidence import Evidence, without_evidence
 
 ROIS: Mapping[str, tuple[str, ...]] = {
     "V1": ("V1v", "V1d"),
@@ -109,6 +109,8 @@ def normalised(r2: npt.NDArray[np.floating], ceiling: npt.NDArray[np.floating]) 
 
 
 LEAST_R2 = -1.0
+SCORED_IMAGES = 64  # images that are scored at a time
+ALL = "all"  # all voxels, beside the names of ROIs
 
 
 def robust_mean(r2: npt.NDArray[np.floating]) -> float:
@@ -117,13 +119,37 @@ def robust_mean(r2: npt.NDArray[np.floating]) -> float:
     A response that hardly varies can have a score of minus thousands, which would decide the mean of all voxels.
     """
     known = r2[np.isfinite(r2)]
-    return float(np.maximum(known, LEAST_R2).mean()) if len(known) else float("nan")
+    return float(counted(known).mean()) if len(known) else float("nan")
+
+
+def counted(r2: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return scores as a robust mean counts them, and 0 where there is none, so that they can be added up."""
+    return np.where(np.isnan(r2), 0, np.maximum(r2, LEAST_R2))
+
+
+def tested_scores(
+    measured: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating], seed: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return R² of every voxel and its p-value, each (n_voxels,), from responses (n_images, n_voxels); `seed` is that
+    of `stats.evidence.Evidence`."""
+    r2, evidence = R2(), Evidence(len(measured), seed)
+    for start in range(0, len(measured), SCORED_IMAGES):
+        some = slice(start, start + SCORED_IMAGES)
+        r2.add(measured[some], predicted[some])
+        evidence.add(measured[some], predicted[some])
+    return r2.score(), evidence.p_values()
 
 
 def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
     """Return a mask of the voxels in an ROI of `ROIS`, or with this label of an atlas, by all text columns of labels;
     ROIs of two atlases may overlap."""
     return np.asarray(_labels(voxels).isin(ROIS.get(roi, (roi,))).to_numpy().any(axis=1))
+
+
+def roi_masks(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return masks (N,) of all voxels, and of each of `ROIS` that has some."""
+    masks = {roi: in_roi(voxels, roi) for roi in ROIS}
+    return {ALL: np.ones(len(voxels), np.bool_), **{roi: mask for roi, mask in masks.items() if mask.any()}}
 
 
 def named_rois(voxels: pd.DataFrame) -> list[str]:

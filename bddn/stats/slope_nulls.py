@@ -15,6 +15,7 @@ from bddn.cortex.fsaverage import positions_mm
 from bddn.stats.evidence import evident
 from bddn.stats.hierarchy import Line
 from bddn.stats.smooth_maps import SmoothMaps
+from bddn.stream.order import evenly
 
 Floats = npt.NDArray[np.float64]
 
@@ -112,11 +113,6 @@ def null_of_maps(line: Line, voxels: pd.DataFrame, seed: int = 0) -> Null:
         ideal = line.ideal[some] - line.ideal[some].mean()
         slopes = units @ ideal / (ideal @ ideal) * depth[line.row].std()
     return Null.of(float(slopes[0]), slopes[1:])
-
-
-def evenly(rows: npt.NDArray[np.intp], n: int) -> npt.NDArray[np.intp]:
-    """Return at most n of some rows, at regular steps."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.intp))]
 
 
 def standardized(maps: Floats) -> Floats:

@@ -41,6 +41,11 @@ def pools_in_order(rows: Rows, chunk_of: Rows) -> list[Rows]:
     return _cut(rows, np.unique(chunk_of[rows], return_inverse=True)[1])
 
 
+def evenly(rows: Rows, n: int) -> Rows:
+    """Return at most `n` of some rows, at regular steps."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.intp))]
+
+
 def n_batches(n_rows: int, size: int) -> int:
     """Return the number of batches in an epoch; the last batch may be smaller."""
     return -(-n_rows // size)

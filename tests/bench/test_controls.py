@@ -10,12 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from bddn.backbones.registry import load_spec
-from bddn.evaluation.control_table import ALL, FIT
+from bddn.evaluation.control_table import FIT
 from bddn.evaluation.controls import ABOUT, run_controls
 from bddn.extraction import extract
 from bddn.planted.plant import plant
 from bddn.planted.subject import BACKBONE, Planted
 from bddn.spec import FitSpec, PlantSpec, WeightsSpec
+from bddn.stats.scores import ALL
 from bddn.store.reader import Cache
 from bench.report import RESULTS, keep
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.evaluation.contrast import contrast
 from bddn.evaluation.contrast_output import sentences, write_comparison
-from bddn.evaluation.contrast_tables import ALL, HONEST, MAX, compare_models, groups_of
+from bddn.evaluation.contrast_tables import HONEST, MAX, compare_models, groups_of
 from bddn.evaluation.kept_responses import HeldOut, read_held_out
 from bddn.evaluation.published import PUBLISHED, markdown, missing, table_1, table_2, wide
 from bddn.evaluation.rivals import sort_runs
@@ -23,6 +23,7 @@ from bddn.figures.contrasted import contrasted
 from bddn.figures.grid import CortexPanel
 from bddn.run import read_run
 from bddn.stats.hierarchy import hierarchy_slope
+from bddn.stats.scores import ALL
 from bench.rivals import Kind, Simulated, simulate
 from evaluation.made_runs import write_run
 from report.folders import change_json

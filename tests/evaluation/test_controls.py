@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.data.dataset import Stimuli
 from bddn.evaluation import regressions
-from bddn.evaluation.control_table import ALL, BETTER, FIT, UNKNOWN, WORSE, Outcome, control_table, sentences, to_text
+from bddn.evaluation.control_table import BETTER, FIT, UNKNOWN, WORSE, Outcome, control_table, sentences, to_text
 from bddn.evaluation.controls import ABOUT, run_controls
 from bddn.evaluation.regressions import REGRESSIONS
 from bddn.machine import parallel
 from bddn.planted.subject import Planted
 from bddn.spec import FitSpec, SplitBy
-from bddn.stats.scores import robust_mean
+from bddn.stats.scores import ALL, robust_mean
 from bddn.store.reader import Cache
 
 RUNS = [name for name in ABOUT if name not in REGRESSIONS]

@@ -12,7 +12,8 @@ from bddn.cli import app
 from bddn.data import open_dataset
 from bddn.errors import RunError
 from bddn.evaluation.ensemble import average_fits, fits_of
-from bddn.evaluation.held_out import predict_held_out, read_held_out
+from bddn.evaluation.held_out import predict_held_out
+from bddn.evaluation.kept_responses import read_held_out
 from bddn.maps.kinds import MAX_WIDTH, interval_maps
 from bddn.predict import predict
 from bddn.run import Run, read_channels, read_learning, read_run

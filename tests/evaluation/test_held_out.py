@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.errors import RunError
-from bddn.evaluation.held_out import read_held_out
+from bddn.evaluation.kept_responses import read_held_out
 from bddn.planted.subject import Planted
 from bddn.run import fit_run, read_run
 from bddn.spec import FitSpec

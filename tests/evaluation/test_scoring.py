@@ -12,7 +12,7 @@ from scipy.stats import pearsonr
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.evaluation.held_out import read_held_out
+from bddn.evaluation.kept_responses import read_held_out
 from bddn.evaluation.scoring import COLUMNS, RELIABLE, SUMMARY_COLUMNS
 from bddn.planted.subject import Planted
 from bddn.run import fit_run, read_run
