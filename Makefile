@@ -17,7 +17,7 @@ members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[(
 .PHONY: help install demo figures test check bench bench-extract clean
 
 help:
-	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 4 minutes)"
+	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 5 minutes)"
 	@echo "make figures        draw the paper's figures, a film and pages from toy data, without a download"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests, also of the page's scripts"
