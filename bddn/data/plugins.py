@@ -12,6 +12,7 @@ Then `--data mylab:PATH` works in every command.
 import difflib
 import inspect
 import re
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -73,21 +74,36 @@ def open_dataset(name: str) -> Dataset:
             fix="For example --data algonauts:algonauts_2023/subj01.",
         )
     found = load_kind(kind, name)
-    path, options = _options(found, path)
+    path, options = split_options(name, found, found.about.usage)
     return found(Path(expand_home(path)), **options)
 
 
-def _options(kind: type[DatasetKind], path: str) -> tuple[str, dict[str, str]]:
-    """Split the options from a path, and return both. If the kind has no options, the whole text is the path."""
-    known = list(inspect.signature(kind).parameters)[1:]
+def split_options(name: str, opens: Callable[..., object], usage: str) -> tuple[str, dict[str, str]]:
+    """Split a name, `KIND:PATH,option=value`, and return the path and the options.
+
+    Parameters
+    ----------
+    name : str
+    opens : callable
+        Its parameters after the first are the options. If it has none, all after the colon is the path.
+    usage : str
+        The form of such a name, for messages.
+
+    Raises
+    ------
+    DataError
+        If an option is unknown or given twice.
+    """
+    path = name.partition(":")[2]
+    known = list(inspect.signature(opens).parameters)[1:]
     options: dict[str, str] = {}
     while known and (match := OPTION.search(path)):
         if match[1] not in known or match[1] in options:
             raise DataError(
-                f"dataset '{kind.about.name}:{path}'",
+                f"dataset '{name}'",
                 expected=f"each of the options {', '.join(known)} at most once",
                 got=f"{match[1]}={match[2]}",
-                fix=f"Write {kind.about.usage}.",
+                fix=f"Write {usage}.",
             )
         options[match[1]], path = match[2], path[: match.start()]
     return path, options
