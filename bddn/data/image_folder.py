@@ -31,7 +31,7 @@ def read_folder(path: Path) -> LabelledImages:
     parts, class_folders = _class_folders(path / top, inner.get(top, []), inner)
     in_class: dict[str, list[str]] = {name: [] for name in class_folders}
     depth = len(PurePosixPath(top).parts) + (2 if parts else 1)
-    unlabelled = []
+    unlabelled = list[str]()
     for image in found.images:
         in_class.get("/".join(image.split("/")[:depth]), unlabelled).append(image)
     _refuse_empty(path / top, in_class, unlabelled)
