@@ -35,6 +35,7 @@ from bddn.store.reader import Cache
 from bddn.stream.loader import Resident, Streamed
 from bench.report import keep
 
+EFFICIENTNET = "pipelines.small_networks:efficientnet"
 MIXER, PYRAMID = ("taps.*",), ("blocks.*",)
 TRAINED = ("_blocks.0", "_blocks.2", "_blocks.4", "_blocks.5", "_blocks.7", "_blocks.8", "_blocks.10", "_blocks.11",
            "_blocks.12", "_blocks.13", "_blocks.14", "_blocks.15")  # fmt: skip
@@ -42,7 +43,8 @@ TRAINED = ("_blocks.0", "_blocks.2", "_blocks.4", "_blocks.5", "_blocks.7", "_bl
 
 @dataclass(frozen=True)
 class Kind:
-    """A brain: what is planted, and the network it sees through (none: the small CLIP tower)."""
+    """A brain: what is planted, and the network it sees through (none: the small CLIP tower), a function of
+    `bench.networks` or MODULE:FUNCTION."""
 
     spec: dict[str, Any]
     network: str | None = None
@@ -60,7 +62,7 @@ CHOSEN_ON: dict[str, Kind] = {
          "mean_ceiling": 0.5}, "pyramid", PYRAMID),
     "trained CNN, photographs": Kind(
         {"scenes": "photographs", "depth_law": "peaked", "elongation": 2.0, "field_size": (0.12, 0.3),
-         "mean_ceiling": 0.35}, "efficientnet", TRAINED, 224),
+         "mean_ceiling": 0.35}, EFFICIENTNET, TRAINED, 224),
     "ceiling 0.15": Kind(
         {"n_layers": 12, "width": 192, "depth_law": "mixture", "mean_ceiling": 0.15, "silent": 0.25, "n_images": 1200}),
     "norms growing, 400 images": Kind(
@@ -79,7 +81,7 @@ HELD_BACK: dict[str, Kind] = {
         "mixer_falling"),
     "trained CNN, leaves": Kind(
         {"scenes": "leaves", "depth_law": "quadratic", "elongation": 3.0, "mean_ceiling": 0.55, "seed": 13,
-         "field_size": (0.2, 0.5)}, "efficientnet", TRAINED, 224),
+         "field_size": (0.2, 0.5)}, EFFICIENTNET, TRAINED, 224),
     "small fields, silent cortex": Kind(
         {"scenes": "gratings", "n_layers": 10, "width": 144, "depth_law": "peaked", "field_size": (0.07, 0.2),
          "silent": 0.3, "seed": 14}),
@@ -104,7 +106,7 @@ PHOTOGRAPHS = (
 
 def is_available(name: str) -> bool:
     """Whether the packages that a brain needs are installed."""
-    return BRAINS[name].network != "efficientnet" or find_spec("efficientnet_lite_pytorch") is not None
+    return BRAINS[name].network != EFFICIENTNET or find_spec("efficientnet_lite_pytorch") is not None
 
 
 def photographs(folder: Path) -> Path:
@@ -132,7 +134,9 @@ class Brain:
         if kind.network is not None:
             network = CacheSpec(
                 title=name,
-                backbone=ModuleSpec(module=f"bench.networks:{kind.network}", layers=kind.layers),
+                backbone=ModuleSpec(
+                    module=kind.network if ":" in kind.network else f"bench.networks:{kind.network}", layers=kind.layers
+                ),
                 image_size=kind.image_size,
                 global_token="mean",
             )

