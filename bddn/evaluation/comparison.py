@@ -119,7 +119,7 @@ def compare(
     table.insert(0, "row", opinion.voxels)
     judged = np.isfinite(table[[*PARTS, "r2_test"]].to_numpy(np.float64)).all(1) & (opinion.r2 >= MIN_R2)
     table["judged"] = judged
-    patch, comparisons = _patches(table["hemi"].to_numpy() == HEMISPHERES[0], coords_mm), []
+    patch, comparisons = patches(table["hemi"].to_numpy() == HEMISPHERES[0], coords_mm), []
     for part in PARTS:
         selected = layer_weights if part == "depth" else table[part].to_numpy(np.float64)
         scores = expected.of_part(part, selected)
@@ -203,8 +203,15 @@ def _comparison(
     return Comparison(part, hemi, len(table), r, slope(run, theirs), repeat, gain, loss, verdict)
 
 
-def _patches(left: Mask, coords_mm: npt.NDArray[np.float32]) -> Rows:
-    """Return the patch (V,) of each voxel: that of the nearest of some voxels that are spread evenly."""
+def patches(left: Mask, coords_mm: npt.NDArray[np.float32]) -> Rows:
+    """Return the patch (V,) of each voxel: that of the nearest of some voxels that are spread evenly.
+
+    Parameters
+    ----------
+    left : array of bool, (V,)
+        Whether a voxel is in the left hemisphere; a patch is in one hemisphere.
+    coords_mm : array of float32, (V, 3)
+    """
     patch = np.empty(len(left), np.intp)
     for first, here in ((0, left), (N_PATCHES, ~left)):
         if here.any():

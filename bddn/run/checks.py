@@ -11,11 +11,11 @@ from bddn.errors import DataError
 from bddn.stats.audit import Audit, audit
 from bddn.store.reader import Cache
 from bddn.stream.loader import Source
-from bddn.stream.order import Rows, pools_in_order
+from bddn.stream.order import Rows
+from bddn.stream.sampled import tokens_at_places, whole_chunks
 
 ROWS_PER_READ = 64  # response rows; in nearly every dataset the first two differ
-AUDIT_IMAGES, AUDIT_PLACES = 256, 4  # the sample of an audit of layers
-GOLDEN = 0.618  # its multiples spread over an interval
+AUDIT_IMAGES = 256  # the sample of an audit of layers
 
 
 def check_voxels(voxels: pd.DataFrame, place: str) -> None:
@@ -91,17 +91,5 @@ def audit_layers(source: Source, rows: Rows, layers: Sequence[str], grid: tuple[
     grid : (int, int)
         Rows and columns of the local tokens.
     """
-    chunks = np.unique(source.chunk_of[rows])
-    n_chunks = min(len(chunks), -(-AUDIT_IMAGES * len(chunks) // len(rows)))
-    chosen = chunks[np.linspace(0, len(chunks) - 1, n_chunks).round().astype(np.intp)]
-    sample = rows[np.isin(source.chunk_of[rows], chosen)]
-    at = np.arange(AUDIT_PLACES) + 0.5
-    row, column = (at / AUDIT_PLACES * grid[0]).astype(np.intp), (at * GOLDEN % 1 * grid[1]).astype(np.intp)
-    cells = np.unique(row * grid[1] + column)
-    local: list[list[np.ndarray]] = [[] for _ in layers]
-    global_: list[list[np.ndarray]] = [[] for _ in layers]
-    for tokens, images in source.pools(pools_in_order(sample, source.chunk_of)):
-        for k in range(len(layers)):
-            local[k].append(tokens.local[k][images][:, cells].float().cpu().numpy())
-            global_[k].append(tokens.global_[k][images].float().cpu().numpy())
-    return audit(layers, [np.concatenate(part) for part in local], [np.concatenate(part) for part in global_])
+    sample = whole_chunks(rows, source.chunk_of, AUDIT_IMAGES)
+    return audit(layers, *tokens_at_places(source, sample, grid))

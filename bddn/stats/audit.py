@@ -140,14 +140,14 @@ def linear_cka(layers: Sequence[Floats]) -> Matrix:
         return np.full((len(layers), len(layers)), np.nan)
     hsic = np.zeros((len(layers), len(layers)))
     for place in range(n_places):
-        grams = np.stack([_doubly_centred(tokens[:, place]).ravel() for tokens in layers])
+        grams = np.stack([doubly_centred(tokens[:, place]).ravel() for tokens in layers])
         hsic += grams @ grams.T
     own = np.sqrt(np.diag(hsic))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(hsic / (own[:, None] * own))
 
 
-def _doubly_centred(tokens: Floats) -> Matrix:
+def doubly_centred(tokens: Floats) -> Matrix:
     """Return the Gram matrix (n, n) of tokens (n, C), U-centred (Székely & Rizzo 2014): the sums of its rows are 0
     without the diagonal, which is 0. Products are float32 if the tokens are."""
     n = len(tokens)
