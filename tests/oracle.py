@@ -63,7 +63,8 @@ def blurred(grid: Tensor, blur: float) -> Tensor:
     found = torch.zeros_like(grid)
     for row in range(h):
         for column in range(w):
-            away = (torch.arange(h)[:, None] - row) ** 2 + (torch.arange(w) - column) ** 2
+            rows, columns = torch.arange(h, device=grid.device), torch.arange(w, device=grid.device)
+            away = (rows[:, None] - row) ** 2 + (columns - column) ** 2
             weight = torch.exp(-away.to(grid.dtype) / (2 * blur**2))
             found[:, :, row, column] = (grid * weight / weight.sum()).sum((2, 3))
     return found

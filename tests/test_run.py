@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -63,6 +65,18 @@ def test_streamed_and_resident_fits_give_the_same_bytes(
     fit_run(sealed, Planted(brain), tmp_path / "run", SPEC, memory_gib=0.1, readers=readers)
     assert "features 0.00 GiB streamed, responses 0.00 GiB streamed" in capsys.readouterr().err
     assert _bytes(tmp_path / "run") == reference
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_run_on_a_device_repeats_and_is_close_to_one_on_the_cpu(
+    sealed: Path, brain: Path, reference: list[bytes], tmp_path: Path
+) -> None:
+    runs = [fit_run(sealed, Planted(brain), tmp_path / name, SPEC, device="cuda")[0] for name in ("first", "second")]
+    first, second = (_bytes(run.folder) for run in runs)
+    assert first == second
+    there, here = runs[0].voxels, pd.read_parquet(BytesIO(reference[SAME.index("voxels.parquet")]))
+    for name in ("r2_test", "depth", "x", "y", "scale"):
+        assert (there[name] - here[name]).abs().median() < 0.01, name
 
 
 def test_tokens_that_are_in_memory_are_used(sealed: Path, brain: Path, reference: list[bytes], tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def fit(
         evidence = Evidence(len(parts.test), spec.seed)
         r2_test = score(model, source, targets, parts.test, evidence)
         with torch.no_grad():
-            selection = model.select()
+            selection = model.select().cpu()
     dead = saturated(selection)
     if dead:
         print(  # noqa: T201 - a failed fit must not look like a good one

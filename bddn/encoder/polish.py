@@ -27,7 +27,7 @@ from bddn.stream.order import Rows
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
 PASS_BYTES = 1 << 30
-IMAGES = 64  # images of a batch
+IMAGES = {"cpu": 64, "cuda": 512}  # images of a batch: a device takes as long for a small product as for a larger one
 SELECTIONS = 32  # of a problem, whose features each thread holds at a time
 MEAN_WEIGHT = 3.0  # weight of the mean over voxels in the choice of α
 NEGLIGIBLE = 1e-4  # weight of a token, as a share of all weights of a voxel
@@ -128,7 +128,7 @@ def _batches(
     model: FactorTopy, source: Source, targets: Targets, pools: Sequence[Rows]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield aligned tokens (T, B, D) and responses (N, B)."""
-    for at, features in batches(source, pools, IMAGES):
+    for at, features in batches(source, pools, IMAGES[model.bias.device.type]):
         yield model.align(features), targets(at).T.contiguous()
 
 

@@ -36,6 +36,10 @@ class Selection:
         sizes = None if log_size is None else log_size.exp()
         return cls(torch.tanh(space), log_layer.exp(), log_layer, torch.sigmoid(scale), sizes, log_size)
 
+    def cpu(self) -> "Selection":
+        """Return a copy in the memory of the host."""
+        return Selection(*(None if value is None else value.cpu() for value in vars(self).values()))
+
     def sizes(self, blurs: Sequence[float]) -> npt.NDArray[np.float32] | None:
         """Return the mean blur (N,) of the voxels, in tokens; None if there is one blur."""
         if self.size is None:

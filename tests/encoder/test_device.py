@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import oracle
 from bddn.encoder import checkpoint, learning
@@ -51,7 +52,15 @@ def test_a_fit_repeats_to_the_last_bit(arithmetic: str, tmp_path: Path) -> None:
 
 def test_a_graph_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     graphed = _bytes(_fit(FAST, "cuda"), tmp_path)
-    monkeypatch.setattr(GraphedStep, "__call__", lambda self, *args: self._step(*args))
+
+    def step_by_step(
+        self: GraphedStep, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        self._rate.fill_(rate)  # as the graph reads them, in float32
+        self._softness.fill_(softness)
+        return self._step(features, target, self._rate, self._softness)
+
+    monkeypatch.setattr(GraphedStep, "__call__", step_by_step)
     assert _bytes(_fit(FAST, "cuda"), tmp_path) == graphed
 
 
