@@ -5,6 +5,7 @@ Shape letters: N voxels, L layers, S sizes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,8 @@ class Selection:
 
     def cpu(self) -> "Selection":
         """Return a copy in the memory of the host."""
-        return Selection(*(None if value is None else value.cpu() for value in vars(self).values()))
+        moved: list[Any] = [None if value is None else value.cpu() for value in vars(self).values()]
+        return Selection(*moved)
 
     def sizes(self, blurs: Sequence[float]) -> npt.NDArray[np.float32] | None:
         """Return the mean blur (N,) of the voxels, in tokens; None if there is one blur."""
