@@ -137,12 +137,12 @@ def associate(
     orders = _orders(n)
     without = {name: _pearson(np.delete(x, k), np.delete(y, k)) for k, name in enumerate(names)}
     ranks = rankdata(x), rankdata(y)
-    rho = _pearson(*ranks)
+    r, rho = _pearson(x, y), _pearson(*ranks)
     half_step = 6 / (n * (n**2 - 1)) if n > 1 else 0.0  # ranks cannot show more than 1, so 1 stands for less
     spread = np.sqrt(1 + rho**2 / 2)
     return Association(
         n,
-        Correlation(r := _pearson(x, y), *_fisher(r, n), _share(x, y, orders)),
+        Correlation(r, *_fisher(r, n), _share(x, y, orders)),
         Correlation(
             rho, *_fisher(float(np.clip(rho, half_step - 1, 1 - half_step)), n, spread), _share(*ranks, orders)
         ),
