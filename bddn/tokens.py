@@ -46,11 +46,14 @@ class LayerTokens:
         global token is the mean of the local tokens before resizing. Registers are left out. The result shares no
         memory with these tokens: later changes do not affect it, and it does not keep them in memory.
         """
-        local = self.local_.float()
-        global_ = local.mean((2, 3)) if global_token == "mean" else self.global_
+        resized = F.interpolate(self.local_.float(), size=grid, mode="bilinear", align_corners=False)
+        return LayerTokens(self._apart(resized), self._apart(self.stored_global(global_token)))
+
+    def stored_global(self, global_token: str) -> Tensor:
+        """Return the global token (B, C) that is stored, as float32; see `pooled`. It may share memory with these."""
+        global_ = self.local_.float().mean((2, 3)) if global_token == "mean" else self.global_
         assert global_ is not None, "these tokens have no global token"
-        resized = F.interpolate(local, size=grid, mode="bilinear", align_corners=False)
-        return LayerTokens(self._apart(resized), self._apart(global_.float()))
+        return global_.float()
 
     def _apart(self, values: Tensor) -> Tensor:
         """Return the values if they have memory of their own, else a copy."""

@@ -192,7 +192,10 @@ KEPT_BY_EXTRACT = {
 
 
 def test_every_input_of_an_extraction_is_in_the_table() -> None:
-    named = {"compile": "tests/backbones/test_contract.py compiles; it takes minutes on a CPU"}
+    named = {
+        "compile": "tests/backbones/test_contract.py compiles; it takes minutes on a CPU",
+        "parent": "it is recorded beside versions; tests/finetune compares tokens with and without",
+    }
     assert {*OF_A_SPEC, "backbone", "weights", *named} == CacheSpec.model_fields.keys()
     tried = {name.partition(".")[0].partition(":")[0] for name in EXTRACT}
     assert tried | {"out"} == inspect.signature(extract).parameters.keys()

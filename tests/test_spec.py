@@ -5,15 +5,30 @@ from typing import Any
 import pytest
 
 from bddn.errors import SpecError
-from bddn.spec import CacheSpec, DiffusionSpec, FamilySpec, FitSpec, ModuleSpec, PlantSpec, Spec, SplitBy, WeightsSpec
+from bddn.spec import (
+    CacheSpec,
+    DiffusionSpec,
+    FamilySpec,
+    FinetuneSpec,
+    FitSpec,
+    ModuleSpec,
+    ParentSpec,
+    PlantSpec,
+    Spec,
+    SplitBy,
+    WeightsSpec,
+)
 
 CACHE: dict[str, Any] = {"title": "t", "backbone": {"family": "clip"}, "weights": {"folder": "w"}}
+PARENT: dict[str, Any] = {"title": "p", "weights_sha256": "0" * 64, "images": "folder:a", "images_sha256": "1" * 64}
+PARENT |= {"method": "full", "steps": 3000, "seed": 0}
 OTHER: dict[type[Spec], dict[str, Any]] = {
     CacheSpec: {
         "title": "other",
         "backbone": {"family": "sam"},
         "weights": {"hub": "a/b"},
         "licence": "MIT",
+        "parent": PARENT,
         "groups": ["table1"],
         "image_size": [112, 56],
         "preprocess": "native",
@@ -58,6 +73,30 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "polish": False,
         "arithmetic": "tf32",
     },
+    FinetuneSpec: {
+        "seed": 1,
+        "method": "lora",
+        "per_class": 9,
+        "held_out": 10,
+        "steps": 0,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "checkpoint_every": 100,
+        "evaluate_every": 10,
+        "evaluate_per_class": 5,
+        "autocast": "bfloat16",
+        "lora_rank": 4,
+    },
+    ParentSpec: {
+        "title": "q",
+        "weights_sha256": "2" * 64,
+        "images": "folder:b",
+        "images_sha256": "3" * 64,
+        "method": "head",
+        "steps": 0,
+        "seed": 1,
+    },
     PlantSpec: {
         "seed": 1,
         "n_images": 20,
@@ -83,11 +122,20 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
     FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
     DiffusionSpec: {"architecture": {"unet": {"in_channels": 4}}, "n_steps": 20, "layers": ["up_2.resnet_0@t*"]},
     SplitBy: {"categories": "b.csv", "test": ["a", "b"]},  # clusters, layer and file stand without categories
-    ModuleSpec: {"module": "a.b:d", "layers": ["blocks.*"], "leading_tokens": 1, "channels": "last", "output": 1},
+    ModuleSpec: {
+        "module": "a.b:d",
+        "state": "s.safetensors",
+        "layers": ["blocks.*"],
+        "leading_tokens": 1,
+        "channels": "last",
+        "output": 1,
+    },
 }
 BASE: dict[type[Spec], dict[str, Any]] = {
     CacheSpec: CACHE,
     FitSpec: {"polish": True},
+    FinetuneSpec: {},
+    ParentSpec: PARENT,
     PlantSpec: {},
     WeightsSpec: {"hub": "x/y"},
     FamilySpec: {"family": "clip"},
@@ -116,7 +164,7 @@ def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec
 
 def test_what_decides_a_cache_leaves_out_words_and_speed() -> None:
     base = CacheSpec.parse(CACHE, "test").identity()
-    for name in ("title", "licence", "groups", "batch_size"):
+    for name in ("title", "licence", "parent", "groups", "batch_size"):
         assert CacheSpec.parse(CACHE | {name: OTHER[CacheSpec][name]}, "test").identity() == base
     assert CacheSpec.parse(CACHE | {"grid": [4, 4]}, "test").identity() != base
 

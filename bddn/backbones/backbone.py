@@ -1,11 +1,12 @@
 """The interface of a backbone: names of its layers, preprocessing of an image, and the tokens of a batch."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bddn.tokens import LayerTokens, Tokens
 
@@ -47,6 +48,27 @@ class ShowsFullSize(Protocol):
         """Return `reduce(tokens)` of each layer's full-size tokens, by layer, for pixels (B, 3, H, W).
 
         If modules run at several steps, only the first step is run, and keys are the names of the modules alone.
+        """
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A backbone whose weights can be trained: vision transformers and own modules."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network itself, in eval mode. A change of its weights changes the tokens."""
+
+    def last_global(self, pixels: Tensor) -> Tensor:
+        """Return the global token (B, C) float32 of the last layer for pixels (B, 3, H, W).
+
+        It has a gradient where gradients are enabled. Several threads may call this at the same time.
+        """
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write the network with these weights, named as in `module.state_dict()`, into a folder.
+
+        `Kind.in_folder` gives the spec that opens it.
         """
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bddn.backbones.kind import Description, Kind, Outline
 from bddn.backbones.layers import select
 from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, whole_or_shards
 from bddn.errors import SpecError
-from bddn.spec import CacheSpec, FamilySpec
+from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
 
 if TYPE_CHECKING:
     from bddn.backbones.backbone import Backbone
@@ -116,6 +117,10 @@ class FamilyKind(Kind):
         about, config = spec.section(FamilySpec), identity.get("config", {})
         alike = all(config.get(name, value) == value for name, value in about.architecture.items())
         return alike and FAMILIES[about.family].model == identity["class"]
+
+    def in_folder(self, spec: CacheSpec, folder: Path) -> CacheSpec:
+        """See `Kind.in_folder`."""
+        return spec.model_copy(update={"weights": WeightsSpec(folder=str(folder))})
 
     def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> FamilySpec | None:
         """See `Kind.section_of`."""

@@ -7,6 +7,7 @@ networks before a network is opened, because every command that reads a spec loa
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from bddn.errors import SpecError
@@ -134,6 +135,21 @@ class Kind(ABC):
         """Return whether a spec may be that of a network with this `Backbone.identity` and the fitted `layers`, without
         opening the network."""
         return True
+
+    def in_folder(self, spec: CacheSpec, folder: Path) -> CacheSpec:
+        """Return the spec with the weights that `Trainable.save` wrote into a folder.
+
+        Raises
+        ------
+        SpecError
+            If networks of this kind cannot be trained.
+        """
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected="a network that can be fine-tuned: a vision transformer or a module of your own",
+            got=self.describe(spec).network,
+            fix="Choose another backbone; 'bddn backbones' lists all.",
+        )
 
     def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> BackboneSpec | None:
         """Return the section of a spec that builds the architecture of a network with this `Backbone.identity`, without

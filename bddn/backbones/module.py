@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from bddn.backbones.hooks import LayerHooks, Reduce, compile_blocks, frozen, poo
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
 from bddn.backbones.outputs import tensor_at
+from bddn.backbones.own_weights import STATE, load_state, write_state
 from bddn.backbones.preprocess import squash
 from bddn.errors import BackboneError, SpecError
 from bddn.identity import PROBE
@@ -92,6 +93,11 @@ class HookedModule:
         }
 
     @property
+    def module(self) -> nn.Module:
+        """See `Trainable.module`."""
+        return self._module
+
+    @property
     def device(self) -> str:
         """Where the module is."""
         return self._device
@@ -119,6 +125,18 @@ class HookedModule:
     def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
         """See `ShowsFullSize.each_layer`."""
         return self._hooks.run(lambda: self._run(pixels), self.layers, reduce)
+
+    def last_global(self, pixels: Tensor) -> Tensor:
+        """See `Trainable.last_global`."""
+        pixels, last = pixels.to(self._device), self.layers[-1]
+        found: Tensor = self._hooks.run(
+            lambda: self._module(pixels), [last], lambda tokens: tokens.stored_global(self.spec.global_token)
+        )[last]
+        return found
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """See `Trainable.save`: a safetensors file."""
+        write_state(state, folder / STATE)
 
     def _run(self, pixels: Tensor) -> object:
         with frozen(self._device, self.spec.autocast):
@@ -219,6 +237,8 @@ def open_module(spec: CacheSpec, device: str = "cpu") -> HookedModule:
             got=f"{spec.preprocess}, but {about.module} returns {'no' if preprocess is None else 'a'} preprocessing",
             fix="Change one of the two.",
         )
+    if about.state is not None:
+        load_state(module, Path(about.state))
     return HookedModule(module, about, preprocess, spec, device)
 
 

@@ -1,8 +1,10 @@
 """The kind `module`: a user's own torch module."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bddn.backbones.kind import Description, Kind, Outline
+from bddn.backbones.own_weights import STATE
 from bddn.spec import CacheSpec, ModuleSpec
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ class ModuleKind(Kind):
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
         """See `Kind.describe`."""
-        forms = getattr(network, "forms", {})
+        about, forms = spec.section(ModuleSpec), getattr(network, "forms", {})
         return Description(
             family="own module",
             network="own module" if network is None else f"{network.identity['class']}, own module",
@@ -32,8 +34,15 @@ class ModuleKind(Kind):
             stored="output of each submodule;",
             cls=any(form.n_leading for form in forms.values()),
             registers=any(form.n_leading > 1 for form in forms.values()),
-            weights=f"the module {spec.section(ModuleSpec).module} brings them",
+            weights=f"the module {about.module} brings them"
+            if about.state is None
+            else f"file {about.state}, loaded into the module {about.module}",
         )
+
+    def in_folder(self, spec: CacheSpec, folder: Path) -> CacheSpec:
+        """See `Kind.in_folder`."""
+        section = spec.section(ModuleSpec).model_copy(update={"state": str(folder / STATE)})
+        return spec.model_copy(update={"backbone": section})
 
 
 KIND = ModuleKind()

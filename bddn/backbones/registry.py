@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.kind import kind_of
+from bddn.backbones.tuned import read_tuned, tuned_folder
 from bddn.errors import SpecError
 from bddn.files.paths import expand_home
 from bddn.machine.settings import own_settings
@@ -64,22 +65,23 @@ def load_specs() -> dict[str, CacheSpec]:
 
 
 def load_spec(name: str) -> CacheSpec:
-    """Read a spec by its name, or from a YAML file.
+    """Read a spec by its name, from a YAML file, or from a folder of 'bddn finetune'.
 
     Raises
     ------
     SpecError
         If the spec does not exist or is not valid.
     """
-    own = name.endswith((".yaml", ".yml"))
-    path = Path(expand_home(name)) if own else None
-    named = spec_files() if path is None else {name: path} if path.is_file() else {}
+    own, path = name.endswith((".yaml", ".yml")), Path(expand_home(name))
+    named = spec_files() if not own else {name: path} if path.is_file() else {}
+    if (tuned := tuned_folder(path)) is not None and (own or name not in named):
+        return read_tuned(tuned)
     if name not in named:
         near = difflib.get_close_matches(name, spec_names(), n=3)
         raise SpecError(
             f"spec '{name}'",
-            expected="a name that 'bddn backbones' lists, or the path of a .yaml file",
-            got="no such spec" if not own else "no such file",
+            expected="a name that 'bddn backbones' lists, the path of a .yaml file, or a folder of 'bddn finetune'",
+            got="a folder without finetune.json" if path.is_dir() else "no such file" if own else "no such spec",
             fix=f"Did you mean {' or '.join(near)}?" if near else "See 'bddn backbones'.",
         )
     return _read(named[name])

@@ -3,7 +3,9 @@
 Features are always outputs of blocks: the residual stream, before any final norm.
 """
 
+from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -92,6 +94,12 @@ class VisionTransformer:
             compile_blocks(blocks)
         self._hooks = LayerHooks({name: blocks[name] for name in self.layers}, self._read)
 
+    @property
+    def module(self) -> nn.Module:
+        """See `Trainable.module`."""
+        module: nn.Module = self._model
+        return module
+
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`."""
         size = self._spec.image_hw
@@ -116,6 +124,22 @@ class VisionTransformer:
         with frozen(self._device, self._spec.autocast):
             pixels = pixels.to(self._device)
             return self._hooks.run(lambda: self._model(pixels, **self._options), self.layers, reduce)
+
+    def last_global(self, pixels: Tensor) -> Tensor:
+        """See `Trainable.last_global`."""
+        pixels, last = pixels.to(self._device), self.layers[-1]
+        found: Tensor = self._hooks.run(
+            lambda: self._model(pixels, **self._options),
+            [last],
+            lambda tokens: tokens.stored_global(self._spec.global_token),
+        )[last]
+        return found
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """See `Trainable.save`: a folder in the Hugging Face format."""
+        self._model.save_pretrained(folder, state_dict=dict(state))
+        if self._native is not None:
+            self._native.save_pretrained(folder)
 
     def _read(self, name: str, output: Any) -> LayerTokens:
         state: Tensor = output[0] if isinstance(output, tuple) else output

@@ -11,6 +11,7 @@ from bddn.cli.controls import controls
 from bddn.cli.datasets import datasets
 from bddn.cli.ensemble import ensemble
 from bddn.cli.figures import figure, maps
+from bddn.cli.finetune import finetune
 from bddn.cli.hierarchy import hierarchy
 from bddn.cli.many import fit_many
 from bddn.cli.pictures import film
@@ -27,6 +28,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Stage one", fetch, "bddn fetch clip_vit_b16 mae_b"),
     ("Stage one", plan, "bddn plan clip_vit_b16 --data algonauts:data/subj01"),
     ("Stage one", extract, "bddn extract clip_vit_b16 --data planted:demo --out clip.zarr"),
+    ("Stage one", finetune, "bddn finetune clip_vit_b16 --images folder:EuroSAT --out clip_eurosat"),
     ("Stage two", fit, "bddn fit clip.zarr --data algonauts:data/subj01 --out run --spec fast"),
     ("Stage two", fit_many, "bddn fit-many clip.zarr --data planted:demo --out many --seeds 0-4"),
     ("Stage two", ensemble, "bddn ensemble clip.zarr --data planted:demo --out many --spec fast"),

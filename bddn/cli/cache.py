@@ -20,6 +20,7 @@ def info(cache: Annotated[str, CACHE]) -> None:
     import numpy as np
 
     from bddn.run.checks import audit_layers
+    from bddn.spec import ParentSpec
     from bddn.store.check import describe
     from bddn.store.reader import Cache
     from bddn.stream.loader import Streamed
@@ -32,7 +33,10 @@ def info(cache: Annotated[str, CACHE]) -> None:
     )
     typer.echo(f"tokens    {found.grid[0]} × {found.grid[1]} and one global, {found.layout.precision.name}")
     typer.echo(f"backbone  {about['backbone']['class']}, weights {about['backbone']['weights_sha256'][:16]}")
-    typer.echo(f"made with {', '.join(f'{name} {version}' for name, version in about['made_with'].items())}")
+    made_with = dict(about["made_with"])
+    if (parent := made_with.pop("parent", None)) is not None:
+        typer.echo(f"tuned     {ParentSpec.parse(parent, 'header of the cache')}")
+    typer.echo(f"made with {', '.join(f'{name} {version}' for name, version in made_with.items())}")
     typer.echo(as_table(describe(found)))
     names = [layer.name for layer in found.layers]
     source = Streamed(found, found.layers, found.ids)

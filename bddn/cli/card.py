@@ -30,6 +30,7 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
         ("class", said.network),
         ("weights", source_of(spec) + {"yes": ", on this machine", "no": ", not on this machine"}.get(here, "")),
         *([("", str(place))] if place is not None and here == "yes" else []),
+        *([("fine-tuned", str(spec.parent))] if spec.parent is not None else []),
         ("licence", spec.licence or "unknown"),
         *([("groups", ", ".join(spec.groups))] if spec.groups else []),
         *(("" if i else "architecture", line) for i, line in enumerate(said.architecture)),

@@ -83,7 +83,9 @@ def plant(
 
 @clear_errors
 def plan(
-    spec: Annotated[list[str], typer.Argument(help="Names of specs in cache_specs/, or .yaml files.")],
+    spec: Annotated[
+        list[str], typer.Argument(help="Names of specs in cache_specs/, .yaml files, or folders of 'bddn finetune'.")
+    ],
     data: Annotated[str, DATASET],
     out: Annotated[str, typer.Option(help="Place of the caches: a folder, or a URL, s3://bucket.")] = ".",
     images: Annotated[int | None, typer.Option(min=1, help="Number of images; by default that of the dataset.")] = None,

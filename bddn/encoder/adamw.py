@@ -14,7 +14,7 @@ MEAN, SQUARE = "mean.", "square."
 
 
 class AdamW:
-    """AdamW optimizer for the parameters of a module.
+    """AdamW optimizer for the parameters of a module that require a gradient.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class AdamW:
     """
 
     def __init__(self, module: nn.Module, weight_decay: float) -> None:
-        self._parameters = dict(module.named_parameters())
+        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._decay = weight_decay
         self._mean = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
         self._square = {name: torch.zeros_like(p) for name, p in self._parameters.items()}

@@ -145,15 +145,7 @@ class TokenSource:
         DataError
             If its file is damaged, or does not have the SHA-256 in `images`.
         """
-        image, sha256 = self.stimuli.read(row)
-        if sha256 != self.images[row]:
-            raise DataError(
-                self.stimuli.paths[row],
-                expected="the image that was checked at the start",
-                got="different bytes",
-                fix="Do not change images during an extraction, and run the same command again.",
-            )
-        return self.backbone.preprocess(image)
+        return pixels_of(self.backbone, self.stimuli, row, self.images[row])
 
 
 class ImageQueue:
@@ -189,6 +181,25 @@ class ImageQueue:
             found.cancel()
 
 
+def pixels_of(backbone: Backbone, stimuli: Stimuli, row: int, sha256: str) -> Tensor:
+    """Decode and preprocess one image, and return it as (3, H, W) float32.
+
+    Raises
+    ------
+    DataError
+        If its file is damaged, or does not have this SHA-256.
+    """
+    image, found = stimuli.read(row)
+    if found != sha256:
+        raise DataError(
+            stimuli.paths[row],
+            expected="the image that was checked at the start",
+            got="different bytes",
+            fix="Do not change images while this command runs, and run the same command again.",
+        )
+    return backbone.preprocess(image)
+
+
 def batch_size(spec: CacheSpec, device: str) -> int:
     """Return the number of images in a forward pass. It is the same on every machine, since it may change last bits."""
     return min(spec.batch_size, CPU_BATCH) if device == "cpu" else spec.batch_size
@@ -197,7 +208,8 @@ def batch_size(spec: CacheSpec, device: str) -> int:
 def network_identity(spec: CacheSpec, backbone: Backbone, device: str) -> Identity:
     """Return what determines tokens besides the images: the parts `spec`, `backbone`, `decoding` and `made_with`.
 
-    The batch size is not included: on a CPU it changes no bit, and on a GPU no more than another GPU model may.
+    The batch size is not included: on a CPU it changes no bit, and on a GPU no more than another GPU model may. The
+    parent of a fine-tuned network stands under `made_with`: it is recorded, but its tokens follow from the weights.
     """
     about = dict(backbone.identity)
     made_with = {
@@ -205,6 +217,7 @@ def network_identity(spec: CacheSpec, backbone: Backbone, device: str) -> Identi
         "bddn": __version__,
         **{name: version(name) for name in ("numcodecs", "zarr")},
         **about.pop("made_with"),
+        **({} if spec.parent is None else {"parent": spec.parent.to_dict()}),
     }
     return Identity({"spec": spec.identity(), "decoding": DECODING, "backbone": about, "made_with": made_with})
 

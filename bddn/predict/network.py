@@ -29,7 +29,7 @@ class Network:
     spec: CacheSpec
     backbone: Backbone
     device: str
-    made_with: dict[str, str]
+    made_with: dict[str, Any]
     version_differences: list[str]
 
 

@@ -3,11 +3,10 @@
 The folder appears only when it is complete. During the fit, its checkpoint is in a hidden folder next to it.
 """
 
-import glob
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,11 @@ from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, Parts, fit
 from bddn.encoder.polish import polish_bytes
 from bddn.encoder.targets import Targets
-from bddn.errors import FitError, LowMemoryError, SpecError
+from bddn.errors import LowMemoryError, SpecError
 from bddn.files import atomic
-from bddn.files.output import hidden_folder, new_folder
+from bddn.files.output import new_folder
 from bddn.files.paths import printable
+from bddn.files.unfinished import state_file
 from bddn.identity import Identity
 from bddn.machine.memory import free_bytes
 from bddn.machine.parallel import choose_device, error_text, is_out_of_memory, n_threads
@@ -121,7 +121,7 @@ def fit_run(
     if is_done(out, identity):
         return read_run(out), False
     truth = dataset.truth()
-    with _state_file(out, identity) as state, _explain_low_memory(device):
+    with state_file(out, identity, "fit") as state, _explain_low_memory(device):
         widths = {layer.name: layer.channels for layer in layers}
         model = new_encoder(torch.from_numpy(coords_mm), widths, store.grid, spec).to(device)
         streamed = Streamed(store, layers, ids, readers, device)
@@ -206,34 +206,6 @@ def _explain_low_memory(device: str) -> Iterator[None]:
             fix="Give a smaller --memory, so that tokens are streamed, or another --device, or set a smaller "
             "batch_size or fewer channels in the spec. With the same spec, the fit resumes from its last checkpoint.",
         ) from error
-
-
-@contextmanager
-def _state_file(out: Path, identity: Identity) -> Iterator[Path]:
-    """Return the checkpoint file of a fit. Its name is made from the identity, so that no other fit resumes from it.
-
-    Its folder is removed at the end if it is empty.
-    """
-    label = f"{identity.digest()[:16]}.fit"
-    folder = hidden_folder(out, label)
-    pattern = f"{glob.escape(folder.name.removesuffix(label))}{'[0-9a-f]' * 16}.fit"
-    others = [path.name for path in folder.parent.glob(pattern) if path != folder]
-    if others:
-        print(  # noqa: T201 - otherwise a user could believe that this fit resumes from the other checkpoint
-            f"note: '{others[0]}' in '{folder.parent}' is the checkpoint of a fit with other inputs, settings or "
-            "versions. It is not used. Delete it if you do not need it.",
-            file=sys.stderr,
-        )
-    atomic.make_folder(folder)  # before any work, so that a folder that cannot be written is found early
-    state = folder / "state.safetensors"
-    try:
-        yield state
-    except FitError:  # resuming would lead to the same error
-        state.unlink(missing_ok=True)
-        raise
-    finally:
-        with suppress(OSError):  # not empty
-            folder.rmdir()
 
 
 def _targets(dataset: Dataset, kept: bool, device: str) -> Targets:

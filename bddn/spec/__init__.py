@@ -3,6 +3,7 @@
 from bddn.spec.backbone import BackboneSpec, DiffusionSpec, FamilySpec, ModuleSpec
 from bddn.spec.base import Spec
 from bddn.spec.cache import PRECISION, CacheSpec, WeightsSpec
+from bddn.spec.finetune import FinetuneSpec, ParentSpec
 from bddn.spec.fit import RECIPES, FitSpec
 from bddn.spec.plant import PlantSpec
 from bddn.spec.split_by import SplitBy
@@ -14,8 +15,10 @@ __all__ = [
     "CacheSpec",
     "DiffusionSpec",
     "FamilySpec",
+    "FinetuneSpec",
     "FitSpec",
     "ModuleSpec",
+    "ParentSpec",
     "PlantSpec",
     "Spec",
     "SplitBy",

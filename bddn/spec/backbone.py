@@ -13,10 +13,11 @@ Then a spec with `backbone: {mylab: …}` works in every command.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, field_validator
 
 from bddn.entry_points import installed, load
 from bddn.errors import SpecError
+from bddn.files.paths import expand_home
 from bddn.spec.base import Positive, Spec, reject_duplicates
 
 ENTRY_POINTS = "bddn.backbones"
@@ -77,6 +78,9 @@ class ModuleSpec(BackboneSpec):
     module: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
     """Import path of a function without arguments, `package.module:function`, that returns the torch module, or a pair
     of it and a function from a picture to pixels (for `preprocess: native`)."""
+    state: Annotated[str, Field(pattern=r"\.safetensors$")] | None = Field(default=None, exclude_if=lambda x: x is None)
+    """A safetensors file of all weights and buffers, which replace those of the module; its path is relative to the
+    working directory, or from ~. None keeps the module's own."""
     layers: Layers = Field(default=None, min_length=1)
     """Submodules whose outputs are stored: names or globs as `named_modules` gives them (blocks.3, blocks.*); `*` is
     one level of a name, `**` any number of levels."""
@@ -87,6 +91,11 @@ class ModuleSpec(BackboneSpec):
     """Tokens before those of places, the first of them global, where shapes alone do not tell."""
     channels: Literal["first", "last"] | None = None
     """Where the channels of maps are, where shapes alone do not tell."""
+
+    @field_validator("state")
+    @classmethod
+    def _at_home(cls, path: str | None) -> str | None:
+        return None if path is None else expand_home(path)
 
 
 def find_kind(section: "Mapping[str, Any] | BackboneSpec") -> Any:

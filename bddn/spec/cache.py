@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, field_va
 from bddn.files.paths import expand_home
 from bddn.spec.backbone import BackboneSpec, find_kind, section_of_kind
 from bddn.spec.base import Positive, Seed, Spec
+from bddn.spec.finetune import ParentSpec
 
 PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"
 Section = TypeVar("Section", bound=BackboneSpec)
@@ -78,6 +79,8 @@ class CacheSpec(Spec):
     """Where the weights come from; none for a module of the user's own, which brings them."""
     licence: str | None = None
     """Licence of the weights, for people."""
+    parent: ParentSpec | None = Field(default=None, exclude_if=lambda parent: parent is None)
+    """The network that this one was fine-tuned from, and how. It is recorded in caches, and changes no token."""
     groups: tuple[str, ...] = ()
     """Tables and figures that it belongs to; `make extract-GROUP` extracts all of a group."""
     image_size: Positive | tuple[Positive, Positive] = 224
@@ -133,5 +136,5 @@ class CacheSpec(Spec):
 
         Backbone, weights and layers are told by the backbone itself, as they were found.
         """
-        apart = {"title", "backbone", "weights", "licence", "groups", "batch_size"}
+        apart = {"title", "backbone", "weights", "licence", "parent", "groups", "batch_size"}
         return {k: v for k, v in self.to_dict().items() if k not in apart} | {"image_size": list(self.image_hw)}

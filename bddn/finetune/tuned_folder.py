@@ -1,0 +1,210 @@
+"""Folders of fine-tuned networks: what is in them, how they are written and read.
+
+`finetune.json` contains what determines the network (parent, images, settings, versions) and the numbers at its step;
+`config.json` and `model.safetensors`, or `state.safetensors` of an own module, the weights; `spec.yaml` opens them;
+`head.safetensors` is the linear head for global tokens as they are; `accuracy.csv` has the accuracies until this step.
+The folder of the last step also has `images.csv`, `timing.json`, and the earlier checkpoints under `steps/`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bddn.backbones.backbone import weights_sha256
+from bddn.backbones.tuned import ABOUT, write_tuned
+from bddn.errors import FitError, RunError
+from bddn.files import atomic
+from bddn.files.filekind import explain_folder
+from bddn.files.output import check_folder, is_vacant
+from bddn.finetune.image_batches import Network
+from bddn.identity import Identity, only_made_with
+from bddn.spec import CacheSpec
+
+FORMAT = 1
+HEAD, ACCURACY, IMAGES, TIMING, STEPS = "head.safetensors", "accuracy.csv", "images.csv", "timing.json", "steps"
+RESULT = "result"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A fine-tuned network.
+
+    Attributes
+    ----------
+    folder : Path
+        The network after the last step. It is a backbone: give it as the spec.
+    checkpoints : dict of int to Path
+        Folder of the network after each step that was kept, with the last.
+    accuracy : DataFrame
+        One row per measurement: `step`, `loss` (mean training loss since the row before), `accuracy` on held-out images
+        with `accuracy_low` and `accuracy_high` (95 %), `balanced_accuracy`, `n_images`.
+    about : dict
+        Content of `finetune.json`.
+    fresh : bool
+        False if it existed already.
+    notes : tuple of str
+        Differences of versions, if it existed already.
+    """
+
+    folder: Path
+    checkpoints: dict[int, Path]
+    accuracy: pd.DataFrame
+    about: dict[str, Any]
+    fresh: bool = False
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the accuracies as text, for a table."""
+        return [
+            {
+                "step": str(row["step"]),
+                "loss": "" if pd.isna(row["loss"]) else f"{row['loss']:.3f}",
+                "accuracy": f"{row['accuracy']:.3f}",
+                "95 % interval": f"{row['accuracy_low']:.3f} to {row['accuracy_high']:.3f}",
+                "mean of classes": f"{row['balanced_accuracy']:.3f}",
+                "images": str(row["n_images"]),
+            }
+            for row in self.accuracy.to_dict("records")
+        ]
+
+    def summary(self) -> str:
+        """Return steps, checkpoints and speed as text."""
+        timing = json.loads((self.folder / TIMING).read_text(encoding="utf-8"))
+        rate = timing["training_images_per_s"]
+        return (
+            f"{self.about['step']} steps, {len(self.checkpoints)} checkpoints"
+            f"{'' if rate is None else f', {rate:.1f} training images/s'}, weights "
+            f"{self.about[RESULT]['weights_sha256'][:16]}"
+        )
+
+    def with_notes(self, notes: tuple[str, ...], fresh: bool = False) -> "Finetuned":
+        """Return the same with these notes."""
+        return replace(self, notes=notes, fresh=fresh)
+
+
+def read_finetuned(folder: Path) -> Finetuned:
+    """Read a folder of 'bddn finetune'.
+
+    Raises
+    ------
+    RunError
+        If it is missing, incomplete or has another format.
+    """
+    try:
+        about = read_about(folder)
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']!r}, not {FORMAT}")
+        table = pd.read_csv(folder / ACCURACY)
+        found = {int(path.name): path for path in sorted((folder / STEPS).glob("[0-9]*"))}
+        return Finetuned(folder, {**found, int(about["step"]): folder}, table, about)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fix = "Give the --out of a finished 'bddn finetune'."
+        got, fix = explain_folder(folder, (ABOUT, ACCURACY), f"{type(error).__name__}: {error}", fix)
+        raise RunError(folder, expected=f"a folder of 'bddn finetune', with {ABOUT}", got=got, fix=fix) from error
+
+
+def check_out(out: Path) -> None:
+    """Refuse an output folder that contains other files, or that cannot be written.
+
+    Raises
+    ------
+    OutputError, RunError
+    """
+    if is_vacant(out, ABOUT):
+        check_folder(out)
+    elif not (out / ABOUT).is_file():
+        raise _occupied(out, "a folder that is not empty and is not a fine-tuned network")
+
+
+def differences_if_done(out: Path, identity: Identity) -> tuple[str, ...] | None:
+    """Return None if `out` is free, or how the versions of the same network in it differ.
+
+    Raises
+    ------
+    RunError
+        If `out` contains something else.
+    """
+    if is_vacant(out, ABOUT):
+        return None
+    try:
+        there = {name: part for name, part in read_about(out).items() if name != RESULT}
+    except (OSError, ValueError) as error:
+        raise _occupied(out, "a folder that is not empty and is not a fine-tuned network") from error
+    words = Identity(there).differences(identity)
+    if not only_made_with(words):
+        raise _occupied(out, f"a network that differs in: {'; '.join(words)}")
+    return tuple(words)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Return the content of `finetune.json`; raise OSError or ValueError if it is not there or not valid."""
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    if not isinstance(about, dict):
+        raise ValueError(f"a {type(about).__name__} in {ABOUT}")
+    return about
+
+
+def write_network(
+    folder: Path,
+    spec: CacheSpec,
+    network: Network,
+    state: Mapping[str, Tensor],
+    head: Mapping[str, Tensor],
+    rows: list[dict[str, Any]],
+    about: Mapping[str, Any],
+) -> None:
+    """Write a network with its head into an existing folder.
+
+    Parameters
+    ----------
+    folder : Path
+    spec : CacheSpec
+        Spec of the tuned network; its weights are replaced by those in the folder.
+    network : Network
+    state, head : mapping of str to Tensor
+        Weights and buffers of the network, and of the linear head.
+    rows : list of dict
+        Rows of `accuracy.csv` until this step.
+    about : mapping
+        Content of `finetune.json` without hash of the weights and accuracy.
+
+    Raises
+    ------
+    FitError
+        If a weight is not finite.
+    """
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().cpu() for name, value in state.items()}
+    bad = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise FitError(
+            f"step {rows[-1]['step']}",
+            expected="finite weights",
+            got=f"NaN or infinity in {', '.join(bad[:8])}",
+            fix="Use a smaller --learning-rate.",
+        )
+    network.save(folder, state)
+    write_tuned(spec, folder)
+    save_file({name: value.cpu().contiguous() for name, value in head.items()}, folder / HEAD)
+    atomic.write_text(folder / ACCURACY, pd.DataFrame(rows).to_csv(index=False))
+    for path in folder.iterdir():
+        atomic.fsync_path(path)
+    last = {name: value for name, value in rows[-1].items() if name != "step"}
+    result = {**about[RESULT], "weights_sha256": weights_sha256(state), **last}
+    atomic.write_json(folder / ABOUT, {**about, RESULT: result})
+
+
+def _occupied(out: Path, got: str) -> RunError:
+    return RunError(
+        out,
+        expected="a new or empty folder, or the same fine-tuning",
+        got=got,
+        fix="Nothing was written. Give another --out.",
+    )
