@@ -8,6 +8,7 @@ from bddn.cli.check import check
 from bddn.cli.commands import app, extract, fit, plan, plant
 from bddn.cli.compare import compare
 from bddn.cli.controls import controls
+from bddn.cli.data import data_app
 from bddn.cli.datasets import datasets
 from bddn.cli.ensemble import ensemble
 from bddn.cli.figures import figure, maps
@@ -46,6 +47,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Pictures", film, "bddn film run --out learning.mp4"),
 )
 GROUPS = (
+    ("Data", "data", data_app, "bddn data check folder:EuroSAT"),
     ("Stage one", "backbones", backbones_app, "bddn backbones"),
     ("Caches", "cache", cache_app, "bddn cache info clip.zarr"),
 )

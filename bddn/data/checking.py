@@ -1,12 +1,12 @@
 """Check every image before the long work, list all bad images in one error, and count the notes on decoding."""
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
-from bddn.data.dataset import Stimuli
+from bddn.data.dataset import Inspected, Stimuli
 from bddn.data.decoding import Remark
 from bddn.errors import DataError
 from bddn.machine.parallel import ahead, n_threads
@@ -19,10 +19,12 @@ BLOCK_IMAGES = 64  # images that a thread checks in one task, so that a million 
 
 @dataclass(frozen=True)
 class CheckedImages:
-    """Checked images: the SHA-256 of their files, in order, and notes on how some of them are decoded."""
+    """Checked images: the SHA-256 of their files, in order. If they were decoded, also notes on how some of them are
+    decoded, and the number of images of each size (width, height)."""
 
     sha256: list[str]
     notes: list[str]
+    sizes: dict[tuple[int, int], int]
 
 
 def check_images(stimuli: Stimuli, decode: bool = True) -> CheckedImages:
@@ -42,31 +44,38 @@ def check_images(stimuli: Stimuli, decode: bool = True) -> CheckedImages:
 def inspect_images(stimuli: Stimuli, decode: bool = True) -> tuple[CheckedImages, list[DataError]]:
     """Do the same as `check_images`, but return the errors, in the order of the images."""
 
-    def inspect(i: int) -> tuple[str, frozenset[Remark]] | DataError:
+    def inspect(i: int) -> Inspected | str | DataError:
         try:
-            return stimuli.inspect(i) if decode else (stimuli.sha256(i), frozenset())
+            return stimuli.inspect(i) if decode else stimuli.sha256(i)
         except DataError as error:
             return error
 
     hashes, bad = list[str](), list[DataError]()
-    first: dict[Remark, Path] = {}
-    counts = dict.fromkeys(Remark, 0)
+    first: dict[Remark, int] = {}
+    counts, sizes = dict.fromkeys(Remark, 0), Counter[tuple[int, int]]()
     starts = range(0, len(stimuli), BLOCK_IMAGES)
     with ThreadPoolExecutor(n_threads()) as pool, progress("check", len(stimuli), "images") as advance:
         inspected = ahead(
             lambda a: [inspect(i) for i in range(len(stimuli))[a : a + BLOCK_IMAGES]], starts, 4 * n_threads(), pool
         )
-        for path, result in zip(stimuli.paths, chain.from_iterable(inspected), strict=True):
+        for i, result in enumerate(chain.from_iterable(inspected)):
             if isinstance(result, DataError):
                 bad.append(result)
+            elif isinstance(result, str):
+                hashes.append(result)
             else:
-                hashes.append(result[0])
-                for remark in result[1]:
+                hashes.append(result.sha256)
+                sizes[result.size] += 1
+                for remark in result.remarks:
                     counts[remark] += 1
-                    first.setdefault(remark, path)
+                    first.setdefault(remark, i)
             advance()
-    notes = [f"{remark} {_counted(counts[remark])}, the first {first[remark]}" for remark in Remark if counts[remark]]
-    return CheckedImages(hashes, notes), bad
+    notes = [
+        f"{remark} {_counted(counts[remark])}, the first {stimuli.place(first[remark])}"
+        for remark in Remark
+        if counts[remark]
+    ]
+    return CheckedImages(hashes, notes, dict(sizes)), bad
 
 
 def combined_error(bad: Sequence[DataError], what: str) -> DataError:

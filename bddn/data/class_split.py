@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bddn.data.image_files import count
 from bddn.data.labelled import LabelledImages
 from bddn.errors import DataError
 
@@ -126,7 +127,7 @@ def _too_few(images: LabelledImages, per_class: int, lacking: list[str], largest
     groups = "" if images.groups is None else "; images of one group stay together"
     return DataError(
         f"image set '{images.name}'",
-        expected=f"{per_class} images of each class to train on, and at least one more to evaluate on",
+        expected=f"{count(per_class, 'image')} of each class to train on, and at least one more to evaluate on",
         got=f"{named}{more}{groups}" if lacking else f"--per-class {per_class}",
         fix=f"Use --per-class {largest}, or less." if largest else "Add images, or leave these classes out.",
     )

@@ -1,9 +1,10 @@
 """The interface of a dataset: stimuli with ids, voxels with positions, and responses, all aligned by stimulus id."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,67 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+class Container(Protocol):
+    """A format of files that hold many images, such as Parquet tables.
+
+    Workers of a cluster get it with the stimuli, so it must be small, and it must be possible to pickle it.
+    """
+
+    def read(self, file: Path, row: int) -> bytes:
+        """Return one image as the bytes of an image file; pixels without a format are given as PPM.
+
+        Raises
+        ------
+        ImageError
+            If the file cannot be read, or this row has no image.
+        """
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What is known of an image after it was decoded: SHA-256 of its file, width and height in pixels, and remarks."""
+
+    sha256: str
+    size: tuple[int, int]
+    remarks: frozenset[Remark]
+
+
 @dataclass(frozen=True)
 class Stimuli:
-    """The images of a dataset: `ids[i]` is the unique id of the image in the file `paths[i]`."""
+    """The images of a dataset.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        Unique ids of the images.
+    paths : tuple of Path
+        The file of each image.
+    rows : tuple of int, optional
+        If files hold many images: the row of each image in its file.
+    container : Container, optional
+        Reads these rows.
+    """
 
     ids: tuple[str, ...]
     paths: tuple[Path, ...]
+    rows: tuple[int, ...] | None = None
+    container: Container | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, rows: Sequence[int]) -> Self:
+        """Return the images in these rows."""
+        inner = None if self.rows is None else tuple(self.rows[i] for i in rows)
+        return replace(self, ids=tuple(self.ids[i] for i in rows), paths=tuple(self.paths[i] for i in rows), rows=inner)
+
+    def absolute(self) -> Self:
+        """Return the same images, for processes with another working directory."""
+        return replace(self, paths=tuple(path.absolute() for path in self.paths))
+
+    def place(self, i: int) -> str:
+        """Return where image `i` is, for messages."""
+        return f"{self.paths[i]}" if self.rows is None else f"{self.paths[i]}, row {self.rows[i]}"
 
     def image(self, i: int) -> "Image":
         """Decode image `i` as RGB. It raises the errors of `read`."""
@@ -46,10 +99,10 @@ class Stimuli:
         found, sha256 = self._decoded(i)
         return found.image, sha256
 
-    def inspect(self, i: int) -> tuple[str, frozenset[Remark]]:
-        """Decode image `i` to check it; return the SHA-256 of its file, and remarks. It raises the errors of `read`."""
+    def inspect(self, i: int) -> Inspected:
+        """Decode image `i` to check it. It raises the errors of `read`."""
         found, sha256 = self._decoded(i)
-        return sha256, found.remarks
+        return Inspected(sha256, found.image.size, found.remarks)
 
     def _decoded(self, i: int) -> tuple[Decoded, str]:
         data = self._bytes(i)
@@ -61,14 +114,18 @@ class Stimuli:
     def _bytes(self, i: int) -> bytes:
         path = self.paths[i]
         try:
+            if self.container is not None and self.rows is not None:
+                return self.container.read(path, self.rows[i])
             if path.exists() and not path.is_file():  # reading a pipe or a device could block forever
                 raise OSError("not a regular file")
             return path.read_bytes()
+        except ImageError as error:
+            raise self._error(i, error.got, error.fix) from error
         except (OSError, ValueError) as error:  # a name with a null byte
             raise self._error(i, *explain(path, f"{error}", RESTORE, IMAGE)) from error
 
     def _error(self, i: int, got: str, fix: str) -> DataError:
-        return DataError(self.paths[i], expected=f"a readable image for stimulus '{self.ids[i]}'", got=got, fix=fix)
+        return DataError(self.place(i), expected=f"a readable image for stimulus '{self.ids[i]}'", got=got, fix=fix)
 
 
 class Dataset(Protocol):

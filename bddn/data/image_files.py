@@ -1,7 +1,7 @@
-"""Find the image files below a folder. Links that lead out of it are refused."""
+"""Find the files of an image set below a folder. Links that lead out of it are refused."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,23 +13,21 @@ SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 """Those of the formats in `bddn.data.decoding`."""
-SHOWN = 5  # names in a message
 LEFT_BY_SYSTEMS = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The files below a folder `root`, without hidden ones.
+    """All files below a folder `root`, without hidden ones.
 
     Attributes
     ----------
     root : Path
     images : tuple of str
-        Paths of image files, relative to `root` and with '/', sorted.
-    folders : tuple of str
-        All folders, in the same way.
-    others : tuple of str
-        Files that are not images by their names.
+        Files whose suffix is that of an image: paths relative to `root`, with '/', sorted.
+    folders, others : tuple of str
+        Folders and other files, in the same form.
     """
 
     root: Path
@@ -37,11 +35,20 @@ class ImageFiles:
     folders: tuple[str, ...]
     others: tuple[str, ...]
 
+    def below(self, folder: str) -> "ImageFiles":
+        """Return the files below a folder, which is relative to `root`; '' is `root`."""
+        if not folder:
+            return self
+        start = f"{folder}/"
+
+        def inner(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name.removeprefix(start) for name in names if name.startswith(start))
+
+        return ImageFiles(self.root / folder, *(inner(names) for names in (self.images, self.folders, self.others)))
+
 
 def image_files(root: Path, expected: str, fix: str) -> ImageFiles:
-    """List all image files below a folder by their suffix, except hidden ones.
-
-    Broken links are included, so that reading them raises an error and no image is silently missing.
+    """List all files below a folder, except hidden ones. Broken links are included, because they are damage.
 
     Parameters
     ----------
@@ -52,12 +59,37 @@ def image_files(root: Path, expected: str, fix: str) -> ImageFiles:
     Raises
     ------
     DataError
-        If it is not a folder, contains no image, cannot be listed, or contains a link that leads out of it.
+        If it is not a folder, cannot be listed, or contains a link that leads out of it.
     """
     if not root.is_dir():
         got, fix = explain(root, "no such folder", fix, MISSING, FOLDER)
         raise DataError(root, expected=expected, got=got, fix=_unpack(got, fix))
     images, folders, others = list[str](), list[str](), list[str]()
+    for name, is_folder in _walk(root):
+        is_image = Path(name).suffix.lower() in SUFFIXES
+        (folders if is_folder else images if is_image else others).append(name)
+    return ImageFiles(root, *(tuple(sorted(names)) for names in (images, folders, others)))
+
+
+def lacking(found: ImageFiles, expected: str, got: str, fix: str) -> DataError:
+    """Return the error for a folder in which something is missing; name an archive that was not unpacked."""
+    got, fix = explain_folder(found.root, (name for name in found.others if "/" not in name), got, fix)
+    return DataError(found.root, expected=expected, got=got, fix=_unpack(got, fix))
+
+
+def shorten(names: Sequence[str]) -> str:
+    """Return the first names as text, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def count(n: int, what: str) -> str:
+    """Return a number of things as text: '1 image', '2 images'."""
+    return f"1 {what}" if n == 1 else f"{n} {what}s"
+
+
+def _walk(root: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the relative path of every file and folder below `root`, and whether it is a folder."""
     waiting = [""]
     while waiting:
         folder = waiting.pop()
@@ -67,8 +99,8 @@ def image_files(root: Path, expected: str, fix: str) -> ImageFiles:
             raise DataError(
                 root / folder,
                 expected="a folder that can be listed",
-                got=f"{error.strerror}",
-                fix="Change its permissions.",
+                got=error.strerror or str(error),
+                fix="Change its permissions, or move it away.",
             ) from error
         for entry in entries:
             if is_hidden(entry.name) or entry.name in LEFT_BY_SYSTEMS:
@@ -80,27 +112,18 @@ def image_files(root: Path, expected: str, fix: str) -> ImageFiles:
                 )
             if entry.is_symlink():
                 _check_link(root, Path(entry.path))
+            yield name, entry.is_dir()
             if entry.is_dir():
-                folders.append(name)
                 waiting.append(f"{name}/")
-            else:
-                (images if Path(name).suffix.lower() in SUFFIXES else others).append(name)
-    if not images:
-        named = f"{len(others)} other files, the first {sorted(others)[0]}" if others else "an empty folder"
-        got, fix = explain_folder(root, sorted(name for name in others if "/" not in name), f"no image: {named}", fix)
-        raise DataError(root, expected=expected, got=got, fix=_unpack(got, fix))
-    return ImageFiles(root, *(tuple(sorted(names)) for names in (images, folders, others)))
-
-
-def _unpack(got: str, fix: str) -> str:
-    return "Unpack it, and give the unpacked folder." if got.endswith("archive") else fix
 
 
 def _check_link(root: Path, link: Path) -> None:
-    """Refuse links to folders and links that lead out of `root`, except those of git-annex (DataLad)."""
-    target = Path(os.path.realpath(link))
-    annexed = ANNEX in target.as_posix()
-    if target.is_dir() or not (annexed or target.is_relative_to(os.path.realpath(root))):
+    """Refuse links to folders, and links that lead out of `root`, except into the stores of git-annex (DataLad) and of
+    the cache of the Hugging Face hub, where snapshots/VERSION/ links to blobs/."""
+    target, whole = Path(os.path.realpath(link)), Path(os.path.realpath(root))
+    hub = whole.parent.parent / "blobs" if whole.parent.name == "snapshots" else whole
+    stored = ANNEX in target.as_posix() or target.is_relative_to(hub)
+    if target.is_dir() or not (stored or target.is_relative_to(whole)):
         raise DataError(
             link,
             expected=f"a file in {root}, or a link to one",
@@ -109,7 +132,5 @@ def _check_link(root: Path, link: Path) -> None:
         )
 
 
-def shorten(names: Sequence[str]) -> str:
-    """Return the first names as text, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _unpack(got: str, fix: str) -> str:
+    return "Unpack it, and give the unpacked folder." if got.endswith("archive") else fix

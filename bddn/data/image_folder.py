@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from bddn.data.dataset import Stimuli
-from bddn.data.image_files import ImageFiles, image_files, shorten
+from bddn.data.image_files import ImageFiles, count, image_files, lacking, shorten
 from bddn.data.labelled import LabelledImages, labels_of
 from bddn.errors import DataError
 
@@ -34,21 +34,19 @@ def read_folder(path: Path) -> LabelledImages:
     unlabelled = list[str]()
     for image in found.images:
         in_class.get("/".join(image.split("/")[:depth]), unlabelled).append(image)
-    _refuse_empty(path / top, in_class, unlabelled)
+    _refuse_empty(found, path / top, in_class)
     images = [(image, PurePosixPath(name).name) for name, members in in_class.items() for image in members]
     labels, classes = labels_of(path / top, [name for _, name in images])
     notes = []
     if parts:
         notes.append(f"{', '.join(parts)} are read as one set, and bddn draws its own split")
-    deeper = [
+    deeper = {
         PurePosixPath(name).name for name, members in in_class.items() if any(_parent(i) != name for i in members)
-    ]
+    }
     if deeper:
-        notes.append(f"images in subfolders belong to the class of the folder above: {shorten(deeper)}")
+        notes.append(f"images in subfolders belong to the class of the folder above: {shorten(sorted(deeper))}")
     if unlabelled:
-        notes.append(
-            f"no folder gives the class of {len(unlabelled)} images, which are left out: {shorten(unlabelled)}"
-        )
+        notes.append(f"left out: {count(len(unlabelled), 'image')} without a class, {shorten(unlabelled)}")
     ids = tuple(str(PurePosixPath(image).relative_to(top)) for image, _ in images)
     stimuli = Stimuli(ids, tuple(path / image for image, _ in images))
     return LabelledImages(f"folder:{path}", stimuli, labels, classes, notes=tuple(notes))
@@ -79,13 +77,16 @@ def _class_folders(root: Path, folders: list[str], inner: dict[str, list[str]]) 
     return names, [one for name in parts for one in inner.get(name, [])]
 
 
-def _refuse_empty(root: Path, in_class: dict[str, list[str]], unlabelled: list[str]) -> None:
+def _refuse_empty(found: ImageFiles, root: Path, in_class: dict[str, list[str]]) -> None:
     empty = [PurePosixPath(name).name for name, members in in_class.items() if not members]
+    if not found.images:
+        others = f", only {count(len(found.others), 'other file')}: {shorten(found.others)}" if found.others else ""
+        raise lacking(found, LAYOUT, f"no image{others}", "Unpack the set into this folder, or give another one.")
     if len(empty) == len(in_class):
         raise DataError(
             root,
             expected=LAYOUT,
-            got=f"{len(unlabelled)} images without a folder of their class: {shorten(unlabelled)}",
+            got=f"{count(len(found.images), 'image')} without a folder of its class: {shorten(found.images)}",
             fix="Move them into one folder per class, or give their classes in a table (csv:FILE.csv,images=FOLDER).",
         )
     if empty:

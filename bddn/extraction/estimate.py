@@ -13,7 +13,7 @@ import torch
 
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.registry import open_backbone
-from bddn.data import Dataset, Stimuli
+from bddn.data import Dataset
 from bddn.data.checking import check_images
 from bddn.extraction.source import TokenSource, batch_size, infer_layout
 from bddn.machine.memory import free_bytes
@@ -223,7 +223,7 @@ def _time(
     """Measure decoding, forward pass and rounding over a few batches; return images per second, and notes on images."""
     stimuli, threads = dataset.stimuli, n_threads()
     n = min(len(stimuli), batch_size(spec, device) * (threads if device == "cpu" else 1) * TIMED_BATCHES)
-    checked = check_images(Stimuli(stimuli.ids[:n], stimuli.paths[:n]))
+    checked = check_images(stimuli.part(range(n)))
     source = TokenSource(spec, backbone, stimuli, checked.sha256, layout, device, threads)
 
     def read(stop: int) -> None:

@@ -17,7 +17,6 @@ from distributed import get_worker
 
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.registry import open_backbone
-from bddn.data import Stimuli
 from bddn.errors import BddnError, ClusterError, MismatchError
 from bddn.extraction.job import Job, Owner
 from bddn.extraction.source import TokenSource, network_identity
@@ -55,7 +54,7 @@ class SharedJob:
         if isinstance(files, LocalFiles):
             files = LocalFiles(files.root.absolute())
         self.spec = source.spec.model_copy(update={"weights": weights})
-        self.stimuli = Stimuli(source.stimuli.ids, tuple(path.absolute() for path in source.stimuli.paths))
+        self.stimuli = source.stimuli.absolute()
         self.writer = replace(job.writer, files=files)
         self.device, self.threads = source.device, threads
         self.identity = Identity(header).only(*NETWORK)

@@ -192,7 +192,7 @@ def pixels_of(backbone: Backbone, stimuli: Stimuli, row: int, sha256: str) -> Te
     image, found = stimuli.read(row)
     if found != sha256:
         raise DataError(
-            stimuli.paths[row],
+            stimuli.place(row),
             expected="the image that was checked at the start",
             got="different bytes",
             fix="Do not change images while this command runs, and run the same command again.",

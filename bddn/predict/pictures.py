@@ -29,8 +29,8 @@ class Pictures:
 
     def part(self, start: int, stop: int) -> "Pictures":
         """Return the images in the rows from `start` to `stop`, without `stop`."""
-        rows = slice(start, stop)
-        return Pictures(Stimuli(self.stimuli.ids[rows], self.stimuli.paths[rows]), self.sha256[rows], self.notes)
+        rows = range(len(self))[start:stop]
+        return Pictures(self.stimuli.part(rows), self.sha256[start:stop], self.notes)
 
     def thumbnails(self) -> list[npt.NDArray[np.uint8]]:
         """Return all images for a figure, n × (256, 256, 3) uint8, resized to a square."""

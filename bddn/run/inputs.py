@@ -81,12 +81,13 @@ class Subject:
         MismatchError
             If the cache lacks a stimulus id, or has another image with this id.
         """
-        ids, paths = self.dataset.stimuli.ids, self.dataset.stimuli.paths
+        stimuli = self.dataset.stimuli
+        ids = stimuli.ids
         cached = [store.images[row] for row in rows_of(store, ids)]
         different = [row for row, (a, b) in enumerate(zip(self.images, cached, strict=True)) if a not in (b, None)]
         if different:
             raise MismatchError(
-                paths[different[0]],
+                stimuli.place(different[0]),
                 expected=f"the image of stimulus '{ids[different[0]]}' in cache '{store.files.place}'",
                 got=f"another image; {len(different)} of {len(ids)} images differ",
                 fix="Check the ids of the images. If they are correct, run 'bddn extract' into a new cache.",

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from bddn.data import Stimuli
-from bddn.data.decoding import Remark
+from bddn.data.dataset import Inspected
 from bddn.extraction import Extraction, extract
 from bddn.spec import CacheSpec
 from bddn.store.check import verify
@@ -45,8 +45,8 @@ class SimulatedStimuli(Stimuli):
     def read(self, i: int) -> tuple[Image.Image, str]:
         return PICTURE, self.sha256(i)
 
-    def inspect(self, i: int) -> tuple[str, frozenset[Remark]]:
-        return self.sha256(i), frozenset()
+    def inspect(self, i: int) -> Inspected:
+        return Inspected(self.sha256(i), PICTURE.size, frozenset())
 
     def sha256(self, i: int) -> str:
         return f"{i:064x}"

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from bddn.cli import app
 from bddn.cortex.fsaverage import N_VERTICES, sphere
 from bddn.data.algonauts import ATLASES, Algonauts
 from bddn.errors import DataError
@@ -373,3 +375,31 @@ def test_the_identity_of_an_image_is_its_files_bytes(subject: Path) -> None:
     after = [Algonauts(subject).stimuli.read(i)[1] for i in range(N)]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True, True, True, True]
     assert len(set(before)) == N
+
+
+def test_what_is_in_a_subject_is_printed(subject: Path) -> None:
+    done = CliRunner().invoke(app, ["data", "check", f"algonauts:{subject}"])
+    said = " ".join(done.output.split())
+    assert done.exit_code == 0, said
+    responses = np.array([response(nsd, h, c) for nsd in NSD for h in VERTICES for c in range(len(VERTICES[h]))])
+    for words in (
+        f"dataset algonauts:{subject} images 6, 2 × 2 pixels voxels 8 (lh 5, rh 3)",
+        "ROIs V1v 1, V1d 2, FFA-1 1, OPA 1",
+        f"responses finite, mean {responses.mean():.3g}, standard deviation {responses.std():.3g}; means over",
+        "ceilings unknown truth none",
+        "responses must not be passed on",
+        "good: all images and responses can be read",
+    ):
+        assert words in said
+    path = responses_of(subject, "rh")
+    values = np.load(path)
+    values[:, 1] = 5
+    save(path, values)
+    done = CliRunner().invoke(app, ["data", "check", f"algonauts:{subject}"])
+    assert "note: responses of 1 voxels are constant" in done.output
+    image_of(subject, 3, NSD[2]).write_bytes(b"")
+    done = CliRunner().invoke(app, ["data", "check", f"algonauts:{subject}"])
+    assert done.exit_code == 2
+    assert "error: " in done.output
+    assert "nsd-00027.png: expected a readable image" in " ".join(done.output.split())
+    assert "good" not in done.output

@@ -11,9 +11,11 @@ import pytest
 import torch
 from nilearn.datasets import fetch_surf_fsaverage
 from PIL import Image
+from typer.testing import CliRunner
 
 from bddn.backbones.preprocess import squash
 from bddn.backbones.vit import VisionTransformer
+from bddn.cli import app
 from bddn.cortex.fsaverage import N_VERTICES_FSAVERAGE5
 from bddn.data.algonauts import ATLASES, Algonauts
 from bddn.errors import DataError, MismatchError
@@ -348,3 +350,14 @@ def test_depth_grows_from_v1_to_the_body_area(anatomy: pd.DataFrame) -> None:
     early = own[anatomy["prf-visualrois"].isin(["V1v", "V1d"])]
     late = own[anatomy["floc-bodies"] == "EBA"]
     assert early.max() < late.min()
+
+
+def test_what_is_in_a_planted_brain_is_printed(brain: Path) -> None:
+    done = CliRunner().invoke(app, ["data", "check", f"planted:{brain}"])
+    assert done.exit_code == 0, done.output
+    for words in (
+        "truth      known, because the brain is planted",
+        "voxels     124 (",
+        "ceilings   of 124 voxels, mean 0.",
+    ):
+        assert words in done.output

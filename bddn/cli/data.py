@@ -1,0 +1,157 @@
+"""Commands on datasets and image sets."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bddn.cli.shared import as_table, clear_errors, example
+
+if TYPE_CHECKING:
+    from bddn.errors import DataError
+
+SHOWN_SIZES = 3
+
+data_app = typer.Typer(help="Inspect datasets and image sets.", no_args_is_help=True)
+
+
+@data_app.callback()
+def group() -> None:
+    """Inspect datasets and image sets."""
+
+
+@data_app.command(epilog=example("bddn data check folder:EuroSAT --per-class 50"))
+@clear_errors
+def check(
+    name: Annotated[str, typer.Argument(help="A dataset or an image set; see 'bddn datasets'.", metavar="KIND:PATH")],
+    per_class: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of training images of each class that an image set must allow.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split of an image set.")] = 0,
+) -> None:
+    """Read all of a dataset of responses or of an image set, and print what is in it.
+
+    Exit code 2 says that it cannot be used.
+    """
+    from bddn.data.image_sets import IMAGE_SETS
+    from bddn.data.plugins import dataset_kinds
+    from bddn.errors import DataError
+
+    kind = name.partition(":")[0]
+    if kind in IMAGE_SETS:
+        _check_images(name, per_class, seed)
+    elif kind in dataset_kinds():
+        _check_dataset(name)
+    else:
+        kinds = (*dataset_kinds(), *IMAGE_SETS)
+        raise DataError(
+            f"'{name}'",
+            expected=f"KIND:PATH with KIND one of {', '.join(kinds)}",
+            got=f"KIND '{kind}'",
+            fix="See 'bddn datasets'.",
+        )
+
+
+def _check_images(name: str, per_class: int | None, seed: int) -> None:
+    import numpy as np
+
+    from bddn.data.class_split import class_split, largest_per_class
+    from bddn.data.image_sets import open_images
+    from bddn.data.set_check import inspect_image_set
+
+    found = inspect_image_set(open_images(name))
+    images = found.images
+    lines = {
+        "image set": name,
+        "images": f"{len(images)} of {len(images.classes)} classes, {_sizes(found.sizes)}",
+        "groups": f"{len(set(images.groups))}, each in one part of a split" if images.groups else "none",
+        "digest": found.digest or "-",
+    }
+    groups = np.array(images.groups or (), object)
+    rows = [
+        {
+            "class": one,
+            "images": f"{n}",
+            "share": f"{100 * n / len(images):.1f} %",
+            **({"groups": f"{len(set(groups[images.labels == k]))}"} if images.groups else {}),
+        }
+        for k, (one, n) in enumerate(images.counts().items())
+    ]
+    typer.echo(f"{_aligned(lines)}\n\n{as_table(rows)}\n")
+    _finish(found.notes, found.unreadable)
+    most = largest_per_class(images, seed)
+    split = class_split(images, per_class or max(most, 1), seed)
+    n = f"{per_class} (at most {most})" if per_class else f"at most {most}"
+    typer.echo(
+        f"good: {n} training images per class, {len(split.train)} in all; {len(split.test)} are left to evaluate on"
+    )
+
+
+def _check_dataset(name: str) -> None:
+    from bddn.data import open_dataset
+    from bddn.data.dataset import about as about_of
+    from bddn.data.dataset_check import inspect_dataset
+
+    dataset = open_dataset(name)
+    found, about = inspect_dataset(dataset), about_of(dataset)
+    voxels, ceiling = found.voxels, found.voxels["ceiling"]
+    rois = voxels.loc[voxels["roi"] != "", "roi"].value_counts(sort=False)
+    trials = {"averaged": "means over repetitions", "single": "single trials", "unknown": "repetitions unknown"}
+    known = f"of {ceiling.notna().sum()} voxels, mean {ceiling.mean():.3f}" if ceiling.notna().any() else "unknown"
+    lines = {
+        "dataset": dataset.name,
+        "images": f"{found.n_images}, {_sizes(found.sizes)}",
+        "voxels": f"{len(voxels)} ("
+        + ", ".join(f"{hemi} {n}" for hemi, n in voxels["hemi"].value_counts().items())
+        + ")",
+        "ROIs": ", ".join(f"{roi} {n}" for roi, n in rois.items()) or "none",
+        "responses": f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",
+        "ceilings": known,
+        "truth": "none" if dataset.truth() is None else "known, because the brain is planted",
+        "about": f"{about.responses} {about.terms}",
+    }
+    typer.echo(f"{_aligned(lines)}\n")
+    constant = [f"responses of {found.n_constant} voxels are constant"] if found.n_constant else []
+    _finish([*constant, *found.notes], found.unreadable)
+    typer.echo("good: all images and responses can be read")
+
+
+def _finish(notes: Sequence[str], unreadable: "Sequence[DataError]") -> None:
+    """Print notes, and raise the errors of images as one."""
+    from bddn.data.checking import combined_error
+
+    for words in notes:
+        typer.echo(f"note: {words}")
+    if unreadable:
+        raise combined_error(unreadable, "images")
+
+
+def _sizes(sizes: Mapping[tuple[int, int], int]) -> str:
+    """Return the sizes of images as text, the most frequent first."""
+    ordered = sorted(sizes, key=lambda size: (-sizes[size], size))
+    shown = ", ".join(f"{width} × {height} ({sizes[width, height]})" for width, height in ordered[:SHOWN_SIZES])
+    if len(ordered) == 1:
+        return f"{ordered[0][0]} × {ordered[0][1]} pixels"
+    more = f" and {len(ordered) - SHOWN_SIZES} more sizes" if len(ordered) > SHOWN_SIZES else ""
+    return f"{shown}{more}, in pixels" if ordered else "none can be read"
+
+
+def _aligned(lines: Mapping[str, str]) -> str:
+    """Return labels and texts, which are wrapped, in two columns."""
+    import textwrap
+
+    width = max(len(label) for label in lines) + 2
+    return "\n".join(
+        textwrap.fill(
+            text,
+            100,
+            initial_indent=f"{label:<{width}}",
+            subsequent_indent=" " * width,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for label, text in lines.items()
+    )

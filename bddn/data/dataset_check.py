@@ -1,0 +1,67 @@
+"""Check a dataset of responses: everything in it is read once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bddn.data.checking import inspect_images
+from bddn.data.dataset import Dataset
+from bddn.errors import DataError
+
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class CheckedDataset:
+    """What is in a dataset.
+
+    Attributes
+    ----------
+    voxels : DataFrame
+        See `Dataset.voxels`.
+    n_images : int
+    sizes : dict
+        Number of images of each (width, height) in pixels.
+    mean, std : float
+        Of all responses.
+    n_constant : int
+        Number of voxels whose responses to all images are equal.
+    notes : tuple of str
+        On how some images are decoded.
+    unreadable : list of DataError
+        One for each image that cannot be read.
+    """
+
+    voxels: pd.DataFrame
+    n_images: int
+    sizes: dict[tuple[int, int], int]
+    mean: float
+    std: float
+    n_constant: int
+    notes: tuple[str, ...]
+    unreadable: list[DataError]
+
+
+def inspect_dataset(dataset: Dataset) -> CheckedDataset:
+    """Read voxels, positions, responses and images of a dataset.
+
+    Raises
+    ------
+    DataError
+        If files of voxels or responses are missing, damaged or do not fit together, or responses are not finite.
+    """
+    voxels, n = dataset.voxels(), len(dataset.stimuli)
+    dataset.coords_mm()
+    lowest, highest = np.full(len(voxels), np.inf), np.full(len(voxels), -np.inf)
+    total = squares = 0.0
+    for start in range(0, n, ROWS_AT_ONCE):
+        rows = dataset.responses(np.arange(start, min(start + ROWS_AT_ONCE, n)))
+        lowest, highest = np.minimum(lowest, rows.min(0)), np.maximum(highest, rows.max(0))
+        total += float(rows.sum(dtype=np.float64))
+        squares += float(np.square(rows, dtype=np.float64).sum())
+    mean = total / (n * len(voxels))
+    std = float(np.sqrt(max(0.0, squares / (n * len(voxels)) - mean**2)))
+    checked, unreadable = inspect_images(dataset.stimuli)
+    constant = int((lowest == highest).sum())
+    return CheckedDataset(voxels, n, checked.sizes, mean, std, constant, tuple(checked.notes), unreadable)
