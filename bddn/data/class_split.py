@@ -104,10 +104,9 @@ def _random_order(images: LabelledImages, seed: int) -> tuple[list[_Drawn], int]
     for k in range(len(images.classes)):
         rows = np.flatnonzero(images.labels == k)
         rows = rows[np.argsort(ids[rows])]
-        groups = np.unique(group_of[rows])
-        rank = np.empty(len(known), np.intp)
-        rank[groups] = np.random.default_rng([seed, SEED, k]).permutation(len(groups))
-        rows = rows[np.argsort(rank[group_of[rows]], kind="stable")]
+        groups, member = np.unique(group_of[rows], return_inverse=True)
+        rank = np.random.default_rng([seed, SEED, k]).permutation(len(groups))
+        rows = rows[np.argsort(rank[member], kind="stable")]
         order.append(_Drawn(rows, group_of[rows]))
     return order, len(known)
 

@@ -47,6 +47,9 @@ def read_folder(path: Path) -> LabelledImages:
         notes.append(f"images in subfolders belong to the class of the folder above: {shorten(sorted(deeper))}")
     if unlabelled:
         notes.append(f"left out: {count(len(unlabelled), 'image')} without a class, {shorten(unlabelled)}")
+    inside = tuple(f"{name}/" for name in class_folders)
+    if others := [name for name in found.others if name.startswith(inside)]:
+        notes.append(f"ignored: {count(len(others), 'file')} whose name is not that of an image, {shorten(others)}")
     ids = tuple(str(PurePosixPath(image).relative_to(top)) for image, _ in images)
     stimuli = Stimuli(ids, tuple(path / image for image, _ in images))
     return LabelledImages(f"folder:{path}", stimuli, labels, classes, notes=tuple(notes))

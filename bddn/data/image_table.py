@@ -15,7 +15,7 @@ from bddn.files.paths import expand_home
 
 NAME_COLUMNS = ("image", "file_name", "filename", "file", "image_name", "image_id", "image_path", "path", "id")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "dx", "diagnosis")
-GROUP_COLUMNS = ("patient_id", "lesion_id", "subject_id", "group")  # coarse before fine
+GROUP_COLUMNS = ("patient_id", "subject_id", "lesion_id")  # coarse before fine
 Row = Mapping[str, str]
 
 

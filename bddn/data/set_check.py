@@ -21,6 +21,8 @@ class CheckedSet:
     ----------
     images : LabelledImages
         The set. Images whose files have the same bytes are in one group, so that a split keeps them together.
+    sha256 : tuple of str, (n,)
+        Of the file of each image; empty if some cannot be read.
     digest : str
         SHA-256 (hexadecimal) of ids, classes, groups and bytes of all images, whatever their order and their folder;
         '' if some cannot be read.
@@ -35,6 +37,7 @@ class CheckedSet:
     """
 
     images: LabelledImages
+    sha256: tuple[str, ...]
     digest: str
     sizes: dict[tuple[int, int], int]
     duplicates: list[list[int]]
@@ -42,30 +45,31 @@ class CheckedSet:
     unreadable: list[DataError]
 
 
-def check_image_set(images: LabelledImages) -> CheckedSet:
-    """Decode and hash every image of a set.
+def check_image_set(images: LabelledImages, decode: bool = True) -> CheckedSet:
+    """Hash every image of a set and, if `decode` is set, decode it.
 
     Raises
     ------
     DataError
         If images are missing, damaged or not images. The message names them.
     """
-    found = inspect_image_set(images)
+    found = inspect_image_set(images, decode)
     if found.unreadable:
         raise combined_error(found.unreadable, "images")
     return found
 
 
-def inspect_image_set(images: LabelledImages) -> CheckedSet:
+def inspect_image_set(images: LabelledImages, decode: bool = True) -> CheckedSet:
     """Do the same as `check_image_set`, but return the errors."""
-    checked, unreadable = inspect_images(images.stimuli)
+    checked, unreadable = inspect_images(images.stimuli, decode)
+    hashes = () if unreadable else tuple(checked.sha256)
     rows_of: dict[str, list[int]] = {}
-    for row, sha256 in enumerate([] if unreadable else checked.sha256):
+    for row, sha256 in enumerate(hashes):
         rows_of.setdefault(sha256, []).append(row)
     duplicates = [rows for rows in rows_of.values() if len(rows) > 1]
     notes = (*images.notes, *_on_classes(images), *_on_duplicates(images, duplicates), *checked.notes)
-    found = "" if unreadable else _digest(images, checked.sha256)
-    return CheckedSet(_grouped(images, duplicates), found, checked.sizes, duplicates, notes, unreadable)
+    found = "" if unreadable else _digest(images, hashes)
+    return CheckedSet(_grouped(images, duplicates), hashes, found, checked.sizes, duplicates, notes, unreadable)
 
 
 def _digest(images: LabelledImages, sha256: Sequence[str]) -> str:

@@ -370,6 +370,7 @@ def test_what_is_in_an_image_set_is_printed(tmp_path: Path) -> None:
         "class images share",
         "AnnualCrop 4 9.8 %",
         "River 3 7.3 %",
+        "note: ignored: 1 file whose name is not that of an image, 2750/Highway/notes.txt",
         "note: classes differ in size, from 3 (River) to 5 (Forest) images; the same number of each is trained on",
         f"note: CMYK colours are converted without a colour profile in 1 image, the first {root}/2750/Forest/cmyk.jpg",
         "good: at most 2 training images per class, 20 in all; 21 are left to evaluate on",
