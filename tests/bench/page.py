@@ -15,6 +15,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
+ARITHMETIC = ("float32", "tf32", "bfloat16")
 MEASURES = (
     ("R² / ceiling", "r2_over_ceiling"),
     ("depth r", "depth_r"),
@@ -34,6 +35,7 @@ def main() -> None:
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
+        ((*(f"step_gpu_{arithmetic}" for arithmetic in ARITHMETIC), "fit_true_size_gpu", "extract_rate_cuda"), gpu),
         (("check_cpu",), check),
         (("score_coverage",), score_coverage),
         (("compare_levels",), compare_levels),
@@ -135,6 +137,32 @@ def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str
         "![Seconds of an epoch](growth.png)\n\nLines: proportional. Recipe `paper`, streamed, 12 layers × 768; by "
         "voxels with 320 images, by images with 9,496 voxels. Peak memory by images: "
         f"{', '.join(peaks)} GiB.\n"
+    )
+
+
+def gpu(*found: dict[str, Any]) -> str:
+    """Step, fits and extraction on a GPU."""
+    *steps, fits, rate = found
+    rows = [
+        [
+            name,
+            *(f"{1000 * one[side]['median_s']:.1f}" for side in ("textbook", "product")),
+            f"{one['ratio_of_medians']:.0f}",
+            f"{one['product']['peak_gib']:.2f}",
+            f"{one['times_the_floor']:.1f}",
+        ]
+        for name, one in zip(ARITHMETIC, steps, strict=True)
+    ]
+    heads = ["products in", "textbook ms", "bddn ms", "ratio", "peak GiB", "times the least time"]
+    speeds = rate["median_images_per_s"]
+    return (
+        f"## On a GPU\n\n{_about(steps[0]).removesuffix(', float32')}. The least time is that of the products and the memory traffic alone.\n\n"
+        f"{_table(heads, rows)}\n"
+        f"{_about(fits)}: {fits['n_images']:,} images, {fits['n_voxels']:,} voxels, {fits['n_layers']} layers × "
+        f"{fits['width']}. {fits['first_s']:.0f} s for the first fit, {fits['median_of_the_others_s']:.0f} s for each "
+        "of the others.\n\n"
+        f"{_about(rate)}: {speeds['extract']:.0f} images per second, {speeds['textbook forward']:.0f} by the forward "
+        "pass alone. Tokens of 450 MB per second were written to the disk of that machine.\n"
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import oracle
 from bddn.encoder import checkpoint, learning
-from bddn.encoder.device_step import GraphedStep
+from bddn.encoder.device_step import GraphedStep, repeatable
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, Parts, fit
 from bddn.spec import FitSpec
@@ -90,9 +90,10 @@ def test_every_gradient_is_that_of_the_textbook_form() -> None:
         [torch.randn(6, channels, device="cuda") for channels in WIDTHS.values()],
     )
     target = torch.randn(6, 500, device="cuda")
-    oracle.objective(model, features, target, beta=0.1, softness=0.05).backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.backward(features, target, beta=0.1, softness=0.05)
+    with repeatable(target.device, "float32"):
+        oracle.objective(model, features, target, beta=0.1, softness=0.05).backward()
+        expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        model.backward(features, target, beta=0.1, softness=0.05)
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         assert (parameter.grad - expected[name]).abs().max() <= 1e-5 * expected[name].abs().max(), name
