@@ -143,20 +143,16 @@ def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str
 def gpu(*found: dict[str, Any]) -> str:
     """Step, fits and extraction on a GPU."""
     *steps, fits, rate = found
-    rows = [
-        [
-            name,
-            *(f"{1000 * one[side]['median_s']:.1f}" for side in ("textbook", "product")),
-            f"{one['ratio_of_medians']:.0f}",
-            f"{one['product']['peak_gib']:.2f}",
-            f"{one['times_the_floor']:.1f}",
-        ]
-        for name, one in zip(ARITHMETIC, steps, strict=True)
-    ]
+    rows = []
+    for name, one in zip(ARITHMETIC, steps, strict=True):
+        times = [f"{1000 * one[side]['median_s']:.1f}" for side in ("textbook", "product")]
+        shares = [f"{one['ratio_of_medians']:.0f}", f"{one['product']['peak_gib']:.2f}"]
+        rows.append([name, *times, *shares, f"{one['times_the_floor']:.1f}"])
     heads = ["products in", "textbook ms", "bddn ms", "ratio", "peak GiB", "times the least time"]
     speeds = rate["median_images_per_s"]
     return (
-        f"## On a GPU\n\n{_about(steps[0]).removesuffix(', float32')}. The least time is that of the products and the memory traffic alone.\n\n"
+        f"## On a GPU\n\n{_about(steps[0]).removesuffix(', float32')}. The least time is that of the products and the "
+        "memory traffic alone.\n\n"
         f"{_table(heads, rows)}\n"
         f"{_about(fits)}: {fits['n_images']:,} images, {fits['n_voxels']:,} voxels, {fits['n_layers']} layers × "
         f"{fits['width']}. {fits['first_s']:.0f} s for the first fit, {fits['median_of_the_others_s']:.0f} s for each "
