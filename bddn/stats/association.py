@@ -99,6 +99,12 @@ class Association:
         values = np.array([self.pearson.r, *self.without.values()])
         return bool(np.all(values > 0) or np.all(values < 0))
 
+    @property
+    def matters_most(self) -> str | None:
+        """The unit without which Pearson's correlation changes most; None if it is not defined without one."""
+        moved = {name: abs(r - self.pearson.r) for name, r in self.without.items() if np.isfinite(r)}
+        return max(moved, key=lambda name: moved[name]) if moved else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers."""
         return asdict(self) | {"smallest_p": self.smallest_p, "critical_r": self.critical_r}
