@@ -155,25 +155,23 @@ def networks_of(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """
     rows = with_outcomes(table).assign(log10_parameters=np.log10(table["n_parameters"].astype(np.float64)))
     names = [*PREDICTORS, *OUTCOMES]
-    tasks, notes, kept = rows["task"].nunique(), list[str](), []
-    for network, own in rows.groupby("network", sort=False):
-        lacking = tasks - own["task"].nunique()
-        without = int(own[[CLAIM, "brain_loss"]].isna().any(axis=1).sum())
-        if lacking:
-            notes.append(f"{network} is left out: it was not fine-tuned on {lacking} of {tasks} image sets.")
-        elif without:
-            notes.append(f"{network} is left out: {without} of its {len(own)} fine-tunings have no slope or no score.")
-        else:
-            by_task = own.groupby("task")
-            kept.append(
-                {
-                    "network": network,
-                    **by_task[names].mean().mean(skipna=False).to_dict(),
-                    "n_rows": len(own),
-                    "seed_sd": float(np.sqrt(by_task["brain_loss"].var().mean())),
-                }
-            )
-    return pd.DataFrame(kept, columns=["network", *names, "n_rows", "seed_sd"]), notes
+    groups = rows.groupby(["network", "task"], sort=False)
+    by_task = groups[names].mean()
+    by_network = by_task.groupby("network", sort=False)
+    found = by_network.mean().where(by_network.count() == by_network.size().to_numpy()[:, None])
+    networks = rows.groupby("network", sort=False)
+    found["n_rows"] = networks.size()
+    found["seed_sd"] = np.sqrt(groups["brain_loss"].var().groupby("network", sort=False).mean())
+    n_tasks, notes = rows["task"].nunique(), list[str]()
+    lacking = n_tasks - networks["task"].nunique()
+    unknown = rows[[CLAIM, "brain_loss"]].isna().any(axis=1).groupby(rows["network"], sort=False).sum()
+    for name in found.index:
+        if lacking[name]:
+            notes.append(f"{name} is left out: it was not fine-tuned on {lacking[name]} of {n_tasks} image sets.")
+        elif unknown[name]:
+            total = found.loc[name, "n_rows"]
+            notes.append(f"{name} is left out: {unknown[name]} of its {total} fine-tunings have no slope or no score.")
+    return found[(lacking == 0) & (unknown == 0)].reset_index(), notes
 
 
 def experiment(table: pd.DataFrame) -> Experiment:

@@ -81,6 +81,13 @@ def _scatter(ax: Axes, found: Experiment, rows: pd.DataFrame, outcome: str) -> N
     x, y = networks[CLAIM].to_numpy(np.float64), networks[outcome].to_numpy(np.float64)
     kept = rows[rows["network"].isin(networks["network"])]
     ax.plot(kept[CLAIM], kept[outcome], "o", color=ROWS, markersize=2, markeredgewidth=0, zorder=1)
+    _bare(ax)
+    r = one.pearson
+    told = "not defined" if np.isnan(r.r) else f"r = {r.r:.2f} [{r.low:.2f}, {r.high:.2f}], p = {r.p:.2g}, n = {one.n}"
+    ax.set_title(f"{OUTCOMES[outcome]}\n{told.replace('-', '−')}", fontsize=LABEL, color=INK, linespacing=1.4)
+    ax.set_xlabel(PREDICTORS[CLAIM], fontsize=LABEL)
+    if not np.isfinite(y).any():
+        return
     values_x, values_y = np.append(kept[CLAIM], x), np.append(kept[outcome], y)
     low, high = np.nanmin(values_x), np.nanmax(values_x)
     margin = 0.08 * max(high - low, 1e-3)
@@ -94,11 +101,6 @@ def _scatter(ax: Axes, found: Experiment, rows: pd.DataFrame, outcome: str) -> N
         ax.text(at, value, f"{k + 1}", fontsize=6.5, color="white", ha="center", va="center_baseline", zorder=4)
     ax.set_xlim(*ends)
     ax.set_ylim(bottom - room, top + room)
-    r = one.pearson
-    told = "not defined" if np.isnan(r.r) else f"r = {r.r:.2f} [{r.low:.2f}, {r.high:.2f}], p = {r.p:.2g}, n = {one.n}"
-    ax.set_title(f"{OUTCOMES[outcome]}\n{told.replace('-', '−')}", fontsize=LABEL, color=INK, linespacing=1.4)
-    ax.set_xlabel(PREDICTORS[CLAIM], fontsize=LABEL)
-    _bare(ax)
 
 
 def _line(ax: Axes, one: Association, x: Floats, y: Floats, ends: Floats) -> None:
