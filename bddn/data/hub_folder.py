@@ -1,7 +1,8 @@
-"""Read a local folder of a dataset of the Hugging Face hub, without the library `datasets`.
+"""Read a folder of a dataset of the Hugging Face hub or of the library `datasets`, without this library.
 
-Its images are in Parquet tables, whose classes are named in the metadata of the tables or in README.md, or they are
-files beside metadata.csv or metadata.jsonl, or in one folder per class: huggingface.co/docs/hub/datasets-image.
+Its images are in Parquet or Arrow tables, whose classes are named in the metadata of the tables or in README.md. Or
+they are files beside metadata.csv or metadata.jsonl, or in one folder per class. Source:
+huggingface.co/docs/hub/datasets-image.
 """
 
 import json
@@ -16,14 +17,15 @@ from bddn.data.image_files import ImageFiles, count, image_files, lacking, short
 from bddn.data.image_folder import read_folder
 from bddn.data.image_table import GROUP_COLUMNS, LABEL_COLUMNS, Columns, Row, labelled_by, read_rows
 from bddn.data.labelled import LabelledImages, labels_of
-from bddn.data.parquet_images import ParquetImages, is_image_type, read_columns, read_schema
+from bddn.data.table_images import ARROW, TableImages, is_image_type, read_columns, read_schema
 from bddn.errors import DataError, SpecError
 from bddn.spec.yaml_file import read_yaml
 
 CARD = "README.md"
 METADATA = ("metadata.csv", "metadata.jsonl")
 LAYOUT = (
-    f"a dataset of the Hugging Face hub: Parquet tables, images with {' or '.join(METADATA)}, or folders of classes"
+    "a dataset of the Hugging Face hub: Parquet or Arrow tables, "
+    f"images with {' or '.join(METADATA)}, or folders of classes"
 )
 NO_CLASS = -1  # the label of images whose class is secret
 
@@ -37,7 +39,11 @@ def read_hub(path: Path, label: str = "", group: str = "") -> LabelledImages:
         If the layout is unknown, columns are missing or ambiguous, or tables do not fit together.
     """
     found = image_files(path, LAYOUT, "Give the folder of a dataset, for example that of 'hf download --local-dir'.")
-    tables = [name for name in found.others if name.endswith(".parquet")]
+    tables = [name for name in found.others if name.endswith(".parquet")] or [
+        name
+        for name in found.others
+        if name.endswith(ARROW) and not PurePosixPath(name).name.startswith(("cache-", "indices-"))
+    ]
     metadata = [name for name in found.others if PurePosixPath(name).name in METADATA]
     if tables:
         return _of_tables(found, tables, label, group)
@@ -46,10 +52,8 @@ def read_hub(path: Path, label: str = "", group: str = "") -> LabelledImages:
         return labelled_by(path / metadata[0], rows, found, Columns("file_name", label, group))
     if found.images:
         return read_folder(path)
-    arrow = [name for name in found.others if name.endswith(".arrow")]
-    got = f"Arrow files of 'save_to_disk', {shorten(arrow)}" if arrow else f"{count(len(found.others), 'other file')}"
-    fix = "Save it again with Dataset.to_parquet." if arrow else "Give the folder that contains its tables or images."
-    raise lacking(found, LAYOUT, got, fix)
+    got = f"{count(len(found.others), 'other file')}: {shorten(found.others)}" if found.others else "no file"
+    raise lacking(found, LAYOUT, got, "Give the folder that contains its tables or images.")
 
 
 def _of_tables(found: ImageFiles, tables: Sequence[str], label: str, group: str) -> LabelledImages:
@@ -101,7 +105,7 @@ def _of_tables(found: ImageFiles, tables: Sequence[str], label: str, group: str)
         )
     if n_unlabelled:
         notes.append(f"left out: {count(n_unlabelled, 'image')} without a class")
-    stimuli = Stimuli(tuple(ids), tuple(paths), tuple(rows), ParquetImages(image))
+    stimuli = Stimuli(tuple(ids), tuple(paths), tuple(rows), TableImages(image))
     return LabelledImages(
         f"huggingface:{found.root}", stimuli, labels, classes, tuple(groups) if group else None, tuple(notes)
     )

@@ -49,8 +49,8 @@ IMAGE_SETS = {
     ),
     "huggingface": ImageSetKind(
         "huggingface:PATH,label=COLUMN,group=COLUMN",
-        "A local folder of a dataset of the Hugging Face hub: Parquet tables with images, images with metadata.csv or "
-        "metadata.jsonl, or one folder per class. All its parts are read as one set.",
+        "A local folder of a dataset of the Hugging Face hub: Parquet tables with images, what Dataset.save_to_disk "
+        "writes, images with metadata.csv or metadata.jsonl, or one folder per class. All parts are read as one set.",
         read_hub,
     ),
 }

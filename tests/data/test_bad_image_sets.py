@@ -285,10 +285,10 @@ def with_rows(*changes: object) -> Spoil:
 
 
 HUB: dict[str, tuple[Spoil, tuple[str, ...]]] = {
-    "no tables": (lambda at: shutil.rmtree(at / "data"), ("Parquet tables, images with metadata.csv",)),
-    "Arrow files": (
-        instead_of("data", lambda at: write(at / "data-00000-of-00001.arrow", b"x")),
-        ("Arrow files of 'save_to_disk'", "Dataset.to_parquet"),
+    "no tables": (lambda at: shutil.rmtree(at / "data"), ("Parquet or Arrow tables, images with metadata.csv",)),
+    "a damaged Arrow file": (
+        instead_of("data", lambda at: write(at / "data-00000-of-00001.arrow", b"ARROW1 and no more")),
+        ("data-00000-of-00001.arrow: expected a table in Parquet or Arrow; got a damaged file",),
     ),
     "a damaged table": (lambda at: write(at / TRAIN, (at / TRAIN).read_bytes()[:-9]), (TRAIN, "a damaged file")),
     "a pointer": (
@@ -308,7 +308,7 @@ HUB: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "a class out of range": (with_rows(7), ("numbers of 3 classes from 0; got 7 in row 0",)),
     "images by their paths": (
         with_rows({"bytes": None, "path": "/a/0.jpg"}),
-        ("row 0: expected a readable image", "only the path /a/0.jpg, not the image", "Dataset.to_parquet"),
+        ("row 0: expected a readable image", "only the path /a/0.jpg, not the image", "folder:PATH"),
     ),
     "an empty cell": (
         with_rows({"bytes": b"", "path": None}),
@@ -340,7 +340,7 @@ def test_options_of_the_hub_name_columns(tmp_path: Path) -> None:
 
 
 def test_a_row_group_that_does_not_fit_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bddn.data.parquet_images.MAX_GROUP_BYTES", 1000)
+    monkeypatch.setattr("bddn.data.table_images.MAX_GROUP_BYTES", 1000)
     refused(f"huggingface:{hub(tmp_path)}", "row groups of at most", "batch_size=100")
 
 

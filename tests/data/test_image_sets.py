@@ -1,5 +1,6 @@
 """Image sets are read as downloaded, and every image with its class and group."""
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -7,6 +8,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -202,6 +205,22 @@ def test_tables_of_the_hub_with_texts_groups_and_secret_classes_are_read(tmp_pat
         "classes have numbers, because neither the tables nor README.md name them",
         "left out: 1 image without a class",
     )
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_arrow_files_that_datasets_saved_are_read(tmp_path: Path, is_file: bool) -> None:
+    rows = hub_rows(0, 12)
+    saved = pq.read_table(hub_table(tmp_path / "a.parquet", rows))
+    (tmp_path / "set/train").mkdir(parents=True)
+    new = pa.ipc.new_file if is_file else pa.ipc.new_stream
+    with new(str(tmp_path / "set/train/data-00000-of-00001.arrow"), saved.schema) as writer:
+        writer.write_table(saved, max_chunksize=5)
+    write(tmp_path / "set/train/cache-0123.arrow", b"of the library")
+    write(tmp_path / "set/dataset_dict.json", b"{}")
+    images = open_images(f"huggingface:{tmp_path / 'set'}")
+    assert images.counts() == dict.fromkeys(NAMES, 4)
+    for i in (11, 0, 6):
+        assert images.stimuli.sha256(i) == hashlib.sha256(rows[i]["image"]["bytes"]).hexdigest()
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "folders"])

@@ -1,4 +1,4 @@
-"""Read images that are in the cells of Parquet tables, as the Hugging Face hub stores them.
+"""Read images in the cells of tables: Parquet, as on the Hugging Face hub, or Arrow, of `Dataset.save_to_disk`.
 
 A cell is the bytes of an image file, or a structure with the field `bytes` (and `path`, its former name):
 huggingface.co/docs/hub/datasets-image.
@@ -20,21 +20,24 @@ from bddn.data.decoding import RESTORE, ImageError
 from bddn.errors import DataError
 from bddn.files.filekind import PARQUET, explain
 
+ARROW = ".arrow"
 KEPT_BYTES = 256 << 20  # of row groups in memory; the last one is kept in any case
 MAX_GROUP_BYTES = 1 << 30
 BYTES = "bytes"
 
 
 @dataclass(frozen=True)
-class ParquetImages:
-    """The images in one column of Parquet tables; implements `bddn.data.dataset.Container`."""
+class TableImages:
+    """The images in one column of tables; implements `bddn.data.dataset.Container`."""
 
     column: str
 
     def read(self, file: Path, row: int) -> bytes:
-        """Return the image in a row. Row groups that were read last are kept, for all threads together."""
+        """Return the image in a row. Row groups that were read last are kept, for all threads together; Arrow files are
+        mapped into memory."""
         try:
-            cell = _kept.cell(file, row, self.column)
+            cells = _arrow_table(file, _stamp(file))[self.column] if file.suffix == ARROW else None
+            cell = _kept.cell(file, row, self.column) if cells is None else cells[row].as_py()
         except (OSError, pa.ArrowException) as error:
             raise ImageError(*explain(file, f"a damaged table ({error})", RESTORE, PARQUET)) from error
         found = cell.get(BYTES) if isinstance(cell, dict) else cell
@@ -42,7 +45,7 @@ class ParquetImages:
             named = isinstance(cell, dict) and cell.get("path")
             raise ImageError(
                 f"only the path {named}, not the image" if named else "an empty cell",
-                "Save the dataset with its images, for example with Dataset.to_parquet." if named else RESTORE,
+                "Give the folder of the image files instead (folder:PATH)." if named else RESTORE,
             )
         return bytes(found)
 
@@ -55,18 +58,20 @@ def is_image_type(kind: pa.DataType) -> bool:
 
 
 def read_schema(file: Path) -> pa.Schema:
-    """Return the columns of a Parquet table.
+    """Return the columns of a table.
 
     Raises
     ------
     DataError
-        If it is not one, or a row group is too large to be kept in memory.
+        If it is not one, or a row group of a Parquet table is too large to be kept in memory.
     """
     try:
+        if file.suffix == ARROW:
+            return _arrow_table(file, _stamp(file)).schema
         found = pq.ParquetFile(file)
     except (OSError, pa.ArrowException) as error:
         got, fix = explain(file, "a damaged file, or another kind of file", RESTORE, PARQUET)
-        raise DataError(file, expected="a Parquet table", got=got, fix=fix) from error
+        raise DataError(file, expected="a table in Parquet or Arrow", got=got, fix=fix) from error
     with found:
         groups = [found.metadata.row_group(i) for i in range(found.num_row_groups)]
         largest = max((group.total_byte_size for group in groups), default=0)
@@ -89,11 +94,13 @@ def read_columns(file: Path, columns: list[str]) -> dict[str, list[Any]]:
         If they cannot be read.
     """
     try:
-        found: dict[str, list[Any]] = pq.read_table(file, columns=columns, partitioning=None).to_pydict()
+        if file.suffix == ARROW:
+            table = _arrow_table(file, _stamp(file)).select(columns)
+        else:
+            table = pq.read_table(file, columns=columns, partitioning=None)
+        found: dict[str, list[Any]] = table.to_pydict()
     except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            file, expected="a complete Parquet table", got=f"a damaged one ({error})", fix=RESTORE
-        ) from error
+        raise DataError(file, expected="a complete table", got=f"a damaged one ({error})", fix=RESTORE) from error
     return found
 
 
@@ -105,8 +112,7 @@ class _Kept:
         self._groups: OrderedDict[tuple[Any, ...], pa.ChunkedArray] = OrderedDict()
 
     def cell(self, file: Path, row: int, column: str) -> Any:
-        status = file.stat()
-        stamp = status.st_mtime_ns, status.st_size
+        stamp = _stamp(file)
         ends = _row_ends(file, stamp)
         group = bisect_right(ends, row)
         key = (file, stamp, column, group)
@@ -125,8 +131,23 @@ class _Kept:
 _kept = _Kept()
 
 
+def _stamp(file: Path) -> tuple[int, int]:
+    """Return time and size of a file, so that what was read of another one in its place is not used."""
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=256)
+def _arrow_table(file: Path, stamp: tuple[int, int]) -> pa.Table:
+    """Return an Arrow table, in the stream or the file format, without reading it."""
+    mapped = pa.memory_map(str(file))
+    is_file = mapped.read(6) == b"ARROW1"
+    mapped.seek(0)
+    return (pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)).read_all()
+
+
 @lru_cache(maxsize=256)
 def _row_ends(file: Path, stamp: tuple[int, int]) -> tuple[int, ...]:
-    """Return, for each row group of a file, the number of rows up to its end; `stamp` is its time and size."""
+    """Return, for each row group of a Parquet file, the number of rows up to its end."""
     with pq.ParquetFile(file) as table:
         return tuple(accumulate(table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)))
