@@ -6,7 +6,6 @@ Until then checkpoints and the state of the training are in a hidden folder next
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -95,9 +94,12 @@ def finetune(
         with state_file(out, identity, "finetune") as state:
             course = Course(spec, settings, inputs, split, identity, state, checkpoint_every_s)
             course.run()
-            with suppress(FileExistsError):  # another process wrote it meanwhile, which is compared here
+            try:
                 course.publish(out, time.monotonic() - started)
-            fresh = differences_if_done(out, identity) is not None
+                fresh = True
+            except FileExistsError:  # another process has written it meanwhile
+                differences_if_done(out, identity)
+                fresh = False
             shutil.rmtree(hidden)
     return read_finetuned(out).with_notes((), fresh)
 

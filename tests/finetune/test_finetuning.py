@@ -22,6 +22,12 @@ from bddn.store.reader import Cache
 from finetune.conftest import ARCHITECTURES, SETTINGS, family_spec
 
 OWN = {"title": "own", "backbone": {"module": "backbones.own_nets:build", "layers": ["blocks.*"]}, "image_size": 32}
+CONVOLUTIONS = {
+    "title": "convolutions",
+    "backbone": {"module": "finetune.tuned_nets:convolutions", "layers": ["2", "5"]},
+    "image_size": 32,
+    "global_token": "mean",
+}
 
 
 def files(folder: Path, *apart: str) -> dict[str, bytes]:
@@ -51,13 +57,14 @@ def _predicted(folder: Path, images: LabelledImages) -> list[str]:
     ("family", "method"),
     [
         *((family, "full") for family in (*ARCHITECTURES, "own")),
-        *(("clip", "head"), ("sam", "lp_ft"), ("clip", "lora"), ("own", "lora")),
+        *(("clip", "head"), ("sam", "lp_ft"), ("clip", "lora"), ("own", "lora"), ("convolutions", "lora")),
     ],
 )
 def test_a_checkpoint_is_the_network_that_was_measured(
     family: str, method: str, colors: LabelledImages, tmp_path: Path
 ) -> None:
-    spec = CacheSpec.parse(OWN, "test") if family == "own" else family_spec(family, tmp_path / "weights")
+    own = {"own": OWN, "convolutions": CONVOLUTIONS}.get(family)
+    spec = family_spec(family, tmp_path / "weights") if own is None else CacheSpec.parse(own, "test")
     settings = SETTINGS.model_copy(update={"method": method, "steps": 4, "checkpoint_every": None})
     found = finetune(spec, colors, tmp_path / "out", settings)
     assert found.fresh

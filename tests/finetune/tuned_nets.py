@@ -1,0 +1,47 @@
+"""Own networks for fine-tuning: one with convolutions and BatchNorm, and some that cannot be trained."""
+
+import torch
+from torch import Tensor, nn
+
+
+def convolutions() -> nn.Module:
+    """Convolutions with BatchNorm, whose statistics differ from those of any batch, and a 1×1 convolution."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(16)
+    assert norm.running_mean is not None
+    norm.running_mean.normal_()
+    first, middle, last = nn.Conv2d(3, 16, 4, 4), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 12, 3, padding=1)
+    return nn.Sequential(first, norm, nn.ReLU(inplace=True), nn.Dropout2d(0.5), middle, last)
+
+
+class _Detached(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 4, 4)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.as_tensor(self.stem(pixels).detach())
+
+
+class _Half(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 4, 4)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.as_tensor(self.stem(pixels.bfloat16()))
+
+
+def detached() -> nn.Module:
+    """A network whose forward computes no gradients."""
+    return _Detached()
+
+
+def half() -> nn.Module:
+    """A network in half precision."""
+    return _Half().bfloat16()
+
+
+def depthwise() -> nn.Module:
+    """A network without any linear layer."""
+    return nn.Sequential(nn.Conv2d(3, 6, 4, 4, groups=3))
