@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from typer.testing import CliRunner
 
 from bddn.cli import app, stops_cleanly
 from bddn.spec import CacheSpec
-from quick_commands import QuickCommand
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -155,15 +156,15 @@ def test_an_extraction_told_to_end_gives_its_shard_back_and_the_same_command_goe
     slow, out = tmp_path / "spec.yaml", tmp_path / "new.zarr"
     slow.write_text(spec.model_copy(update={"batch_size": 1}).model_dump_json())
     arguments = ["extract", str(slow), "--data", f"planted:{brain}", "--out", str(out)]
-    process = QuickCommand(["bddn", *arguments])
+    process = subprocess.Popen([sys.executable, "-m", "bddn.cli", *arguments], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(out.glob("manifest/lease-*")) and time.monotonic() < deadline:
         time.sleep(0.002)
     time.sleep(0.05)  # it has begun to compute
-    process.terminate()
-    ended = process.ended()
-    assert ended.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in ended.stderr
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in errors
     assert not list(out.glob("manifest/lease-*"))
     assert run(*arguments)[0] == 0
     assert (out / "manifest/seal.json").read_bytes() == (sealed / "manifest/seal.json").read_bytes()

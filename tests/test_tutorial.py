@@ -1,10 +1,11 @@
 """The tutorial on one's own model, run as it is written."""
 
+import os
 import re
-import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-import quick_commands
 from bddn.store.reader import Cache
 
 TUTORIAL = Path(__file__).parent.parent / "bddn" / "backbones" / "README.md"
@@ -14,9 +15,10 @@ BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.D
 def test_the_tutorial_on_ones_own_model_runs_as_written(brain: Path, tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "demo").symlink_to(brain)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def run(*command: str) -> str:
-        done = quick_commands.run(*command, cwd=tmp_path)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -26,10 +28,10 @@ def test_the_tutorial_on_ones_own_model_runs_as_written(brain: Path, tmp_path: P
         if name:
             (tmp_path / name).write_text(text)
         if language == "bash":
-            said.append("".join(run(*shlex.split(line)) for line in text.splitlines()))
+            said.append(run("bash", "-euc", text))
         elif name == "beit.py":
             assert len(text.strip().splitlines()) <= 15
-            said.append(run(name))
+            said.append(run(sys.executable, name))
     assert "a map of 14×14 places, 64 channels" in said[0]
     assert "layers.3 → 65 tokens = 1 CLS + 8×8, 48 channels" in said[1]
     assert [layer.channels for layer in Cache(tmp_path / "cnn.zarr").layers] == [16, 32, 64]

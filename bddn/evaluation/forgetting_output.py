@@ -1,5 +1,6 @@
 """Write what a network forgot into a folder, read it, and tell it in sentences."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,24 @@ def write_forgetting(found: Forgetting, before: Run, after: Run, noise: Sequence
         **found.numbers,
         "sentences": sentences(found.numbers),
         "settings": SETTINGS,
-        "runs": {"before": _about(before), "after": _about(after), "noise": [_about(run) for run in noise]},
+        "runs": _about_runs(before, after, noise),
         "versions": environment("cpu"),
         "columns": dict(COLUMNS),
     }
     known: dict[str, Any] = without_nan(about)
     atomic.write_json(folder / NUMBERS, known)
     return known
+
+
+def read_forgetting(folder: Path, before: Run, after: Run, noise: Sequence[Run]) -> dict[str, Any] | None:
+    """Return `forgetting.json` of a folder if it is about these runs, with these settings and versions, or None."""
+    try:
+        found: dict[str, Any] = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    now = {"settings": SETTINGS, "runs": _about_runs(before, after, noise), "versions": environment("cpu")}
+    is_current = isinstance(found, dict) and all(found.get(name) == value for name, value in now.items())
+    return found if is_current and (folder / VOXELS).is_file() else None
 
 
 def sentences(numbers: Mapping[str, Any]) -> list[str]:
@@ -102,6 +114,10 @@ def _ratio(moved: Mapping[str, Any]) -> str:
         return "too few patches of cortex for an interval"
     low, high = moved["ratio_low"], moved["ratio_high"]
     return f"{moved['ratio']:.2f} times as far [{low:.2f}, {high:.2f}], p = {moved['p']:.2g}"
+
+
+def _about_runs(before: Run, after: Run, noise: Sequence[Run]) -> dict[str, Any]:
+    return {"before": _about(before), "after": _about(after), "noise": [_about(run) for run in noise]}
 
 
 def _about(run: Run) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from bddn.maps.kinds import (
     cluster_map,
     column_map,
     confidence_top,
-    difference_map,
+    difference_maps,
     layer_map,
     relative_map,
     score_map,
@@ -86,7 +86,7 @@ def layer_maps(runs: Sequence[Run], palette: Palette) -> Sheet:
     for run, name in zip(runs, short_labels(runs), strict=True):
         kind = layer_map(run.voxels, run.layers, top, palette, strength)
         panels.append(CortexPanel(name, kind, run.voxels))
-    return Sheet("Layer maps", _layer_heading(strength), _in_rows(panels, MAPS_PER_ROW))
+    return Sheet("Layer maps", layer_heading(strength), _in_rows(panels, MAPS_PER_ROW))
 
 
 def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
@@ -129,27 +129,35 @@ def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
 
 
 def change(runs: Sequence[Run], palette: Palette) -> Sheet:
-    """Return figure 7: layer maps before and after, and the changes of depth and score."""
-    if len(runs) != 2 or runs[0].layers != runs[1].layers:
+    """Return figure 7: layer maps before and after, and the changes of depth and score.
+
+    The first run is before, and the others are after; of several, each has a row of its own.
+    """
+    if len(runs) < 2 or len({run.layers for run in runs}) > 1:
         raise SpecError(
             "runs of this figure",
-            expected="two runs with the same layers",
-            got=f"{len(runs)}" if len(runs) != 2 else "two runs with different layers",
-            fix="Give first the run before, then the run after.",
+            expected="two runs or more, with the same layers",
+            got=f"{len(runs)}" if len(runs) < 2 else "runs with different layers",
+            fix="Give first the run before, then the runs after.",
         )
     check_same_test(runs)
-    before, after = (run.voxels for run in runs)
-    top = confidence_top([before, after])
-    layers = runs[0].layers
-    first: list[Panel] = [
+    tables, layers = [run.voxels for run in runs], runs[0].layers
+    top = confidence_top(tables)
+    maps: list[Panel] = [
         CortexPanel(name, layer_map(table, layers, top, palette), table)
-        for name, table in zip(short_labels(runs), (before, after), strict=True)
+        for name, table in zip(short_labels(runs), tables, strict=True)
     ]
-    second: list[Panel] = [
-        CortexPanel("change of depth", difference_map(after, before, "depth", "depth after minus before"), before),
-        CortexPanel("change of score", difference_map(after, before, "r2_test", "R² after minus before"), before),
+    before, *after = tables
+    depths = difference_maps(after, before, "depth", "depth after minus before")
+    scores = difference_maps(after, before, "r2_test", "R² after minus before")
+    changes: list[list[Panel]] = [
+        [CortexPanel("change of depth", depth, before), CortexPanel("change of score", score, before)]
+        for depth, score in zip(depths, scores, strict=True)
     ]
-    return Sheet("Before and after", _layer_heading("confidence"), [first, second])
+    rows = (
+        [maps, *changes] if len(after) == 1 else [maps[:1], *([m, *c] for m, c in zip(maps[1:], changes, strict=True))]
+    )
+    return Sheet("Before and after", layer_heading("confidence"), rows)
 
 
 def clusters(runs: Sequence[Run], palette: Palette) -> Sheet:
@@ -219,7 +227,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[Sequence[Run], Palette], Sheet]]] = {
     "layers": ("layer maps of runs side by side, with their average over subjects", layer_maps),
     "selection": ("layer maps of ablations, places, and the weight of each layer", topology),
     "scores": ("scores of models, and their differences from the best model", scores),
-    "change": ("layer maps before and after, with differences", change),
+    "change": ("layer maps before, and after one training or several, with differences", change),
     "clusters": ("voxels clustered by channels", clusters),
     "figure3": ("the paper's figure 3: selection", topology),
     "figure4": ("the paper's figure 4: scores", scores),
@@ -238,7 +246,7 @@ WITH_IMAGES: Mapping[str, str] = {
 """Figures that also need --images and the network: name and description."""
 
 
-def _layer_heading(shown: Strength) -> str:
+def layer_heading(shown: Strength) -> str:
     formula = STRENGTHS[shown]
     return f"Colour is the layer with the highest weight, early to late; strength is the {shown}, {formula}"
 

@@ -236,17 +236,26 @@ def interval_maps(voxels: "pd.DataFrame") -> list[Map]:
     return [replace(depth, table=table), replace(widths, table=table)]
 
 
-def difference_map(minuend: "pd.DataFrame", subtrahend: "pd.DataFrame", column: str, label: str) -> Map:
-    """Return the map of a column minus the same column of another run on the same voxels, row by row.
+def difference_maps(
+    minuends: "Sequence[pd.DataFrame]", subtrahend: "pd.DataFrame", column: str, label: str
+) -> list[Map]:
+    """Return the maps of a column of some runs minus the same column of another run on the same voxels, row by row, all
+    with the same colours.
 
     The difference of a selection shows only voxels with evidence in both runs.
     """
-    values = numbers(minuend, column) - numbers(subtrahend, column)
-    is_masked = column in _SELECTIONS and (is_tested(minuend) or is_tested(subtrahend))
-    mask = evident(minuend) & evident(subtrahend) if is_masked else None
-    ramp = ramps.diverging_ramp(values if mask is None else values[mask])
-    table = {f"{column}_difference": values}
-    return ramp_map(f"difference_{stem(column)}", f"Difference: {label}", table, ramp, label, evident=mask)
+    found, shown = [], []
+    for minuend in minuends:
+        values = numbers(minuend, column) - numbers(subtrahend, column)
+        is_masked = column in _SELECTIONS and (is_tested(minuend) or is_tested(subtrahend))
+        mask = evident(minuend) & evident(subtrahend) if is_masked else None
+        shown.append(values if mask is None else values[mask])
+        found.append((values, mask))
+    ramp = ramps.diverging_ramp(np.concatenate(shown))
+    name, words = f"difference_{stem(column)}", f"Difference: {label}"
+    return [
+        ramp_map(name, words, {f"{column}_difference": values}, ramp, label, evident=mask) for values, mask in found
+    ]
 
 
 def contrast_maps(

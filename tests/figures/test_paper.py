@@ -150,7 +150,7 @@ def test_voxels_that_differ_are_not_compared(tmp_path: Path) -> None:
     for figure in (scores, change):
         with pytest.raises(DataError, match="a run with other voxels"):
             figure(runs, "hue")
-    with pytest.raises(SpecError, match="two runs with the same layers; got 1"):
+    with pytest.raises(SpecError, match="two runs or more, with the same layers; got 1"):
         change(runs[:1], "hue")
 
 
@@ -173,6 +173,12 @@ def test_a_change_is_after_minus_before(tmp_path: Path) -> None:
     panel = change([before, after], "hue").rows[1][0]
     assert isinstance(panel, CortexPanel)
     assert np.allclose(panel.kind.values, 0.1)
+    later = run(tmp_path / "c")
+    sheet = change([before, after, replace(later, voxels=later.voxels.assign(depth=0.5))], "hue")
+    assert [len(row) for row in sheet.rows] == [1, 3, 3]
+    depths = [row[1] for row in sheet.rows[1:]]
+    assert [panel.title for panel in depths] == ["change of depth"] * 2
+    assert depths[0].legend == depths[1].legend  # one scale of colours
 
 
 def test_pictures_are_shown_in_the_channels_of_the_rois(tmp_path: Path) -> None:

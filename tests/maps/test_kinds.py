@@ -10,7 +10,7 @@ from bddn.maps import colors, ramps
 from bddn.maps.kinds import (
     cluster_map,
     column_map,
-    difference_map,
+    difference_maps,
     layer_map,
     place_map,
     relative_map,
@@ -129,7 +129,7 @@ def test_relative_scores_are_brightest_where_a_model_is_the_best(voxels: pd.Data
 
 
 def test_a_difference_is_the_first_minus_the_second(voxels: pd.DataFrame) -> None:
-    kind = difference_map(voxels.assign(depth=voxels["depth"] + 0.2), voxels, "depth", "after minus before")
+    (kind,) = difference_maps([voxels.assign(depth=voxels["depth"] + 0.2)], voxels, "depth", "after minus before")
     assert np.allclose(kind.values, 0.2)
     red, _, blue = kind.rgb(kind.values)[0]
     assert red > blue
