@@ -13,6 +13,7 @@ from bddn.store import lease
 
 PRELOADED = ["distributed", "bddn.extraction.on_worker", "bddn.backbones.vit", "quick_workers"]
 PRELOADED += ["transformers.models.clip.modeling_clip"]  # the network of the planted brain
+PRELOADED += ["bddn.cli.process", "bddn.api", "bddn.extraction", "bddn.run", "scipy.stats"]  # for quick_commands.py
 BEAT_S, STALE_S = 0.5, 3.0
 
 

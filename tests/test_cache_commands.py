@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from typer.testing import CliRunner
 
 from bddn.cli import app, stops_cleanly
 from bddn.spec import CacheSpec
+from quick_commands import QuickCommand
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -156,15 +155,15 @@ def test_an_extraction_told_to_end_gives_its_shard_back_and_the_same_command_goe
     slow, out = tmp_path / "spec.yaml", tmp_path / "new.zarr"
     slow.write_text(spec.model_copy(update={"batch_size": 1}).model_dump_json())
     arguments = ["extract", str(slow), "--data", f"planted:{brain}", "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-m", "bddn.cli", *arguments], stderr=subprocess.PIPE, text=True)
+    process = QuickCommand(["bddn", *arguments])
     deadline = time.monotonic() + 60
     while not list(out.glob("manifest/lease-*")) and time.monotonic() < deadline:
         time.sleep(0.002)
     time.sleep(0.05)  # it has begun to compute
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in errors
+    process.terminate()
+    ended = process.ended()
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in ended.stderr
     assert not list(out.glob("manifest/lease-*"))
     assert run(*arguments)[0] == 0
     assert (out / "manifest/seal.json").read_bytes() == (sealed / "manifest/seal.json").read_bytes()

@@ -12,19 +12,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import quick_commands
 from bddn.encoder import checkpoint
 from bddn.stats.truth import worse_hemisphere
 
 FIT = "epochs: 30\nlearning_rate: 0.003\nregularizer_steps: 300\n"
+SHORT = "epochs: 3\nregularizer_steps: 30\n"
 
 
-def run_bddn(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "bddn.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
-
-
-def bddn(*arguments: object, **environment: str) -> str:
-    done = run_bddn(*arguments, **environment)
+def bddn(*arguments: object) -> str:
+    done = quick_commands.run("bddn", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -73,15 +70,19 @@ def test_the_run_folder_explains_itself(flow: Path) -> None:
 
 
 def test_a_second_fit_gives_the_same_bytes_whatever_threads_the_environment_asks_for(flow: Path) -> None:
-    fit = ("fit", flow / "demo.zarr", "--data", f"planted:{flow / 'brain'}", "--spec", flow / "fit.yaml", "--out")
-    bddn(*fit, flow / "again", OMP_NUM_THREADS="1", PYTHONHASHSEED="7")
+    (flow / "short.yaml").write_text(SHORT)
+    fit = ("fit", flow / "demo.zarr", "--data", f"planted:{flow / 'brain'}", "--spec", flow / "short.yaml", "--out")
+    bddn(*fit, flow / "first")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
+    again = [sys.executable, "-m", "bddn.cli", *map(str, fit), str(flow / "again")]
+    subprocess.run(again, check=True, capture_output=True, env=environment)
     for name in ("encoder.safetensors", "voxels.parquet", "split.json", "truth.json"):
-        assert (flow / "again" / name).read_bytes() == (flow / "run" / name).read_bytes(), name
+        assert (flow / "again" / name).read_bytes() == (flow / "first" / name).read_bytes(), name
 
 
 def test_maps_on_a_mesh_that_is_not_here_are_refused_in_one_message(flow: Path) -> None:
     nowhere = {"HOME": str(flow), "NILEARN_DATA": "", "SUBJECTS_DIR": "", "FREESURFER_HOME": ""}
-    done = run_bddn("maps", flow / "run", "--mesh", "fsaverage7", **nowhere)
+    done = quick_commands.run("bddn", "maps", flow / "run", "--mesh", "fsaverage7", env=os.environ | nowhere)
     assert done.returncode == 2
     assert "--fetch" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +16,7 @@ import pytest
 from distributed import LocalCluster
 from typer.testing import CliRunner
 
+import quick_commands
 from bddn.cli import app
 from bddn.errors import ClusterError, MismatchError, RunError, SpecError
 from bddn.extraction import extract
@@ -336,15 +335,14 @@ def test_subjects_are_fitted_on_the_caches_that_have_their_images(
 def test_told_to_stop_it_says_how_to_go_on(sealed: Path, data: str, tmp_path: Path) -> None:
     (tmp_path / "fit.yaml").write_text("channels: 8\nselector_width: 16\nepochs: 100000\n")
     arguments = [sealed, "--data", data, "--out", tmp_path / "many", "--spec", tmp_path / "fit.yaml", "--seeds", "0-3"]
-    command = [sys.executable, "-m", "bddn.cli", "fit-many", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = quick_commands.QuickCommand(["bddn", "fit-many", *arguments])
     while process.poll() is None and not list(tmp_path.glob("many/sealed/brain/.seed0*")):
         time.sleep(0.05)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, errors
-    assert f"Resume with: bddn fit-many {sealed}" in errors
-    assert "Traceback" not in errors
+    ended = process.ended()
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    assert f"Resume with: bddn fit-many {sealed}" in ended.stderr
+    assert "Traceback" not in ended.stderr
     assert (tmp_path / "many/results.csv").is_file()
 
 
@@ -354,8 +352,7 @@ def test_the_recipe_fits_all_caches_of_a_folder(sealed: Path, data: str, tmp_pat
     (tmp_path / "fit.yaml").write_text("channels: 8\nselector_width: 16\nepochs: 1\n")
     recipe = Path(__file__).parent.parent / "pipelines/refit_many.py"
     arguments = [tmp_path / "caches", tmp_path / "out", data, "--seeds", "0-1", "--fit", tmp_path / "fit.yaml"]
-    command = [sys.executable, *map(str, [recipe, *arguments])]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = quick_commands.run(recipe, *arguments)
     assert found.returncode == 0, found.stderr
     assert found.stdout.split("\n")[1].split()[:4] == ["sealed", "brain", "averaged", "all"]
     assert len(pd.read_parquet(tmp_path / "out/results.parquet")) == 2

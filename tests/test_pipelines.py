@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import quick_commands
 from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
@@ -17,8 +18,7 @@ def test_one_backbone_maps_a_subject(brain: Path, spec: CacheSpec, tmp_path: Pat
     (tmp_path / "spec.yaml").write_text(spec.model_dump_json())  # JSON is YAML
     (tmp_path / "fit.yaml").write_text("epochs: 1\nchannels: 8\n")
     arguments = [tmp_path / "spec.yaml", tmp_path / "out", f"planted:{brain}", "--fit", tmp_path / "fit.yaml"]
-    command = [sys.executable, str(PIPELINES / "one_backbone.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = quick_commands.run(PIPELINES / "one_backbone.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{brain.name}: R² ")
     assert (tmp_path / "out" / brain.name / "maps/layer_map.png").is_file()
@@ -33,8 +33,7 @@ def test_backbones_are_compared_beside_the_published_tables(
     extract(spec.model_copy(update={"grid": (2, 2)}), Planted(brain), caches / "clip_vit_b16_brain.zarr")
     fit.write_text("epochs: 1\nchannels: 8\n")
     arguments = [caches, tmp_path / "out", f"planted:{brain}", "--fit", fit]
-    command = [sys.executable, str(PIPELINES / "compare_backbones.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = quick_commands.run(PIPELINES / "compare_backbones.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert (
         f"missing in Table 1: bddn extract sam_b --data planted:{brain} --out {caches}/sam_b/sam_b.zarr" in done.stdout

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+import quick_commands
 from bddn.errors import MismatchError, SpecError
 from bddn.figures.methods import methods
 from bddn.maps.kinds import run_maps
@@ -89,8 +90,7 @@ def test_tokens_that_are_in_memory_are_used(sealed: Path, brain: Path, reference
 
 
 def _command(sealed: Path, brain: Path, spec: Path, out: Path) -> list[str]:
-    fit = ["fit", str(sealed), "--data", f"planted:{brain}", "--spec", str(spec), "--out", str(out)]
-    return [sys.executable, "-m", "bddn.cli", *fit]
+    return ["fit", str(sealed), "--data", f"planted:{brain}", "--spec", str(spec), "--out", str(out)]
 
 
 def test_fresh_processes_give_the_same_bytes(
@@ -99,7 +99,8 @@ def test_fresh_processes_give_the_same_bytes(
     for k in range(10 if long else 2):
         environment = os.environ | {"OMP_NUM_THREADS": str(1 + k % 3), "PYTHONHASHSEED": str(k)}
         out = tmp_path / str(k)
-        subprocess.run(_command(sealed, brain, spec_file, out), check=True, capture_output=True, env=environment)
+        command = [sys.executable, "-m", "bddn.cli", *_command(sealed, brain, spec_file, out)]
+        subprocess.run(command, check=True, capture_output=True, env=environment)
         assert _bytes(out) == reference
 
 
@@ -118,21 +119,20 @@ def test_a_killed_process_is_taken_up_by_the_same_command(
 ) -> None:
     out = tmp_path / "run"
     command = _command(sealed, brain, spec_file, out)
-    slow = [sys.executable, "-c", KEEP_ALWAYS, *command[3:]]
     n_kills = 0
     for _ in range(20 if long else 2):
-        process = subprocess.Popen(slow, stderr=subprocess.DEVNULL)
+        process = quick_commands.QuickCommand(["-c", KEEP_ALWAYS, *command])
         before = {p: p.stat().st_mtime_ns for p in tmp_path.glob(".run-*/state.safetensors")}
         while process.poll() is None and before == {
             p: p.stat().st_mtime_ns for p in tmp_path.glob(".run-*/state.safetensors")
         }:
             time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        n_kills += process.wait() == -signal.SIGKILL
+        process.kill()
+        n_kills += process.ended().returncode == -signal.SIGKILL
         if out.exists():
             break
     assert n_kills >= 1
-    subprocess.run(command, check=True, capture_output=True)
+    assert quick_commands.run("bddn", *command).returncode == 0
     assert _bytes(out) == reference
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

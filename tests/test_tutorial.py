@@ -1,11 +1,10 @@
 """The tutorial on one's own model, run as it is written."""
 
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
+import quick_commands
 from bddn.store.reader import Cache
 
 TUTORIAL = Path(__file__).parent.parent / "bddn" / "backbones" / "README.md"
@@ -15,10 +14,9 @@ BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.D
 def test_the_tutorial_on_ones_own_model_runs_as_written(brain: Path, tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "demo").symlink_to(brain)
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def run(*command: str) -> str:
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = quick_commands.run(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -28,10 +26,10 @@ def test_the_tutorial_on_ones_own_model_runs_as_written(brain: Path, tmp_path: P
         if name:
             (tmp_path / name).write_text(text)
         if language == "bash":
-            said.append(run("bash", "-euc", text))
+            said.append("".join(run(*shlex.split(line)) for line in text.splitlines()))
         elif name == "beit.py":
             assert len(text.strip().splitlines()) <= 15
-            said.append(run(sys.executable, name))
+            said.append(run(name))
     assert "a map of 14×14 places, 64 channels" in said[0]
     assert "layers.3 → 65 tokens = 1 CLS + 8×8, 48 channels" in said[1]
     assert [layer.channels for layer in Cache(tmp_path / "cnn.zarr").layers] == [16, 32, 64]

@@ -3,6 +3,7 @@
 The draw depends on the ids, classes, groups and the seed, but not on the order of the images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,20 +56,18 @@ def class_split(images: LabelledImages, per_class: int, seed: int, most_test: in
     DataError
         If a class has too few images, or none is left to evaluate on.
     """
-    order, group = _random_order(images, seed)
-    reached = _taken(order, group, per_class)
+    place = _places(images.stimuli.ids)
+    order = _random_order(images, place, seed)
+    reached = _taken(order, len(images), per_class)
     lacking = [name for name, n in images.counts().items() if n < per_class]
     train, test = list[Rows](), list[Rows]()
     for name, one in zip(images.classes, order, strict=True):
-        taken = reached[one.group]
         train.append(one.rows[:per_class])
-        test.append(one.rows[~taken][:most_test])
+        test.append(one.rows[~reached[one.group]][:most_test])
         if not len(test[-1]) and name not in lacking:
             lacking.append(name)
     if per_class < 1 or lacking:
         raise _too_few(images, per_class, lacking, largest_per_class(images, seed))
-    by_id = {stimulus: place for place, stimulus in enumerate(sorted(images.stimuli.ids))}
-    place = np.array([by_id[stimulus] for stimulus in images.stimuli.ids], np.intp)
 
     def ordered(parts: list[Rows]) -> Rows:
         rows = np.concatenate(parts)
@@ -82,11 +81,11 @@ def largest_per_class(images: LabelledImages, seed: int) -> int:
 
     It depends on the seed only if images have groups.
     """
-    order, group = _random_order(images, seed)
+    order = _random_order(images, _places(images.stimuli.ids), seed)
     low, high = 0, min(len(one.rows) for one in order) - 1
     while low < high:
         tried = (low + high + 1) // 2
-        reached = _taken(order, group, tried)
+        reached = _taken(order, len(images), tried)
         if all((~reached[one.group]).any() for one in order):
             low = tried
         else:
@@ -94,21 +93,23 @@ def largest_per_class(images: LabelledImages, seed: int) -> int:
     return low
 
 
-def _random_order(images: LabelledImages, seed: int) -> tuple[list[_Drawn], int]:
-    """Return the images of each class, group by group in random order, and the number of groups."""
-    ids = np.array(images.stimuli.ids, object)
-    names = ids if images.groups is None else np.array(images.groups, object)
+def _places(names: Sequence[str]) -> Rows:
+    """Return the place of each name in alphabetical order; equal names have the same place."""
     known = {name: i for i, name in enumerate(sorted(set(names)))}
-    group_of = np.array([known[name] for name in names], np.intp)
+    return np.array([known[name] for name in names], np.intp)
+
+
+def _random_order(images: LabelledImages, place: Rows, seed: int) -> list[_Drawn]:
+    """Return the images of each class, group by group in random order; `place` is that of each image by its id."""
+    group_of = place if images.groups is None else _places(images.groups)
+    by_class = np.lexsort((place, images.labels))
     order = []
-    for k in range(len(images.classes)):
-        rows = np.flatnonzero(images.labels == k)
-        rows = rows[np.argsort(ids[rows])]
+    for k, rows in enumerate(np.split(by_class, np.cumsum([*images.counts().values()])[:-1])):
         groups, member = np.unique(group_of[rows], return_inverse=True)
         rank = np.random.default_rng([seed, SEED, k]).permutation(len(groups))
-        rows = rows[np.argsort(rank[member], kind="stable")]
-        order.append(_Drawn(rows, group_of[rows]))
-    return order, len(known)
+        drawn = rows[np.argsort(rank[member], kind="stable")]
+        order.append(_Drawn(drawn, group_of[drawn]))
+    return order
 
 
 def _taken(order: list[_Drawn], n_groups: int, per_class: int) -> npt.NDArray[np.bool_]:

@@ -5,7 +5,7 @@ Until then checkpoints and the state of the training are in a hidden folder next
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +16,9 @@ from bddn.backbones.kind import kind_of
 from bddn.backbones.own_weights import refuse_other_state
 from bddn.backbones.registry import open_backbone
 from bddn.backbones.tuned import ABOUT
-from bddn.data.checking import check_images
 from bddn.data.class_split import ClassSplit, class_split
 from bddn.data.labelled import LabelledImages
+from bddn.data.set_check import CheckedSet, check_image_set
 from bddn.encoder.fit import CHECKPOINT_S
 from bddn.errors import BackboneError, SpecError
 from bddn.extraction.source import network_identity
@@ -79,13 +79,15 @@ def finetune(
     check_out(out)
     device = choose_device(device)
     _check_settings(spec, settings, device)
-    split = class_split(images, settings.per_class, settings.seed, settings.held_out)
+    _split(images, settings)  # refuses too few images before any of them is read
     with single_threaded_kernels(), repeatable(device):
         network = open_trainable(spec, device)
-        checked = check_images(images.stimuli, decode=is_vacant(out, ABOUT))
-        for words in (*images.notes, *checked.notes):
+        checked = check_image_set(images, decode=is_vacant(out, ABOUT))
+        for words in checked.notes:
             tell(words)
-        identity = _identity(spec, network, images, checked.sha256, split, settings, device)
+        images = checked.images
+        split = _split(images, settings)  # copies of one file are in one group now
+        identity = _identity(spec, network, checked, split, settings, device)
         hidden = hidden_folder(out, f"{identity.digest()[:16]}.finetune")
         if (notes := differences_if_done(out, identity)) is not None:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -119,7 +121,18 @@ def _check_settings(spec: CacheSpec, settings: FinetuneSpec, device: str) -> Non
 
 
 def open_trainable(spec: CacheSpec, device: str) -> Network:
-    """Open the network, to train it up to its last layer."""
+    """Open the network of a spec for training up to its last layer, in float32.
+
+    Parameters
+    ----------
+    spec : CacheSpec
+    device : {'cpu', 'cuda'}
+
+    Raises
+    ------
+    BddnError
+        If the network cannot be opened or trained.
+    """
     kind = kind_of(spec)
     kind.outline(spec)  # refuses layers that do not exist
     update: dict[str, Any] = {"compile": False, "autocast": None}
@@ -142,11 +155,14 @@ def open_trainable(spec: CacheSpec, device: str) -> Network:
     return found
 
 
+def _split(images: LabelledImages, settings: FinetuneSpec) -> ClassSplit:
+    return class_split(images, settings.per_class, settings.seed, settings.held_out)
+
+
 def _identity(
     spec: CacheSpec,
     network: Network,
-    images: LabelledImages,
-    sha256: Sequence[str],
+    checked: CheckedSet,
     split: ClassSplit,
     settings: FinetuneSpec,
     device: str,
@@ -158,8 +174,7 @@ def _identity(
         made_with = {**made_with, "peft": low_rank.version()}
     assert spec.backbone is not None
     layers = kind_of(spec).outline(spec) or spec.backbone.layers
-    ids, classes = images.stimuli.ids, images.classes
-    described = sorted([ids[i], classes[images.labels[i]], sha256[i]] for i in range(len(ids)))
+    ids = checked.images.stimuli.ids
     return Identity(
         {
             "format": FORMAT,
@@ -167,8 +182,8 @@ def _identity(
             "parent": {**parent, "layers": None if layers is None else [str(layer) for layer in layers]},
             "images": {
                 "n_images": len(ids),
-                "classes": list(classes),
-                "sha256": digest(described),
+                "classes": list(checked.images.classes),
+                "sha256": checked.digest,
                 "split_sha256": digest([[ids[i] for i in rows] for rows in (split.train, split.test)]),
             },
             "settings": settings.to_dict(),

@@ -13,12 +13,14 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
 from backbones.hub import Hub, Repository, serve
 from bddn.backbones.fetch import fetch, is_available
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import open_backbone
 from bddn.backbones.weights import file_of
+from bddn.cli import app
 from bddn.errors import BackboneError
 from bddn.spec import CacheSpec, WeightsSpec
 from bddn.store.reader import Cache
@@ -144,12 +146,17 @@ def hub() -> Iterator[Hub]:
 def home(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Private caches, and the stand-in as the hub, in this process."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
+    _ask(hub, monkeypatch)
+    return tmp_path
+
+
+def _ask(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the stand-in be the hub in this process."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
     template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
-    return tmp_path
 
 
 @pytest.fixture
@@ -186,20 +193,28 @@ def _command(*words: str, at: Path, hub: Hub, **more: str) -> subprocess.Complet
 
 
 def test_what_was_fetched_is_extracted_from_without_a_network(
-    clip: CacheSpec, sealed: Path, brain: Path, tmp_path: Path
+    clip: CacheSpec, sealed: Path, brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By commands in processes of their own, and before and after them in this one, which starts sooner."""
+
+    def here(*words: str) -> Result:
+        return CliRunner().invoke(app, words)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
     (tmp_path / "tiny.yaml").write_text(clip.model_dump_json())
     extract = ["extract", "tiny.yaml", "--data", f"planted:{brain}", "--out", "new.zarr"]
     with serve() as hub:
+        _ask(hub, monkeypatch)
         files = {path.name: path.read_bytes() for path in (brain / "backbone").iterdir()}
         hub.repositories[REPO] = Repository(files | dict.fromkeys(FOREIGN, b"not needed"))
 
-        told = _command("fetch", "--offline", "tiny.yaml", at=tmp_path, hub=hub)
-        assert told.returncode == 2
+        told = here("fetch", "--offline", "tiny.yaml")
+        assert told.exit_code == 2
         assert f"missing, hub {REPO}, revision main → {tmp_path}" in told.stdout
         assert "1 of 1 missing" in told.stderr
-        refused = _command(*extract, at=tmp_path, hub=hub)
-        assert (refused.returncode, refused.stderr.count("error: ")) == (2, 1)
+        refused = here(*extract)
+        assert (refused.exit_code, refused.stderr.count("error: ")) == (2, 1)
         assert "Run 'bddn fetch tiny.yaml'" in refused.stderr
         assert not hub.asked, "other commands asked the hub"
 
@@ -209,9 +224,8 @@ def test_what_was_fetched_is_extracted_from_without_a_network(
         assert hub.reads() == ["config.json", "model.safetensors", "preprocessor_config.json"]
 
         n = len(hub.asked)
-        again = _command("fetch", "tiny.yaml", at=tmp_path, hub=hub)
-        offline = _command("fetch", "--offline", "tiny.yaml", at=tmp_path, hub=hub)
-        assert (again.returncode, offline.returncode) == (0, 0)
+        again, offline = here("fetch", "tiny.yaml"), here("fetch", "--offline", "tiny.yaml")
+        assert (again.exit_code, offline.exit_code) == (0, 0)
         assert again.stdout.startswith("tiny.yaml: on this machine, hub ")
         assert len(hub.asked) == n, "what is there was asked for again"
     done = _command(*extract, at=tmp_path, hub=hub)

@@ -37,7 +37,7 @@ def image_sets(draw: st.DrawFn) -> LabelledImages:
 
 
 @given(image_sets(), st.integers(0, 2**32), st.data())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_set_is_split_into_classes_of_one_size_without_a_shared_group(
     images: LabelledImages, seed: int, data: st.DataObject
 ) -> None:

@@ -6,7 +6,6 @@ import platform
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from bddn.spec import CacheSpec, FamilySpec, FitSpec, ModuleSpec
 from bddn.store.files import LocalFiles
 from bddn.store.reader import Cache
 from bench.report import keep
+from quick_commands import QuickCommand
 from quick_workers import STALE_S, QuickLeases, quick_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of dask's processes
@@ -266,12 +266,12 @@ def test_a_client_that_dies_leaves_nothing_behind(
     (tmp_path / "spec.yaml").write_text(spec.model_copy(update={"batch_size": 1}).model_dump_json())
     arguments = ["extract", tmp_path / "spec.yaml", "--data", f"planted:{brain}", "--out", tmp_path / "new.zarr"]
     options = ["--scheduler", str(scheduler.address), "--device", "cpu"]
-    command = [sys.executable, "-m", "bddn.cli", *map(str, arguments), *options]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as client:
-        while not leases(tmp_path / "new.zarr"):
-            assert client.poll() is None
-            time.sleep(0.01)
-        client.kill()
+    client = QuickCommand(["bddn", *arguments, *options])
+    while not leases(tmp_path / "new.zarr"):
+        assert client.poll() is None
+        time.sleep(0.01)
+    client.kill()
+    assert client.ended().returncode == -signal.SIGKILL
     deadline = time.monotonic() + 60
     while left() != before or leases(tmp_path / "new.zarr"):
         assert time.monotonic() < deadline, (left(), before)

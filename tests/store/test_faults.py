@@ -7,8 +7,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -25,6 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import quick_commands
 from bddn.backbones.registry import open_backbone
 from bddn.cli import app
 from bddn.data.dataset import Stimuli
@@ -366,8 +365,7 @@ app(sys.argv[1:])
 def test_a_second_signal_ends_at_once_and_the_store_can_go_on(
     spec: CacheSpec, brain: Path, sealed: Path, tmp_path: Path
 ) -> None:
-    words = [sys.executable, "-c", STRUCK_TWICE, *command(spec, brain, tmp_path)]
-    done = subprocess.run(words, capture_output=True, timeout=120, check=False)
+    done = quick_commands.run("-c", STRUCK_TWICE, *command(spec, brain, tmp_path))
     assert done.returncode == -signal.SIGINT
     assert extract(spec, Planted(brain), tmp_path / "new.zarr").n_computed == 2
     assert files(tmp_path / "new.zarr") == files(sealed)
