@@ -39,6 +39,7 @@ KNOWN_BY = {
     "dask": {"extraction", "many"},
     "distributed": {"extraction", "many"},
     "fsspec": {"store"},
+    "h5py": {"data"},
     "himalaya": {"baselines"},
     "jinja2": {"report"},
     "sklearn": {"stats", "run"},
