@@ -156,16 +156,19 @@ def sam2() -> nn.Module:
     config = t.Sam2VisionConfig(
         backbone_config=hiera, backbone_channel_list=[192, 96, 48, 24], backbone_feature_sizes=sides, fpn_hidden_size=32
     )
-    return t.Sam2VisionModel(config)
+    network: nn.Module = t.Sam2VisionModel(config)
+    return network
 
 
 def hiera() -> nn.Module:
     heads: dict[str, Any] = {"depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]}
-    return t.HieraModel(t.HieraConfig(embed_dim=24, image_size=[SIZE, SIZE], **heads))
+    network: nn.Module = t.HieraModel(t.HieraConfig(embed_dim=24, image_size=[SIZE, SIZE], **heads))
+    return network
 
 
 def segformer() -> nn.Module:
-    return t.SegformerModel(t.SegformerConfig(**_stages(num_attention_heads=[1, 2, 4, 4])))
+    network: nn.Module = t.SegformerModel(t.SegformerConfig(**_stages(num_attention_heads=[1, 2, 4, 4])))
+    return network
 
 
 MEAN = {"global_token": "mean"}

@@ -315,7 +315,7 @@ def test_a_refused_file_leaves_the_model_as_it_was(tmp_path: Path) -> None:
 
 def test_a_model_that_no_format_has_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "weights", "timm")
-    config: Any = ViTConfig(**ARCHITECTURE)  # type: ignore[arg-type]
+    config: Any = ViTConfig(**ARCHITECTURE)
     with pytest.raises(BackboneError, match=r"pooler\.dense\.weight"):
         load_converted(ViTModel(config, add_pooling_layer=True), tmp_path / "weights", "timm")
 
