@@ -10,6 +10,7 @@ from bddn.cli.compare import compare
 from bddn.cli.controls import controls
 from bddn.cli.data import data_app
 from bddn.cli.datasets import datasets
+from bddn.cli.diagnose import diagnose
 from bddn.cli.ensemble import ensemble
 from bddn.cli.figures import figure, maps
 from bddn.cli.finetune import finetune
@@ -40,6 +41,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Numbers", check, "bddn check run --cache clip.zarr --data algonauts:data/subj01"),
     ("Numbers", controls, "bddn controls clip.zarr --data planted:demo --out controls"),
     ("Numbers", compare, "bddn compare many/clip/subj01/seed0 many/dino/subj01/seed0"),
+    ("Numbers", diagnose, "bddn diagnose many/*/subj01/seed0 --out diagnosis"),
     ("Numbers", predict, "bddn predict run photos/"),
     ("Pictures", maps, "bddn maps run --format png,svg"),
     ("Pictures", report, "bddn report run"),

@@ -55,12 +55,12 @@ def sort_runs(runs: Sequence[Run]) -> list[Rivals]:
         If a run is given twice, there is only one run of a subject, a model was not fitted to all subjects, or runs of
         a subject have other test images.
     """
-    _check_different(runs)
-    subjects = _groups(runs, _subject)
-    models = _groups(runs, lambda run: _model(run, SEEDS))
+    check_different(runs)
+    subjects = grouped(runs, _subject)
+    models = grouped(runs, lambda run: _model(run, SEEDS))
     if len(models) == 1:
-        models = _groups(runs, lambda run: _model(run, ()))
-    names, model_names = _names(subjects, _subject_title), _names(models, cache_name)
+        models = grouped(runs, lambda run: _model(run, ()))
+    names, model_names = names_of(subjects, _subject_title), names_of(models, cache_name)
     found = []
     for subject, of_subject in zip(names, subjects, strict=True):
         fits = {
@@ -109,7 +109,13 @@ def cache_name(run: Run) -> str:
     return str(run.metrics["title"]).rpartition(" through ")[2]
 
 
-def _check_different(runs: Sequence[Run]) -> None:
+def check_different(runs: Sequence[Run]) -> None:
+    """Refuse a run that is given twice.
+
+    Raises
+    ------
+    DataError
+    """
     folders = [run.folder.resolve() for run in runs]
     twice = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
     if twice is not None:
@@ -146,14 +152,15 @@ def _model(run: Run, varied: Sequence[str]) -> str:
     return digest(what)
 
 
-def _groups(runs: Sequence[Run], key: Callable[[Run], str]) -> list[list[Run]]:
+def grouped(runs: Sequence[Run], key: Callable[[Run], str]) -> list[list[Run]]:
+    """Return the runs in groups of equal keys, in the order in which these are first given."""
     found: dict[str, list[Run]] = {}
     for run in runs:
         found.setdefault(key(run), []).append(run)
     return list(found.values())
 
 
-def _names(groups: Sequence[Sequence[Run]], title: Callable[[Run], str]) -> list[str]:
+def names_of(groups: Sequence[Sequence[Run]], title: Callable[[Run], str]) -> list[str]:
     """Return a name for each group of runs: the parts of their folder paths that all of the group share and that differ
     between groups, or else a title."""
     every = [run for group in groups for run in group]

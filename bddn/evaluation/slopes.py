@@ -15,7 +15,7 @@ from bddn.evaluation.rivals import SEEDS
 from bddn.files import atomic
 from bddn.identity import Identity
 from bddn.machine.settings import own_settings
-from bddn.run.folder import WEIGHT, Run, without_nan
+from bddn.run.folder import ENSEMBLE, WEIGHT, Run, read_run, without_nan
 from bddn.run.inputs import environment
 from bddn.stats.average import average
 from bddn.stats.hierarchy import Line
@@ -146,15 +146,16 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
         If one of the ROIs has no voxel with evidence.
     """
     check_refits(runs)
-    whole = [run for run in runs if run.metrics.get("bootstrap") is None] or list(runs)
+    whole = whole_fits(runs)
     first, layers = whole[0], whole[0].layers
-    voxels = first.voxels if len(whole) == 1 else average([run.voxels for run in whole], layers)
+    voxels = voxels_of(runs)
     line = line_of(first, ideal) if len(whole) == 1 else _line(voxels, ideal, first)
     depth = voxels["depth"].to_numpy(np.float64)
     weights = voxels[[WEIGHT + layer for layer in layers]].to_numpy(np.float64)
     slope, b0 = line.fit(depth[line.row])
     keys = voxels.loc[line.row, ["hemi", "vertex"]]
-    slopes = _slopes(runs, line, keys)
+    fits = [fit for run in runs for fit in single_fits(run)]
+    slopes = _slopes(fits, line, keys)
     intervals, notes = _intervals(slope, line, depth[line.row], slopes)
     calibration = read_calibration(first, ideal)
     if calibration is None:
@@ -162,9 +163,9 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
             f"The slope is not corrected for the shrinkage of depth by the fit: 'bddn calibrate {first.folder} --cache "
             "CACHE --data DATA' plants known slopes."
         )
-    late = sum((run.metrics.get("convergence") or {}).get("converged") is False for run in runs)
+    late = sum((fit.metrics.get("convergence") or {}).get("converged") is False for fit in fits)
     if late:
-        which = "The fit has" if len(runs) == 1 else f"{late} of {len(runs)} fits have"
+        which = "The fit has" if len(fits) == 1 else f"{late} of {len(fits)} fits have"
         notes.append(f"Not converged: {which} not converged, so that slopes may change with more epochs.")
     return Hierarchy(
         dict(ideal),
@@ -176,7 +177,7 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
             for (roi, at), here in ((item, line.roi == k) for k, item in enumerate(ideal.items()))
             if here.any()
         ],
-        len(runs),
+        len(fits),
         len(line.row),
         intervals,
         {"layers": null_of_layers(line, weights), "maps": null_of_maps(line, voxels)},
@@ -192,6 +193,28 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
     )
 
 
+def single_fits(run: Run) -> list[Run]:
+    """Return the fits of an ensemble, or the run itself."""
+    return [read_run(run.folder / fit) for fit in run.about[ENSEMBLE]["fits"]] if ENSEMBLE in run.about else [run]
+
+
+def whole_fits(runs: Sequence[Run]) -> list[Run]:
+    """Return the fits that use each training image once; all fits if each is of a bootstrap."""
+    return [run for run in runs if run.metrics.get("bootstrap") is None] or list(runs)
+
+
+def voxels_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the table of voxels of the fits that use each training image once: of one fit, or the average."""
+    whole = whole_fits(runs)
+    return whole[0].voxels if len(whole) == 1 else average([run.voxels for run in whole], whole[0].layers)
+
+
+def shared_by_refits(run: Run) -> Identity:
+    """Return what fits of one brain through one network with one spec share: all but their seeds."""
+    fit = {name: value for name, value in run.about["fit"].items() if name not in SEEDS}
+    return Identity({"cache": {"digest": run.about["cache"]["digest"]}, "data": run.about["data"], "fit": fit})
+
+
 def check_refits(runs: Sequence[Run]) -> None:
     """Refuse runs that are not fits of one brain through one network with one spec.
 
@@ -200,13 +223,9 @@ def check_refits(runs: Sequence[Run]) -> None:
     MismatchError
     """
 
-    def shared(run: Run) -> dict[str, Any]:
-        fit = {name: value for name, value in run.about["fit"].items() if name not in SEEDS}
-        return {"cache": {"digest": run.about["cache"]["digest"]}, "data": run.about["data"], "fit": fit}
-
-    first = Identity(shared(runs[0]))
+    first = shared_by_refits(runs[0])
     for run in runs[1:]:
-        if different := first.differences(Identity(shared(run))):
+        if different := first.differences(shared_by_refits(run)):
             raise MismatchError(
                 run.folder,
                 expected=f"a fit of the same cache and data as '{runs[0].folder}', with another seed or bootstrap",
@@ -290,6 +309,8 @@ def _intervals(
     means = whole["slope"] if len(whole) >= LEAST_REFITS else slopes.groupby("seed")["slope"].mean()
     if len(means) >= LEAST_REFITS:
         how = "fits of other seeds, which set the initial weights and the split"
+        if whole.empty:
+            how = "fits that differ in seed and in resampled training images"
         found.append(_of_deviation("seeds", slope, float(means.std()), len(means) - 1, len(means), how))
     else:
         notes.append(

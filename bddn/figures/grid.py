@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,6 +36,7 @@ _HEAD_IN, _TITLE_IN, _FOOT_IN = 0.62, 0.24, 0.12
 _ABOVE_LEGEND_IN, _BELOW_LEGEND_IN = 0.22, 0.42
 _MIN_NAMED_IN = 1.9  # smallest width of a hemisphere with ROI names, which would not be legible below it
 _MAX_PANEL_IN = 4.6  # largest width of a panel
+_SMALL_PANEL_IN = 4.2  # width of a panel on a page
 _FULL_SIZE_IN = 3.2  # width of a hemisphere with lines and text of full size
 _TICKS_IN = 0.2
 _SCATTER_SHARE = 0.72  # height of a scatter plot, as a fraction of the panel width
@@ -210,6 +212,38 @@ def draw_grid(
             text = f"{title}, panel {i}: {panel.title}. {panel.kind.heading}.{_evidence([panel])}"
             written += write_numbers(panel.kind, panel.table, text, stem.with_name(f"{stem.name}.{i}"))
     return [*written, _write_caption(caption, stem)]
+
+
+@own_style()
+def panel_pngs(
+    panels: Sequence[CortexPanel], *, legends: bool = False, dpi: int = 150, mesh: Mesh = "fsaverage5"
+) -> list[bytes]:
+    """Return maps as small PNG files for a page, all of the same part of cortex at the same scale, without titles.
+
+    Parameters
+    ----------
+    panels : sequence of CortexPanel
+    legends : bool
+        Whether each has its legend below it.
+    dpi : int
+    mesh : str
+    """
+    crop, made = flat_crop(_all_shown([panel.table for panel in panels], mesh), mesh), []
+    for panel in panels:
+        legend = panel.legend
+        below = legend.height_in + _BELOW_LEGEND_IN + _ABOVE_LEGEND_IN if legends else 0.0
+        wide = max(_SMALL_PANEL_IN, legend.width_in + 2 * _SIDE_IN if legends else 0.0)
+        tall = round((panel.height(wide, crop) + below) * dpi) / dpi
+        figure = Figure(figsize=(wide, tall), dpi=dpi, facecolor="white")
+        FigureCanvasAgg(figure)
+        panel.draw(figure, (0, below, wide, tall - below), crop, dpi)
+        if legends:
+            at = (wide - legend.width_in) / 2, _BELOW_LEGEND_IN
+            legend.draw(axes_at(figure, *at, legend.width_in, legend.height_in))
+        file = BytesIO()
+        figure.savefig(file, dpi=dpi, format="png", metadata={"Software": None})
+        made.append(file.getvalue())
+    return made
 
 
 def _nothing(panel: CortexPanel) -> str:

@@ -38,7 +38,6 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
     Parameters
     ----------
     figure : Figure
-        Of 10 inches width.
     left, bottom, width, height : float
         In inches.
 
@@ -46,8 +45,8 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
     -------
     Axes
     """
-    tall = figure.get_figheight()
-    axes: Axes = figure.add_axes((left / WIDTH_IN, bottom / tall, width / WIDTH_IN, height / tall))
+    wide, tall = figure.get_figwidth(), figure.get_figheight()
+    axes: Axes = figure.add_axes((left / wide, bottom / tall, width / wide, height / tall))
     return axes
 
 

@@ -31,12 +31,17 @@ def hierarchy_chart(shown: Shown) -> Chart | None:
     found = shown.run.metrics["hierarchy"]
     if not found:
         return None
-    depths = {roi: float(shown.proven(roi)["depth"].mean()) for roi in IDEAL_DEPTH}
+    depths = [(roi, ideal, float(shown.proven(roi)["depth"].mean())) for roi, ideal in IDEAL_DEPTH.items()]
+    return depth_chart(shown.label, depths, found["slope"], found["b0"])
+
+
+def depth_chart(label: str, depths: Sequence[tuple[str, float, float]], slope: float, b0: float) -> Chart:
+    """Return the chart of some ROIs, each with its ideal and its mean depth, and of a line."""
     return Chart(
-        f"{shown.label}: mean depth by region, " + ", ".join(f"{roi} {value:.2f}" for roi, value in depths.items()),
-        [("ideal", _line(0, 0, 1, 1)), ("fit", _line(*_clipped(found["slope"], found["b0"])))],
-        [(_x(IDEAL_DEPTH[roi]), _y(value)) for roi, value in depths.items()],
-        _names([(roi, IDEAL_DEPTH[roi], value) for roi, value in depths.items()]),
+        f"{label}: mean depth by region, " + ", ".join(f"{roi} {value:.2f}" for roi, _, value in depths),
+        [("ideal", _line(0, 0, 1, 1)), ("fit", _line(*_clipped(slope, b0)))],
+        [(_x(ideal), _y(value)) for _, ideal, value in depths],
+        _names(depths),
     )
 
 

@@ -119,10 +119,10 @@ def render(runs: Sequence[Shown], path: Path) -> Iterator[str]:
     path : Path
         Path of the page, for its links.
     """
-    library, style, script = niivue_script(), _read("page.css"), _own_script()
+    library, style, script = niivue_script(), web_file("page.css"), _own_script()
     data = contents(runs, len(library))
     policy = (
-        f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
+        f"default-src 'none'; script-src {policy_hash(library)} {policy_hash(script)}; style-src {policy_hash(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     one = len(runs) == 1
@@ -171,14 +171,15 @@ def _write(pieces: Iterator[str], path: Path) -> None:
 
 
 def _own_script() -> str:
-    return "\n".join(_read(name) for name in _SCRIPTS)
+    return "\n".join(web_file(name) for name in _SCRIPTS)
 
 
-def _read(name: str) -> str:
+def web_file(name: str) -> str:
+    """Return the text of a file of `web/`."""
     return (files("bddn.report") / "web" / name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
+def policy_hash(text: str) -> str:
     """Return the name of a script or a style in a policy."""
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
     return f"'sha256-{digest}'"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -97,8 +98,8 @@ class Line:
         slope = float(self.weight @ depth)
         return slope, float(depth.mean() - slope * self.ideal.mean())
 
-    def jackknife(self, depth: Floats) -> tuple[float, float] | None:
-        """Return the 95 % interval of the slope, leaving out one block of cortex at a time.
+    def jackknife(self, depth: Floats, of: Literal["slope", "b0", "b1"] = "slope") -> tuple[float, float] | None:
+        """Return the 95 % interval of slope, b0 or b1, leaving out one block of cortex at a time.
 
         Neighbouring voxels are not independent; ROIs of one hemisphere are taken as independent blocks (t distribution
         with one degree of freedom less than there are blocks; Bell & McCaffrey, Survey Methodology 2002). None if
@@ -112,10 +113,11 @@ class Line:
             kept = self.part != block
             if np.ptp(self.ideal[kept]) == 0:
                 return None
-            others.append(np.polyfit(self.ideal[kept], depth[kept], 1)[0])
-        error = np.sqrt((len(blocks) - 1) * np.var(others))
-        slope, reach = self.fit(depth)[0], float(t.ppf(0.975, len(blocks) - 1) * error)
-        return slope - reach, slope + reach
+            others.append(np.polyfit(self.ideal[kept], depth[kept], 1))
+        parts = {"slope": (1, 0), "b0": (0, 1), "b1": (1, 1)}[of]
+        error = np.sqrt((len(blocks) - 1) * np.var(np.array(others) @ parts))
+        value, reach = float(np.dot(self.fit(depth), parts)), float(t.ppf(0.975, len(blocks) - 1) * error)
+        return value - reach, value + reach
 
 
 def hierarchy_slope(voxels: pd.DataFrame, ideal: Mapping[str, float] = IDEAL_DEPTH) -> dict[str, float] | None:
