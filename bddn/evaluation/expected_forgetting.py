@@ -142,8 +142,8 @@ def association(evidence: Evidence) -> Claim:
         vague = ", and almost any value is possible" if found[2] - found[1] > 1 else ""
         said = (
             f"{_count(n)} networks do not tell whether the slope predicts forgetting: the correlation of slope and "
-            f"loss of R² is {number(found[0])}{vague}. For a network of mean slope, the loss could be predicted only to "
-            f"± {(reach_high - reach_low) / 2:.3f}, so no number is given."
+            f"loss of R² is {number(found[0])}{vague}. For a network of mean slope, the loss could be predicted only "
+            f"to ± {(reach_high - reach_low) / 2:.3f}, so no number is given."
         )
     return Claim(
         "slope and forgetting",

@@ -146,8 +146,8 @@ def _layers(read: Read) -> Iterator[Claim]:
         largest = max((value for value in audit["similarity"].values() if value is not None), default=None)
         yield Claim(
             "layers alike",
-            f"{'; '.join(listed(group) for group in groups)} carry the same information (linear CKA ≥ {ALIKE:g}). Which "
-            "of them a voxel selects depends on the seed."
+            f"{'; '.join(listed(group) for group in groups)} carry the same information (linear CKA ≥ {ALIKE:g}). "
+            "Which of them a voxel selects depends on the seed."
             if groups
             else f"No two of the {len(read.layers)} layers carry the same information (linear CKA ≥ {ALIKE:g})"
             + ("" if largest is None else f"; the largest of two neighbours is {largest:.3f}")

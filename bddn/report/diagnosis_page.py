@@ -186,7 +186,8 @@ def _table(every: Sequence[Candidate]) -> Table:
                 len(one.read.fits),
             ]
         )
-    return Table("Each number is a claim below, with its interval and its source; – is not known", heads, rows)
+    known = [k for k in range(len(heads)) if any(row[k] is not None for row in rows)]
+    return Table("Networks, by slope", [heads[k] for k in known], [[row[k] for k in known] for row in rows])
 
 
 def _missing(every: Sequence[Candidate]) -> list[Missing]:
@@ -240,7 +241,7 @@ def _drift(found: Drift) -> dict[str, Any]:
             (
                 _png(images[1]),
                 "Difference of depth",
-                f"Run minus parent, of {about['n_evident']:,} voxels with evidence in all runs; the others are hatched.",
+                f"Run minus parent, of {about['n_evident']:,} voxels with evidence in all runs; others are hatched.",
             ),
         ],
     }
@@ -252,7 +253,10 @@ def _test(test: Test) -> tuple[str, str]:
         return "–", "–"
     digits = 4 if test.name == "brain score" else 2
     ends = f"[{_number(test.low, digits)}, {_number(test.high, digits)}]"
-    return f"{_number(test.change, digits)} {ends}", f"{test.p_corrected:.2g}"
+    return (
+        f"{_number(test.change, digits)} {ends}",
+        f"{test.p_corrected:.4f}" if test.p_corrected >= 1e-4 else "< 0.0001",
+    )
 
 
 def _runs(every: Sequence[Candidate]) -> list[tuple[str, str, str, str]]:

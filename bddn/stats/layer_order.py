@@ -68,8 +68,9 @@ def layer_order(line: Line, layer_weights: npt.NDArray[np.floating]) -> LayerOrd
     """Find the places of the layers, and those out of order.
 
     All ROIs count alike, however many voxels they have. Errors are those of a jackknife that leaves out one ROI of one
-    hemisphere at a time, as for the slope. Two layers are out of order if the place of the earlier one is higher by at
-    least 0.1, and its 95 % interval, corrected for the number of pairs (Bonferroni), does not contain 0.
+    hemisphere at a time, as for the slope; deviations that both hemispheres share are not in them. Two layers are out
+    of order if the place of the earlier one is higher by at least 0.1, and the interval of their distance does not
+    contain 0. Its level is 95 % for all pairs together (Bonferroni).
 
     Parameters
     ----------
@@ -94,7 +95,9 @@ def layer_order(line: Line, layer_weights: npt.NDArray[np.floating]) -> LayerOrd
     others = np.stack([_places(*_by_roi(line, weights, kept)) for kept in without])
     apart = place[:, None] - place
     error, error_apart = _jackknife(others), _jackknife(others[:, :, None] - others[:, None, :])
-    n_pairs, freedom = max(1, int(known.sum() * (known.sum() - 1) / 2)), len(blocks) - 1
+    n_pairs = max(1, int(known.sum() * (known.sum() - 1) / 2))
+    n_in_both = len(blocks) - len(np.unique(line.roi))
+    freedom = len(blocks) - max(1, n_in_both)  # an ROI in both hemispheres tells one difference
     reach = float(t.ppf(0.975, freedom)) * error
     surely = apart - float(t.ppf(1 - LEVEL / 2 / n_pairs, freedom)) * error_apart > 0
     wrong = np.triu(surely & (apart >= LEAST_APART) & known & known[:, None], 1)

@@ -1,0 +1,163 @@
+"""`bddn diagnose --against`: what another seed alone would do is no drift; a lost part of the signal is, and the exit
+code says so."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from bddn.cli import app
+from bddn.evaluation.drift import drift
+from bddn.run import read_run
+from bddn.stats.hierarchy import IDEAL_DEPTH
+from bench.rivals import Kind, simulate
+from evaluation.test_diagnosis import N_LAYERS, plant
+from report.folders import change_json, change_voxels
+
+N_SEEDS = 5
+KIND = Kind(n_images=80, n_voxels=140, ceiling=0.6, lost=0.5, fits=N_SEEDS)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Fits of a parent, and of a network after training that lacks a part of the signal in a third of the voxels."""
+    root, found = tmp_path_factory.mktemp("drift"), {}
+    models = simulate(KIND, 2, 0, lacking=(1,)).models.values()
+    for name, fits in zip(("parent", "child"), models, strict=True):
+        found[name] = [
+            plant(root / name / f"seed{k}", range(N_LAYERS), held, name, 10 * k + len(name))
+            for k, held in enumerate(fits)
+        ]
+    return found
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(app, ["diagnose", *map(str, words)])
+
+
+def against(child: Path, parent: list[Path]) -> dict[str, Any]:
+    """What `diagnosis.json` says of a run and its parent, with further seeds of it."""
+    first, *seeds = map(read_run, parent)
+    return drift([read_run(child)], first, seeds, IDEAL_DEPTH).to_dict()
+
+
+def test_another_seed_is_no_drift(folders: dict[str, list[Path]]) -> None:
+    found = against(folders["parent"][4], folders["parent"][:4])
+    assert found["exit_code"] == 0
+    assert not found["is_drift"]
+    assert found["verdict"].startswith("No drift beyond the noise of 4 seeds: ")
+    assert {test["name"] for test in found["tests"] if test["p"] is not None} == {
+        "brain score",
+        "hierarchy slope",
+        "depth",
+    }
+
+
+def test_a_lost_part_of_the_signal_is_drift(folders: dict[str, list[Path]], tmp_path: Path) -> None:
+    noise = [word for seed in folders["parent"][1:] for word in ("--noise", seed)]
+    words = [folders["child"][0], "--against", folders["parent"][0], *noise]
+    done = run(*words, "--out", tmp_path / "out")
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())["drift"]
+    assert found["exit_code"] == 1
+    assert found["verdict"].startswith("Drift beyond the noise of 5 seeds: the mean brain score R² changed by −")
+    assert found["verdict"] in done.output
+    by = {test["name"]: test for test in found["tests"]}
+    assert by["brain score"]["high"] < 0
+    assert by["brain score"]["is_drift"]
+    assert not by["hierarchy slope"]["is_drift"]
+    assert found["n_worse"] > 10
+    page = (tmp_path / "out" / "diagnosis.html").read_text()
+    assert found["verdict"] in page
+    assert page.count("data:image/png") == 4  # two layer maps and two maps of differences
+
+
+def test_voxels_that_select_other_layers_are_drift(folders: dict[str, list[Path]], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folders["parent"][4], tmp_path / "moved"))
+    change_voxels(copy, lambda voxels: voxels.assign(depth=1 - voxels["depth"]))
+    found = against(copy, folders["parent"][:4])
+    assert found["exit_code"] == 1
+    by = {test["name"]: test for test in found["tests"]}
+    assert not by["brain score"]["is_drift"]
+    assert by["depth"]["is_drift"]
+    assert by["depth"]["low"] > 1
+    assert by["hierarchy slope"]["is_drift"]
+    assert by["hierarchy slope"]["high"] < -1
+
+
+def test_without_seeds_only_the_score_is_judged_and_this_is_said(folders: dict[str, list[Path]]) -> None:
+    found = against(folders["child"][0], folders["parent"][:1])
+    assert found["exit_code"] == 1
+    assert found["verdict"].startswith("Drift, or another seed: ")
+    assert "give seeds of the parent with --noise" in found["verdict"]
+    judged = [test["name"] for test in found["tests"] if test["p"] is not None]
+    assert judged == ["brain score"]
+    assert all(test["how"].startswith("not judged: ") for test in found["tests"] if test["p"] is None)
+
+
+def test_the_same_fit_has_a_difference_of_zero(folders: dict[str, list[Path]], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folders["parent"][0], tmp_path / "copy"))
+    done = run(copy, "--against", folders["parent"][0], "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())["drift"]
+    assert found["tests"][0]["change"] == 0
+    assert found["tests"][0]["p_corrected"] == 1
+    assert found["n_worse"] == found["n_better"] == 0
+
+
+def test_seeds_of_one_network_seldom_give_an_alarm(tmp_path: Path) -> None:
+    """Each of five seeds against the other four, of four networks: 1 of 20 alarms is expected at most."""
+    alarms = 0
+    for network in range(4):
+        (fits,) = simulate(Kind(n_images=60, n_voxels=140, fits=5), 1, network).models.values()
+        folders = [
+            plant(tmp_path / f"{network}-{k}", range(N_LAYERS), held, "net", 10 * network + k)
+            for k, held in enumerate(fits)
+        ]
+        runs = [read_run(folder) for folder in folders]
+        for k in range(5):
+            others = [run for i, run in enumerate(runs) if i != k]
+            alarms += drift([runs[k]], others[0], others[1:], IDEAL_DEPTH).is_drift
+    assert alarms <= 3
+
+
+@pytest.mark.parametrize("case", ["no parent", "layers", "test images", "not scored", "settings", "twice", "mixed"])
+def test_what_cannot_be_compared_is_refused(folders: dict[str, list[Path]], tmp_path: Path, case: str) -> None:
+    parent, child = folders["parent"][0], Path(shutil.copytree(folders["child"][0], tmp_path / "child"))
+    words: list[object] = [child, "--against", parent]
+    expected = ""
+    if case == "no parent":
+        words, expected = [child, "--noise", parent], "--against PARENT"
+    if case == "layers":
+        change_json(child / "run.json", lambda about: about.update(layers=about["layers"][:-1]))
+        expected = "the layers of"
+    if case == "test images":
+        change_json(child / "split.json", lambda split: split.update(test=[f"x{i}" for i in split["test"]]))
+        expected = "test images"
+    if case == "not scored":
+        (child / "score" / "responses.json").unlink()
+        expected = f"bddn score {child}"
+    if case == "settings":
+        change_json(child / "run.json", lambda about: about["fit"].update(epochs=99))
+        expected = "epochs"
+    if case == "twice":
+        words, expected = [parent, "--against", parent], "this one twice"
+    if case == "mixed":
+        words, expected = [child, folders["parent"][1], "--against", parent], "a fit of the same cache"
+    done = run(*words, "--out", tmp_path / "out")
+    assert done.exit_code == 2, done.output
+    assert expected in " ".join(done.output.split()), done.output
+    assert not (tmp_path / "out" / "diagnosis.json").exists()
+
+
+def test_maps_of_differences_belong_to_their_voxels(folders: dict[str, list[Path]]) -> None:
+    parent, child = (read_run(folders[name][0]) for name in ("parent", "child"))
+    found = drift([child], parent, [], IDEAL_DEPTH).voxels
+    pd.testing.assert_series_equal(found["vertex"], parent.voxels["vertex"])
+    np.testing.assert_allclose(found["r2_difference"], child.voxels["r2_test"] - parent.voxels["r2_test"], atol=1e-9)
+    np.testing.assert_allclose(found["depth_difference"], child.voxels["depth"] - parent.voxels["depth"])
