@@ -17,10 +17,10 @@ from bddn.evaluation.expected_forgetting import (
     LEVEL,
     Evidence,
     Measured,
-    association,
+    association_claim,
     expectations,
+    of_experiment,
     published,
-    read_experiment,
     read_measured,
 )
 from bddn.evaluation.organisation import organisation
@@ -143,7 +143,7 @@ def diagnose_runs(runs: Sequence[Run], ideal: Mapping[str, float], evidence: Seq
         If a run is given twice, or a file of evidence is damaged or concerns none of the runs.
     """
     check_different(runs)
-    known = [published(), *(read_experiment(path) for path in evidence if path.suffix == ".csv")]
+    known = [published(), *(of_experiment(path) for path in evidence if path.suffix == ".csv")]
     measured = [read_measured(path) for path in evidence if path.suffix != ".csv"]
     for one in measured:
         if one.cache_digest not in {run.about["cache"]["digest"] for run in runs}:
@@ -163,7 +163,7 @@ def diagnose_runs(runs: Sequence[Run], ideal: Mapping[str, float], evidence: Seq
         sorted(found, key=lambda one: -one.slope),
         dict(ideal),
         known,
-        [association(one) for one in known],
+        [association_claim(one) for one in known],
         _notes(groups),
     )
 

@@ -1,9 +1,9 @@
 """Expected forgetting, with the evidence that it rests on: networks whose slope before and loss after are known.
 
 The claim under question: a network with a larger hierarchy slope loses less of its brain score when it is fine-tuned.
-Evidence is a table of networks; the network is the unit, so several image sets and seeds of a network are averaged. A
-number is given for another network only if the correlation of slope and loss is surely not 0 (95 % interval). Else the
-slope is not known to say anything about the loss, and a number would pretend that it does.
+A number is given for another network only if the evidence shows an association of slope and loss: p ≤ 0.05 over the
+orders of more than four networks, and no single network decides it. Else the slope is not known to say anything about
+the loss, and a number would pretend that it does.
 """
 
 import json
@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from bddn.errors import DataError
+from bddn.evaluation.association_words import LEAST_NETWORKS, in_words
 from bddn.evaluation.claims import Claim, Read, number
+from bddn.evaluation.experiment import CLAIM, OUTCOMES, networks_of, read_experiment
 from bddn.evaluation.published import PUBLISHED
+from bddn.stats.association import LEVEL, Association, associate
 
-CSV_COLUMNS = ("network", "slope_before", "r2_before", "r2_after")
-LEVEL = 0.95
 PAPER = "Yang, Gee and Shi, Brain Decodes Deep Nets, CVPR 2024"
-LEAST_NETWORKS = 4  # for an interval of a correlation
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,16 @@ class Evidence:
     limits: str
 
     @property
-    def correlation(self) -> tuple[float, float, float] | None:
-        """Pearson's correlation of slope and loss with its 95 % interval (Fisher's z); None if there are fewer than 4
-        networks, or all have the same slope or loss."""
-        from scipy.stats import pearsonr
-
-        slope, loss = (self.networks[name].to_numpy(np.float64) for name in ("slope", "loss"))
-        if len(slope) < LEAST_NETWORKS or np.ptp(slope) == 0 or np.ptp(loss) == 0:
-            return None
-        found = pearsonr(slope, loss)
-        interval = found.confidence_interval(LEVEL)
-        return float(found.statistic), float(interval.low), float(interval.high)
+    def association(self) -> Association:
+        """How the loss goes with the slope."""
+        names = self.networks["network"].tolist()
+        return associate(self.networks["slope"].to_numpy(), self.networks["loss"].to_numpy(), names)
 
     @property
     def is_informative(self) -> bool:
-        """Whether the interval of the correlation does not contain 0."""
-        found = self.correlation
-        return found is not None and (found[1] > 0 or found[2] < 0)
+        """Whether the evidence shows that slope and loss go together, and no single network decides that."""
+        found = self.association
+        return found.n > LEAST_NETWORKS and found.is_significant and found.is_stable
 
     def expected(self, slope: float) -> tuple[float, float, float]:
         """Return the loss that is expected of one more network with this slope, and its 95 % prediction interval."""
@@ -95,63 +88,51 @@ def published() -> Evidence:
     )
 
 
-def read_experiment(path: Path) -> Evidence:
-    """Read the networks of an experiment of the user: a CSV file with one row per network, image set and seed.
+def of_experiment(path: Path) -> Evidence:
+    """Read the networks of an experiment of the user; see `bddn.evaluation.experiment`.
 
     Raises
     ------
     DataError
-        If the file lacks a column, or has fewer than two networks with all numbers.
+        If the file is no experiment, or has no network with slope and scores.
     """
-    fix = "Give the experiment.csv that 'python pipelines/hierarchy_and_forgetting.py' writes."
-    wanted = f"a CSV file with the columns {', '.join(CSV_COLUMNS)}"
-    try:
-        table = pd.read_csv(path)
-        rows = table[list(CSV_COLUMNS)].astype(dict.fromkeys(CSV_COLUMNS[1:], np.float64))
-    except (ValueError, KeyError, UnicodeDecodeError) as error:
-        raise DataError(path, expected=wanted, got=f"{type(error).__name__}: {error}", fix=fix) from error
-    known = rows[np.isfinite(rows[list(CSV_COLUMNS[1:])].to_numpy()).all(axis=1)].dropna(subset=["network"])
-    lost = known.assign(network=known["network"].astype(str), loss=known["r2_before"] - known["r2_after"])
-    networks = lost.groupby("network", sort=False).agg(
-        slope=("slope_before", "mean"), loss=("loss", "mean"), n=("loss", "size")
-    )
-    if len(networks) < 2:
-        got = f"{len(networks)} of {rows['network'].nunique()} networks with slope and scores"
-        raise DataError(path, expected="two networks or more", got=got, fix=fix)
-    left_out = len(rows) - len(known)
+    found, notes = networks_of(read_experiment(path))
+    if found.empty:
+        raise DataError(
+            path,
+            expected="networks with a slope and scores",
+            got=" ".join(notes) or "no row",
+            fix="Give the experiment.csv that 'python pipelines/hierarchy_and_forgetting.py' writes.",
+        )
+    networks = found.rename(columns={CLAIM: "slope", "brain_loss": "loss", "n_rows": "n"})
     return Evidence(
         str(path),
-        f"{path}: {len(known)} fine-tunings of {len(networks)} networks"
-        + (f"; {left_out} without slope or score are left out" if left_out else ""),
-        networks.reset_index(),
-        "It holds for networks, image sets, brains and fits like those of the experiment.",
+        f"{path}: {int(networks['n'].sum())} fine-tunings of {len(networks)} networks",
+        networks[["network", "slope", "loss", "n"]],
+        " ".join(["It holds for networks, image sets, brains and fits like those of the experiment.", *notes]),
     )
 
 
-def association(evidence: Evidence) -> Claim:
+def association_claim(evidence: Evidence) -> Claim:
     """Return the claim on whether the slope predicts the loss of brain score, by some evidence."""
-    n, found = len(evidence.networks), evidence.correlation
-    r, low, high = (None, None, None) if found is None else found
-    if found is None:
-        said = f"{_count(n)} networks are too few, or too much alike, to tell whether the slope predicts forgetting."
-    elif evidence.is_informative:
-        less = "less" if found[0] < 0 else "more"
-        said = f"In {n} networks, those with a larger slope lost {less} brain score: correlation {number(found[0])}."
-    else:
-        _, reach_low, reach_high = evidence.expected(float(evidence.networks["slope"].mean()))
-        vague = ", and almost any value is possible" if found[2] - found[1] > 1 else ""
-        said = (
-            f"{_count(n)} networks do not tell whether the slope predicts forgetting: the correlation of slope and "
-            f"loss of R² is {number(found[0])}{vague}. For a network of mean slope, the loss could be predicted only "
-            f"to ± {(reach_high - reach_low) / 2:.3f}, so no number is given."
-        )
+    found = evidence.association
+    r = found.pearson
+    said = " ".join(in_words(found, OUTCOMES["brain_loss"])).replace("-", "−")
+    said = said[0].upper() + said[1:]
+    if not evidence.is_informative:
+        reach = ""
+        if found.n > 2 and np.isfinite(r.r):
+            _, low, high = evidence.expected(float(evidence.networks["slope"].mean()))
+            reach = f"The loss of a network of mean slope could be predicted only to ± {(high - low) / 2:.3f}, so "
+        said += f" {reach or 'So '}no number is given for other networks."
+    known = np.isfinite(r.low)
     return Claim(
         "slope and forgetting",
         said,
-        r,
-        low,
-        high,
-        f"95 %, over {n} networks (Fisher's z)" if found else "none: too few networks",
+        r.r if np.isfinite(r.r) else None,
+        r.low if known else None,
+        r.high if known else None,
+        f"95 %, over {found.n} networks (Fisher's z)" if known else "none: too few networks",
         evidence.source,
         evidence.limits,
         not evidence.is_informative,
@@ -239,7 +220,3 @@ def read_measured(path: Path) -> Measured:
             fix="Give a forgetting.json, or the experiment.csv of 'python pipelines/hierarchy_and_forgetting.py'.",
         ) from error
     return found
-
-
-def _count(n: int) -> str:
-    return {2: "Two", 3: "Three", 4: "Four"}.get(n, f"{n}")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.evaluation.diagnosis import diagnose_runs, write_diagnosis
-from bddn.evaluation.expected_forgetting import Evidence, association, published
+from bddn.evaluation.expected_forgetting import Evidence, association_claim, published
 from bddn.evaluation.kept_responses import HeldOut, read_held_out
 from bddn.evaluation.scoring import score_run, write_scores
 from bddn.planted.laws import tuning
@@ -24,6 +24,7 @@ from evaluation.made_runs import write_run
 from report.folders import change_json, change_voxels
 
 N_LAYERS = 8
+HEAD = "network,task,seed,slope_before,r2_before,r2_after"
 PLACES = {"V1v": 0.0, "V2v": 0.3, "V3d": 0.4, "OPA": 0.66, "EBA": 1.0, "FFA-1": 0.8, "PPA": 0.7}
 ORDERS: dict[str, Sequence[int]] = {
     "ordered": range(N_LAYERS),
@@ -194,13 +195,13 @@ def test_four_published_networks_give_no_number(out: Path) -> None:
     assert evidence.networks["loss"].round(4).tolist() == [0.0175, 0.013, 0.0245, 0.0445]
     assert evidence.networks["slope"].tolist() == [0.50, 0.32, 0.15, 0.41]
     assert not evidence.is_informative
-    claim = association(evidence)
+    claim = association_claim(evidence)
     assert claim.value == pytest.approx(np.corrcoef(evidence.networks["slope"], evidence.networks["loss"])[0, 1])
     assert claim.low is not None
     assert claim.high is not None
     assert claim.high - claim.low > 1.8
-    assert "Four networks do not tell" in claim.sentence
-    assert "no number is given" in claim.sentence
+    assert "4 networks cannot decide" in claim.sentence
+    assert "no number is given for other networks" in claim.sentence
     for one in numbers(out)["candidates"]:
         assert not [claim for claim in one["claims"] if "forgetting" in claim["name"]]
     assert "not known.</b> No evidence on this page predicts it" in (out / "diagnosis.html").read_text()
@@ -251,11 +252,12 @@ def test_prediction_intervals_hold() -> None:
         (
             "a.csv",
             "network,slope_before\nx,1\n",
-            ("columns network, slope_before, r2_before, r2_after", "hierarchy_and"),
+            ("slope_before, r2_before and r2_after", "hierarchy_and"),
         ),
-        ("a.csv", "network,slope_before,r2_before,r2_after\nx,1,0.1,0.1\n", ("two networks or more", "got 1")),
-        ("a.csv", "network,slope_before,r2_before,r2_after\nx,one,0.1,0.1\n", ("a CSV file",)),
-        ("a.csv", "", ("a CSV file",)),
+        ("a.csv", f"{HEAD}\nx,t,0,,0.1,0.1\n", ("networks with a slope", "have no slope")),
+        ("a.csv", f"{HEAD}\nx,t,0,1,0.1,0.1\nx,t,0,1,0.1,0.1\n", ("twice",)),
+        ("a.csv", f"{HEAD}\nx,t,0,one,0.1,0.1\n", ("one row per network",)),
+        ("a.csv", "", ("one row per network",)),
         ("a.json", "{}", ("a forgetting.json",)),
         ("a.json", "not json", ("a forgetting.json",)),
     ],

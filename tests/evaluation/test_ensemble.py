@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from bddn.errors import RunError
 from bddn.evaluation.ensemble import average_fits, fits_of
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import read_held_out
+from bddn.evaluation.slopes import hierarchy_of
 from bddn.maps.kinds import MAX_WIDTH, interval_maps
 from bddn.predict import predict
 from bddn.run import Run, read_channels, read_learning, read_run
@@ -156,3 +158,12 @@ def test_commands_on_runs_work_on_an_ensemble(words: list[str], found: Run, tmp_
     if words[0] == "maps":
         assert (folder / "maps" / "depth_width.png").exists()
         assert "3 such encoders were fitted" in (folder / "maps" / "methods.md").read_text()
+
+
+def test_the_slope_of_an_ensemble_has_an_interval_over_its_fits(found: Run, fits: list[Run]) -> None:
+    known = replace(found, voxels=found.voxels.assign(p_test=0.01, q_test=0.01))
+    slope = hierarchy_of([known], {"V2": 0.0, "V3": 0.5, "EBA": 1.0})
+    by = {one.over: one for one in slope.intervals}
+    assert slope.n_runs == by["seeds"].n == len(fits)
+    assert by["seeds"].low < slope.slope < by["seeds"].high
+    assert "resampled training images" in by["seeds"].how

@@ -1,12 +1,14 @@
 """The page of a diagnosis in a browser: readable at 1400 and 390 pixels, with keys, on paper, without any request."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
 from bddn.evaluation.diagnosis import Diagnosis, diagnose_runs
+from bddn.evaluation.drift import drift
 from bddn.report.diagnosis_page import write_page
 from bddn.run import read_run
 from bddn.stats.hierarchy import IDEAL_DEPTH
@@ -24,7 +26,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
     (fits,) = simulate(Kind(n_images=60, n_voxels=140), 1, 0).models.values()
     folders = [plant(root / name, ORDERS[name], fits[0], name) for name in ("ordered", "last_in_middle")]
     change_json(folders[1] / "metrics.json", lambda metrics: metrics.update(title=EVIL))
-    return diagnose_runs([read_run(folder) for folder in folders], IDEAL_DEPTH)
+    parent, child = (read_run(folder) for folder in folders)
+    return replace(diagnose_runs([parent, child], IDEAL_DEPTH), drift=drift([child], parent, [], IDEAL_DEPTH))
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,7 @@ def test_each_claim_on_the_page_has_number_source_and_limits(opened: Opened) -> 
 def test_text_of_a_run_is_only_text_and_paper_has_all_of_it(opened: Opened) -> None:
     assert opened.run("window.hit") is None
     assert EVIL in opened.page.locator("#network-2").inner_text()
+    assert "not over seeds" in opened.page.locator("#drift .tests").inner_text()
     assert opened.page.locator("main img:not([src^='data:image/png'])").count() == 0
     assert len(opened.page.pdf(format="A4")) > 50_000
 
