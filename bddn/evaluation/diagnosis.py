@@ -14,7 +14,6 @@ from bddn.errors import DataError
 from bddn.evaluation.claims import Claim, Read, listed, number
 from bddn.evaluation.drift import Drift
 from bddn.evaluation.expected_forgetting import (
-    LEVEL,
     Evidence,
     Measured,
     association_claim,
@@ -34,6 +33,7 @@ from bddn.machine.settings import own_settings
 from bddn.run.folder import ENSEMBLE, Run, without_nan
 from bddn.run.inputs import environment
 from bddn.stats import layer_order
+from bddn.stats.association import LEVEL
 from bddn.stats.hierarchy import Line
 from bddn.stats.hierarchy import in_words as slope_in_words
 

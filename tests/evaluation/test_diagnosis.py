@@ -48,7 +48,12 @@ def plant(folder: Path, order: Sequence[int], held: HeldOut, network: str, seed:
         return voxels.assign(**columns, layer_argmax=argmax, depth=depth(weights), confidence=confidence(weights))
 
     change_voxels(folder, change)
-    more = {"seed": seed, "bootstrap": None, "convergence": {"converged": True}, "saturated_selectors": []}
+    more: dict[str, Any] = {
+        "seed": seed,
+        "bootstrap": None,
+        "convergence": {"converged": True},
+        "saturated_selectors": [],
+    }
     more["layer_audit"] = {"n_images": 64, "alike": [], "similarity": {"block_1": 0.9}, "norms": {"block_0": 1.0}}
     change_json(folder / "metrics.json", lambda metrics: metrics.update(more, r2_test=0.1))
     return folder
