@@ -6,6 +6,7 @@ is no interval, the claim says why.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -88,7 +89,7 @@ class Read:
         """Names of the layers, from early to late."""
         return self.runs[0].layers
 
-    @property
+    @cached_property
     def fits(self) -> list[Run]:
         """The single fits, those of ensembles too."""
         return [fit for run in self.runs for fit in single_fits(run)]

@@ -143,8 +143,8 @@ def diagnose_runs(runs: Sequence[Run], ideal: Mapping[str, float], evidence: Seq
         If a run is given twice, or a file of evidence is damaged or concerns none of the runs.
     """
     check_different(runs)
-    known = [published(), *(of_experiment(path) for path in evidence if path.suffix == ".csv")]
-    measured = [read_measured(path) for path in evidence if path.suffix != ".csv"]
+    known = [published(), *(of_experiment(path) for path in evidence if path.suffix.lower() == ".csv")]
+    measured = [read_measured(path) for path in evidence if path.suffix.lower() != ".csv"]
     for one in measured:
         if one.cache_digest not in {run.about["cache"]["digest"] for run in runs}:
             raise DataError(

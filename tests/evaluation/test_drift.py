@@ -12,7 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bddn.cli import app
+from bddn.evaluation.diagnosis import diagnose_runs
 from bddn.evaluation.drift import drift
+from bddn.evaluation.forgetting import forgetting
+from bddn.evaluation.forgetting_output import write_forgetting
 from bddn.run import read_run
 from bddn.stats.hierarchy import IDEAL_DEPTH
 from bench.rivals import Kind, simulate
@@ -161,3 +164,19 @@ def test_maps_of_differences_belong_to_their_voxels(folders: dict[str, list[Path
     pd.testing.assert_series_equal(found["vertex"], parent.voxels["vertex"])
     np.testing.assert_allclose(found["r2_difference"], child.voxels["r2_test"] - parent.voxels["r2_test"], atol=1e-9)
     np.testing.assert_allclose(found["depth_difference"], child.voxels["depth"] - parent.voxels["depth"])
+
+
+def test_a_measured_forgetting_stands_beside_its_network(folders: dict[str, list[Path]], tmp_path: Path) -> None:
+    parent, child, seed = (read_run(folders[name][k]) for name, k in (("parent", 0), ("child", 0), ("parent", 1)))
+    written = write_forgetting(forgetting(parent, child, noise=[seed]), parent, child, [seed], tmp_path)
+    path = tmp_path / "forgetting.json"
+    (one,) = diagnose_runs([parent], IDEAL_DEPTH, [path]).to_dict()["candidates"]
+    (claim,) = [claim for claim in one["claims"] if claim["name"] == "measured forgetting"]
+    assert [claim[name] for name in ("value", "low", "high")] == [
+        written["score"][name] for name in ("difference", "low", "high")
+    ]
+    assert str(path) in claim["source"]
+    assert "between seeds" in claim["sentence"]
+    done = run(child.folder, "--evidence", path, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "the forgetting of a network among the runs" in done.output
