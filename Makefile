@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+TUNED := build/finetuning
 SPECS := $(sort $(patsubst cache_specs/%.yaml,%,$(wildcard cache_specs/*.yaml)))
 # Tests of one file share fixtures, so a file stays in one process. One process more than cores, because some tests mostly
 # wait for jobs; each process loads torch, so at most four run.
@@ -14,10 +15,11 @@ SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_sp
 members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[([^]]*, *)?$(1) *[],]' cache_specs/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo figures test check bench bench-extract clean
+.PHONY: help install demo finetuning figures test check bench bench-extract clean
 
 help:
 	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 5 minutes)"
+	@echo "make finetuning     fine-tune two networks; what they forget of planted brains (15 minutes)"
 	@echo "make figures        draw the paper's figures, a film and pages from toy data, without a download"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests, also of the page's scripts"
@@ -49,6 +51,23 @@ demo: install
 	$(BIN)/bddn film $(DEMO)/run
 	$(BIN)/bddn score $(DEMO)/run --cache $(DEMO)/demo.zarr --data planted:$(DEMO)
 	$(BIN)/bddn report $(DEMO)/run --data planted:$(DEMO)
+
+# Each network has a planted brain of its own, which sees through it as it is before fine-tuning.
+finetuning: install
+	$(BIN)/python pipelines/small_tasks.py $(TUNED)/tasks
+	$(BIN)/python pipelines/small_networks.py $(TUNED)/networks
+	$(BIN)/bddn plant $(TUNED)/brain_efficientnet --spec pipelines/finetuning_demo/brain.yaml \
+		--network $(TUNED)/networks/efficientnet.yaml
+	$(BIN)/bddn plant $(TUNED)/brain_small_clip --spec pipelines/finetuning_demo/brain.yaml
+	$(BIN)/python pipelines/finetuning.py $(TUNED)/out --fit pipelines/finetuning_demo/fit.yaml \
+		--images folder:$(TUNED)/tasks/digits --images folder:$(TUNED)/tasks/textures \
+		--old folder:$(TUNED)/tasks/photographs \
+		--network $(TUNED)/networks/efficientnet.yaml --data planted:$(TUNED)/brain_efficientnet \
+		--settings pipelines/finetuning_demo/tune_efficientnet.yaml \
+		--network pipelines/finetuning_demo/small_clip.yaml --data planted:$(TUNED)/brain_small_clip \
+		--settings pipelines/finetuning_demo/tune_small_clip.yaml
+	$(BIN)/bddn diagnose $(TUNED)/out/*/before/seed* --out $(TUNED)/out/diagnosis \
+		$$(for found in $(TUNED)/out/*/*/step_*/forgetting.json; do echo --evidence $$found; done)
 
 figures: install
 	$(BIN)/python tests/draw_figures.py build/figures
