@@ -8,10 +8,11 @@ from pathlib import Path
 import quick_commands
 from bddn.extraction import extract
 from bddn.planted.subject import Planted
-from bddn.spec import CacheSpec
+from bddn.spec import CacheSpec, ModuleSpec
 from bddn.store.reader import Cache
 
-PIPELINES = Path(__file__).parent.parent / "pipelines"
+TESTS = Path(__file__).parent
+PIPELINES = TESTS.parent / "pipelines"
 
 
 def test_one_backbone_maps_a_subject(brain: Path, spec: CacheSpec, tmp_path: Path) -> None:
@@ -47,13 +48,16 @@ def test_backbones_are_compared_beside_the_published_tables(
         assert (tmp_path / "out" / name).is_file(), name
 
 
-def test_an_array_of_jobs_extracts_and_the_last_one_seals(
-    brain: Path, spec: CacheSpec, sealed: Path, tmp_path: Path
-) -> None:
+def test_an_array_of_jobs_extracts_and_the_last_one_seals(brain: Path, spec: CacheSpec, tmp_path: Path) -> None:
+    """With a network that needs no import of transformers, which would cost each job seconds."""
+    own = ModuleSpec(module="slow_nets:build", layers=("cut", "blocks.*"))
+    spec = spec.model_copy(update={"backbone": own, "weights": None, "global_token": "mean"})
+    extract(spec, Planted(brain), tmp_path / "here.zarr")
     (tmp_path / "spec.yaml").write_text(spec.model_dump_json())
     said = []
     for task in (1, 2):
         environment = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         script = ["bash", PIPELINES / "extract_array.slurm", tmp_path / "spec.yaml", f"planted:{brain}"]
         done = subprocess.run(
@@ -66,4 +70,4 @@ def test_an_array_of_jobs_extracts_and_the_last_one_seals(
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)
     assert "2 computed now, not sealed: other parts are missing" in said[0]
-    assert f"1 computed now, digest {Cache(sealed).digest[:16]}" in said[1]
+    assert f"1 computed now, digest {Cache(tmp_path / 'here.zarr').digest[:16]}" in said[1]
