@@ -43,6 +43,7 @@ SAFETENSORS = FileKind("a safetensors file")
 TORCH = FileKind("a PyTorch file written by torch.save")
 PICKLE = FileKind("a Python pickle")
 PARQUET = FileKind("a Parquet table")
+HDF5 = FileKind("an HDF5 file (as written by MATLAB 7.3 and Keras)")
 IMAGE = FileKind("an image")
 
 _STARTS: tuple[tuple[bytes, FileKind], ...] = (
@@ -54,7 +55,8 @@ _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"\x28\xb5\x2f\xfd", FileKind("a Zstandard archive", UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", FileKind("a 7-Zip archive", UNPACK)),
     (b"Rar!", FileKind("a RAR archive", UNPACK)),
-    (b"\x89HDF\r\n", FileKind("an HDF5 file (as written by MATLAB 7.3 and Keras)")),
+    (b"\x89HDF\r\n", HDF5),
+    (b"MATLAB 7.3 MAT-file", HDF5),  # 512 bytes of text come first
     (b"MATLAB 5.0 MAT-file", FileKind("a MATLAB file")),
     (b"PAR1", PARQUET),
     (b"%PDF", FileKind("a PDF document")),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from bddn.data.ceiling import ceiling_of_ncsnr, ceiling_of_trials, variances
 from bddn.errors import DataError
-from bddn.stats.ceiling import ceiling_of_ncsnr, ceiling_of_trials, variances
 from bddn.stats.scores import r2_and_r
 
 MEDIAN_NCSNR = [0.490, 0.510, 0.431, 0.392, 0.542, 0.439, 0.371, 0.323]  # of subjects 1 to 8 of NSD, on fsaverage

@@ -10,14 +10,14 @@ ceiling bounds r². With mixed numbers of trials, the mean of 1 / kᵢ is over t
 Shape letters: T trials, I images, N voxels.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
 from bddn.errors import DataError
 
 Floats = npt.NDArray[np.float64]
-
-BLOCK_VOXELS = 512
 
 
 def ceiling_of_ncsnr(ncsnr: npt.ArrayLike, n_trials: npt.ArrayLike) -> Floats:
@@ -73,15 +73,43 @@ def ceiling_of_trials(
 
 
 def variances(trials: npt.NDArray[np.floating], image: npt.NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """Return the variances of signal and noise, (N,) each; see `variances_of_images`.
+
+    Parameters and errors are those of `ceiling_of_trials`.
+    """
+    ordered = np.argsort(image, kind="stable")
+    starts = np.flatnonzero(np.diff(image[ordered])) + 1
+    return variances_of_images(trials[rows] for rows in np.split(ordered, starts))
+
+
+def variances_of_images(images: Iterable[npt.NDArray[np.floating]]) -> tuple[Floats, Floats]:
     """Return the variances of signal and noise, (N,) each, by an analysis of variance with images as random effects.
 
     Unbiased for any numbers of trials (Searle, Casella & McCulloch, Variance Components, 1992, section 3.6), but that
-    a negative variance of the signal becomes 0. Parameters and errors are those of `ceiling_of_trials`.
-    """
-    from scipy.sparse import csr_array
+    a negative variance of the signal becomes 0.
 
-    _, at, counts = np.unique(image, return_inverse=True, return_counts=True)
-    n_trials, n_images = len(image), len(counts)
+    Parameters
+    ----------
+    images : iterable of array, (k, N)
+        The k trials of each image, which are read once, so that they need not be in memory together.
+
+    Raises
+    ------
+    DataError
+        If no image has two trials, or there are fewer than two images.
+    """
+    n_trials = n_images = squares = 0
+    first = within = sums = between = np.zeros(0)
+    for trials in images:
+        y, k = trials.astype(np.float64), len(trials)
+        if not n_images:
+            first, (within, sums, between) = y[0].copy(), np.zeros((3, y.shape[1]))
+        y -= first  # so that the squares below are small, and exactly 0 for a constant voxel
+        mean = y.mean(0)
+        within += np.square(y - mean).sum(0)
+        sums += k * mean
+        between += k * np.square(mean)
+        n_trials, n_images, squares = n_trials + k, n_images + 1, squares + k * k
     if n_images < 2 or n_trials == n_images:
         raise DataError(
             "trials of a noise ceiling",
@@ -89,19 +117,10 @@ def variances(trials: npt.NDArray[np.floating], image: npt.NDArray[np.integer]) 
             got=f"{n_trials} trials of {n_images} images",
             fix="A noise ceiling needs repeated images. Without them it is unknown.",
         )
-    sums = csr_array((np.ones(n_trials), (at, np.arange(n_trials))), shape=(n_images, n_trials))
-    per_image = (n_trials - np.square(counts).sum() / n_trials) / (n_images - 1)
-    n_voxels = trials.shape[1]
-    signal, noise = np.empty(n_voxels), np.empty(n_voxels)
-    for start in range(0, n_voxels, BLOCK_VOXELS):
-        some = slice(start, start + BLOCK_VOXELS)
-        y = trials[:, some].astype(np.float64)
-        y -= y.mean(0)
-        means = sums @ y / counts[:, None]
-        within = np.square(y - means[at]).sum(0) / (n_trials - n_images)
-        between = (counts[:, None] * np.square(means)).sum(0) / (n_images - 1)
-        signal[some], noise[some] = np.maximum(between - within, 0) / per_image, within
-    return signal, noise
+    per_image = (n_trials - squares / n_trials) / (n_images - 1)
+    noise = within / (n_trials - n_images)
+    among = (between - np.square(sums) / n_trials) / (n_images - 1)
+    return np.maximum(among - noise, 0) / per_image, noise
 
 
 def _ceiling(signal: Floats, noise: Floats, n_trials: npt.ArrayLike) -> Floats:

@@ -1,0 +1,138 @@
+"""Open one array of a .npy file, an HDF5 file or a zarr store, without reading it."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bddn.errors import DataError
+from bddn.files.filekind import FOLDER, HDF5, MISSING, NPY, explain, kind_of
+
+RESTORE = "Restore the file, or give another one."
+SHOWN = 8  # arrays in a message
+
+
+def open_array(path: Path, key: str = "") -> Any:
+    """Open an array and return it: its `shape`, `dtype` and slices are those of numpy. Nothing of it is read.
+
+    Handles are kept open for later calls of this process, also of its threads. A forked process opens its own.
+
+    Parameters
+    ----------
+    path : Path
+        A .npy file (which is mapped into memory), an HDF5 file (also a .mat file of MATLAB 7.3), or the folder of a
+        zarr array or group.
+    key : str
+        Name of the array in an HDF5 file or a zarr group, e.g. 'betas' or 'day1/betas'.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, of another kind or damaged, contains Python objects, or has no array of this name.
+    """
+    return _open(path, key, _stamp(path), os.getpid())
+
+
+def arrays_of(path: Path) -> dict[str, Any]:
+    """Return the arrays of an HDF5 file or a zarr store by name, at most a hundred. It raises the errors of
+    `open_array`."""
+    return _in_zarr(path) if path.is_dir() else _in_hdf5(path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return time and size of a file, so that what was opened of another one in its place is not used."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise _not_an_array(path, f"{error}") from error
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=256)
+def _open(path: Path, key: str, stamp: tuple[int, int], process: int) -> Any:
+    if path.is_dir() or kind_of(path) == HDF5:
+        return _member(path, key)
+    if key:
+        got, fix = explain(path, "another kind of file", f"Remove the key '{key}'.", NPY)
+        raise DataError(path, expected=f"an HDF5 file or a zarr store, which has a key '{key}'", got=got, fix=fix)
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _not_an_array(path, "a damaged file, or another kind of file") from error
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise _not_an_array(path, "a NumPy .npz archive")
+    return found
+
+
+def _member(path: Path, key: str) -> Any:
+    """Return an array of an HDF5 file or a zarr store."""
+    import zarr
+
+    try:
+        whole: Any = zarr.open(path, mode="r") if path.is_dir() else _hdf5(path)
+        if not key and hasattr(whole, "dtype"):
+            return whole
+        found = whole[key] if key and not hasattr(whole, "dtype") and key in whole else None
+    except DataError:
+        raise
+    except Exception as error:  # the libraries have no common base class
+        raise _not_an_array(path, f"{type(error).__name__}: {error}") from error
+    if found is not None and hasattr(found, "dtype"):
+        return found
+    inside = arrays_of(path) if not hasattr(whole, "dtype") else {}
+    listed = [f"{name} {array.shape} {array.dtype}" for name, array in list(inside.items())[:SHOWN]]
+    raise DataError(
+        path,
+        expected=f"an array '{key}' in it" if key else "the key of one of its arrays",
+        got=", ".join(listed) + (", …" if len(inside) > SHOWN else "") if inside else "a single array without a key",
+        fix="Give the name of an array as key." if inside else f"Remove the key '{key}'.",
+    )
+
+
+def _hdf5(path: Path) -> Any:
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise DataError(
+            path,
+            expected="the package h5py, which reads HDF5 files",
+            got="none installed",
+            fix="Run \"pip install 'bddn[hdf5]'\".",
+        ) from error
+    return h5py.File(path, "r", locking="best-effort")
+
+
+def _in_hdf5(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def visit(name: str, member: Any) -> bool | None:
+        if hasattr(member, "dtype"):
+            found[name] = member
+        return True if len(found) >= 100 else None  # True ends the visit
+
+    try:
+        _hdf5(path).visititems(visit)
+    except OSError as error:
+        raise _not_an_array(path, f"{error}") from error
+    return found
+
+
+def _in_zarr(path: Path) -> dict[str, Any]:
+    import zarr
+
+    try:
+        whole: Any = zarr.open(path, mode="r")
+        if hasattr(whole, "dtype"):
+            return {"": whole}
+        return {name: member for name, member in whole.members(max_depth=None) if hasattr(member, "dtype")}
+    except Exception as error:  # see `_member`
+        raise _not_an_array(path, f"{type(error).__name__}: {error}") from error
+
+
+def _not_an_array(path: Path, got: str) -> DataError:
+    own = (NPY, HDF5) if path.is_file() else (FOLDER, MISSING)
+    got, fix = explain(path, "no such file or folder" if not os.path.lexists(path) else got, RESTORE, *own)
+    return DataError(path, expected="a .npy file, an HDF5 file or a zarr store", got=got, fix=fix)
