@@ -178,7 +178,8 @@ def _line(row: dict[str, Any]) -> str:
     slope = "no slope" if row["slope_before"] is None else f"slope {row['slope_before']:.2f}"
     return (
         f"{row['network']}, {row['task']}, seed {row['seed']}: {slope}, R² {row['r2_before']:.3f} → "
-        f"{row['r2_after']:.3f}, old task {row['old_accuracy_before']:.3f} → {row['old_accuracy_after']:.3f}, new task {row['accuracy']:.3f}"
+        f"{row['r2_after']:.3f}, old task {row['old_accuracy_before']:.3f} → {row['old_accuracy_after']:.3f}, "
+        f"new task {row['accuracy']:.3f}"
     )
 
 

@@ -3,9 +3,9 @@
     python pipelines/small_networks.py build/networks
     python pipelines/small_networks.py build/networks --train folder:build/tasks/photographs
 
-writes OUT/NAME.yaml of each of `SPECS`. Run commands that use them in this checkout, where their modules are found. With
---train, two of the random ones are trained on an image set, into the folders OUT/clip_tower_trained and OUT/cnn_trained,
-which are networks too.
+writes OUT/NAME.yaml of each of `SPECS`. Run commands that use them in this checkout, where their modules are found.
+With --train, two of the random ones are trained on an image set, into the folders OUT/clip_tower_trained and
+OUT/cnn_trained, which are networks too.
 
 efficientnet                EfficientNet-Lite0, trained on ImageNet
 efficientnet_untrained      the same network with random weights
@@ -34,8 +34,8 @@ from torch import Tensor, nn
 
 from bddn.backbones.preprocess import squash
 from bddn.cli import clear_errors
-from bddn.errors import BackboneError
 from bddn.data.image_sets import open_images
+from bddn.errors import BackboneError
 from bddn.files.atomic import make_folder, write_text
 from bddn.finetune import finetune
 from bddn.planted.scenes import draw_leaves
