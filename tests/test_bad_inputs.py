@@ -131,7 +131,7 @@ def _stop(_: PlantSpec, __: int) -> None:
 CASES: dict[str, tuple[Callable[[], object], str, list[str]]] = {
     # name: (how to spoil it, command, words of the message)
     "dataset without a kind": (_nothing, FIT.replace("planted:brain", "brain"), ["dataset 'brain'", "KIND:PATH"]),
-    "unknown kind of dataset": (_nothing, FIT.replace("planted:brain", "nsd:brain"), ["'nsd:brain'", "algonauts"]),
+    "unknown kind of dataset": (_nothing, FIT.replace("planted:brain", "mylab:brain"), ["'mylab:brain'", "algonauts"]),
     "missing dataset folder": (_nothing, FIT.replace("planted:brain", "algonauts:x"), ["x: expected", "no such"]),
     "folder of another layout": (_nothing, FIT.replace("planted:brain", "algonauts:cache.zarr"), ["training_images"]),
     "planted brain without its truth": (lambda: shutil.rmtree("brain/truth"), FIT, ["truth/voxels.parquet"]),

@@ -1,6 +1,7 @@
 """Commands on datasets and image sets."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from bddn.errors import DataError
 
 SHOWN_SIZES = 3
+SHARES = (8, 1, 1)
 
 data_app = typer.Typer(help="Inspect datasets and image sets.", no_args_is_help=True)
 
@@ -55,6 +57,38 @@ def check(
         )
 
 
+@data_app.command(epilog=example("bddn data split nsd:NSD,subject=1 shared515 --out shared515.json"))
+@clear_errors
+def split(
+    name: Annotated[str, typer.Argument(help="A dataset; see 'bddn datasets'.", metavar="KIND:PATH")],
+    test: Annotated[str, typer.Argument(help="Name of a set of test images; 'bddn data check' lists them.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the images for validation.")] = 0,
+) -> None:
+    """Write a split that holds out a set of images, for 'split_by: {file: FILE}' in the spec of a fit.
+
+    A ninth of the other images are for validation.
+    """
+    from bddn.data import open_dataset
+    from bddn.data.dataset import named_tests
+    from bddn.data.splits import split_off
+    from bddn.errors import DataError
+    from bddn.files.atomic import write_json
+
+    dataset = open_dataset(name)
+    sets = named_tests(dataset)
+    if test not in sets:
+        raise DataError(
+            f"'{test}'",
+            expected=f"a test set of {dataset.name}: {', '.join(sets) or 'it has none'}",
+            got="none of this name",
+            fix="Give another name, or write the JSON file yourself: lists train, val and test of stimulus ids.",
+        )
+    found = split_off(dataset.stimuli.ids, sets[test], SHARES, seed)
+    write_json(out, found.to_dict())
+    typer.echo(f"{out}: {len(found.train)} train, {len(found.val)} validate, {len(found.test)} test ({test})")
+
+
 def _check_images(name: str, per_class: int | None, seed: int) -> None:
     import numpy as np
 
@@ -93,6 +127,7 @@ def _check_images(name: str, per_class: int | None, seed: int) -> None:
 def _check_dataset(name: str) -> None:
     from bddn.data import open_dataset
     from bddn.data.dataset import about as about_of
+    from bddn.data.dataset import named_tests, remarks
     from bddn.data.dataset_check import inspect_dataset
 
     dataset = open_dataset(name)
@@ -110,12 +145,13 @@ def _check_dataset(name: str) -> None:
         "ROIs": ", ".join(f"{roi} {n}" for roi, n in rois.items()) or "none",
         "responses": f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",
         "ceilings": known,
+        "test sets": ", ".join(f"{one} {len(ids)}" for one, ids in named_tests(dataset).items()) or "none with a name",
         "truth": "none" if dataset.truth() is None else "known, because the brain is planted",
         "about": f"{about.responses} {about.terms}",
     }
     typer.echo(f"{_aligned(lines)}\n")
     constant = [f"responses of {found.n_constant} voxels are constant"] if found.n_constant else []
-    _finish([*constant, *found.notes], found.unreadable)
+    _finish([*remarks(dataset), *constant, *found.notes], found.unreadable)
     typer.echo("good: all images and responses can be read")
 
 

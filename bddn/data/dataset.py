@@ -208,7 +208,8 @@ OWN = About(
 class DatasetKind(Dataset, Protocol):
     """A class of datasets that can be opened by name; see `bddn.data.plugins`.
 
-    Its options are the parameters after the path. Each of them needs a default value, and is passed as str.
+    Its options are the parameters after the path. Each of them needs a default value, and is passed as str. It may also
+    have the methods `remarks` and `named_tests`; see the functions of these names.
     """
 
     about: ClassVar[About]
@@ -219,4 +220,16 @@ class DatasetKind(Dataset, Protocol):
 def about(dataset: Dataset) -> About:
     """Return the description of a dataset, or `OWN` if it has none."""
     found: About = getattr(dataset, "about", OWN)
+    return found
+
+
+def remarks(dataset: Dataset) -> list[str]:
+    """Return what a dataset says of its own files for `bddn data check`, such as what is missing, as sentences."""
+    found: list[str] = dataset.remarks() if hasattr(dataset, "remarks") else []
+    return found
+
+
+def named_tests(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """Return the sets of stimulus ids that are known as test sets, by name; see `bddn data split`."""
+    found: dict[str, tuple[str, ...]] = dataset.named_tests() if hasattr(dataset, "named_tests") else {}
     return found

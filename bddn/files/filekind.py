@@ -43,13 +43,15 @@ SAFETENSORS = FileKind("a safetensors file")
 TORCH = FileKind("a PyTorch file written by torch.save")
 PICKLE = FileKind("a Python pickle")
 PARQUET = FileKind("a Parquet table")
+GZIP = FileKind("a gzip archive", UNPACK)
+MATLAB = FileKind("a MATLAB file")
 HDF5 = FileKind("an HDF5 file (as written by MATLAB 7.3 and Keras)")
 IMAGE = FileKind("an image")
 
 _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"version https://git-lfs.github.com/spec/", LFS),
     (b"/" + ANNEX.encode(), ANNEX_POINTER),
-    (b"\x1f\x8b", FileKind("a gzip archive", UNPACK)),
+    (b"\x1f\x8b", GZIP),
     (b"BZh", FileKind("a bzip2 archive", UNPACK)),
     (b"\xfd7zXZ\x00", FileKind("an xz archive", UNPACK)),
     (b"\x28\xb5\x2f\xfd", FileKind("a Zstandard archive", UNPACK)),
@@ -57,7 +59,7 @@ _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"Rar!", FileKind("a RAR archive", UNPACK)),
     (b"\x89HDF\r\n", HDF5),
     (b"MATLAB 7.3 MAT-file", HDF5),  # 512 bytes of text come first
-    (b"MATLAB 5.0 MAT-file", FileKind("a MATLAB file")),
+    (b"MATLAB 5.0 MAT-file", MATLAB),
     (b"PAR1", PARQUET),
     (b"%PDF", FileKind("a PDF document")),
     (b"\x89PNG\r\n\x1a\n", IMAGE),

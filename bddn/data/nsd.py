@@ -1,0 +1,270 @@
+"""The Natural Scenes Dataset, one subject, as the official download lies on disk: betas on fsaverage.
+
+Source: E. Allen et al. (2022), Nature Neuroscience 25: 116-126, and the NSD data manual. `docs/nsd.md` lists the files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, positions_mm
+from bddn.data.ceiling import ceiling_of_ncsnr
+from bddn.data.dataset import About, Stimuli
+from bddn.data.nsd_betas import Betas, without_data
+from bddn.data.nsd_ceilings import compared_with_published, ncsnr_files, read_ncsnr
+from bddn.data.nsd_experiment import SYNTHETIC, Experiment
+from bddn.data.nsd_files import (
+    DESIGN,
+    GROUP_LABELS,
+    SYNTHETIC_DESIGN,
+    VERSIONS,
+    betas_folder,
+    how_to_get,
+    synthetic_betas_file,
+)
+from bddn.data.nsd_labels import OWN, how_to_map, label_columns, label_file, read_numbers
+from bddn.data.nsd_options import choice, session_numbers, subject_number
+from bddn.errors import DataError
+from bddn.files.filekind import MISSING, explain, is_listed
+
+NSDGENERAL, ALL = "nsdgeneral", "all"
+
+
+class Nsd:
+    """One subject of NSD; implements `bddn.data.Dataset`. Files are read on demand.
+
+    Parameters
+    ----------
+    root : Path
+        The folder with `nsddata`, `nsddata_betas` and `nsddata_stimuli`.
+    subject : str
+        1 to 8.
+    betas : {'b3', 'b2'}
+    sessions : str
+        'all' that are there, or numbers such as '1-37' or '1-10+12'.
+    voxels : str
+        'nsdgeneral', 'all', or the name of labels in `fsaverage/label`: vertices with a label above 0.
+    zscore : {'yes', 'no'}
+        Whether responses are standardized within each session.
+    synthetic : {'no', 'yes'}
+        Whether the images of NSD-synthetic are added.
+    ceiling : str
+        The images that noise ceilings are for: 'all', or the name of a test set.
+
+    Raises
+    ------
+    DataError
+        If files are missing, which it names with the official command, or an option is wrong.
+    """
+
+    about: ClassVar[About] = About(
+        name="nsd",
+        usage="nsd:ROOT,subject=1",
+        responses="Responses are betas of the Natural Scenes Dataset (Allen et al., 2022) on fsaverage.",
+        references=(
+            "Allen EJ et al. (2022). A massive 7T fMRI dataset to bridge cognitive neuroscience and artificial "
+            "intelligence. Nature Neuroscience 25: 116-126.",
+        ),
+        terms="Data terms: every user of the Natural Scenes Dataset accepts its terms of use; neither the data nor "
+        "parts of them may be passed on. Check these terms before sharing encoders or maps of single subjects.",
+        options="subject=1 to 8; betas=b3|b2; sessions=all|1-37; voxels=nsdgeneral|all|LABEL; zscore=yes|no; "
+        "synthetic=no|yes adds NSD-synthetic; ceiling=all|shared515|…: the images that noise ceilings are for.",
+        trials="averaged",
+    )
+
+    def __init__(
+        self,
+        root: Path,
+        subject: str = "",
+        betas: str = "b3",
+        sessions: str = ALL,
+        voxels: str = NSDGENERAL,
+        zscore: str = "yes",
+        synthetic: str = "no",
+        ceiling: str = ALL,
+    ) -> None:
+        self.root, self.subject, self._selected = root, subject_number(subject), voxels
+        self.version = choice("betas", betas, VERSIONS)
+        self._zscore = choice("zscore", zscore, ("yes", "no")) == "yes"
+        with_synthetic = choice(SYNTHETIC, synthetic, ("no", "yes")) == "yes"
+        given = {
+            "betas": (betas, "b3"),
+            "sessions": (sessions, ALL),
+            "voxels": (voxels, NSDGENERAL),
+            "zscore": (zscore, "yes"),
+            SYNTHETIC: (synthetic, "no"),
+            "ceiling": (ceiling, ALL),
+        }
+        options = "".join(f",{key}={value}" for key, (value, default) in given.items() if value != default)
+        self.name = f"nsd:{root},subject={self.subject}{options}"
+        wanted = session_numbers(sessions, self.subject)
+        self._check_files(with_synthetic)
+        self.experiment = Experiment(root, self.subject, self.version, wanted, with_synthetic)
+        tests = [name for name in self.named_tests() if name != SYNTHETIC]
+        self._ceiling_of = choice("ceiling", ceiling, (ALL, *tests))
+        self.about = replace(self.about, responses=self._in_words())  # type: ignore[misc]
+
+    def _check_files(self, with_synthetic: bool) -> None:
+        """Name all files that are missing, in one message."""
+        if not (self.root / "nsddata").is_dir():
+            fix = "Give the folder of the download."
+            got, fix = explain(self.root, "no such folder", fix, MISSING) if not self.root.is_dir() else ("others", fix)
+            raise DataError(self.root, expected="a folder with nsddata/ and nsddata_betas/", got=got, fix=fix)
+        needed = [DESIGN]
+        if self._selected != ALL:
+            needed += [GROUP_LABELS / f"{hemi}.{self._selected}.mgz" for hemi in HEMISPHERES]
+        if with_synthetic:
+            betas = [synthetic_betas_file(self.subject, self.version, hemi) for hemi in HEMISPHERES]
+            needed += [SYNTHETIC_DESIGN, *betas]
+        absent = [file for file in needed if not is_listed(self.root / file)]
+        if absent:
+            here = sorted(path.name[len("lh.") : -len(".mgz")] for path in (self.root / GROUP_LABELS).glob("lh.*.mgz"))
+            known = f" For voxels=…, these labels are here: {', '.join(here)}." if here else ""
+            raise DataError(
+                self.root,
+                expected=", ".join(file.as_posix() for file in needed),
+                got=f"no {', '.join(file.as_posix() for file in absent)}",
+                fix=how_to_get(*absent) + known * (absent[0].parent == GROUP_LABELS),
+            )
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """The images that were shown, by their numbers among the 73,000, which count from 0."""
+        return self.experiment.stimuli
+
+    def named_tests(self) -> dict[str, tuple[str, ...]]:
+        """Return the ids of the images of known test sets; see `Experiment.named_tests`."""
+        return self.experiment.named_tests()
+
+    def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
+        """Return the mean responses (n, n_voxels) over the trials of each image, session by session.
+
+        Raises
+        ------
+        DataError
+            If a file of betas is damaged.
+        """
+        wanted = np.arange(len(self.stimuli)) if rows is None else np.asarray(rows, np.intp)
+        order = np.argsort(wanted, kind="stable")
+        ascending = wanted[order]
+        out = np.zeros((len(wanted), self._betas.n_vertices), np.float32)
+        for place, session in enumerate(self.experiment.sessions):
+            trials = np.flatnonzero(np.isin(session.shown, ascending))
+            if not len(trials):
+                continue
+            first, last = (np.searchsorted(ascending, session.shown[trials], side) for side in ("left", "right"))
+            for response, start, stop in zip(self._betas.read(place, trials), first, last, strict=True):
+                for row in order[start:stop]:
+                    out[row] += response
+        out /= self.experiment.n_trials[wanted, None].astype(np.float32)
+        return out
+
+    def voxels(self) -> pd.DataFrame:
+        """Return the table of `bddn.data.Dataset`, with a column for each atlas on this machine."""
+        return self._table.copy()
+
+    def coords_mm(self) -> npt.NDArray[np.float32]:
+        """See `Dataset.coords_mm`."""
+        return positions_mm(self._table["hemi"].to_numpy(str), self._table["vertex"].to_numpy())
+
+    def truth(self) -> pd.DataFrame | None:
+        """Return None."""
+        return None
+
+    def remarks(self) -> list[str]:
+        """Return what a user should know of the files: sessions, vertices, labels and ceilings, as sentences."""
+        found = [self.experiment.in_words(), *self.experiment.missing_in_words(), self._left_out_in_words()]
+        absent = [atlas for atlas in OWN if not is_listed(label_file(self.root, "lh", atlas, self.subject))]
+        if absent:
+            found.append(how_to_map(self.subject, absent))
+        files = ncsnr_files(self.subject, self.version)
+        if not is_listed(self.root / files[0]):
+            found.append(f"noise ceilings are unknown without {files[0]} and {files[1].name}. {how_to_get(*files)}")
+        elif is_listed(self.root / GROUP_LABELS / f"lh.{NSDGENERAL}.mgz"):
+            found.append(compared_with_published(self.root, self.version))
+        return found
+
+    @cached_property
+    def _betas(self) -> Betas:
+        return Betas(self.experiment.sessions, self._vertices, self._zscore)
+
+    @cached_property
+    def _candidates(self) -> dict[str, npt.NDArray[np.intp]]:
+        """The vertices that the option `voxels` selects."""
+        if self._selected == ALL:
+            return {hemi: np.arange(N_VERTICES) for hemi in HEMISPHERES}
+        files = {hemi: self.root / GROUP_LABELS / f"{hemi}.{self._selected}.mgz" for hemi in HEMISPHERES}
+        found = {hemi: np.flatnonzero(read_numbers(file) > 0) for hemi, file in files.items()}
+        if not any(map(len, found.values())):
+            raise DataError(
+                self.root / GROUP_LABELS,
+                expected=f"vertices with a label above 0 in lh. or rh.{self._selected}.mgz",
+                got="none",
+                fix="Give other labels with the option voxels=….",
+            )
+        return found
+
+    @cached_property
+    def _without_data(self) -> npt.NDArray[np.bool_]:
+        """Which of these have no data in which session, (sessions, candidates)."""
+        return without_data(self.experiment.sessions, self._candidates)
+
+    @cached_property
+    def _vertices(self) -> dict[str, npt.NDArray[np.intp]]:
+        """Those that have data in all sessions."""
+        kept = np.logical_not(self._without_data.any(0))
+        if not kept.any():
+            raise DataError(
+                self.root / betas_folder(self.subject, self.version),
+                expected="vertices with betas in all used sessions",
+                got=f"none of {len(kept)}",
+                fix="Give fewer sessions with the option sessions=…, or download the betas again.",
+            )
+        parts = np.split(kept, [len(self._candidates["lh"])])
+        return {hemi: self._candidates[hemi][part] for hemi, part in zip(HEMISPHERES, parts, strict=True)}
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        vertices = self._vertices
+        hemi = np.repeat(HEMISPHERES, [len(vertices[h]) for h in HEMISPHERES])
+        table = pd.DataFrame({"hemi": hemi, "vertex": np.concatenate([vertices[h] for h in HEMISPHERES])})
+        for column, labels in label_columns(self.root, self.subject, vertices).items():
+            table[column] = labels
+        table["ceiling"] = self._ceilings(vertices)
+        return table
+
+    def _ceilings(self, vertices: Mapping[str, npt.NDArray[np.intp]]) -> npt.NDArray[np.float64]:
+        """Return noise ceilings for the numbers of trials that the images have; NaN without the files of ncsnr."""
+        ncsnr = read_ncsnr(self.root, self.subject, self.version)
+        if ncsnr is None:
+            return np.full(sum(map(len, vertices.values())), np.nan)
+        n_trials = self.experiment.n_trials[: self.experiment.n_core]
+        if self._ceiling_of != ALL:
+            chosen = set(self.named_tests()[self._ceiling_of])
+            n_trials = n_trials[[stimulus in chosen for stimulus in self.stimuli.ids[: len(n_trials)]]]
+        found = [of_hemi[vertices[hemi]] for of_hemi, hemi in zip(ncsnr, HEMISPHERES, strict=True)]
+        return ceiling_of_ncsnr(np.concatenate(found), n_trials)
+
+    def _left_out_in_words(self) -> str:
+        lacking = self._without_data
+        never, sometimes = lacking.all(0), lacking.any(0) & ~lacking.all(0)
+        worst = self.experiment.sessions[int(lacking[:, sometimes].sum(1).argmax())].name
+        where = f" (most of them in {worst})" if sometimes.any() else ""
+        return (
+            f"left out of the {lacking.shape[1]} vertices of {self._selected}: {never.sum()} without data in any "
+            f"session, and {sometimes.sum()} without data in some{where}"
+        )
+
+    def _in_words(self) -> str:
+        how = "z-scored within each session, then averaged" if self._zscore else "averaged, in percent signal change,"
+        return (
+            f"Responses are the betas {self.version} ({VERSIONS[self.version]}) of subject {self.subject} of the "
+            f"Natural Scenes Dataset (Allen et al., 2022) on fsaverage, {how} over the trials of an image "
+            f"({self.experiment.in_words()})."
+        )

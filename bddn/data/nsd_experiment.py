@@ -1,0 +1,143 @@
+"""What a subject of the Natural Scenes Dataset saw in which session, and where images and betas lie."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.data.dataset import Stimuli
+from bddn.data.nsd_betas import Session
+from bddn.data.nsd_design import LAST, read_design, read_synthetic_order, repeats_in_words
+from bddn.data.nsd_files import (
+    N_SESSIONS,
+    STIMULI,
+    SYNTHETIC_STIMULI,
+    betas_file,
+    betas_folder,
+    how_to_get,
+    synthetic_betas_file,
+    synthetic_color_stimuli,
+)
+from bddn.data.nsd_images import N_SYNTHETIC_SHARED, NsdImages
+from bddn.data.nsd_options import sessions_in_words
+from bddn.errors import DataError
+from bddn.files.filekind import is_listed
+
+SYNTHETIC = "synthetic"
+
+
+class Experiment:
+    """The sessions of one subject that are used, and their images.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the download.
+    subject : int
+        1 to 8.
+    version : str
+        A key of `VERSIONS`.
+    wanted : sequence of int, optional
+        Sessions, ascending; by default all that are on this machine.
+    synthetic : bool
+        Whether the session of NSD-synthetic follows.
+
+    Raises
+    ------
+    DataError
+        If the design is missing or wrong, a session that was asked for is missing, or one hemisphere of a session.
+    """
+
+    def __init__(self, root: Path, subject: int, version: str, wanted: Sequence[int] | None, synthetic: bool) -> None:
+        self.root, self.subject, self.version = root, subject, version
+        self._design = read_design(root, subject)
+        self.used = self._find_sessions(wanted)
+        self._shown = [self._design.shown(session) for session in self.used]
+        self._numbers = np.unique(np.concatenate(self._shown))
+        self.n_core = len(self._numbers)
+        """Number of images of NSD; those of NSD-synthetic follow."""
+        self._synthetic = read_synthetic_order(root) if synthetic else np.zeros(0, np.intp)
+
+    def _find_sessions(self, wanted: Sequence[int] | None) -> tuple[int, ...]:
+        here = {session: [is_listed(file) for file in self._files(session).values()] for session in self._every}
+        used = tuple(session for session in self._every if any(here[session])) if wanted is None else tuple(wanted)
+        if used and all(all(here[session]) for session in used):
+            return used
+        absent = [
+            betas_file(self.subject, self.version, hemi, session)
+            for session in used or (1,)
+            for hemi, found in zip(HEMISPHERES, here[session], strict=True)
+            if not found
+        ]
+        raise DataError(
+            self.root / betas_folder(self.subject, self.version),
+            expected="the betas of both hemispheres of each session",
+            got=f"no {', '.join(file.name for file in absent)}" if used else "none",
+            fix=how_to_get(*absent),
+        )
+
+    @property
+    def _every(self) -> range:
+        return range(1, N_SESSIONS[self.subject - 1] + 1)
+
+    def _files(self, session: int) -> dict[str, Path]:
+        return {hemi: self.root / betas_file(self.subject, self.version, hemi, session) for hemi in HEMISPHERES}
+
+    @cached_property
+    def stimuli(self) -> Stimuli:
+        """The images that were shown: those of NSD by their numbers from 0, then those of NSD-synthetic."""
+        rows = [int(number) for number in self._numbers]
+        ids, paths = [f"nsd-{row:05d}" for row in rows], [self.root / STIMULI] * len(rows)
+        for k in np.unique(self._synthetic).tolist():
+            own = k >= N_SYNTHETIC_SHARED  # of this subject
+            file = synthetic_color_stimuli(self.subject) if own else SYNTHETIC_STIMULI / "nsdsynthetic_stimuli.hdf5"
+            ids.append(f"nsdsynthetic-subj{self.subject:02d}-{k:03d}" if own else f"nsdsynthetic-{k:03d}")
+            paths.append(self.root / file)
+            rows.append(k - N_SYNTHETIC_SHARED if own else k)
+        return Stimuli(tuple(ids), tuple(paths), tuple(rows), NsdImages())
+
+    @cached_property
+    def sessions(self) -> list[Session]:
+        """The sessions, with the row of `stimuli` of each trial."""
+        found = [
+            Session(f"session {session}", self._files(session), np.searchsorted(self._numbers, shown))
+            for session, shown in zip(self.used, self._shown, strict=True)
+        ]
+        if len(self._synthetic):
+            files = {hemi: self.root / synthetic_betas_file(self.subject, self.version, hemi) for hemi in HEMISPHERES}
+            rows = np.searchsorted(np.unique(self._synthetic), self._synthetic)
+            found.append(Session("NSD-synthetic", files, self.n_core + rows))
+        return found
+
+    @cached_property
+    def n_trials(self) -> npt.NDArray[np.intp]:
+        """The number of trials of each image (n_images,)."""
+        return np.bincount(np.concatenate([session.shown for session in self.sessions]), minlength=len(self.stimuli))
+
+    def named_tests(self) -> dict[str, tuple[str, ...]]:
+        """Return the ids of the images of known test sets; see `Design.named_tests`. `synthetic` is NSD-synthetic."""
+        numbers = self._design.named_tests(self.used)
+        if len(self.used) <= LAST:
+            del numbers[f"last{LAST}"]  # it would be all images
+        found = {name: tuple(f"nsd-{k:05d}" for k in of_set) for name, of_set in numbers.items() if len(of_set)}
+        return {**found, SYNTHETIC: self.stimuli.ids[self.n_core :]} if len(self._synthetic) else found
+
+    def in_words(self) -> str:
+        """Return sessions, trials and images as words."""
+        more = f"; {len(self._synthetic)} trials of NSD-synthetic" if len(self._synthetic) else ""
+        return f"sessions {sessions_in_words(self.used)}: {repeats_in_words(np.concatenate(self._shown))}{more}"
+
+    def missing_in_words(self) -> list[str]:
+        """Return a sentence on the sessions that are not on this machine, and where to get them; or an empty list."""
+        absent = [
+            session for session in self._every if not any(is_listed(file) for file in self._files(session).values())
+        ]
+        if not absent:
+            return []
+        first = [betas_file(self.subject, self.version, hemi, absent[0]) for hemi in HEMISPHERES]
+        inside = [session for session in absent if min(self.used) < session < max(self.used)]
+        gap = f", {sessions_in_words(inside)} between others that are" if inside else ""
+        return [f"sessions {sessions_in_words(absent)} are not on this machine{gap}. {how_to_get(*first)}"]

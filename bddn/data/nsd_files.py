@@ -1,0 +1,64 @@
+"""Where the files of the Natural Scenes Dataset lie, and how a missing one is reported.
+
+Paths are those of the official bucket, relative to the folder of the download (NSD data manual,
+cvnlab.slite.page/p/M3ZvPmfgU3).
+"""
+
+from pathlib import Path
+
+from bddn.errors import DataError
+from bddn.files.filekind import MISSING, explain
+
+BUCKET = "s3://natural-scenes-dataset"
+TERMS_PAGE = "naturalscenesdataset.org"
+N_SESSIONS = (40, 40, 32, 30, 40, 32, 40, 30)
+"""Number of sessions of subjects 1 to 8."""
+VERSIONS = {"b2": "betas_fithrf", "b3": "betas_fithrf_GLMdenoise_RR"}
+"""Folders of the versions of betas."""
+DESIGN = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
+STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
+GROUP_LABELS = Path("nsddata/freesurfer/fsaverage/label")
+SYNTHETIC_DESIGN = Path("nsddata/experiments/nsdsynthetic/nsdsynthetic_expdesign.mat")
+SYNTHETIC_STIMULI = Path("nsddata_stimuli/stimuli/nsdsynthetic")
+
+
+def betas_folder(subject: int, version: str) -> Path:
+    """Return the folder of the betas of a subject on fsaverage; `version` is a key of `VERSIONS`."""
+    return Path(f"nsddata_betas/ppdata/subj{subject:02d}/fsaverage/{VERSIONS[version]}")
+
+
+def betas_file(subject: int, version: str, hemi: str, session: int) -> Path:
+    """Return the betas of a session, counted from 1."""
+    return betas_folder(subject, version) / f"{hemi}.betas_session{session:02d}.mgh"
+
+
+def synthetic_betas_file(subject: int, version: str, hemi: str) -> Path:
+    """Return the betas of the NSD-synthetic session."""
+    folder = betas_folder(subject, version)
+    return folder.with_name(f"nsdsynthetic{folder.name}") / f"{hemi}.betas_nsdsynthetic.mgh"
+
+
+def synthetic_color_stimuli(subject: int) -> Path:
+    """Return the coloured images of NSD-synthetic, which differ between subjects."""
+    return SYNTHETIC_STIMULI / f"nsdsynthetic_colorstimuli_subj{subject:02d}.hdf5"
+
+
+def native_labels(subject: int) -> Path:
+    """Return the folder of the labels on the subject's own surface."""
+    return Path(f"nsddata/freesurfer/subj{subject:02d}/label")
+
+
+def how_to_get(*files: Path) -> str:
+    """Return the next step for missing files: the official command for the first, and the paths of the others."""
+    first, *others = (file.as_posix() for file in files)
+    more = f" Get {', '.join(others)} in the same way." if others else ""
+    return (
+        f"Accept the terms on {TERMS_PAGE}; then run, in the folder of the data, "
+        f"'aws s3 cp --no-sign-request {BUCKET}/{first} {first}'.{more}"
+    )
+
+
+def missing(root: Path, file: Path, what: str) -> DataError:
+    """Return the error for a file that is not there; `file` is relative to `root`."""
+    got, fix = explain(root / file, "no such file", how_to_get(file), MISSING)
+    return DataError(root / file, expected=what, got=got, fix=fix)
