@@ -163,7 +163,8 @@ def examples(images: LabelledImages) -> list[npt.NDArray[np.uint8]]:
 
 def _name(given_name: str, option: str, every: Sequence[str]) -> str:
     """Return the last part of the path of a spec or an image set, which must be of this one alone."""
-    names = [Path(one.partition(",")[0].rpartition(":")[2]).stem for one in every]
+    paths = [Path(one.partition(",")[0].rpartition(":")[2]) for one in every]
+    names = [path.stem if path.suffix in (".yaml", ".yml", ".csv") else path.name for path in paths]
     name = names[list(every).index(given_name)]
     if names.count(name) > 1:
         raise SpecError(option, expected="different names", got=f"'{name}' twice", fix="Rename one of the files.")

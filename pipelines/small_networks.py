@@ -1,8 +1,11 @@
 """Small networks for trials of fine-tuning, trained and random, ordered and shuffled, and the specs that cache them.
 
     python pipelines/small_networks.py build/networks
+    python pipelines/small_networks.py build/networks --train folder:build/tasks/photographs
 
 writes OUT/NAME.yaml of each of `SPECS`. Run commands that use them in this checkout, where their modules are found.
+With --train, two of the random ones are trained on an image set, into the folders OUT/clip_tower_trained and
+OUT/cnn_trained, which are networks too.
 
 efficientnet                EfficientNet-Lite0, trained on ImageNet
 efficientnet_untrained      the same network with random weights
@@ -31,10 +34,12 @@ from torch import Tensor, nn
 
 from bddn.backbones.preprocess import squash
 from bddn.cli import clear_errors
+from bddn.data.image_sets import open_images
 from bddn.errors import BackboneError
 from bddn.files.atomic import make_folder, write_text
+from bddn.finetune import finetune
 from bddn.planted.scenes import draw_leaves
-from bddn.spec import CacheSpec
+from bddn.spec import CacheSpec, FinetuneSpec
 
 N_DRAWN, SIDE = 32, 112  # images for the statistics of batch normalization, and their side
 BLOCKS = ("_blocks.0", "_blocks.2", "_blocks.4", "_blocks.7", "_blocks.10", "_blocks.15")  # one of each size
@@ -166,18 +171,36 @@ SPECS = {
 """Fields of `CacheSpec` of each network."""
 
 
-def small_spec(name: str) -> CacheSpec:
-    """Return the spec of a network."""
-    return CacheSpec.parse(SPECS[name], f"spec '{name}'")
+TRAINED = ("clip_tower", "cnn")
+TRAINING = FinetuneSpec(steps=300, batch_size=16, learning_rate=1e-3, evaluate_every=300)
+
+
+def small_spec(name: str, size: int = SIDE) -> CacheSpec:
+    """Return the spec of a network that sees images of so many pixels."""
+    return CacheSpec.parse(_sized(SPECS[name], size), f"spec '{name}'")
+
+
+def _sized(fields: dict[str, Any], size: int) -> dict[str, Any]:
+    backbone = fields["backbone"]
+    if "architecture" in backbone:
+        backbone = backbone | {"architecture": backbone["architecture"] | {"image_size": size}}
+    return fields | {"backbone": backbone, "image_size": size}
 
 
 @clear_errors
-def small_networks(out: Annotated[Path, typer.Argument(help="Folder of the specs.")]) -> None:
-    """Write the specs, one YAML file each."""
+def small_networks(
+    out: Annotated[Path, typer.Argument(help="Folder of the specs.")],
+    size: Annotated[int, typer.Option(min=32, help="Side in pixels of what the networks see.")] = SIDE,
+    train: Annotated[str | None, typer.Option(help="Image set on which some are trained, KIND:PATH.")] = None,
+) -> None:
+    """Write the specs, one YAML file each, and train some of the networks."""
     make_folder(out)
     for name, fields in SPECS.items():
-        write_text(out / f"{name}.yaml", yaml.safe_dump(fields, sort_keys=False))
+        write_text(out / f"{name}.yaml", yaml.safe_dump(_sized(fields, size), sort_keys=False))
         typer.echo(f"{out / name}.yaml: {fields['title']}")
+    for name in TRAINED if train is not None else ():
+        done = finetune(small_spec(name, size), open_images(str(train)), out / f"{name}_trained", TRAINING)
+        typer.echo(f"{done.folder}: accuracy {done.accuracy['accuracy'].iloc[-1]:.3f} after {TRAINING.steps} steps")
 
 
 if __name__ == "__main__":

@@ -15,12 +15,14 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 from quick_workers import PRELOADED
 
 LIMIT_S = 300.0
 COMMAND = "bddn"
+NUMBERS = count()
 
 
 class QuickCommand:
@@ -28,7 +30,8 @@ class QuickCommand:
 
     def __init__(self, words: Sequence[object], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
         self.words = [str(word) for word in words]
-        self._said = [Path(tempfile.mkstemp(dir=_folder(), suffix=name)[1]) for name in (".out", ".err")]
+        number = next(NUMBERS)
+        self._said = [Path(_folder()) / f"{number}.{stream}" for stream in ("out", "err")]
         own = (self.words, str(cwd or Path.cwd()), dict(os.environ if env is None else env), *map(str, self._said))
         forked = multiprocessing.get_context("forkserver")
         forked.set_forkserver_preload(PRELOADED)

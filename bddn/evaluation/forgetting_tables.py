@@ -81,7 +81,9 @@ def table_3(courses: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for network, of in courses.groupby("network", sort=False):
         shown = {ORIGINAL: of[of["step"] == 0].head(1)}
-        shown |= {known_set(str(name)): own.tail(1) for name, own in of.groupby("images", sort=False)}
+        for name, own in of.groupby("images", sort=False):
+            column = known_set(str(name))
+            shown[str(name) if column in shown else column] = own.tail(1)
         for column, row in shown.items():
             about = {"spec": str(network), "model": "fine-tuned", "column": column}
             value, low, high = row[["r2", "r2_low", "r2_high"]].to_numpy(float)[0].tolist()

@@ -8,10 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from bddn.data.labelled import LabelledImages
 from bddn.finetune import Finetuned, course, finetune
+from bddn.finetune.finetuning import open_trainable
+from bddn.finetune.head import Head
+from bddn.finetune.image_batches import Inputs
 from bddn.finetune.training import Training
 from bddn.machine import parallel
 from bddn.spec import CacheSpec
@@ -150,3 +155,21 @@ def test_threads_change_no_byte(
     found = finetune(clip, colors, tmp_path / "net", SETTINGS)
     pool.shutdown()
     assert files(found.folder, NOT_REPRODUCED) == files(whole["full"].folder, NOT_REPRODUCED)
+
+
+@pytest.mark.parametrize("autocast", ["bfloat16", "float16"])
+def test_gradients_in_lower_precision_are_those_of_float32_up_to_rounding(
+    autocast: str, clip: CacheSpec, colors: LabelledImages
+) -> None:
+    rows, sha256 = np.arange(8, dtype=np.intp), [colors.stimuli.sha256(i) for i in range(len(colors))]
+    found = []
+    for precision in (None, autocast):
+        inputs = Inputs(open_trainable(clip, "cpu"), colors, sha256, "cpu", precision)
+        head = Head(inputs.tokens(rows, lambda n: None), 3, seed=0)
+        training = Training(inputs, head, rows, SETTINGS)
+        pixels, labels = next(inputs.batches([rows[:4]]))
+        training._gradients(pixels, labels)
+        found.append(torch.cat([p.grad.flatten() for p in training._trained.values() if p.grad is not None]))
+    exact, rounded = found
+    assert float((exact - rounded).norm() / exact.norm()) < 0.1
+    assert not torch.equal(exact, rounded)
