@@ -131,7 +131,7 @@ def _check_dataset(name: str) -> None:
     from bddn.data.dataset_check import inspect_dataset
 
     dataset = open_dataset(name)
-    found, about = inspect_dataset(dataset), about_of(dataset)
+    found, about, sets = inspect_dataset(dataset), about_of(dataset), named_tests(dataset)
     voxels, ceiling = found.voxels, found.voxels["ceiling"]
     rois = voxels.loc[voxels["roi"] != "", "roi"].value_counts(sort=False)
     trials = {"averaged": "means over repetitions", "single": "single trials", "unknown": "repetitions unknown"}
@@ -145,7 +145,7 @@ def _check_dataset(name: str) -> None:
         "ROIs": ", ".join(f"{roi} {n}" for roi, n in rois.items()) or "none",
         "responses": f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",
         "ceilings": known,
-        "test sets": ", ".join(f"{one} {len(ids)}" for one, ids in named_tests(dataset).items()) or "none with a name",
+        **({"test sets": ", ".join(f"{one} {len(ids)}" for one, ids in sets.items())} if sets else {}),
         "truth": "none" if dataset.truth() is None else "known, because the brain is planted",
         "about": f"{about.responses} {about.terms}",
     }
