@@ -171,6 +171,7 @@ def second_opinion(
 
 def spread_out(coords_mm: npt.NDArray[np.float32], n: int) -> Rows:
     """Return the rows (at most n,) of voxels that are spread evenly: each next one is the farthest from all before.
+    Of several voxels at one place, only one is chosen if there are more than n voxels.
 
     Parameters
     ----------
@@ -186,6 +187,8 @@ def spread_out(coords_mm: npt.NDArray[np.float32], n: int) -> Rows:
         chosen[i] = at
         distance = np.minimum(distance, np.square(coords_mm - coords_mm[at]).sum(1))
         at = int(distance.argmax())
+        if distance[at] == 0:
+            return np.sort(chosen[: i + 1])
     return np.sort(chosen)
 
 

@@ -140,7 +140,7 @@ def _check_dataset(name: str) -> None:
         "dataset": dataset.name,
         "images": f"{found.n_images}, {_sizes(found.sizes)}",
         "voxels": f"{len(voxels)} ("
-        + ", ".join(f"{hemi} {n}" for hemi, n in voxels["hemi"].value_counts().items())
+        + ", ".join(f"{hemi or 'hemisphere not known'} {n}" for hemi, n in voxels["hemi"].value_counts().items())
         + ")",
         "ROIs": ", ".join(f"{roi} {n}" for roi, n in rois.items()) or "none",
         "responses": f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",

@@ -39,7 +39,10 @@ def maps(
     format_: Annotated[str, FORMAT] = "png",
     dpi: Annotated[int, DPI] = 220,
 ) -> None:
-    """Draw the maps of runs on the cortex, each with its numbers, caption and Methods paragraph."""
+    """Draw the maps of runs on the cortex, each with its numbers, caption and Methods paragraph.
+
+    Voxels that are known by coordinates only are drawn as points, from several sides.
+    """
     from bddn.figures.methods import methods
     from bddn.figures.placement import BOTH
     from bddn.figures.single import draw
@@ -47,6 +50,7 @@ def maps(
     from bddn.files.output import check_folder
     from bddn.maps.kinds import column_map, run_maps
     from bddn.run import read_run
+    from bddn.run.folder import frame_of_run
     from bddn.stats.evidence import untested
 
     formats = _formats(format_)
@@ -63,7 +67,8 @@ def maps(
         shown = BOTH if views == "both" else (views,)
         out = found.folder / "maps"
         title = found.metrics["title"]
-        for path in draw(voxels, kinds, out, title, dpi=dpi, views=shown, formats=formats, mesh=mesh):
+        frame = frame_of_run(found)
+        for path in draw(voxels, kinds, out, title, dpi=dpi, views=shown, formats=formats, mesh=mesh, frame=frame):
             if path.suffix[1:] in formats:
                 typer.echo(f"map: {path}")
         write_text(out / "methods.md", methods(found, mesh, show_all).markdown())

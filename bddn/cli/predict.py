@@ -113,7 +113,8 @@ def write(
     pictures: "Pictures",
     responses: "npt.NDArray[np.float32]",
 ) -> None:
-    """Write responses (n_images, n_voxels), the table of rows, and for every image a GIFTI file per hemisphere.
+    """Write responses (n_images, n_voxels), the table of rows, and for every image a GIFTI file per hemisphere; of
+    points, a NIfTI file if they are voxels of a volume.
 
     The folder appears complete or not at all, and contains all numbers before anything is drawn.
 
@@ -124,21 +125,19 @@ def write(
     """
     import numpy as np
 
-    from bddn.cortex.fsaverage import HEMISPHERES
-    from bddn.cortex.gifti import write_gifti
+    from bddn.cortex.frames import write_values
     from bddn.files.atomic import replace_file, write_json, write_text
     from bddn.files.output import new_folder
+    from bddn.run.folder import frame_of_run
 
     with new_folder(folder, ABOUT) as aside:
         replace_file(aside / RESPONSES, lambda path: np.save(path, responses, allow_pickle=False))
         write_text(aside / IMAGES, _table(pictures))
         write_json(aside / ABOUT, {**identity.parts, "network": network.name, "network_made_with": network.made_with})
-        for hemi in HEMISPHERES:
-            mine = (run.voxels["hemi"] == hemi).to_numpy()
-            vertex = run.voxels.loc[mine, "vertex"].to_numpy()
-            for row, path in enumerate(pictures.stimuli.paths):
-                name = f"{row:05d}_{path.stem[:MAX_STEM]}.{hemi}.func.gii"
-                write_gifti(aside / MAPS / name, hemi, vertex, {f"response to {path.name}": responses[row, mine]})
+        frame = frame_of_run(run)
+        for row, path in enumerate(pictures.stimuli.paths):
+            stem = aside / MAPS / f"{row:05d}_{path.stem[:MAX_STEM]}"
+            write_values(stem, run.voxels, {f"response to {path.name}": responses[row]}, frame)
 
 
 def draw(folder: Path, run: "Run", pictures: "Pictures") -> None:

@@ -17,12 +17,21 @@ from bddn.files.atomic import replace_file
 
 STRUCTURE = {"lh": "CortexLeft", "rh": "CortexRight"}
 """GIFTI's names of the two hemispheres."""
+SPACE = "fsaverage7"
 NO_DATA = "no data"
 """Name of label 0, which is transparent: vertices without a voxel, and voxels without a class."""
 
 
-def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.ArrayLike], about: str = "") -> None:
-    """Write voxel values of one hemisphere on all 163,842 vertices of fsaverage7.
+def write_gifti(
+    path: Path,
+    hemi: str,
+    vertex: Ints,
+    arrays: Mapping[str, npt.ArrayLike],
+    about: str = "",
+    n_vertices: int = N_VERTICES,
+    space: str = SPACE,
+) -> None:
+    """Write voxel values of one hemisphere on all vertices of a mesh, by default the 163,842 of fsaverage7.
 
     Parameters
     ----------
@@ -31,20 +40,24 @@ def write_gifti(path: Path, hemi: str, vertex: Ints, arrays: Mapping[str, npt.Ar
     hemi : str
         'lh' or 'rh'.
     vertex : array of int, (N,)
-        Indices on fsaverage7, each at most once; may be empty.
+        Indices on the mesh, each at most once; may be empty.
     arrays : mapping of str to array of float, (N,)
         The data arrays by name, in order. They are stored as float32, with NaN at vertices without a voxel.
     about : str
         A description for the file's metadata.
+    n_vertices : int
+        Number of all vertices of the mesh.
+    space : str
+        Its name, for the file's metadata.
 
     Raises
     ------
     DataError
         If the hemisphere or a vertex is invalid, or the length of an array differs from that of `vertex`.
     """
-    index, image = _checked(path, hemi, vertex), _new_image(hemi, about)
+    index, image = _checked(path, hemi, vertex, n_vertices), _new_image(hemi, about, space)
     for name, values in arrays.items():
-        full = _on_all(path, index, name, np.asarray(values, dtype=np.float32), np.nan)
+        full = _on_all(path, index, name, np.asarray(values, dtype=np.float32), np.nan, n_vertices)
         _add(image, name, full, "NIFTI_INTENT_NONE")
     replace_file(path, lambda aside: aside.write_bytes(image.to_bytes()))
 
@@ -57,8 +70,10 @@ def write_labels(
     label: Ints,
     labels: Sequence[tuple[str, npt.ArrayLike]],
     about: str = "",
+    n_vertices: int = N_VERTICES,
+    space: str = SPACE,
 ) -> None:
-    """Write the label of each voxel of one hemisphere on fsaverage7, with the names and colours of the labels.
+    """Write the label of each voxel of one hemisphere on a mesh, with the names and colours of the labels.
 
     Parameters
     ----------
@@ -67,7 +82,7 @@ def write_labels(
     hemi : str
         'lh' or 'rh'.
     vertex : array of int, (N,)
-        Indices on fsaverage7, each at most once; may be empty.
+        Indices on the mesh, each at most once; may be empty.
     name : str
         Name of the data array.
     label : array of int, (N,)
@@ -76,19 +91,24 @@ def write_labels(
         Name and colour, sRGB 0 to 1.
     about : str
         A description for the file's metadata.
+    n_vertices : int
+        Number of all vertices of the mesh.
+    space : str
+        Its name, for the file's metadata.
 
     Raises
     ------
     DataError
         If the hemisphere or a vertex is invalid, or the length of `label` differs from that of `vertex`.
     """
-    index, image = _checked(path, hemi, vertex), _new_image(hemi, about)
+    index, image = _checked(path, hemi, vertex, n_vertices), _new_image(hemi, about, space)
     for key, (words, rgb) in enumerate([(NO_DATA, np.zeros(3)), *labels]):
         colour = [round(float(x), 6) for x in np.asarray(rgb)]
         entry: Any = _gifti().GiftiLabel(key, *colour, alpha=float(key > 0))
         entry.label = words
         image.labeltable.labels.append(entry)
-    _add(image, name, _on_all(path, index, name, np.asarray(label, dtype=np.int32) + 1, 0), "NIFTI_INTENT_LABEL")
+    full = _on_all(path, index, name, np.asarray(label, dtype=np.int32) + 1, 0, n_vertices)
+    _add(image, name, full, "NIFTI_INTENT_LABEL")
     replace_file(path, lambda aside: aside.write_bytes(image.to_bytes()))
 
 
@@ -134,17 +154,19 @@ def _gifti() -> Any:
     return gifti
 
 
-def _checked(path: Path, hemi: str, vertex: Ints) -> Ints:
+def _checked(path: Path, hemi: str, vertex: Ints, n_vertices: int) -> Ints:
     """Return valid vertices as an array; refuse others, and an unknown hemisphere."""
     if hemi not in HEMISPHERES:
         raise DataError(path, expected="hemisphere 'lh' or 'rh'", got=repr(hemi), fix="Give 'lh' or 'rh'.")
     index = np.asarray(vertex, dtype=np.int64) if np.size(vertex) == 0 else np.asarray(vertex)
-    check_vertices(str(path), index)
+    check_vertices(str(path), index, n_vertices)
     return index
 
 
-def _on_all(path: Path, index: Ints, name: str, values: npt.NDArray[Any], missing: float) -> npt.NDArray[Any]:
-    """Return an array (163842,) of values at the vertices of `index`, and `missing` elsewhere."""
+def _on_all(
+    path: Path, index: Ints, name: str, values: npt.NDArray[Any], missing: float, n_vertices: int
+) -> npt.NDArray[Any]:
+    """Return an array (n_vertices,) of values at the vertices of `index`, and `missing` elsewhere."""
     if values.shape != index.shape:
         raise DataError(
             path,
@@ -152,13 +174,13 @@ def _on_all(path: Path, index: Ints, name: str, values: npt.NDArray[Any], missin
             got=f"shape {values.shape}",
             fix="Give one value per vertex.",
         )
-    full = np.full(N_VERTICES, missing, dtype=values.dtype)
+    full = np.full(n_vertices, missing, dtype=values.dtype)
     full[index] = values
     return full
 
 
-def _new_image(hemi: str, about: str) -> Any:
-    words = {"AnatomicalStructurePrimary": STRUCTURE[hemi], "Space": "fsaverage7"}
+def _new_image(hemi: str, about: str, space: str) -> Any:
+    words = {"AnatomicalStructurePrimary": STRUCTURE[hemi], "Space": space}
     return _gifti().GiftiImage(meta=_gifti().GiftiMetaData(words | ({"Description": about} if about else {})))
 
 

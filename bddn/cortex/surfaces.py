@@ -85,7 +85,7 @@ def to_mesh(vertex: Ints, values: npt.ArrayLike, mesh: Mesh = "fsaverage5") -> n
     return out
 
 
-def check_vertices(place: str, vertex: Ints) -> None:
+def check_vertices(place: str, vertex: Ints, n_vertices: int = N_VERTICES) -> None:
     """Refuse vertex indices of one hemisphere that are not integers, are out of range or are repeated.
 
     Parameters
@@ -93,21 +93,23 @@ def check_vertices(place: str, vertex: Ints) -> None:
     place : str
         The place that the message names.
     vertex : array of int, (N,)
-        Indices on fsaverage7.
+        Indices on the mesh.
+    n_vertices : int
+        Number of all vertices of the mesh, by default fsaverage7.
 
     Raises
     ------
     DataError
-        If they are not a 1-d array of different integers from 0 to 163,841.
+        If they are not a 1-d array of different integers from 0 to `n_vertices` - 1.
     """
     if vertex.ndim != 1 or not (np.issubdtype(vertex.dtype, np.integer) or vertex.size == 0):
         raise DataError(
             place, expected="a row of integers", got=f"{vertex.dtype}, shape {vertex.shape}", fix="Cast them to int."
         )
-    if vertex.size and (vertex.min() < 0 or vertex.max() >= N_VERTICES):
+    if vertex.size and (vertex.min() < 0 or vertex.max() >= n_vertices):
         raise DataError(
             place,
-            expected=f"indices on fsaverage7, 0 to {N_VERTICES - 1:,}",
+            expected=f"indices on {'fsaverage7' if n_vertices == N_VERTICES else 'the mesh'}, 0 to {n_vertices - 1:,}",
             got=f"{vertex.min()} to {vertex.max()}",
             fix="Give the index of the vertex within its hemisphere.",
         )

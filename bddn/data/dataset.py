@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.cortex.frames import Frame
 from bddn.data.decoding import RESTORE, Decoded, ImageError, Remark, decode
 from bddn.errors import DataError
 from bddn.files.filekind import IMAGE, explain
@@ -141,10 +142,15 @@ class Dataset(Protocol):
 
     def voxels(self) -> pd.DataFrame:
         """Return a table with one row per voxel: `hemi` ('lh', 'rh'), `vertex` (fsaverage7), `roi` (or ''), one text
-        column per ROI atlas, and `ceiling` (noise ceiling: explainable share of variance, 0 to 1; NaN if unknown)."""
+        column per ROI atlas, and `ceiling` (noise ceiling: explainable share of variance, 0 to 1; NaN if unknown).
+
+        Voxels that are no vertices of fsaverage have more columns; see `bddn.cortex.places`. Such a dataset may have an
+        attribute `frame`, on which files of maps are written; see `bddn.cortex.frames`.
+        """
 
     def coords_mm(self) -> npt.NDArray[np.float32]:
-        """Return positions (n_voxels, 3) float32 in mm on the two fsaverage7 spheres, side by side."""
+        """Return positions (n_voxels, 3) float32 in mm: `bddn.cortex.places.positions(voxels())`. For fsaverage, they
+        are on the two spheres, side by side."""
 
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
         """Return finite responses (n, n_voxels) to the images in these rows of `stimuli.ids`, by default all."""
@@ -232,4 +238,9 @@ def remarks(dataset: Dataset) -> list[str]:
 def named_tests(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """Return the sets of stimulus ids that are known as test sets, by name; see `bddn data split`."""
     found: dict[str, tuple[str, ...]] = dataset.named_tests() if hasattr(dataset, "named_tests") else {}
+
+
+def frame_of(dataset: Dataset) -> Frame | None:
+    """Return on what files of maps of a dataset's voxels are written, if it says so."""
+    found: Frame | None = getattr(dataset, "frame", None)
     return found

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.data.dataset import Dataset, Stimuli, about
+from bddn.data.dataset import Dataset, Stimuli, about, frame_of
 from bddn.data.splits import Split
 
 SEED = 7  # distinguishes this draw from others of the same seed
@@ -27,6 +27,7 @@ class Shuffled:
     def __init__(self, dataset: Dataset, split: Split, seed: int) -> None:
         self._dataset = dataset
         self.name, self.about = f"{dataset.name} with shuffled images", about(dataset)
+        self.frame = frame_of(dataset)
         row_of = {stimulus: row for row, stimulus in enumerate(dataset.stimuli.ids)}
         rng = np.random.default_rng([seed, SEED])
         self._shown = np.arange(len(row_of))

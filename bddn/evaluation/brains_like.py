@@ -82,6 +82,7 @@ class BrainsLike:
     ideal : mapping of str to float
         Ideal depth of each ROI.
     coords_mm : array of float32, (N, 3)
+        Those of `cortex.places.on_spheres`.
     grid : (int, int)
         Of the cache.
     """

@@ -17,6 +17,7 @@ import pandas as pd
 
 from bddn.baselines.second_opinion import MIN_R2, SecondOpinion, spread_out
 from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.cortex.places import place_columns, sides
 from bddn.stats.agreement import FLAT, Estimate, correlation, ratio, repeatability, slope
 from bddn.stats.scores import ROIS, in_roi
 from bddn.stats.truth import PARTS
@@ -79,8 +80,8 @@ class Compared:
     Attributes
     ----------
     voxels : DataFrame, V rows
-        `row` in the run's table, `hemi`, `vertex`, `roi`, `judged`; `depth`, `x`, `y`, `scale` and `r2_test` of the
-        run, and with the suffix `_check` those of brute force.
+        `row` in the run's table, where it lies (`cortex.places`), `roi`, `judged`; `depth`, `x`, `y`, `scale` and
+        `r2_test` of the run, and with the suffix `_check` those of brute force.
     comparisons : list of Comparison
     score : Estimate, optional
         R² of the run on the test images over that of brute force; None if too few voxels are judged.
@@ -110,10 +111,11 @@ def compare(
         Of the run.
     opinion : SecondOpinion
     coords_mm : array of float32, (V, 3)
+        Those of `cortex.places.on_spheres`.
     """
     voxels, answer = voxels.reset_index(drop=True), opinion.answer
     expected = ExpectedScore(opinion)
-    table = voxels[["hemi", "vertex", "roi", *PARTS, "r2_test"]].assign(
+    table = voxels[[*place_columns(voxels), "roi", *PARTS, "r2_test"]].assign(
         **{f"{part}{CHECK}": getattr(answer, part) for part in PARTS}, **{f"r2_test{CHECK}": opinion.r2_test}
     )
     table.insert(0, "row", opinion.voxels)
@@ -123,8 +125,8 @@ def compare(
     for part in PARTS:
         selected = layer_weights if part == "depth" else table[part].to_numpy(np.float64)
         scores = expected.of_part(part, selected)
-        for hemi in HEMISPHERES:
-            where = judged & (table["hemi"] == hemi).to_numpy()
+        for hemi, mask in sides(table).items():
+            where = judged & mask
             where &= (answer.scale < MAX_SCALE) | (part not in "xy")
             some = [one[where] for one in scores]
             comparisons.append(_comparison(part, hemi, table[where], opinion, where, some, patch[where]))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.cortex.places import place_columns
 from bddn.evaluation.contrast import SEED, Contrast, Difference, contrast
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.evaluation.rivals import Rivals
@@ -24,7 +25,7 @@ from bddn.stats.fit_intervals import RANGES, interval
 from bddn.stats.hierarchy import depth_spread, hierarchy_slope
 from bddn.stats.jackknife import intervals
 from bddn.stats.paired import Spread
-from bddn.stats.scores import ALL, LEAST_R2, in_roi, robust_mean, roi_masks
+from bddn.stats.scores import ALL, LEAST_R2, in_roi, labels_of, robust_mean, roi_masks
 
 Floats = npt.NDArray[np.float64]
 Row = dict[str, Any]
@@ -103,7 +104,7 @@ def _spread(run: Run) -> Floats:
 
 def _voxel_rows(found: Contrast, own: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return one row per pair and voxel."""
-    text = own[0].select_dtypes(include=["object", "string"]).drop(columns=["layer_argmax", "hemi"], errors="ignore")
+    text = labels_of(own[0])
     tables = []
     for pair in found.differences:
         first, second = own[pair.first], own[pair.second]
@@ -111,7 +112,7 @@ def _voxel_rows(found: Contrast, own: Sequence[pd.DataFrame]) -> pd.DataFrame:
         columns: dict[str, Any] = {
             "first": found.models[pair.first],
             "second": found.models[pair.second],
-            **{name: own[0][name].to_numpy() for name in ("hemi", "vertex")},
+            **{name: own[0][name].to_numpy() for name in place_columns(own[0])},
             **{str(name): text[name].to_numpy() for name in text},
             "r2_first": found.r2[pair.first],
             "r2_second": found.r2[pair.second],

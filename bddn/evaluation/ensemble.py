@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.cortex.places import place_columns
 from bddn.data import Dataset
 from bddn.encoder import checkpoint
 from bddn.errors import RunError
@@ -166,11 +167,11 @@ def _shared(run: Run) -> dict[str, Any]:
 
 def _table(runs: Sequence[Run], r2: npt.NDArray[np.float64], p: npt.NDArray[np.float64]) -> pd.DataFrame:
     """Return the table of voxels, in the row order of the fits, for scores and p-values (N,) of the average."""
-    tables, layers, keys = [run.voxels for run in runs], runs[0].layers, ["hemi", "vertex"]
+    tables, layers, places = [run.voxels for run in runs], runs[0].layers, place_columns(runs[0].voxels)
     table, weights = tables[0].copy(), [WEIGHT + layer for layer in layers]
     parts = [name for name in SPREAD if name in table and name != "r2_test"]
     selected = [*parts, "layer_argmax", "confidence", "r2_val", *weights]
-    mean = like(table, average([each[[*keys, "r2_test", *selected]] for each in tables], layers))
+    mean = like(table, average([each[[*places, "r2_test", *selected]] for each in tables], layers))
     table[selected] = mean[selected]
     moments = ["response_mean", "response_sd"]
     table[moments] = np.mean([each[moments].to_numpy(np.float64) for each in tables], axis=0)
@@ -193,6 +194,7 @@ def _metrics(runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
     return {
         "title": f"{first['title']}, {len(runs)} fits",
         "dataset": first["dataset"],
+        **({"frame": first["frame"]} if "frame" in first else {}),
         **summary_of_scores(table),
         "saturated_selectors": sorted({name for run in runs for name in run.metrics["saturated_selectors"]}),
         "layer_audit": first.get("layer_audit"),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.baselines import ridge, second_opinion, windows
+from bddn.cortex.places import on_spheres
 from bddn.data import Dataset
 from bddn.evaluation import comparison, verdict
 from bddn.evaluation.comparison import Compared, compare
@@ -55,7 +56,7 @@ def check_run(run: Run, cache: Cache, dataset: Dataset, n_voxels: int) -> Compar
         If the run's `split.json` is missing or damaged.
     """
     cache, dataset = cache_of_run(run, [cache]), dataset_of_run(run, [dataset])
-    ids, coords_mm = dataset.stimuli.ids, dataset.coords_mm()
+    ids, coords_mm = dataset.stimuli.ids, on_spheres(run.voxels)
     voxels = second_opinion.spread_out(coords_mm, n_voxels)
     responses = _read_responses(run, dataset, voxels)
     parts = parts_of_run(run, dataset)

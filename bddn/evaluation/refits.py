@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from bddn.cortex.places import on_spheres
 from bddn.data import Dataset
 from bddn.evaluation.brains_like import Brain, BrainsLike
 from bddn.evaluation.calibration import (
@@ -81,7 +82,7 @@ def calibrate_run(
     refuse_saturated(run)
     line = line_of(run, ideal)
     cache, dataset = cache_of_run(run, [cache]), dataset_of_run(run, [dataset])
-    like = BrainsLike(run, line, ideal, dataset.coords_mm(), cache.grid)
+    like = BrainsLike(run, line, ideal, on_spheres(run.voxels), cache.grid)
     found = calibrate(like, Refits(like, cache, dataset, device, memory_gib), n_brains)
     about = {"cache_digest": cache.digest, "run_digest": Identity(run.about).digest(), "versions": environment("cpu")}
     found = replace(found, about=found.about | about)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.cortex.places import place_columns, place_words, sides
 from bddn.evaluation.kept_responses import FOLDER, RESPONSES, HeldOut, about_responses
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
@@ -128,7 +128,7 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
         Of this run.
     """
     trials, n_images = str(about_data(run)["trials"]), len(held_out.ids)
-    table = run.voxels[["hemi", "vertex", "roi"]].assign(trials=trials, n_images=n_images)
+    table = run.voxels[[*place_columns(run.voxels), "roi"]].assign(trials=trials, n_images=n_images)
     ceiling = run.voxels.get("ceiling", pd.Series(np.nan, run.voxels.index)).to_numpy(np.float64)
     masks = {"reliable": ceiling >= RELIABLE}
     if is_tested(run.voxels):
@@ -182,7 +182,7 @@ def write_scores(found: Scored, run: Run, leaks: dict[str, Any]) -> None:
             "data": run.about["data"],
         },
         "versions": environment("cpu"),
-        "columns": {f"{SUMMARY}.csv": SUMMARY_COLUMNS, VOXELS: COLUMNS},
+        "columns": {f"{SUMMARY}.csv": SUMMARY_COLUMNS, VOXELS: COLUMNS | place_words(found.voxels)},
     }
     text = found.summary.to_csv(index=False, lineterminator="\n")
     atomic.write_table(folder / VOXELS, found.voxels, index=False)
@@ -193,10 +193,10 @@ def write_scores(found: Scored, run: Run, leaks: dict[str, Any]) -> None:
 def _groups(voxels: pd.DataFrame, masks: dict[str, Mask]) -> Iterator[Group]:
     """Yield the groups that have voxels: all voxels and each ROI, by hemisphere and set of voxels."""
     every = np.ones(len(voxels), np.bool_)
-    hemi = voxels["hemi"].to_numpy()
+    parts = {BOTH: every, **{side: mask for side, mask in sides(voxels).items() if side != ALL}}
     for roi, inside in roi_masks(voxels).items():
-        for side in (BOTH, *HEMISPHERES):
-            here = inside if side == BOTH else inside & (hemi == side)
+        for side, of_side in parts.items():
+            here = inside & of_side
             for name, chosen in {ALL: every, **masks}.items():
                 if (mask := here & chosen).any():
                     yield Group(roi, side, name, mask)

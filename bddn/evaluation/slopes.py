@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.cortex.places import keys_of
 from bddn.errors import MismatchError, SpecError
 from bddn.evaluation.calibration import corrected_in_words, line_of, read_calibration
 from bddn.evaluation.rivals import SEEDS
@@ -153,7 +154,7 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
     depth = voxels["depth"].to_numpy(np.float64)
     weights = voxels[[WEIGHT + layer for layer in layers]].to_numpy(np.float64)
     slope, b0 = line.fit(depth[line.row])
-    keys = voxels.loc[line.row, ["hemi", "vertex"]]
+    keys = voxels.loc[line.row, keys_of(voxels)]
     fits = [fit for run in runs for fit in single_fits(run)]
     slopes = _slopes(fits, line, keys)
     intervals, notes = _intervals(slope, line, depth[line.row], slopes)
@@ -275,9 +276,9 @@ def _line(voxels: pd.DataFrame, ideal: Mapping[str, float], first: Run) -> Line:
 
 def _slopes(runs: Sequence[Run], line: Line, keys: pd.DataFrame) -> pd.DataFrame:
     """Return the `slope` of each run over the same voxels, with its `seed` and `bootstrap`."""
-    rows = []
+    rows, on = [], [*keys]
     for run in runs:
-        depth = keys.merge(run.voxels[["hemi", "vertex", "depth"]], on=["hemi", "vertex"], how="left")["depth"]
+        depth = keys.merge(run.voxels[[*on, "depth"]], on=on, how="left")["depth"]
         slope = line.fit(depth.to_numpy(np.float64))[0]
         drawn = run.metrics.get("bootstrap")
         rows.append({"seed": run.metrics["seed"], "bootstrap": np.nan if drawn is None else drawn, "slope": slope})

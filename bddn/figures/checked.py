@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bddn.cortex.fsaverage import positions_mm
+from bddn.cortex.places import on_spheres, place_columns
 from bddn.evaluation.comparison import CHECK, MAX_SCALE
 from bddn.figures.grid import CortexPanel, Panel
 from bddn.figures.paper import Sheet
@@ -32,7 +32,7 @@ def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Pale
     """
     near = sample.iloc[_nearest(run, sample)].reset_index(drop=True)
     judged = near["judged"].to_numpy()
-    shown = [run[["hemi", "vertex", "roi", *PARTS]].reset_index(drop=True) for _ in range(2)]
+    shown = [run[[*place_columns(run), "roi", *PARTS]].reset_index(drop=True) for _ in range(2)]
     for part in PARTS:
         where = judged & ((near[f"scale{CHECK}"] < MAX_SCALE) | (part not in "xy"))
         for table, values in zip(shown, (run[part], near[f"{part}{CHECK}"]), strict=True):
@@ -55,5 +55,5 @@ def _nearest(run: pd.DataFrame, sample: pd.DataFrame) -> "np.ndarray":
     """Return for each voxel the row of the nearest sampled voxel; the hemispheres are far apart."""
     from scipy.spatial import KDTree
 
-    every, some = (positions_mm(table["hemi"].to_numpy(), table["vertex"].to_numpy()) for table in (run, sample))
-    return np.asarray(KDTree(some).query(every)[1])
+    every = on_spheres(run)
+    return np.asarray(KDTree(every[sample["row"]]).query(every)[1])

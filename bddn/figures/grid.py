@@ -14,11 +14,14 @@ from matplotlib.figure import Figure
 
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import Mesh
+from bddn.cortex.places import space_of
 from bddn.cortex.surfaces import surface
+from bddn.errors import DataError
 from bddn.figures.numbers import write_numbers
 from bddn.figures.painting import SurfaceMap
 from bddn.figures.panels import INK, WIDTH_IN, axes_at, outline_rois, show_image, write_at
 from bddn.figures.placement import Crop, flat_crop
+from bddn.figures.points import PointViews
 from bddn.figures.raster import Box, Raster, flat_raster
 from bddn.figures.single import DPI, save, shown_vertices
 from bddn.files.atomic import write_text
@@ -42,6 +45,10 @@ _TICKS_IN = 0.2
 _SCATTER_SHARE = 0.72  # height of a scatter plot, as a fraction of the panel width
 
 
+Part = Crop | PointViews
+"""What all maps of a figure show: a part of the flat sheets, or views of points."""
+
+
 class Panel(Protocol):
     """One cell of a grid. Its title is drawn above it."""
 
@@ -51,16 +58,16 @@ class Panel(Protocol):
     @property
     def legend(self) -> Legend | None: ...
 
-    def height(self, width: float, crop: Crop) -> float:
+    def height(self, width: float, crop: Part) -> float:
         """Return the height in inches of a panel with this width."""
 
-    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
+    def draw(self, figure: Figure, place: Box, crop: Part, dpi: int) -> None:
         """Draw the panel at `place` (left, bottom, width, height, in inches)."""
 
 
 @dataclass(frozen=True, eq=False)
 class CortexPanel:
-    """A panel with a map on the two flat surfaces."""
+    """A panel with a map on the two flat surfaces; of points, from two sides."""
 
     title: str
     kind: Map
@@ -70,10 +77,15 @@ class CortexPanel:
     def legend(self) -> Legend:
         return self.kind.legend
 
-    def height(self, width: float, crop: Crop) -> float:
+    def height(self, width: float, crop: Part) -> float:
+        if isinstance(crop, PointViews):
+            return crop.small_height(width)
         return max(_hemisphere_width(width) / _shape(crop.boxes[hemi]) for hemi in HEMISPHERES)
 
-    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
+    def draw(self, figure: Figure, place: Box, crop: Part, dpi: int) -> None:
+        if isinstance(crop, PointViews):
+            crop.draw_small(figure, place, self.kind, self.table)
+            return
         left, bottom, width, height = place
         cortex, wide = SurfaceMap.of(self.kind, self.table, crop.mesh), _hemisphere_width(width)
         for k, hemi in enumerate(HEMISPHERES):
@@ -95,11 +107,11 @@ class ImagePanel:
     legend: Legend | None = None
     share: float = 1.0
 
-    def height(self, width: float, crop: Crop) -> float:
+    def height(self, width: float, crop: Part) -> float:
         rows, columns, _ = self.image.shape
         return float(self.share * width * rows / columns)
 
-    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
+    def draw(self, figure: Figure, place: Box, crop: Part, dpi: int) -> None:
         left, bottom, width, height = place
         ax = axes_at(figure, left + (1 - self.share) / 2 * width, bottom, self.share * width, height)
         ax.imshow(self.image, interpolation="bicubic", aspect="auto")
@@ -118,10 +130,10 @@ class PlacePanel:
     def legend(self) -> Legend:
         return self.kind.legend
 
-    def height(self, width: float, crop: Crop) -> float:
+    def height(self, width: float, crop: Part) -> float:
         return width * _SCATTER_SHARE
 
-    def draw(self, figure: Figure, place: Box, crop: Crop, dpi: int) -> None:
+    def draw(self, figure: Figure, place: Box, crop: Part, dpi: int) -> None:
         left, bottom, width, _ = place
         side = _SCATTER_SHARE * width - _TICKS_IN
         ax = axes_at(figure, left + (width - side) / 2, bottom + _TICKS_IN, side, side)
@@ -176,9 +188,10 @@ def draw_grid(
     panels = [panel for row in rows for panel in row]
     maps = [panel for panel in panels if isinstance(panel, CortexPanel)]
     tables = [panel.table for panel in maps]
-    crop = flat_crop(_all_shown(tables, mesh), mesh) if maps else Crop(mesh, {})
+    crop = _shared_part(tables, mesh) if maps else Crop(mesh, {})
     legends = _distinct([panel.legend for panel in panels])
-    legends += [NoEvidence(words) for words in dict.fromkeys(p.kind.hatched for p in maps if p.kind.n_without_evidence)]
+    without = dict.fromkeys(panel.kind.hatched for panel in maps if panel.kind.n_without_evidence)
+    legends += [NoEvidence(words, isinstance(crop, Crop)) for words in without]
     columns = max(len(row) for row in rows)
     nothing = [panel for panel in maps if panel.kind.n_without_evidence == len(panel.table)]
     width = min((WIDTH_IN - 2 * _SIDE_IN - (columns - 1) * _GAP_IN) / columns, _MAX_PANEL_IN)
@@ -228,7 +241,7 @@ def panel_pngs(
     dpi : int
     mesh : str
     """
-    crop, made = flat_crop(_all_shown([panel.table for panel in panels], mesh), mesh), []
+    crop, made = _shared_part([panel.table for panel in panels], mesh), []
     for panel in panels:
         legend = panel.legend
         below = legend.height_in + _BELOW_LEGEND_IN + _ABOVE_LEGEND_IN if legends else 0.0
@@ -258,7 +271,8 @@ def _evidence(panels: Sequence[Panel]) -> str:
         if isinstance(panel, CortexPanel):
             n = panel.kind.n_without_evidence
             about = panel.kind.about_hatched or in_words(panel.table)
-            of.setdefault(about + (f" {n:,} voxels are hatched." if n else ""), []).append(f"({i})")
+            how = "grey" if space_of(panel.table) == "points" else "hatched"
+            of.setdefault(about + (f" {n:,} voxels are {how}." if n else ""), []).append(f"({i})")
     return "".join(f" {', '.join(which)}: {words}" if len(of) > 1 else f" {words}" for words, which in of.items())
 
 
@@ -281,6 +295,27 @@ def _shape(box: Box) -> float:
 def _raster(hemi: str, mesh: Mesh, box: Box, columns: int) -> Raster:
     """Rasterise a flat map; panels of the same size share the result."""
     return flat_raster(surface(hemi, mesh), box, columns)
+
+
+def _shared_part(tables: "Sequence[pd.DataFrame]", mesh: Mesh) -> Part:
+    """Return what the maps of these tables show.
+
+    Raises
+    ------
+    DataError
+        If some are of points and some on a surface.
+    """
+    points = [space_of(table) == "points" for table in tables]
+    if not any(points):
+        return flat_crop(_all_shown(tables, mesh), mesh)
+    if all(points):
+        return PointViews.of(tables)
+    raise DataError(
+        "maps of one figure",
+        expected="all on a cortical surface, or all of points",
+        got="both",
+        fix="Draw them in two figures.",
+    )
 
 
 def _all_shown(tables: "Sequence[pd.DataFrame]", mesh: Mesh) -> dict[str, npt.NDArray[np.bool_]]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.cortex.meshes import MESHES, Mesh
+from bddn.cortex.places import NEAR_MM, Space, space_of
 from bddn.run import Run
 from bddn.run.folder import ENSEMBLE, about_data
 from bddn.stats.evidence import in_words, is_tested
@@ -14,9 +15,20 @@ _RECIPE = {
     "mean": "the readout was the mean over channels",
 }
 _SELECTION = {
-    "topological": "by small networks of the voxel's position on the fsaverage sphere, and so smoothly over cortex",
+    "topological": "by small networks of the voxel's position{place}, and so smoothly over cortex",
     "free": "freely for each voxel, without the topological constraint",
     "unfactorized": "with one free weight for every token of every layer (not factorized)",
+}
+_LIE: dict[Space, str] = {
+    "fsaverage": "on fsaverage (Fischl et al., 1999)",
+    "native surface": "at vertices of the subject's own cortical surface, with their places on the sphere registered "
+    "to fsaverage (Fischl et al., 1999)",
+    "points": "known by their coordinates",
+}
+_POSITION: dict[Space, str] = {
+    "fsaverage": " on the fsaverage sphere",
+    "native surface": " on that sphere",
+    "points": " (its coordinates)",
 }
 _FIXED = {
     "layer": ", except that all layers had equal weights",
@@ -28,10 +40,10 @@ _PREPROCESS = {
     "paper": "squashed to this size and normalised by the mean and deviation of ImageNet",
     "native": "preprocessed as the backbone's own processor does",
 }
-_REFERENCES = (
-    "Yang H, Gee J, Shi J (2024). Brain Decodes Deep Nets. CVPR.",
+_OF_THE_METHOD = "Yang H, Gee J, Shi J (2024). Brain Decodes Deep Nets. CVPR."
+_OF_FSAVERAGE = (
     "Fischl B, Sereno MI, Tootell RBH, Dale AM (1999). High-resolution intersubject averaging and a "
-    "coordinate system for the cortical surface. Human Brain Mapping 8: 272-284.",
+    "coordinate system for the cortical surface. Human Brain Mapping 8: 272-284."
 )
 _OF_THE_TEST = (
     "Benjamini Y, Hochberg Y (1995). Controlling the false discovery rate: a practical and powerful approach to "
@@ -89,28 +101,43 @@ def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Meth
         if len(blurs) > 1
         else ""
     )
-    nested = ", whose vertices are the first of fsaverage7" if MESHES[mesh] < N_VERTICES else ""
+    space = space_of(run.voxels)
+    selection = _SELECTION[fit["selection"]].format(place=_POSITION[space])
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
     text = f"""
-{described["responses"]} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels on fsaverage (Fischl et al.,
-1999) were used; {_split(run)}.
+{described["responses"]} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels {_LIE[space]} were used;
+{_split(run)}.
 Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]}
 pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
 {grid[0]}×{grid[1]} and stored with a global token ({spec["global_token"]}) in {spec["precision"]}.
 A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
-a mixture of layers and of local and global tokens {_SELECTION[fit["selection"]]}{fixed}{sized}, and reads
+a mixture of layers and of local and global tokens {selection}{fixed}{sized}, and reads
 {fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
 {fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {_epochs(run)}, seed
 {fit["seed"]}) on{_sample(run)} a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of
 {fit["regularizer"]:g} that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. {_kept(run)};
 the test images were used once.
 Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
-weights. {_evidence(run, show_all)} Maps are drawn on {mesh}{nested}.
+weights. {_evidence(run, show_all)} {_drawn(space, mesh)}
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
 features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data["responses_sha256"][:16]}.
 """
-    references = [*_REFERENCES, *([_OF_THE_TEST] if is_tested(run.voxels) else []), *described["references"]]
+    references = [_OF_THE_METHOD, *([] if space == "points" else [_OF_FSAVERAGE])]
+    references += [*([_OF_THE_TEST] if is_tested(run.voxels) else []), *described["references"]]
     return Methods(" ".join(text.split()), tuple(references), described["terms"])
+
+
+def _drawn(space: Space, mesh: Mesh) -> str:
+    """Return the sentence about the drawing of maps."""
+    if space == "points":
+        return "Maps show voxels as points at their coordinates, projected along an axis."
+    if space == "native surface":
+        return (
+            f"Maps are drawn on {mesh}, each of whose vertices shows the nearest voxel on the registered sphere, if "
+            f"one is within {NEAR_MM:g} mm."
+        )
+    nested = ", whose vertices are the first of fsaverage7" if MESHES[mesh] < N_VERTICES else ""
+    return f"Maps are drawn on {mesh}{nested}."
 
 
 def _n_epochs(run: Run) -> int:

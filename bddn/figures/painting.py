@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from bddn.cortex.fsaverage import HEMISPHERES, Floats
 from bddn.cortex.meshes import Mesh
+from bddn.cortex.places import on_mesh, place_columns
 from bddn.cortex.surfaces import surface, to_mesh
 from bddn.figures.panels import paint
 from bddn.figures.raster import Raster
@@ -40,12 +41,17 @@ class SurfaceMap:
 
     @classmethod
     def of(cls, kind: Map, table: "pd.DataFrame", mesh: Mesh = "fsaverage5") -> "SurfaceMap":
-        """Put a map on the vertices of its voxels. `table` has columns hemi and vertex, in the row order of the map."""
+        """Put a map on the vertices of its voxels. `table` says where they lie, in the row order of the map.
+
+        Raises
+        ------
+        DataError
+            If the voxels are points.
+        """
         without = np.zeros(len(table)) if kind.evident is None else 1.0 - kind.evident
-        both = {
-            hemi: to_mesh(*of_hemisphere(table, hemi, np.column_stack([kind.shown, without])), mesh)
-            for hemi in HEMISPHERES
-        }
+        drawn = on_mesh(table[place_columns(table)], mesh)
+        columns = np.column_stack([kind.shown, without])[drawn.index]
+        both = {hemi: to_mesh(*of_hemisphere(drawn, hemi, columns), mesh) for hemi in HEMISPHERES}
         values = {hemi: columns[:, :-1] for hemi, columns in both.items()}
         return cls(kind, values, {hemi: columns[:, -1] == 1 for hemi, columns in both.items()}, mesh)
 

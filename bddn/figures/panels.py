@@ -180,7 +180,7 @@ def outline_rois(
         border, placed = _border(edges, len(label)), list[Bbox]()
         for _, name in sorted(drawn):
             inside = (label == name) & on_sheet
-            _name_roi(ax, name, surface.flat[_by_depth(inside, edges, border)], placed, _NAME_SIZE * size)
+            name_roi(ax, name, surface.flat[_by_depth(inside, edges, border)], placed, _NAME_SIZE * size)
     ax.set_xlim(box[0], box[1])
     ax.set_ylim(box[2], box[3])
     return [name for _, name in sorted(drawn)]
@@ -218,8 +218,22 @@ def _by_depth(
     return where[np.argsort(-(depth + total / n)[where], kind="stable")]
 
 
-def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: float) -> None:
-    """Write a name at the innermost position without overlap, or next to the ROI with a line if there is none."""
+def name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: float, step: float = 1.0) -> None:
+    """Write a name at the innermost position without overlap, or next to the ROI with a line if there is none.
+
+    Parameters
+    ----------
+    ax : Axes
+    name : str
+    places : array of float, (n, 2)
+        Positions inside the ROI, from the innermost outwards.
+    placed : list of Bbox
+        The names that are already there; this one is added.
+    points : float
+        Size of the text.
+    step : float
+        Unit of the distances next to the ROI, in mm of the axes.
+    """
     figure: Any = ax.figure
     renderer = figure.canvas.get_renderer()
     text = ax.text(
@@ -235,8 +249,8 @@ def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: f
     )
     frame = ax.get_window_extent(renderer)
     angles = np.linspace(0.0, 2 * np.pi, 24, endpoint=False)
-    steps = [(r * np.cos(t), r * np.sin(t)) for r in (6.0, 9.0, 12.0, 16.0, 20.0, 25.0) for t in angles]
-    candidates = [*places[: max(len(places) * 2 // 3, 1)], *(places[0] + np.array(step) for step in steps)]
+    steps = [(step * r * np.cos(t), step * r * np.sin(t)) for r in (6.0, 9.0, 12.0, 16.0, 20.0, 25.0) for t in angles]
+    candidates = [*places[: max(len(places) * 2 // 3, 1)], *(places[0] + np.array(away) for away in steps)]
     best, min_overlap = candidates[0], np.inf
     for place in candidates:
         text.set_position((float(place[0]), float(place[1])))
@@ -249,7 +263,7 @@ def _name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: f
             break
     text.set_position((float(best[0]), float(best[1])))
     placed.append(text.get_window_extent(renderer).padded(1.5))
-    if np.linalg.norm(places - best, axis=1).min() > _MIN_LINE_MM:
+    if np.linalg.norm(places - best, axis=1).min() > step * _MIN_LINE_MM:
         ax.plot([places[0, 0], best[0]], [places[0, 1], best[1]], color=INK, linewidth=0.5, zorder=5)
 
 

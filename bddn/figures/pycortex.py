@@ -22,7 +22,7 @@ def to_pycortex(kind: Map, voxels: "pd.DataFrame", subject: str = "fsaverage") -
     kind : Map
         A map of `bddn.maps.kinds`, for example from `run_maps(run.voxels, run.layers)`.
     voxels : DataFrame, one row per voxel
-        With columns hemi and vertex, in the row order of the map.
+        On a surface, in the row order of the map.
     subject : str
         The name of fsaverage7 in pycortex.
 
@@ -34,7 +34,7 @@ def to_pycortex(kind: Map, voxels: "pd.DataFrame", subject: str = "fsaverage") -
     Raises
     ------
     DataError
-        If pycortex is not installed.
+        If pycortex is not installed, or the voxels are points.
     """
     try:
         cortex: Any = import_module("cortex")

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5, Floats
+from bddn.cortex.places import not_on_surface, on_mesh, space_of
 from bddn.cortex.surfaces import surface, to_mesh
 from bddn.errors import RunError
 from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, paint, write_at
@@ -96,10 +97,14 @@ def write_film(
         If `out` is neither .gif nor .mp4, or is .mp4 and ffmpeg is missing.
     RunError
         If the run has no voxel at vertices of fsaverage5.
+    DataError
+        If its voxels are points.
     BddnError
         If ffmpeg fails.
     """
     check_kind(out)
+    if space_of(voxels) == "points":
+        raise not_on_surface(f"film {out}", voxels)
     if not len(learning.voxel):
         raise RunError(
             f"film {out}",
@@ -124,9 +129,12 @@ class Frames(Sequence[Picture]):
         dpi: int,
         palette: Palette,
     ) -> None:
-        self._learning, self._n_layers, self._palette = learning, len(layers), palette
-        self._top = confidence_top([voxels])
-        self._shown = shown = voxels.iloc[learning.voxel]
+        self._n_layers, self._palette, self._top = len(layers), palette, confidence_top([voxels])
+        drawn = on_mesh(voxels, "fsaverage5")
+        number = np.full(len(voxels), -1)
+        number[learning.voxel] = np.arange(len(learning.voxel))
+        self._shown = shown = drawn[number[drawn.index] >= 0]
+        self._learning = learning = _of_voxels(learning, number[shown.index])
         self._evident = known = evident(shown)
         self._rasters = rasters = _rasters(shown, dpi)
         tall = rasters["lh"].shape[0] / 2 / dpi
@@ -136,7 +144,7 @@ class Frames(Sequence[Picture]):
         axes = {hemi: _map_axes(figure, hemi, rasters[hemi], voxels, tall) for hemi in HEMISPHERES}
         write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
         write_at(figure, WIDTH_IN / 2, -0.36, _HEADING[palette], fontsize=8.5, color="#333333")
-        small = _SMALL.format(n=len(shown), total=len(voxels))
+        small = _SMALL.format(n=len(np.unique(shown.index)), total=len(voxels))
         hatched = "" if known.all() else " They are hatched, and not in the bars."
         write_at(figure, 0.25, 0.19, in_words(voxels) + hatched, ha="left", va="bottom", fontsize=6, color=_GREY)
         write_at(figure, 0.25, 0.06, small, ha="left", va="bottom", fontsize=6, color=_GREY)
@@ -203,8 +211,8 @@ class Frames(Sequence[Picture]):
         return paint(self._rasters[hemi], grey, (layer >= 0) | hatched, rgb, hatched)
 
 
-def _of_voxels(learning: "Learning", kept: npt.NDArray[np.bool_]) -> "Learning":
-    """Return the learning log of some of its voxels."""
+def _of_voxels(learning: "Learning", kept: npt.NDArray[np.generic]) -> "Learning":
+    """Return the learning log of some of its voxels, by a mask or by their numbers in it."""
     per_voxel = {name: getattr(learning, name)[:, kept] for name in ("layer", "confidence", "place", "scale")}
     return replace(learning, voxel=learning.voxel[kept], **per_voxel)
 

@@ -249,9 +249,10 @@ class Classes:
 
 @dataclass(frozen=True)
 class NoEvidence:
-    """The legend of the voxels without evidence: a hatched patch and words below it."""
+    """The legend of the voxels without evidence: a patch, hatched or of one grey, and words below it."""
 
     words: str = "no evidence"
+    hatched: bool = True
 
     width_in, height_in = 1.0, 0.12
 
@@ -263,7 +264,7 @@ class NoEvidence:
     def draw(self, ax: Axes) -> None:
         """Draw the legend on these axes."""
         rows, columns = np.indices((36, 108))
-        grey = np.where((rows + columns) % 12 < 5, *HATCHING)
+        grey = np.where(((rows + columns) % 12 < 5) | (not self.hatched), *HATCHING)
         ax.imshow(np.repeat(grey[..., None], 3, axis=2), extent=(0.32, 0.68, 0.0, 1.0), aspect="auto")
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import MESHES, Mesh
-from bddn.cortex.surfaces import check_vertices
+from bddn.cortex.places import check_places, on_mesh, place_columns
 from bddn.errors import DataError
 from bddn.stats.evidence import evident, is_tested
 
@@ -47,9 +46,6 @@ def check_voxels(voxels: "pd.DataFrame", layers: Sequence[str]) -> None:
         )
     if not len(voxels):
         raise DataError(place, expected="at least one voxel", got="an empty table", fix="Fit a dataset with voxels.")
-    invalid = sorted(set(voxels["hemi"].astype(str)) - set(HEMISPHERES))
-    if invalid:
-        raise DataError(f"{place}, column hemi", expected="'lh' or 'rh'", got=f"{invalid[:3]}", fix="Rename them.")
     chosen = voxels["layer_argmax"].fillna("").astype(str)
     unknown = sorted(set(chosen) - set(layers) - {""})
     if unknown:
@@ -59,8 +55,7 @@ def check_voxels(voxels: "pd.DataFrame", layers: Sequence[str]) -> None:
             got=f"{unknown[:3]}",
             fix="Give the table and the layers of the same run.",
         )
-    for hemi in HEMISPHERES:
-        check_vertices(f"{place}, column vertex, {hemi}", voxels.loc[voxels["hemi"] == hemi, "vertex"].to_numpy())
+    check_places(place, voxels)
 
 
 def layer_index(voxels: "pd.DataFrame", layers: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -88,7 +83,7 @@ def roi_names(voxels: "pd.DataFrame", hemi: str, mesh: Mesh = "fsaverage5") -> n
     Parameters
     ----------
     voxels : DataFrame, one row per voxel
-        With the columns `hemi`, `vertex` and `roi`.
+        On a surface, with the column `roi`.
     hemi : str
         'lh' or 'rh'.
     mesh : str
@@ -99,10 +94,11 @@ def roi_names(voxels: "pd.DataFrame", hemi: str, mesh: Mesh = "fsaverage5") -> n
     array of str, (V,)
         '' if a vertex has no voxel or no ROI.
     """
-    on_mesh = voxels[(voxels["hemi"] == hemi) & (voxels["vertex"] < MESHES[mesh])]
-    names = [str(name) for name in on_mesh["roi"].fillna("")]
+    drawn = on_mesh(voxels[[*place_columns(voxels), "roi"]], mesh)
+    drawn = drawn[drawn["hemi"] == hemi]
+    names = [str(name) for name in drawn["roi"].fillna("")]
     out = np.full(MESHES[mesh], "", dtype=f"<U{max([len(name) for name in names], default=1) or 1}")
-    out[on_mesh["vertex"].to_numpy(dtype=np.int64)] = names
+    out[drawn["vertex"].to_numpy(dtype=np.int64)] = names
     return out
 
 

@@ -11,7 +11,7 @@ from bddn.report.held_out_part import held_out_part
 from bddn.report.learning_film import film
 from bddn.report.packing import script_json
 from bddn.report.shown import Shown
-from bddn.report.voxels import drawn_rows, similar_arrays, voxel_arrays
+from bddn.report.voxels import drawn_rows, drawn_voxels, similar_arrays, voxel_arrays
 
 MAX_BYTES = 8_000_000
 """Size limit of a page of one run without its responses to test images; films are shortened to fit it."""
@@ -45,7 +45,6 @@ def contents(runs: Sequence[Shown], n_library: int) -> str:
 
 
 def _run(shown: Shown) -> dict[str, Any]:
-    rows = drawn_rows(shown.run.voxels)
     layers = shown.run.layers
     shared, own = split_names(layers)
     return {
@@ -55,7 +54,7 @@ def _run(shown: Shown) -> dict[str, Any]:
         "own": own,
         "shared": shared,
         "total": len(shown.run.voxels),
-        "voxels": voxel_arrays(shown.run.voxels.iloc[rows], layers),
+        "voxels": voxel_arrays(drawn_voxels(shown.run.voxels), layers),
         "similar": similar_arrays(shown.channels),
         "film": None,
     }

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.cortex.places import not_on_surface, space_of
 from bddn.data import Dataset
 from bddn.encoder.learning import Learning
 from bddn.errors import RunError
@@ -83,7 +84,7 @@ def read_shown(folders: Sequence[Path], datasets: Sequence[Dataset] = (), respon
     RunError
         If there are none or too many, one is given twice, or one is missing, incomplete, damaged or of an old format.
     DataError
-        If a table of voxels lacks columns that maps need.
+        If a table of voxels lacks columns that maps need, or its voxels are points.
     MismatchError
         If datasets are given, and those of a run are not among them.
     """
@@ -100,6 +101,8 @@ def _read(folder: Path, label: str, datasets: Sequence[Dataset], responses: bool
     run = read_run(folder)
     run = replace(run, voxels=_with_width(run.voxels))
     check_voxels(run.voxels, run.layers)
+    if space_of(run.voxels) == "points":
+        raise not_on_surface(folder, run.voxels)
     _check_metrics(run)
     drawn = drawn_rows(run.voxels)
     channels = np.empty((len(drawn), 0), np.float32) if ENSEMBLE in run.about else read_channels(run)[drawn]

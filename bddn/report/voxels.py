@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES_FSAVERAGE5
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.cortex.places import PLACE_COLUMNS, on_mesh, place_columns
 from bddn.maps.voxel_table import layer_index
 from bddn.report.packing import packed
 from bddn.stats.evidence import evident
@@ -22,20 +23,25 @@ _LANES = 512  # groups of voxels: only the groups with the largest maxima are se
 Floats = npt.NDArray[np.floating]
 
 
+def drawn_voxels(voxels: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the voxels that a page draws, at the vertices of fsaverage5; see `cortex.places.on_mesh`."""
+    return on_mesh(voxels, "fsaverage5")
+
+
 def drawn_rows(voxels: "pd.DataFrame") -> npt.NDArray[np.int64]:
-    """Return the rows of the voxels on fsaverage5, whose vertices are the first ones of fsaverage7."""
-    return np.flatnonzero(voxels["vertex"].to_numpy() < N_VERTICES_FSAVERAGE5)
+    """Return the rows of these voxels."""
+    return drawn_voxels(voxels[place_columns(voxels)]).index.to_numpy(np.int64)
 
 
 def number_columns(voxels: "pd.DataFrame") -> list[str]:
-    """Return the names of numeric columns, without the vertex."""
-    return [str(name) for name in voxels.select_dtypes("number").columns if name != "vertex"]
+    """Return the names of numeric columns, without those that say which voxel it is."""
+    return [str(name) for name in voxels.select_dtypes("number").columns if name not in PLACE_COLUMNS]
 
 
 def word_columns(voxels: "pd.DataFrame") -> list[str]:
-    """Return the names of text columns, without hemisphere and layer."""
+    """Return the names of text columns, without those that say which voxel it is, and the layer."""
     found = voxels.select_dtypes(include=["object", "string", "category"]).columns
-    return [str(name) for name in found if name not in {"hemi", "layer_argmax"}]
+    return [str(name) for name in found if name not in {*PLACE_COLUMNS, "layer_argmax"}]
 
 
 def voxel_arrays(voxels: "pd.DataFrame", layers: Sequence[str]) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def voxel_arrays(voxels: "pd.DataFrame", layers: Sequence[str]) -> dict[str, Any
     Parameters
     ----------
     voxels : DataFrame, one row per voxel
-        The drawn voxels.
+        Those of `drawn_voxels`.
     layers : sequence of str, (L,)
         Early to late.
 

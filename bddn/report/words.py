@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from bddn.cortex.places import NEAR_MM, space_of
 from bddn.errors import RunError
 from bddn.figures.methods import Methods
 from bddn.figures.methods import methods as methods_of
@@ -31,9 +34,14 @@ def drawn(runs: Sequence[Shown]) -> str:
     """Return a sentence that says which voxels the page draws."""
     parts = []
     for shown in runs:
-        n, total = len(drawn_rows(shown.run.voxels)), len(shown.run.voxels)
+        n, total = len(np.unique(drawn_rows(shown.run.voxels))), len(shown.run.voxels)
         parts.append(f"{n:,} of {total:,} voxels" + (f" of {shown.label}" if len(runs) > 1 else ""))
     which = "those at the vertices of fsaverage5, the first 10,242 of the 163,842 of fsaverage7 in each hemisphere."
+    if any(space_of(shown.run.voxels) == "native surface" for shown in runs):
+        which = (
+            "those at the vertices of fsaverage5; each of its vertices shows the nearest voxel of a native surface, at "
+            f"most {NEAR_MM:g} mm away on the registered sphere."
+        )
     rest = "Tables, means and colour ranges are also those of the others. Grey is cortex without data, darker in sulci."
     return f"Drawn: {', '.join(parts)}, {which} {rest}"
 

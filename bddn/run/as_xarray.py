@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from bddn.cortex.places import place_columns
 from bddn.errors import RunError
 from bddn.run.folder import WEIGHT, Run
 
@@ -23,7 +24,7 @@ def as_xarray(run: Run) -> "xarray.Dataset":
     weights = [WEIGHT + layer for layer in run.layers]
     columns = run.voxels.drop(columns=weights)
     texts = [name for name in columns if columns[name].dtype.kind not in "biuf"]
-    places = {"vertex", *texts} - {"layer_argmax"}
+    places = {*place_columns(columns), *texts} - {"layer_argmax"}
     found = {name: ("voxel", columns[name].to_numpy(object if name in texts else None)) for name in columns}
     return xarray.Dataset(
         {

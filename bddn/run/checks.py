@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from bddn.cortex.frames import check_frame
+from bddn.cortex.places import check_places, positions, space_of
 from bddn.data import Dataset
+from bddn.data.dataset import frame_of
 from bddn.data.splits import Split, equal_across
 from bddn.errors import DataError
 from bddn.stats.audit import Audit, audit
@@ -18,15 +21,26 @@ ROWS_PER_READ = 64  # response rows; in nearly every dataset the first two diffe
 AUDIT_IMAGES = 256  # the sample of an audit of layers
 
 
-def check_voxels(voxels: pd.DataFrame, place: str) -> None:
-    """Refuse a dataset without voxels.
+def check_voxels(dataset: Dataset) -> pd.DataFrame:
+    """Return the voxels of a dataset; refuse a dataset without voxels, or whose table does not say where they lie.
 
     Raises
     ------
     DataError
     """
+    voxels = dataset.voxels()
     if not len(voxels):
-        raise DataError(place, expected="at least one voxel", got="none", fix="Check the masks of the dataset.")
+        raise DataError(dataset.name, expected="at least one voxel", got="none", fix="Check the masks of the dataset.")
+    check_places(f"voxels of {dataset.name}", voxels)
+    check_frame(voxels, frame_of(dataset))
+    if space_of(voxels) != "fsaverage" and not np.array_equal(positions(voxels), dataset.coords_mm()):
+        raise DataError(
+            f"coords_mm of {dataset.name}",
+            expected="bddn.cortex.places.positions(voxels()), so that a run's table says where its voxels lie",
+            got="other numbers",
+            fix="Return these positions.",
+        )
+    return voxels
 
 
 def check_leakage(store: Cache, split: Split) -> None:

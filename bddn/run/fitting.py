@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from bddn.cortex.fsaverage import N_VERTICES_FSAVERAGE5
+from bddn.cortex.places import drawn_rows
 from bddn.data import Dataset
-from bddn.data.dataset import about
+from bddn.data.dataset import about, frame_of
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, Parts, fit
@@ -113,8 +112,7 @@ def fit_run(
     rows_of(store, ids)
     split = split_of(spec, ids, store)
     check_leakage(store, split)
-    voxels, coords_mm = dataset.voxels(), dataset.coords_mm()
-    check_voxels(voxels, dataset.name)
+    voxels, coords_mm = check_voxels(dataset), dataset.coords_mm()
     check_responses(dataset, split)
     data = (subject or Subject.read(dataset)).identity(store)
     identity = fit_identity(store, layers, data, spec, split, device)
@@ -134,12 +132,12 @@ def fit_run(
         audited = audit_layers(source, parts.train, tuple(widths), store.grid)
         for words in audited.warnings(scaled=spec.features == "whitened"):
             print(f"warning: {words}", file=sys.stderr)  # noqa: T201
-        shown = np.flatnonzero(voxels["vertex"] < N_VERTICES_FSAVERAGE5)  # as pictures do
-        fitted = fit(model, source, targets, parts, spec, state, checkpoint_every_s, shown)
-        table = voxel_table(voxels, fitted, tuple(widths))
+        fitted = fit(model, source, targets, parts, spec, state, checkpoint_every_s, drawn_rows(voxels))
+        table, frame = voxel_table(voxels, fitted, tuple(widths)), frame_of(dataset)
         metrics = {
             "title": printable(f"{dataset.name} through {store.name}"),
             "dataset": about(dataset).to_dict(),
+            **({} if frame is None else {"frame": frame.to_dict()}),
             **summary(table, fitted),
             "layer_audit": audited.to_dict(),
             "seed": spec.seed,

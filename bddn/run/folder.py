@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.cortex.frames import Frame, read_frame
 from bddn.data.dataset import OWN
 from bddn.data.plugins import dataset_kinds, load_kind
 from bddn.encoder import learning, saved
@@ -60,7 +61,7 @@ class Run:
     def to_xarray(self) -> "xarray.Dataset":
         """Return the run as an xarray Dataset with the dimensions `voxel` and `layer`.
 
-        `layer_weight` is (voxel, layer); all other numbers of `voxels` are (voxel,); `hemi`, `vertex`, `roi` and the
+        `layer_weight` is (voxel, layer); all other numbers of `voxels` are (voxel,); where voxels lie, `roi` and the
         labels of atlases are coordinates of the voxels. The attributes name cache, responses and version.
 
         Raises
@@ -213,6 +214,11 @@ def about_data(run: Run) -> dict[str, Any]:
     kind = recorded.get("name", run.metrics["title"].partition(":")[0])
     known = load_kind(kind).about if kind in dataset_kinds() else OWN
     return {**known.to_dict(), **recorded}
+
+
+def frame_of_run(run: Run) -> Frame | None:
+    """Return what files of a run's maps are written on; None for fsaverage, and for points without a volume."""
+    return read_frame(run.metrics.get("frame"))
 
 
 def read_channels(run: Run) -> npt.NDArray[np.float32]:

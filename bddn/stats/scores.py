@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.cortex.places import PLACE_COLUMNS
 from bddn.stats.evidence import Evidence, without_evidence
 
 ROIS: Mapping[str, tuple[str, ...]] = {
@@ -143,7 +144,7 @@ def tested_scores(
 def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
     """Return a mask of the voxels in an ROI of `ROIS`, or with this label of an atlas, by all text columns of labels;
     ROIs of two atlases may overlap."""
-    return np.asarray(_labels(voxels).isin(ROIS.get(roi, (roi,))).to_numpy().any(axis=1))
+    return np.asarray(labels_of(voxels).isin(ROIS.get(roi, (roi,))).to_numpy().any(axis=1))
 
 
 def roi_masks(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
@@ -154,7 +155,7 @@ def roi_masks(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
 
 def named_rois(voxels: pd.DataFrame) -> list[str]:
     """Return the names that `in_roi` finds voxels for: those of `ROIS`, then the labels of the atlases."""
-    labels = {str(label) for name in _labels(voxels) for label in voxels[name].dropna().unique()} - {""}
+    labels = {str(label) for name in labels_of(voxels) for label in voxels[name].dropna().unique()} - {""}
     return [roi for roi, parts in ROIS.items() if labels & {*parts}] + sorted(labels - {*ROIS})
 
 
@@ -173,7 +174,7 @@ def roi_scores(voxels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
     }
 
 
-def _labels(voxels: pd.DataFrame) -> pd.DataFrame:
+def labels_of(voxels: pd.DataFrame) -> pd.DataFrame:
     """Return the text columns that hold labels of ROIs."""
     text = voxels.select_dtypes(include=["object", "string"])
-    return text.drop(columns=["hemi", "layer_argmax"], errors="ignore")
+    return text.drop(columns=[*PLACE_COLUMNS, "layer_argmax"], errors="ignore")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.cortex.fsaverage import positions_mm
+from bddn.cortex.places import on_spheres
 from bddn.stats.evidence import evident
 from bddn.stats.hierarchy import Line
 from bddn.stats.smooth_maps import SmoothMaps
@@ -98,7 +98,7 @@ def null_of_maps(line: Line, voxels: pd.DataFrame, seed: int = 0) -> Null:
     ----------
     line : Line
     voxels : DataFrame, N rows
-        With `hemi`, `vertex` and `depth`. The smoothness is that of the voxels with evidence.
+        With `depth`, and where voxels lie (`cortex.places`). The smoothness is that of the voxels with evidence.
     seed : int
     """
     from threadpoolctl import threadpool_limits
@@ -106,7 +106,8 @@ def null_of_maps(line: Line, voxels: pd.DataFrame, seed: int = 0) -> Null:
     rng = np.random.default_rng([seed, 9])
     depth = voxels["depth"].to_numpy(np.float64)
     shown, some = evenly(np.flatnonzero(evident(voxels)), N_APART), evenly(np.arange(len(line.row)), N_VOXELS)
-    coords = [_positions(voxels.iloc[rows]) for rows in (shown, line.row[some])]
+    at = on_spheres(voxels)
+    coords = [at[rows] for rows in (shown, line.row[some])]
     with threadpool_limits(1):  # because the last bits of products depend on the number of threads
         maps = SmoothMaps.of(coords[0]).draw(depth[shown], N_MAPS, rng, SmoothMaps.of(coords[1]))
         units = standardized(np.vstack([depth[line.row[some]], maps]))
@@ -120,7 +121,3 @@ def standardized(maps: Floats) -> Floats:
     centred = maps - maps.mean(1, keepdims=True)
     deviation = centred.std(1, keepdims=True)
     return np.asarray(centred / np.where(deviation > 0, deviation, np.inf))
-
-
-def _positions(voxels: pd.DataFrame) -> npt.NDArray[np.float32]:
-    return positions_mm(voxels["hemi"].to_numpy(), voxels["vertex"].to_numpy())

@@ -50,7 +50,7 @@ class SmoothMaps:
 
     @classmethod
     def of(cls, coords_mm: npt.NDArray[np.floating]) -> "SmoothMaps":
-        """Return the family of voxels at these positions (n, 3), those of `positions_mm`."""
+        """Return the family of voxels at these positions (n, 3), those of `cortex.places.on_spheres`."""
         from scipy.spatial.distance import cdist
 
         at = mirrored(coords_mm)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.cortex.places import sides
 from bddn.stats.evidence import evident
 from bddn.stats.fit_intervals import RANGES
 from bddn.stats.hierarchy import hierarchy_slope
@@ -41,10 +41,9 @@ def compare_with_truth(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, An
 
     def both(part: str, where: npt.NDArray[np.bool_], planted: str) -> dict[str, Recovered]:
         where = where & found[part].notna().to_numpy()  # several fits may disagree about a place
-        sides = {hemi: where & (truth["hemi"] == hemi).to_numpy() for hemi in HEMISPHERES}
         return {
-            hemi: _compare(truth.loc[rows, planted].to_numpy(), found.loc[rows, part].to_numpy())
-            for hemi, rows in sides.items()
+            side: _compare(truth.loc[rows & where, planted].to_numpy(), found.loc[rows & where, part].to_numpy())
+            for side, rows in sides(truth).items()
         }
 
     out: dict[str, Any] = {part: both(part, near if part in "xy" else known, part) for part in PARTS}
@@ -109,7 +108,7 @@ def truth_lines(truth: Mapping[str, Any]) -> list[str]:
 
     lines = [
         f"truth, {hemi}: " + ", ".join(text(part, truth[part][hemi]) for part in (*PARTS, "size") if part in truth)
-        for hemi in HEMISPHERES
+        for hemi in truth["depth"]
     ]
     if truth["r2_over_ceiling"] is not None:
         score, ceiling = truth["r2_over_ceiling"], truth["mean_ceiling"]

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
-from bddn.data.dataset import About, Dataset, Trials
+from bddn.cortex.frames import check_frame
+from bddn.cortex.places import PLACE_COLUMNS, check_places, positions, space_of
+from bddn.data.dataset import About, Dataset, Trials, frame_of
 from bddn.data.dataset import about as about_of
 
 RANGES = {"depth": (0, 1), "x": (-1, 1), "y": (-1, 1), "scale": (0, 1), "ceiling": (0, 1)}  # of a planted truth
@@ -39,18 +40,16 @@ class DatasetContract:
         for rows in (shuffled, np.sort(shuffled), np.array([n - 1, 0, n - 1])):
             np.testing.assert_array_equal(dataset.responses(rows), every[rows])
 
-    def test_voxels_are_vertices_with_their_columns(self, dataset: Dataset) -> None:
+    def test_voxels_have_places_and_their_columns(self, dataset: Dataset) -> None:
         voxels = dataset.voxels()
         assert {"hemi", "vertex", "roi", "ceiling"} <= set(voxels.columns)
         assert list(voxels.index) == list(range(len(voxels))) != []
-        assert set(voxels["hemi"]) <= set(HEMISPHERES)
-        assert pd.api.types.is_integer_dtype(voxels["vertex"])
-        assert voxels["vertex"].between(0, N_VERTICES - 1).all()
-        assert not voxels.duplicated(["hemi", "vertex"]).any()
+        check_places("voxels", voxels)
+        check_frame(voxels, frame_of(dataset))
         ceiling = voxels["ceiling"]
         assert pd.api.types.is_float_dtype(ceiling)
         assert (ceiling.isna() | ceiling.between(0, 1)).all()
-        for atlas in set(voxels.columns) - {"vertex", "ceiling"}:
+        for atlas in set(voxels.columns) - {*PLACE_COLUMNS, "ceiling"}:
             assert voxels[atlas].map(lambda label: isinstance(label, str)).all(), atlas
 
     def test_positions_are_finite_and_one_per_voxel(self, dataset: Dataset) -> None:
@@ -58,7 +57,9 @@ class DatasetContract:
         assert coords.dtype == np.float32
         assert coords.shape == (len(dataset.voxels()), 3)
         assert np.isfinite(coords).all()
-        assert len(np.unique(coords, axis=0)) == len(coords)
+        np.testing.assert_array_equal(coords, positions(dataset.voxels()))
+        if space_of(dataset.voxels()) != "points":
+            assert len(np.unique(coords, axis=0)) == len(coords)
 
     def test_it_says_what_it_is(self, dataset: Dataset) -> None:
         about = about_of(dataset)
