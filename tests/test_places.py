@@ -28,8 +28,9 @@ from bddn.cortex.places import (
 )
 from bddn.data.dataset import About
 from bddn.errors import DataError
+from bddn.film.film import Frames
 from bddn.planted.subject import Planted
-from bddn.run import Run, read_run
+from bddn.run import Run, read_learning, read_run
 from bddn.run.fitting import fit_run
 from bddn.spec import FitSpec
 from bddn.stats.average import average
@@ -40,7 +41,7 @@ GRID_MM = 2.0
 
 
 class Points(Planted):
-    """The planted brain, whose voxels are points at their places on the spheres; the first one's hemisphere is lost."""
+    """The planted brain, whose voxels are points at their places on the spheres."""
 
     about: ClassVar[About] = Planted.about
     hemi = True
@@ -131,7 +132,7 @@ def test_points_at_the_places_of_vertices_give_the_same_fit(runs: dict[str, Run]
 
 def test_maps_of_points_have_their_numbers_and_no_surface(runs: dict[str, Run]) -> None:
     run = runs["scattered"]
-    said = command("maps", run.folder, "--dpi", "50")
+    said = command("maps", run.folder, "--dpi", "40")
     maps = run.folder / "maps"
     assert not [*maps.glob("*.gii")]
     table = pd.read_csv(maps / "scale_map.csv")
@@ -167,7 +168,7 @@ def test_numbers_of_a_run_need_no_fsaverage(
     scores = pd.read_parquet(run / "score" / "voxels.parquet")
     pd.testing.assert_frame_equal(scores[[*COORDINATES]], read_run(run).voxels[[*COORDINATES]])
     command("compare", run, run, "--out", tmp_path / "compared", code=2)  # the same run twice
-    CliRunner().invoke(app, ["check", str(run), *map(str, data), "--voxels", "80"])
+    CliRunner().invoke(app, ["check", str(run), *map(str, data), "--voxels", "100"])
     found = json.loads(next((run / "check").glob("*.json")).read_text())
     assert {one["hemi"] for one in found["comparisons"]} == ({"all"} if kind == "scattered" else {"lh", "rh"})
 
@@ -175,15 +176,16 @@ def test_numbers_of_a_run_need_no_fsaverage(
 def test_a_native_surface_is_fitted_at_its_own_vertices(runs: dict[str, Run]) -> None:
     run = runs["native"]
     assert space_of(run.voxels) == "native surface"
-    command("maps", run.folder, "--dpi", "50")
+    command("maps", run.folder, "--dpi", "40", "--columns", "scale,layer_argmax", "--views", "flat")
     command("report", run.folder)
-    command("film", run.folder)
-    image: Any = nibabel.load(run.folder / "maps" / "scale_map.lh.func.gii")
+    frames = Frames(read_learning(run), run.voxels, run.layers, "film", 30, "hue")
+    assert np.ptp(frames[0].astype(float) - frames[-1]) > 0
+    image: Any = nibabel.load(run.folder / "maps" / "scale.lh.func.gii")
     left = run.voxels[run.voxels["hemi"] == "lh"]
     assert image.darrays[0].data.shape == (3000,)
     assert "3,000 vertices" in image.meta["Space"]
     np.testing.assert_allclose(image.darrays[0].data[left["voxel"]], left["scale"])
-    assert "at most 3 mm away" in (run.folder / "maps" / "layer_map.txt").read_text()
+    assert "at most 3 mm away" in (run.folder / "maps" / "layer_argmax.txt").read_text()
 
 
 def test_a_drawn_vertex_shows_the_nearest_native_voxel_or_none(runs: dict[str, Run]) -> None:

@@ -238,6 +238,7 @@ def remarks(dataset: Dataset) -> list[str]:
 def named_tests(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """Return the sets of stimulus ids that are known as test sets, by name; see `bddn data split`."""
     found: dict[str, tuple[str, ...]] = dataset.named_tests() if hasattr(dataset, "named_tests") else {}
+    return found
 
 
 def frame_of(dataset: Dataset) -> Frame | None:
