@@ -7,15 +7,23 @@ import pytest
 from bddn.errors import SpecError
 from bddn.spec import (
     CacheSpec,
+    CeilingSpec,
     DiffusionSpec,
     FamilySpec,
     FinetuneSpec,
     FitSpec,
     ModuleSpec,
+    OwnDataSpec,
+    OwnerSpec,
     ParentSpec,
     PlantSpec,
+    ResponsesSpec,
+    RoiSpec,
+    SidesSpec,
     Spec,
     SplitBy,
+    StimuliSpec,
+    VoxelsSpec,
     WeightsSpec,
 )
 
@@ -118,6 +126,38 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "silent": 0.2,
         "noise": "heavy",
     },
+    StimuliSpec: {
+        "table": "b.csv",
+        "images": "i",
+        "id": "j",
+        "file": "g",
+        "row": "q",
+        "count_from": 1,
+        "session": "s",
+        "run": "r",
+        "repeat": "t",
+    },
+    ResponsesSpec: {"file": ["a.npy", "b.npy"], "key": "k", "images": "columns", "trials": "single"},
+    SidesSpec: {"lh": "b", "rh": "c"},
+    VoxelsSpec: {
+        "fsaverage": "fsaverage6",
+        "vertices": {"lh": "a"},
+        "hemispheres": ["lh"],
+        "cifti": "a.dscalar.nii",
+        "leave_out": ["nan"],
+    },
+    RoiSpec: {"name": "b", "column": "d", "table": "t.csv", "key": "k", "labels": {"1": "V1"}},
+    CeilingSpec: {"column": "d", "table": "t.csv", "key": "k", "unit": "percent", "n_trials": 3},
+    OwnerSpec: {"description": "a", "citation": ["b"], "terms": "c", "show_images": True},
+    OwnDataSpec: {
+        "title": "u",
+        "stimuli": {"table": "b.csv"},
+        "responses": {"file": "b.npy"},
+        "voxels": {"table": "b.csv"},
+        "rois": [{"name": "a", "column": "b"}],
+        "ceiling": {"column": "c"},
+        "owner": {"terms": "d"},
+    },
     WeightsSpec: {"hub": "a/b", "revision": "c"},
     FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
     DiffusionSpec: {"architecture": {"unet": {"in_channels": 4}}, "n_steps": 20, "layers": ["up_2.resnet_0@t*"]},
@@ -137,6 +177,19 @@ BASE: dict[type[Spec], dict[str, Any]] = {
     FinetuneSpec: {},
     ParentSpec: PARENT,
     PlantSpec: {},
+    StimuliSpec: {"table": "a.csv"},
+    ResponsesSpec: {"file": "a.npy"},
+    SidesSpec: {"lh": "a"},
+    VoxelsSpec: {"fsaverage": "fsaverage5"},
+    RoiSpec: {"name": "a", "column": "c"},
+    CeilingSpec: {"column": "c"},
+    OwnerSpec: {},
+    OwnDataSpec: {
+        "title": "t",
+        "stimuli": {"table": "a.csv"},
+        "responses": {"file": "a.npy"},
+        "voxels": {"fsaverage": "fsaverage5"},
+    },
     WeightsSpec: {"hub": "x/y"},
     FamilySpec: {"family": "clip"},
     DiffusionSpec: {"family": "stable_diffusion"},
@@ -150,9 +203,16 @@ def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec
     base = cls.parse(BASE[cls], "test")
     tested = set(OTHER[cls])
     other_sources = {"folder", "url", "file", "format", "sha256", "random"} if cls is WeightsSpec else set()
-    only_one = {DiffusionSpec: {"family"}, PlantSpec: {"photographs"}, SplitBy: {"clusters", "layer", "file"}}.get(
-        cls, set()
-    )
+    only_one = {
+        DiffusionSpec: {"family"},
+        PlantSpec: {"photographs"},
+        SplitBy: {"clusters", "layer", "file"},
+        StimuliSpec: {"array", "key"},
+        ResponsesSpec: {"lh", "rh"},
+        VoxelsSpec: {"sphere", "surface", "table", "mask", "space", "order"},
+        RoiSpec: {"file", "lh", "rh"},
+        CeilingSpec: {"file", "lh", "rh"},
+    }.get(cls, set())
     assert tested | other_sources | only_one >= cls.model_fields.keys()
     digests = {base.digest()}
     for name, value in OTHER[cls].items():

@@ -89,6 +89,29 @@ def split(
     typer.echo(f"{out}: {len(found.train)} train, {len(found.val)} validate, {len(found.test)} test ({test})")
 
 
+@data_app.command(epilog=example("bddn data init mylab --out mylab/data.yaml"))
+@clear_errors
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder with your own data.")],
+    out: Annotated[Path, typer.Option(help="New YAML file in this folder, to be completed.", show_default=False)],
+) -> None:
+    """Begin the YAML file of your own data (table:FILE.yaml) from what is in a folder.
+
+    Guesses are marked by '# ?', and what only you can know by "?". An existing file is never overwritten.
+    """
+    from bddn.data.own_scan import scan
+    from bddn.data.own_template import OPEN, begin
+
+    found = scan(folder)
+    text = begin(folder, found, out)
+    for words in found.unreadable:
+        typer.echo(f"note: not readable: {words}")
+    images = sum(found.images.values())
+    typer.echo(f"found: {images} images in {len(found.images)} folders, {len(found.files)} tables and arrays")
+    typer.echo(f"{out}: {text.count('# ?')} guesses to check, {text.count(': ' + OPEN)} questions to answer")
+    typer.echo(f"next: edit it, then run 'bddn data check table:{out}'")
+
+
 def _check_images(name: str, per_class: int | None, seed: int) -> None:
     import numpy as np
 

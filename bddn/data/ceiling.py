@@ -41,7 +41,7 @@ def ceiling_of_ncsnr(ncsnr: npt.ArrayLike, n_trials: npt.ArrayLike) -> Floats:
     ratio = np.asarray(ncsnr, dtype=np.float64)
     if (ratio < 0).any():
         raise DataError("ncsnr", expected="numbers of at least 0", got=f"{ratio.min():.3g}", fix="Check the file.")
-    return _ceiling(np.square(ratio), np.ones_like(ratio), n_trials)
+    return ceiling_of_variances(np.square(ratio), np.ones_like(ratio), n_trials)
 
 
 def ceiling_of_trials(
@@ -69,7 +69,7 @@ def ceiling_of_trials(
         If no image has two trials, there are fewer than two images, or a number of trials is below 1.
     """
     signal, noise = variances(trials, image)
-    return _ceiling(signal, noise, n_trials)
+    return ceiling_of_variances(signal, noise, n_trials)
 
 
 def variances(trials: npt.NDArray[np.floating], image: npt.NDArray[np.integer]) -> tuple[Floats, Floats]:
@@ -123,8 +123,11 @@ def variances_of_images(images: Iterable[npt.NDArray[np.floating]]) -> tuple[Flo
     return np.maximum(among - noise, 0) / per_image, noise
 
 
-def _ceiling(signal: Floats, noise: Floats, n_trials: npt.ArrayLike) -> Floats:
-    """Return σs² / (σs² + σn² mean(1 / k))."""
+def ceiling_of_variances(signal: Floats, noise: Floats, n_trials: npt.ArrayLike) -> Floats:
+    """Return the ceilings (N,) for variances of signal and noise, (N,) each: σs² / (σs² + σn² mean(1 / k)).
+
+    `n_trials` and errors are those of `ceiling_of_ncsnr`.
+    """
     k = np.asarray(n_trials)
     if k.size == 0 or not (k >= 1).all():
         raise DataError(

@@ -5,6 +5,17 @@ from bddn.spec.base import Spec
 from bddn.spec.cache import PRECISION, CacheSpec, WeightsSpec
 from bddn.spec.finetune import FinetuneSpec, ParentSpec
 from bddn.spec.fit import RECIPES, FitSpec
+from bddn.spec.own_data import (
+    CeilingSpec,
+    NumbersSpec,
+    OwnDataSpec,
+    OwnerSpec,
+    ResponsesSpec,
+    RoiSpec,
+    SidesSpec,
+    StimuliSpec,
+    VoxelsSpec,
+)
 from bddn.spec.plant import PlantSpec
 from bddn.spec.split_by import SplitBy
 
@@ -13,14 +24,23 @@ __all__ = [
     "RECIPES",
     "BackboneSpec",
     "CacheSpec",
+    "CeilingSpec",
     "DiffusionSpec",
     "FamilySpec",
     "FinetuneSpec",
     "FitSpec",
     "ModuleSpec",
+    "NumbersSpec",
+    "OwnDataSpec",
+    "OwnerSpec",
     "ParentSpec",
     "PlantSpec",
+    "ResponsesSpec",
+    "RoiSpec",
+    "SidesSpec",
     "Spec",
     "SplitBy",
+    "StimuliSpec",
+    "VoxelsSpec",
     "WeightsSpec",
 ]

@@ -142,7 +142,8 @@ def _shown(value: object) -> str:
 def _keys_at(cls: type[BaseModel], path: Path, value: Any) -> list[str]:
     for part in path:
         value = value[part]
-        cls = (cls.class_of(str(part), value) if issubclass(cls, Spec) else None) or cls
+        if isinstance(part, str) and issubclass(cls, Spec):  # a number is the place in a list of specs
+            cls = cls.class_of(part, value) or cls
     return list(cls.model_fields)
 
 

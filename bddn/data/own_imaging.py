@@ -1,0 +1,146 @@
+"""Imaging files of own data: NIfTI, CIFTI, GIFTI, and FreeSurfer surfaces, labels and overlays."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bddn.cortex.frames import Volume
+from bddn.cortex.gifti import STRUCTURE
+from bddn.errors import DataError
+from bddn.files.filekind import explain
+
+UNPACKED = re.compile(r"\.(nii\.gz|[^.]+)$")
+SIDE = {
+    "lh": re.compile(r"(?:^|[._-])(?:lh|hemi-L)(?=[._-]|$)"),
+    "rh": re.compile(r"(?:^|[._-])(?:rh|hemi-R)(?=[._-]|$)"),
+}
+"""How names of files tell the hemisphere."""
+OTHER = {"lh": "rh", "rh": "lh"}
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix in lower case; '.nii.gz' counts as one."""
+    match = UNPACKED.search(path.name.lower())
+    return match[0] if match else ""
+
+
+def load_image(path: Path) -> Any:
+    """Open a file with nibabel.
+
+    Raises
+    ------
+    DataError
+        If it is missing, damaged, or of another kind.
+    """
+    import nibabel
+
+    kept = {"keep_file_open": True} if path.name.endswith(".gz") else {}  # so that volumes are read in one pass
+    try:
+        return nibabel.load(path, **kept)
+    except Exception as error:  # the parsers of nibabel can raise anything
+        raise _unreadable(path, error, f"a file {suffix_of(path)} of nibabel") from error
+
+
+def freesurfer() -> Any:
+    """Return nibabel's readers of FreeSurfer files."""
+    import nibabel.freesurfer
+
+    return nibabel.freesurfer
+
+
+def is_cifti(path: Path) -> bool:
+    """Return whether a file is CIFTI-2, whose suffix is also that of NIfTI."""
+    return suffix_of(path) == ".nii" and hasattr(load_image(path).header, "get_axis")
+
+
+def brain_models(path: Path) -> Any:
+    """Return the axis of brain models of a CIFTI file, in the order of its columns; see nibabel's `BrainModelAxis`."""
+    image = load_image(path)
+    axis = image.header.get_axis(image.ndim - 1) if hasattr(image.header, "get_axis") else None
+    if axis is None or not hasattr(axis, "nvertices"):
+        raise DataError(
+            path,
+            expected="a CIFTI-2 file with brain models, e.g. .dscalar.nii or .dtseries.nii",
+            got="parcels, or another kind of file" if axis is not None else "another kind of file",
+            fix="Give a dense CIFTI file.",
+        )
+    return axis
+
+
+def read_volume(path: Path) -> tuple[npt.NDArray[Any], Volume]:
+    """Read a NIfTI volume (X, Y, Z) with its affine.
+
+    Raises
+    ------
+    DataError
+        If it is not one volume of real numbers, or its header has no affine.
+    """
+    image = load_image(path)
+    if not hasattr(image, "affine") or not hasattr(image.header, "get_sform"):
+        raise DataError(path, expected="a NIfTI volume", got="another kind of file", fix="Give a .nii or .nii.gz file.")
+    shape = tuple(image.shape)
+    if len(shape) == 4 and shape[3] == 1:
+        shape = shape[:3]
+    if len(shape) != 3 or np.dtype(image.get_data_dtype()).kind not in "fiu":
+        got = f"{image.get_data_dtype()} of shape {tuple(image.shape)}"
+        raise DataError(path, expected="one volume of real numbers (X, Y, Z)", got=got, fix="Save one volume.")
+    if not (image.header["sform_code"] or image.header["qform_code"]):
+        raise DataError(
+            path,
+            expected="an affine in its header, which gives the positions of voxels in mm",
+            got="none (sform_code and qform_code are 0)",
+            fix="Copy the header of the image that the volume was computed from.",
+        )
+    return np.asarray(image.dataobj).reshape(shape), Volume.of(image.affine, shape)
+
+
+def read_surface(path: Path, hemi: str) -> npt.NDArray[np.float64]:
+    """Read the vertices (V, 3) in mm of a FreeSurfer or GIFTI surface.
+
+    Raises
+    ------
+    DataError
+        If it is not a surface, or is of the other hemisphere.
+    """
+    check_side(path, hemi)
+    try:
+        if suffix_of(path) == ".gii":
+            found = load_image(path).agg_data("pointset")
+        else:
+            found = freesurfer().read_geometry(path)[0]
+        vertices = np.asarray(found, float)
+        if vertices.ndim != 2 or vertices.shape[1] != 3 or not len(vertices):
+            raise ValueError("no points")
+    except DataError:
+        raise
+    except Exception as error:  # see `load_image`
+        raise _unreadable(path, error, "a FreeSurfer or GIFTI surface") from error
+    return vertices
+
+
+def check_side(path: Path, hemi: str) -> None:
+    """Refuse a file whose name or metadata tell that it is of the other hemisphere."""
+    got = ""
+    if SIDE[OTHER[hemi]].search(path.name) and not SIDE[hemi].search(path.name):
+        got = "a name of the other one"
+    elif suffix_of(path) == ".gii":
+        image = load_image(path)
+        metas = [image.meta, *(array.meta for array in image.darrays[:1])]
+        if any(meta.get("AnatomicalStructurePrimary") == STRUCTURE[OTHER[hemi]] for meta in metas):
+            got = STRUCTURE[OTHER[hemi]]
+    if got:
+        raise DataError(
+            path, expected=f"a file of the hemisphere {hemi}", got=got, fix="Exchange the files of 'lh' and 'rh'."
+        )
+
+
+def _unreadable(path: Path, error: Exception, expected: str) -> DataError:
+    got, fix = explain(
+        path, f"a damaged file, or another kind of file ({error})", "Restore the file, or give another one."
+    )
+    if got.startswith("a gzip archive"):
+        got, fix = "a damaged or incomplete gzip file", "Restore the file, or give another one."
+    return DataError(path, expected=expected, got=got, fix=fix)

@@ -1,0 +1,130 @@
+"""Open the responses of own data, and compare their shapes with the stimuli and the voxels."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.data.image_files import count
+from bddn.data.own_imaging import check_side, suffix_of
+from bddn.data.own_places import Part, Places
+from bddn.data.own_responses import VOLUMES, ResponseFile, Responses, open_responses
+from bddn.data.own_stimuli import Shown
+from bddn.errors import DataError
+from bddn.files.paths import expand_home
+from bddn.spec import OwnDataSpec, ResponsesSpec
+
+OTHER_WAY = "Write 'images: {}': the array is the other way round."
+OTHER_AXIS = {"rows": "columns", "columns": "rows"}
+
+
+def open_parts(spec: OwnDataSpec, path: Path, places: Places, shown: Shown) -> list[Responses]:
+    """Open the responses of all voxels, or of each hemisphere.
+
+    Parameters
+    ----------
+    spec : OwnDataSpec
+    path : Path
+        Its YAML file.
+    places : Places
+    shown : Shown
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, or has another number of rows than the stimuli or of columns than the voxels.
+    """
+    named = spec.responses
+    if named.file is not None:
+        return [_Opener(spec, path, places, shown).open(named.file, places.whole, "")]
+    given = {"lh": named.lh, "rh": named.rh}
+    found = [hemi for hemi in HEMISPHERES if given[hemi] is not None]
+    if set(found) != set(places.sides):
+        raise DataError(
+            f"{path}, responses",
+            expected=f"the hemispheres of the voxels, {' and '.join(places.sides)}"
+            if places.sides
+            else "one 'file' for all voxels, because they are not told apart by hemisphere",
+            got=" and ".join(found),
+            fix="Give the same hemispheres in both."
+            if places.sides
+            else "Give the responses by 'file', in the order of the voxels.",
+        )
+    opener = _Opener(spec, path, places, shown)
+    return [opener.open(given[hemi] or (), part, hemi) for hemi, part in places.sides.items()]
+
+
+class _Opener:
+    def __init__(self, spec: OwnDataSpec, path: Path, places: Places, shown: Shown) -> None:
+        self._path, self._order, self._volume, self._shown = path, spec.voxels.order, places.volume, shown
+        self._spec: ResponsesSpec = spec.responses
+
+    def open(self, names: tuple[str, ...], part: Part, hemi: str) -> Responses:
+        files = []
+        for path in (self._path.parent / expand_home(name) for name in names):
+            if hemi:
+                check_side(path, hemi)
+            files.append(open_responses(path, self._spec.key, self._spec.images))
+        self._check_rows(files, part)
+        self._check_sessions([file.shape[0] for file in files])
+        return Responses(files, [self._index(file, part) for file in files], len(part.index))
+
+    def _index(self, file: ResponseFile, part: Part) -> npt.NDArray[np.intp] | None:
+        """Return which columns of a file are the voxels, or refuse their number."""
+        n, is_volume = file.shape[1], suffix_of(file.path) in VOLUMES
+        try:
+            if self._volume is not None and is_volume and getattr(file, "volume", ()) != self._volume.shape:
+                raise ValueError(f"volumes of shape {self._volume.shape}, as the mask")
+            if self._volume is not None and not is_volume and n != len(part.index):
+                raise ValueError(f"{len(part.index):,} voxels, those of the mask")
+            found = part.select(n)
+        except ValueError as error:
+            got = f"volumes of shape {getattr(file, 'volume', ())}" if self._volume and is_volume else f"{n:,} voxels"
+            raise DataError(
+                file.path,
+                expected=f"responses of {error}",
+                got=f"{got}, and {count(file.shape[0], 'image')}",
+                fix="Correct 'voxels', or give the responses of these voxels.",
+            ) from None
+        if self._volume is not None and not is_volume and self._order is None:
+            raise DataError(
+                f"{self._path}, voxels",
+                expected="'order: numpy' or 'order: matlab', because an array does not say in which order the voxels "
+                "of the mask are",
+                got="none",
+                fix="Write numpy if they were taken by data[mask == 1] or by nilearn, matlab if by find(mask).",
+            )
+        return found
+
+    def _check_rows(self, files: list[ResponseFile], part: Part) -> None:
+        """Refuse files whose numbers of rows are not those of the stimuli."""
+        n_rows, n_trials = [file.shape[0] for file in files], len(self._shown.image)
+        if sum(n_rows) == n_trials:
+            return
+        fix = "Give the table of stimuli one row for each response, in the same order."
+        turned = sum(file.shape[1] for file in files) == n_trials
+        if self._spec.images is not None and turned and n_rows[0] in (part.n_places, len(part.index)):
+            fix = OTHER_WAY.format(OTHER_AXIS[self._spec.images])
+        raise DataError(
+            files[0].path if len(files) == 1 else f"{files[0].path} and {len(files) - 1} more",
+            expected=f"responses to the {count(n_trials, 'row')} of the stimuli",
+            got=f"responses to {' + '.join(f'{n:,}' for n in n_rows)} images",
+            fix=fix,
+        )
+
+    def _check_sessions(self, n_rows: list[int]) -> None:
+        """Refuse files of sessions in another order than the sessions of the stimuli, as far as their lengths tell."""
+        sessions = self._shown.sessions
+        if len(n_rows) == 1 or sessions is None:
+            return
+        changes = np.flatnonzero([a != b for a, b in pairwise(sessions)]) + 1
+        lengths = np.diff([0, *changes, len(sessions)]).tolist()
+        if lengths != n_rows and len(lengths) == len(n_rows):
+            raise DataError(
+                f"{self._path}, responses",
+                expected=f"files of {' + '.join(map(str, lengths))} rows, as the sessions of the stimuli",
+                got=" + ".join(map(str, n_rows)),
+                fix="Give the files in the order of the sessions.",
+            )

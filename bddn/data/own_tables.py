@@ -1,0 +1,127 @@
+"""Tables of own data: CSV, TSV or Parquet, read as texts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bddn.data.image_files import count, shorten
+from bddn.data.image_table import read_rows
+from bddn.errors import DataError
+from bddn.files.filekind import PARQUET, explain
+
+SHEETS = (".xlsx", ".xls", ".ods")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts: `cells` are the columns by name, each of the same length. Rows are counted from 1."""
+
+    path: Path
+    cells: Mapping[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.cells.values())))
+
+    def texts(self, column: str, what: str, field: str) -> list[str]:
+        """Return a column.
+
+        Parameters
+        ----------
+        column : str
+        what : str
+            Its meaning, for messages.
+        field : str
+            Field of the YAML file that names it.
+
+        Raises
+        ------
+        DataError
+            If there is no such column.
+        """
+        if column in self.cells:
+            return self.cells[column]
+        near = next((name for name in self.cells if name.casefold() == column.casefold()), None)
+        raise DataError(
+            self.path,
+            expected=f"a column '{column}' with {what}",
+            got=f"the columns {', '.join(self.cells)}",
+            fix=f"Write '{field}: {near}'." if near else f"Add it, or name another column with '{field}: COLUMN'.",
+        )
+
+    def numbers(self, column: str, what: str, field: str) -> npt.NDArray[np.float64]:
+        """Return a column as numbers, with NaN for empty cells. Parameters are those of `texts`.
+
+        Raises
+        ------
+        DataError
+            If there is no such column, or a cell is not a number.
+        """
+        cells = self.texts(column, what, field)
+        found, wrong = np.full(len(cells), np.nan), list[int]()
+        for i, cell in enumerate(cells):
+            try:
+                found[i] = float(cell) if cell else np.nan
+            except ValueError:
+                wrong.append(i)
+        if not wrong:
+            return found
+        comma = all(cells[i].count(",") == 1 for i in wrong)
+        raise DataError(
+            self.path,
+            expected=f"numbers in the column '{column}'",
+            got=shorten([f"'{cells[i]}' in row {i + 1}" for i in wrong]),
+            fix="Write decimal points in place of decimal commas." if comma else "Correct these cells.",
+        )
+
+
+def read_table(path: Path) -> Table:
+    """Read a table. Spaces around cells are removed, as is a byte order mark.
+
+    Raises
+    ------
+    DataError
+        If it is not a table with at least one row and with different names of columns, or cells are not texts or
+        numbers.
+    """
+    if path.suffix.lower() in SHEETS:
+        raise DataError(
+            path, expected="a CSV, TSV or Parquet table", got="a spreadsheet", fix="Export it as CSV in UTF-8."
+        )
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        rows = read_rows(path)
+        return Table(path, {name: [row[name] for row in rows] for name in rows[0]})
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        got, fix = explain(path, "a damaged file, or another kind of file", "Restore it, or give another one.", PARQUET)
+        raise DataError(path, expected="a Parquet table", got=got, fix=fix) from error
+    types = {name: table.schema.field(name).type for name in dict.fromkeys(table.column_names)}
+    odd = [f"{name} ({kind})" for name, kind in types.items() if not _is_plain(kind)]
+    if odd or len(types) < table.num_columns or not table.num_rows or not types:
+        raise DataError(
+            path,
+            expected="columns of texts or numbers with different names, and at least one row",
+            got=f"the columns {shorten(odd)}"
+            if odd
+            else f"{table.num_columns} columns, {count(table.num_rows, 'row')}",
+            fix="Remove or convert what does not belong there.",
+        )
+    return Table(path, {name: [_text(cell) for cell in table[name].to_pylist()] for name in types})
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string, pa.types.is_null)
+    return any(test(kind) for test in (*tests, pa.types.is_large_string))
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, float) and not np.isfinite(cell):
+        return "" if np.isnan(cell) else str(cell)
+    return "" if cell is None else repr(cell) if isinstance(cell, float) else str(cell).strip()

@@ -1,0 +1,198 @@
+"""Own data of each kind: the numbers, places, labels and ceilings are those that the lab wrote."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+
+from bddn.cortex.frames import NativeMesh, Volume
+from bddn.data.ceiling import ceiling_of_trials
+from bddn.data.own_data import OwnData
+from bddn.testing import DatasetContract
+from data.own_trees import AFFINE, MAKERS, N_MESH, Lab, make, small_lab
+
+LAB = "lab"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return small_lab(tmp_path_factory.mktemp(LAB) / "pictures")
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def path(kind: str, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp(LAB) / kind, kind, lab)
+
+
+class TestOwnData(DatasetContract):
+    @pytest.fixture
+    def dataset(self, path: Path) -> OwnData:
+        return OwnData(path)
+
+
+def test_what_the_lab_wrote_is_read(kind: str, path: Path, lab: Lab) -> None:
+    data = OwnData(path)
+    voxels = data.voxels()
+    assert data.stimuli.ids == tuple(lab.pictures)
+    np.testing.assert_allclose(data.responses(), lab.responses, rtol=1e-6)
+    if kind != "hdf5":
+        assert voxels["roi"].tolist() == lab.areas
+    if kind in ("npy", "electrodes"):
+        np.testing.assert_array_equal(voxels["ceiling"], lab.ceilings)
+    if kind in ("npy", "hdf5", "gifti"):
+        assert voxels["vertex"].tolist() == lab.vertex.tolist()
+        assert "x_mm" not in voxels
+    if kind in ("cifti", "native"):
+        assert voxels["voxel"].tolist() == lab.vertex.tolist()
+        assert data.frame == NativeMesh({"lh": N_MESH, "rh": N_MESH})
+        assert voxels["vertex"].between(0, 163_841).all()
+    if kind != "nifti":
+        assert voxels["hemi"].tolist() == ["lh"] * 5 + ["rh"] * 3
+
+
+def test_repeats_are_averaged_and_give_the_ceilings(lab: Lab, tmp_path: Path) -> None:
+    data = OwnData(make(tmp_path / "hdf5", "hdf5", lab))
+    assert data.about.trials == "averaged"
+    assert data.remarks() == ["12 responses to 6 images are averaged over repeats"]
+    noise = 0.4 * np.sign(np.sin(np.arange(lab.responses.size) + 1)).reshape(lab.responses.shape)
+    trials = np.concatenate([lab.responses + noise, lab.responses - noise]).astype(np.float32)
+    expected = ceiling_of_trials(trials, np.tile(np.arange(6), 2), 2)
+    np.testing.assert_allclose(data.voxels()["ceiling"], expected, rtol=1e-5)
+
+
+def test_a_mask_gives_positions_and_a_volume(lab: Lab, tmp_path: Path) -> None:
+    data = OwnData(make(tmp_path / "nifti", "nifti", lab))
+    assert isinstance(data.frame, Volume)
+    place = np.array([[int(one) for one in name.split("-")] for name in data.voxels()["voxel"]])
+    expected = place @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    np.testing.assert_array_equal(data.coords_mm(), expected.astype(np.float32))
+    np.testing.assert_array_equal(data.voxels()["hemi"], np.where(expected[:, 0] < 0, "lh", "rh"))
+
+
+def edited(path: Path, old: str, new: str) -> Path:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize("order", ["numpy", "matlab"])
+def test_columns_of_a_mask_are_in_the_order_that_is_said(order: str, lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "nifti", "nifti", lab)
+    whole = OwnData(path)
+    columns = np.arange(8)
+    if order == "matlab":
+        place = np.array([[int(one) for one in name.split("-")] for name in whole.voxels()["voxel"]])
+        columns = np.lexsort((place[:, 0], place[:, 1], place[:, 2]))
+        assert columns.tolist() != list(range(8))
+    np.save(path.parent / "betas.npy", lab.responses[:, columns])
+    edited(path, "[betas_ses-1.nii.gz, betas_ses-2.nii.gz]", "betas.npy\n  images: rows")
+    edited(path, "space: MNI", f"space: MNI\n  order: {order}")
+    listed = OwnData(path)
+    by_name = [dict(zip(data.voxels()["voxel"], data.responses()[3], strict=True)) for data in (whole, listed)]
+    assert by_name[0] == by_name[1]
+    areas = [dict(zip(data.voxels()["voxel"], data.voxels()["roi"], strict=True)) for data in (whole, listed)]
+    assert areas[0] == areas[1]
+
+
+def test_places_and_voxels_are_understood_in_files_of_both_forms(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "npy", "npy", lab)
+    for side, part in lab.sides.items():
+        whole: Any = np.full((len(lab.responses), N_MESH), 7.0)
+        whole[:, lab.vertex[part]] = lab.responses[:, part]
+        zarr.save_array(path.parent / f"{side}_whole.zarr", whole)
+        edited(path, f"{side}_responses.npy", f"{side}_whole.zarr")
+    np.testing.assert_array_equal(OwnData(path).responses(), lab.responses)
+
+
+def voxels_that_are_left_out(path: Path, lab: Lab, leave_out: str) -> OwnData:
+    left, right = lab.responses[:, :5].copy(), lab.responses[:, 5:].copy()
+    left[2, 1], left[:, 3], right[:, 0] = np.nan, np.nan, 4
+    np.save(path.parent / "lh_responses.npy", left)
+    np.save(path.parent / "rh_responses.npy", right)
+    return OwnData(edited(path, "fsaverage: fsaverage5", f"fsaverage: fsaverage5\n  leave_out: {leave_out}"))
+
+
+@pytest.mark.parametrize(("leave_out", "kept"), [("[nan]", [0, 2, 4, 5, 6, 7]), ("[nan, constant]", [0, 2, 4, 6, 7])])
+def test_voxels_are_left_out_and_counted(leave_out: str, kept: list[int], lab: Lab, tmp_path: Path) -> None:
+    data = voxels_that_are_left_out(make(tmp_path / "npy", "npy", lab), lab, leave_out)
+    voxels = data.voxels()
+    assert voxels["vertex"].tolist() == lab.vertex[kept].tolist()
+    assert voxels["roi"].tolist() == [lab.areas[i] for i in kept]
+    np.testing.assert_array_equal(voxels["ceiling"], lab.ceilings[kept])
+    assert data.responses().shape == (6, len(kept))
+    assert f"{8 - len(kept)} voxels left out ({leave_out[1:-1]})" in data.remarks()
+
+
+@pytest.mark.parametrize(
+    ("unit", "stored"),
+    [
+        ("r", np.sqrt),
+        ("percent", lambda c: 100 * c),
+        ("ncsnr\n  n_trials: 3", lambda c: np.sqrt(c / (1 - c) / 3)),
+    ],
+)
+def test_ceilings_in_other_units(
+    unit: str, stored: Callable[[np.ndarray], np.ndarray], lab: Lab, tmp_path: Path
+) -> None:
+    path = make(tmp_path / "npy", "npy", lab)
+    for side, part in lab.sides.items():
+        np.save(path.parent / f"{side}_nc.npy", stored(lab.ceilings[part]))
+    new = f"ceiling:\n  lh: lh_nc.npy\n  rh: rh_nc.npy\n  unit: {unit}"
+    data = OwnData(edited(path, "ceiling: {table: voxels.csv, column: noise_ceiling}", new))
+    np.testing.assert_allclose(data.voxels()["ceiling"], lab.ceilings, rtol=1e-6)
+
+
+def test_what_the_owner_does_not_state_is_said(lab: Lab, tmp_path: Path) -> None:
+    stated = OwnData(make(tmp_path / "npy", "npy", lab)).about
+    assert stated.terms == "Data terms: CC BY 4.0."
+    assert stated.references == ("Author A (2025). Title. Journal.",)
+    silent = OwnData(make(tmp_path / "gifti", "gifti", lab)).about
+    assert silent.terms == "Data terms: not stated."
+    assert "citation of the data is not stated" in silent.responses
+    assert not silent.shows_images
+
+
+def test_tables_of_spreadsheets_are_read(lab: Lab, tmp_path: Path) -> None:
+    """A byte order mark, semicolons, spaces around cells, and Parquet with numbers as ids."""
+    path = make(tmp_path / "npy", "npy", lab)
+    before = OwnData(path).stimuli
+    table = pd.read_csv(path.parent / "stimuli.csv")
+    text = "".join(f" {one} ; {file} \r\n" for one, file in [("id", "file"), *table.itertuples(index=False)])
+    (path.parent / "stimuli.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert OwnData(path).stimuli == before
+    table.assign(id=range(6)).to_parquet(path.parent / "stimuli.parquet")
+    edited(path, "stimuli.csv", "stimuli.parquet")
+    assert OwnData(path).stimuli.ids == tuple("012345")
+
+
+def test_images_without_a_row_and_numbers_without_a_name_are_remarks(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "nifti", "nifti", lab)
+    (path.parent / "images" / "spare.PNG").write_bytes(b"")
+    edited(path, "{1: V1, 2: V2, 3: hV4}", "{1: V1}")
+    said = OwnData(path).remarks()
+    assert said[0].startswith("1 image without a row in")
+    assert said[0].endswith("spare.PNG")
+    assert said[1] == "numbers of the atlas 'visual' that have no name are in no ROI: 2, 3"
+
+
+def test_an_array_without_a_table_is_in_the_order_of_the_responses(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "hdf5", "hdf5", lab)
+    text = path.read_text()
+    start, end = text.index("  table: trials.csv"), text.index("responses:")
+    path.write_text(text[:start] + "  array: stimuli.hdf5\n  key: imgBrick\n" + text[end:])
+    np.save(path.parent / "means.npy", lab.responses)
+    edited(path, "  file: betas.hdf5\n  key: betas\n  images: columns", "  file: means.npy\n  images: rows")
+    data = OwnData(path)
+    assert data.stimuli.ids[:2] == ("image-0", "image-1")
+    assert data.about.trials == "single"
+    np.testing.assert_array_equal(data.responses(), lab.responses)
