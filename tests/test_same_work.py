@@ -356,6 +356,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "split": (7, 2, 1),
     "split_seed": 1,
     "split_by": {"clusters": 4},
+    "covariates": ("old",),
     "layers": ("block_0", "block_1"),
     "channels": 4,
     "code_frequencies": 3,

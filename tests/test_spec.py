@@ -54,6 +54,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "split": [7, 2, 1],
         "split_seed": 1,
         "split_by": {"clusters": 4},
+        "covariates": ["old"],
         "layers": ["a", "b"],
         "channels": 64,
         "code_frequencies": 16,

@@ -17,7 +17,7 @@ from bddn.baselines.ridge import RidgeScores, ridge_scores
 from bddn.baselines.windows import N_CHANNELS, Windows, window_features
 from bddn.machine.parallel import each, single_threaded_kernels
 from bddn.stream.loader import Source
-from bddn.stream.order import Rows, evenly
+from bddn.stream.order import Rows, distinct, evenly
 
 Floats = npt.NDArray[np.float64]
 
@@ -112,6 +112,7 @@ def second_opinion(
     test: Rows,
     grid: tuple[int, int],
     n_layers: int,
+    image_of: Rows | None = None,
 ) -> SecondOpinion:
     """Ask brute force about some voxels.
 
@@ -129,6 +130,8 @@ def second_opinion(
         Rows of the images that may decide, and of those that only judge.
     grid : (H, W)
     n_layers : int
+    image_of : array of int, (n,), optional
+        The image of every row, if images have several rows, which are then in one fold.
     """
     windows = Windows.of(grid)
     n_most = max(N_FOLDS * N_CHANNELS, FEATURE_BYTES // (2 * N_CHANNELS * n_layers * (len(windows.centres) + 1)))
@@ -136,7 +139,8 @@ def second_opinion(
     if len(train) + len(test) > n_most:
         share = n_most / (len(train) + len(test))
         train, test = (evenly(rows, max(2, int(share * len(rows)))) for rows in (train, test))
-    parts = [*(train[f::N_FOLDS] for f in range(N_FOLDS)), test]
+    fold = (np.arange(len(train)) if image_of is None else distinct(image_of[train])[1]) % N_FOLDS
+    parts = [*(train[fold == f] for f in range(N_FOLDS)), test]
     ends = np.cumsum([len(part) for part in parts])
     cuts = [slice(end - len(part), end) for part, end in zip(parts, ends, strict=True)]
     rows = np.concatenate(parts)

@@ -166,7 +166,8 @@ def _check_dataset(name: str) -> None:
         + ", ".join(f"{hemi or 'hemisphere not known'} {n}" for hemi, n in voxels["hemi"].value_counts().items())
         + ")",
         "ROIs": ", ".join(f"{roi} {n}" for roi, n in rois.items()) or "none",
-        "responses": f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",
+        "responses": (f"{found.n_responses} rows, " if found.n_responses > found.n_images else "")
+        + f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",
         "ceilings": known,
         **({"test sets": ", ".join(f"{one} {len(ids)}" for one, ids in sets.items())} if sets else {}),
         "truth": "none" if dataset.truth() is None else "known, because the brain is planted",

@@ -64,7 +64,8 @@ def score(
     for run, of_run in zip(found, leaks, strict=True):
         scored = score_run(run, predict_held_out(run, caches, datasets) if caches else read_held_out(run))
         write_scores(scored, run, of_run)
-        responses = f"{scored.n_images} test images, {RESPONSES[scored.trials]}"
+        several = "" if scored.n_responses == scored.n_images else f" with {scored.n_responses} responses"
+        responses = f"{scored.n_images} test images{several}, {RESPONSES[scored.trials]}"
         rows = rows_of(scored)
         if of_run["allowed"]:
             rows = [row | {"leaks allowed": f"{sum(of_run['n_pairs'].values())} pairs"} for row in rows]
@@ -93,6 +94,11 @@ def _text(row: dict[Any, Any], trials: str) -> dict[str, str]:
         "voxels": row["voxels"],
         "n": f"{row['n']:,}",
         f"R² ({kind})": number(row["r2_mean"]),
+        **{
+            words: number(row[name])
+            for words, name in (("whole", "r2_whole_mean"), ("images alone", "r2_images_mean"))
+            if name in row
+        },
         "many images": number(row["r2_expected"]),
         "95 % interval": "not available" if math.isnan(low) else f"{low:.3f} to {high:.3f}",
         "median": number(row["r2_median"]),

@@ -153,7 +153,8 @@ class Dataset(Protocol):
         are on the two spheres, side by side."""
 
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
-        """Return finite responses (n, n_voxels) to the images in these rows of `stimuli.ids`, by default all."""
+        """Return finite responses (n, n_voxels) to the images in these rows of `stimuli.ids`, by default all. With
+        several responses to an image, rows are those of `response_ids`; see `bddn.data.trials`."""
 
     def truth(self) -> pd.DataFrame | None:
         """Return the true `depth`, `x`, `y`, `scale` and `ceiling` of every voxel of planted data, or None."""

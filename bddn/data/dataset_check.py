@@ -7,6 +7,7 @@ import pandas as pd
 
 from bddn.data.checking import inspect_images
 from bddn.data.dataset import Dataset
+from bddn.data.trials import check_trials, response_ids
 from bddn.errors import DataError
 
 ROWS_AT_ONCE = 1024
@@ -21,6 +22,8 @@ class CheckedDataset:
     voxels : DataFrame
         See `Dataset.voxels`.
     n_images : int
+    n_responses : int
+        Number of response rows, of which an image may have several.
     sizes : dict
         Number of images of each (width, height) in pixels.
     mean, std : float
@@ -35,6 +38,7 @@ class CheckedDataset:
 
     voxels: pd.DataFrame
     n_images: int
+    n_responses: int
     sizes: dict[tuple[int, int], int]
     mean: float
     std: float
@@ -51,7 +55,8 @@ def inspect_dataset(dataset: Dataset) -> CheckedDataset:
     DataError
         If files of voxels or responses are missing, damaged or do not fit together, or responses are not finite.
     """
-    voxels, n = dataset.voxels(), len(dataset.stimuli)
+    check_trials(dataset)
+    voxels, n = dataset.voxels(), len(response_ids(dataset))
     dataset.coords_mm()
     lowest, highest = np.full(len(voxels), np.inf), np.full(len(voxels), -np.inf)
     total = squares = 0.0
@@ -64,4 +69,6 @@ def inspect_dataset(dataset: Dataset) -> CheckedDataset:
     std = float(np.sqrt(max(0.0, squares / (n * len(voxels)) - mean**2)))
     checked, unreadable = inspect_images(dataset.stimuli)
     constant = int((lowest == highest).sum())
-    return CheckedDataset(voxels, n, checked.sizes, mean, std, constant, tuple(checked.notes), unreadable)
+    return CheckedDataset(
+        voxels, len(dataset.stimuli), n, checked.sizes, mean, std, constant, tuple(checked.notes), unreadable
+    )

@@ -4,14 +4,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.data.covariates import covariate_table
 from bddn.data.dataset import Dataset, Stimuli, about, frame_of
 from bddn.data.splits import Split
+from bddn.data.trials import has_trials, response_ids
 
 SEED = 7  # distinguishes this draw from others of the same seed
 
 
 class Shuffled:
-    """A dataset in which every image has the responses to another image of the same part of a split.
+    """A dataset in which every image has the responses to another image of the same part of a split, all of them if it
+    has several.
 
     Images, voxels, and means and variances of responses in each part are those of the dataset, but no image predicts
     its responses.
@@ -34,6 +37,10 @@ class Shuffled:
         for members in split.to_dict().values():
             rows = np.array([row_of[stimulus] for stimulus in members], np.intp)
             self._shown[rows] = rng.permutation(rows)
+        self.response_ids: tuple[str, ...] | None = None
+        if has_trials(dataset):  # responses stay in their rows, which are now of other images
+            ids = dataset.stimuli.ids
+            self.response_ids = tuple(ids[self._shown[row_of[stimulus]]] for stimulus in response_ids(dataset))
 
     @property
     def stimuli(self) -> Stimuli:
@@ -50,7 +57,14 @@ class Shuffled:
 
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
         """See `Dataset.responses`; these are the responses to other images."""
+        if self.response_ids is not None:
+            return self._dataset.responses(rows)
         return self._dataset.responses(self._shown if rows is None else self._shown[rows])
+
+    def covariates(self) -> pd.DataFrame | None:
+        """Return the covariates of the responses, which go with them."""
+        table = covariate_table(self._dataset)
+        return table if table is None or self.response_ids is not None else table.iloc[self._shown]
 
     def truth(self) -> pd.DataFrame | None:
         """Return None: shuffled responses have no true maps."""

@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bddn.data.splits import Split
 from bddn.encoder import checkpoint
 from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, Step, repeatable
@@ -20,6 +18,7 @@ from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.health import convergence, saturated
 from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
+from bddn.encoder.parts import Parts
 from bddn.encoder.polish import polish
 from bddn.encoder.sample import evenly_spread
 from bddn.encoder.schedule import learning_rate, n_epochs, softness
@@ -34,33 +33,11 @@ from bddn.stats.evidence import Evidence
 from bddn.stats.scores import R2, robust_mean
 from bddn.stream.features import Features
 from bddn.stream.loader import Source, batches
-from bddn.stream.order import Rows, epoch_pools, n_batches, pools_in_order
+from bddn.stream.order import Rows, by_image, epoch_pools, n_batches, pools_in_order
 
 PREDICT_IMAGES = 32  # images predicted at a time
 CHECKPOINT_S = 60.0  # seconds between two checkpoints
 CHECK_STEPS = 100  # steps on a device between two checks of the losses, which wait for the device
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Row numbers of the training, validation and test images."""
-
-    train: Rows
-    val: Rows
-    test: Rows
-
-    @classmethod
-    def of(cls, split: Split, ids: Sequence[str]) -> "Parts":
-        """Return the row numbers of a split; `ids` names the stimulus of each row."""
-        row_of = {stimulus: row for row, stimulus in enumerate(ids)}
-        return cls(*(np.array([row_of[i] for i in part], np.intp) for part in (split.train, split.val, split.test)))
-
-    def resampled(self, seed: int, bootstrap: int | None) -> "Parts":
-        """Return parts with training images drawn with replacement, for this bootstrap; None draws nothing."""
-        if bootstrap is None:
-            return self
-        drawn = np.random.default_rng([seed, 2, bootstrap]).integers(0, len(self.train), len(self.train))
-        return Parts(self.train[np.sort(drawn)], self.val, self.test)
 
 
 @dataclass(frozen=True)
@@ -158,8 +135,8 @@ def fit(
         if spec.polish:
             polished, r2_val = _polish(model, source, responses, parts)
         model.unstandardize(responses.mean, responses.sd)
-        evidence = Evidence(len(parts.test), spec.seed)
-        r2_test = score(model, source, targets, parts.test, evidence)
+        evidence = Evidence(len(parts.one_of_each(parts.test)), spec.seed)
+        r2_test = score(model, source, targets, parts.test, parts.image_of, evidence)
         with torch.no_grad():
             selection = model.select().cpu()
     dead = saturated(selection)
@@ -185,13 +162,40 @@ def fit(
 
 
 def score(
-    model: FactorTopy, source: Source, targets: Targets, rows: Rows, evidence: Evidence | None = None
+    model: FactorTopy,
+    source: Source,
+    targets: Targets,
+    rows: Rows,
+    image_of: Rows | None = None,
+    evidence: Evidence | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Return the brain score (n_voxels,) over the images `rows`, and add these to a test of evidence if given."""
+    """Return the brain score (n_voxels,) over some rows, and add their images to a test of evidence.
+
+    Parameters
+    ----------
+    model : FactorTopy
+    source : Source
+    targets : callable
+    rows : array of int, (n,)
+    image_of : array of int, (n_rows,), optional
+        The image of every row, if images have several rows. The score is over all rows, but the test shuffles images,
+        each with the mean of its responses: rows of one image are not independent.
+    evidence : Evidence, optional
+    """
     reading, sums = model.read(PREDICT_IMAGES), R2()
-    for at, features in batches(source, pools_in_order(rows, source.chunk_of), PREDICT_IMAGES):
-        measured, predicted = targets(at).cpu().numpy(), model.predict(features, reading).cpu().numpy()
-        sums.add(measured, predicted)
+    rows_of = {int(some[0]): some for some in by_image(rows, image_of)} if image_of is not None else None
+    images = rows if rows_of is None else np.array([*rows_of])
+    for at, features in batches(source, pools_in_order(images, source.chunk_of), PREDICT_IMAGES):
+        predicted = model.predict(features, reading).cpu().numpy()
+        if rows_of is None:
+            measured = targets(at).cpu().numpy()
+            sums.add(measured, predicted)
+        else:
+            of_each = [rows_of[row] for row in at.tolist()]
+            n = np.array([len(some) for some in of_each])
+            every = targets(torch.from_numpy(np.concatenate(of_each))).cpu().numpy()
+            sums.add(every, np.repeat(predicted, n, axis=0))
+            measured = np.add.reduceat(every, np.cumsum(n) - n) / n[:, None].astype(np.float32)
         if evidence is not None:
             evidence.add(measured, predicted)
     return sums.score()
@@ -305,7 +309,7 @@ class _Training:
         """Validate, keep the model if it is the best so far, and return the mean validation score."""
         self._check_losses()
         done = self.progress
-        r2_val = score(self._model, self._source, self._targets, self._parts.val)
+        r2_val = score(self._model, self._source, self._targets, self._parts.val, self._parts.image_of)
         mean = robust_mean(r2_val)
         step = (done.epoch + 1) * self._batches
         done.history.append({"epoch": done.epoch, "step": step, "loss": float(np.mean(done.losses)), "r2_val": mean})
@@ -349,7 +353,7 @@ def _polish(
     scores."""
     train, val = (pools_in_order(rows, source.chunk_of) for rows in (parts.train, parts.val))
     alpha = polish(model, source, targets, train, val)
-    r2_val = score(model, source, targets, parts.val)
+    r2_val = score(model, source, targets, parts.val, parts.image_of)
     is_zero = np.isinf(alpha)
     about = {"r2_val": robust_mean(r2_val), "share_zero": float(is_zero.mean())}
     if not is_zero.all():

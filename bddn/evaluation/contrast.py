@@ -102,12 +102,12 @@ class Errors:
         first = self._held[0][0]
         self._first, row = first, {stimulus: i for i, stimulus in enumerate(first.ids)}
         self._rows = {id(held): np.argsort([row[s] for s in held.ids]) for fits in self._held for held in fits}
-        self.n_images, self.n_voxels = first.measured.shape
+        self.n_images, self.n_voxels = len(first.ids), first.measured.shape[1]
         self.n_fits = [len(fits) for fits in self._held]
 
     def at(self, columns: "Columns | slice") -> tuple[Floats, Floats, list[Floats]]:
         """Return the responses (M, n), the errors (K, M, n), and for each model the mean error of each fit, (R, n)."""
-        y = self._first.measured[:, columns].astype(np.float64)
+        y = self._first.of_images(self._first.measured[:, columns]).astype(np.float64)
         errors, fits = [], []
         for held_of_model in self._held:
             own = [np.square(y - self._predicted(held, columns)) for held in held_of_model]
@@ -116,7 +116,7 @@ class Errors:
         return y, np.stack(errors), fits
 
     def _predicted(self, held: HeldOut, columns: "Columns | slice") -> npt.NDArray[np.float32]:
-        return held.predicted[:, columns][self._rows[id(held)]]
+        return held.of_images(held.predicted[:, columns])[self._rows[id(held)]]
 
 
 def pairs(n_models: int) -> list[tuple[int, int]]:

@@ -200,7 +200,8 @@ class _Work:
             held_out = read_held_out(run)
         except RunError:
             held_out = predict_held_out(run, [cache or self._cache], [dataset or self._dataset])
-        scores = region_scores(held_out.measured, held_out.predicted, list(self.regions.values()))
+        measured, predicted = (held_out.of_images(values) for values in (held_out.measured, held_out.predicted))
+        scores = region_scores(measured, predicted, list(self.regions.values()))
         slope = None if name == "no_layer" else hierarchy_slope(run.voxels)
         return Outcome(run.voxels, scores, None if slope is None else slope["slope"], run.metrics["seconds"])
 

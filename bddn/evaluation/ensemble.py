@@ -19,6 +19,7 @@ import pandas as pd
 
 from bddn.cortex.places import place_columns
 from bddn.data import Dataset
+from bddn.data.trials import response_ids
 from bddn.encoder import checkpoint
 from bddn.errors import RunError
 from bddn.evaluation.held_out import write_responses
@@ -32,6 +33,7 @@ from bddn.identity import Identity
 from bddn.machine.parallel import n_threads
 from bddn.machine.settings import own_settings
 from bddn.many.plan import VARIED
+from bddn.run.covariate_file import copy_effects, without_covariates
 from bddn.run.folder import (
     ABOUT,
     ENCODER,
@@ -124,14 +126,16 @@ def average_fits(folders: Sequence[Path], cache: Cache, dataset: Dataset, out: P
         return read_run(out), False
     first = runs[0]
     cache, dataset = cache_of_run(first, [cache]), dataset_of_run(first, [dataset])
-    rows = parts_of_run(first, dataset).test
+    parts = parts_of_run(first, dataset)
     check_responses_of(first, dataset)
+    dataset = without_covariates(first, dataset)
     encoders = [checkpoint.load(run.folder / ENCODER) for run in runs]
-    source = Streamed(cache, cache.select_layers(first.layers), dataset.stimuli.ids)
+    source = Streamed(cache, cache.select_layers(first.layers), response_ids(dataset))
     with new_folder(out, ABOUT) as aside:
         atomic.make_folder(aside / SCORE)
-        measured, predicted = write_responses(aside / SCORE, encoders, source, dataset, rows)
-        table = _table(runs, *tested_scores(measured, predicted, 0))
+        copy_effects(first, aside)
+        measured, predicted = write_responses(aside / SCORE, encoders, source, dataset, parts)
+        table = _table(runs, *tested_scores(measured, predicted, 0, parts.images(parts.test)))
         metrics = _metrics(runs, table) | {"threads": n_threads(), "seconds": time.monotonic() - started}
         atomic.write_table(aside / VOXELS, table)
         atomic.write_json(aside / SCORE / ABOUT_RESPONSES, about_responses(aside))

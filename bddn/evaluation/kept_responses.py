@@ -9,29 +9,47 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bddn.errors import RunError
 from bddn.files.checksum import file_sha256
 from bddn.run.folder import ENCODER, VOXELS, Run, read_split
 
 FOLDER, RESPONSES, ABOUT = "score", "responses.npy", "responses.json"
+ROWS, IMAGE, COVARIATE = "rows.parquet", "image", "covariate_"
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Responses to the M test images of a run.
+    """Responses to the M test images of a run, R rows.
 
     Attributes
     ----------
     ids : tuple of str, (M,)
         Stimulus ids, in the order of the run's split.
-    measured, predicted : array of float32, (M, N)
+    measured, predicted : array of float32, (R, N)
         In the unit of the data. They may be memory-mapped.
+    image_of : array of int, (R,), optional
+        If images have several responses: the place of each row's image in `ids`, in increasing order.
+    covariates : array of float64, (R, K), optional
+        The covariates whose part is out of these responses.
     """
 
     ids: tuple[str, ...]
     measured: npt.NDArray[np.float32]
     predicted: npt.NDArray[np.float32]
+    image_of: npt.NDArray[np.intp] | None = None
+    covariates: npt.NDArray[np.float64] | None = None
+
+    def of_images(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the mean over the responses to each image, (M, n), of some columns of all rows, (R, n).
+
+        Models are compared, and images are listed, by these means: rows of one image are not independent.
+        """
+        if self.image_of is None:
+            return rows
+        n = np.bincount(self.image_of)
+        return np.asarray(np.add.reduceat(rows, np.cumsum(n) - n) / n[:, None].astype(np.float32))
 
 
 def is_scored(run: Run) -> bool:
@@ -48,22 +66,29 @@ def read_held_out(run: Run) -> HeldOut:
         If they are missing, damaged, or belong to another run.
     """
     folder, ids = run.folder / FOLDER, read_split(run)["test"]
-    shape = (2, len(ids), len(run.voxels))
+    image_of = covariates = None
+    names = [COVARIATE + name for name in run.about["fit"].get("covariates") or ()]
     try:
+        if names or run.about["data"].get("n_responses", 0) > run.about["data"]["n_images"]:
+            table = pd.read_parquet(folder / ROWS)
+            image_of, covariates = table[IMAGE].to_numpy(np.intp), table[names].to_numpy(np.float64)
+        shape = (2, len(ids) if image_of is None else len(image_of), len(run.voxels))
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         found = np.load(folder / RESPONSES, mmap_mode="r")
         if about != about_responses(run.folder):
             raise ValueError("responses of another run")
         if found.shape != shape or found.dtype != np.float32:
             raise ValueError(f"{found.dtype} of shape {found.shape}")
-    except (OSError, ValueError) as error:
+        if image_of is not None and not np.array_equal(np.unique(image_of), np.arange(len(ids))):
+            raise ValueError(f"{ROWS} of other images")
+    except (OSError, ValueError, KeyError) as error:
         raise RunError(
             folder,
-            expected=f"{RESPONSES} of this run, float32 of shape {shape}",
+            expected=f"{RESPONSES} of this run, float32, with {len(ids)} images and {len(run.voxels)} voxels",
             got="a run that was not scored" if isinstance(error, FileNotFoundError) else str(error),
             fix=f"Run 'bddn score {run.folder} --cache CACHE --data DATA'.",
         ) from error
-    return HeldOut(tuple(ids), found[0], found[1])
+    return HeldOut(tuple(ids), found[0], found[1], image_of, covariates if names else None)
 
 
 def about_responses(folder: Path) -> dict[str, str]:

@@ -8,11 +8,12 @@ import numpy.typing as npt
 
 from bddn.data import Dataset
 from bddn.data.splits import Split
-from bddn.encoder.fit import Parts
+from bddn.data.trials import response_ids
+from bddn.encoder.parts import Parts
 from bddn.errors import MismatchError
 from bddn.identity import digest
 from bddn.run.folder import Run, read_split
-from bddn.run.inputs import hash_responses
+from bddn.run.inputs import hash_responses, trial_parts
 from bddn.store.reader import Cache
 
 Visit = Callable[[npt.NDArray[np.float32]], object]
@@ -65,24 +66,25 @@ def check_responses_of(run: Run, dataset: Dataset, visit: Visit = lambda rows: N
 
 
 def parts_of_run(run: Run, dataset: Dataset) -> Parts:
-    """Return the rows of the training, validation and test images of a run.
+    """Return the response rows of the training, validation and test images of a run.
 
     Raises
     ------
     RunError
         If the run's `split.json` is missing or damaged.
     """
-    return Parts.of(Split.of(read_split(run)), dataset.stimuli.ids)
+    return Parts.of(Split.of(read_split(run)), response_ids(dataset))
 
 
 def _quick(dataset: Dataset) -> dict[str, Any]:
     """Return the parts of the identity that need no responses."""
-    return {"stimuli_sha256": digest(list(dataset.stimuli.ids)), "n_voxels": len(dataset.voxels())}
+    trials = {"response_ids_sha256": None, "covariates_sha256": None} | trial_parts(dataset)
+    return {"stimuli_sha256": digest(list(dataset.stimuli.ids)), "n_voxels": len(dataset.voxels()), **trials}
 
 
 def _differing(run: Run, found: dict[str, Any]) -> list[str]:
     fitted = run.about["data"]
-    return [name.removesuffix("_sha256") for name, value in found.items() if fitted[name] != value]
+    return [name.removesuffix("_sha256") for name, value in found.items() if fitted.get(name) != value]
 
 
 def _refuse(run: Run, dataset: Dataset, found: dict[str, Any]) -> None:
@@ -90,6 +92,8 @@ def _refuse(run: Run, dataset: Dataset, found: dict[str, Any]) -> None:
         raise MismatchError(
             dataset.name,
             expected=f"the data of run '{run.folder}'",
-            got=f"data with other {' and '.join(different)}".replace("n_voxels", "numbers of voxels"),
+            got=f"data with other {' and '.join(different)}".replace("n_voxels", "numbers of voxels").replace(
+                "response_ids", "images of the responses"
+            ),
             fix="Give the --data that the run was fitted to.",
         )

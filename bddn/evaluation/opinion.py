@@ -10,12 +10,15 @@ import numpy.typing as npt
 from bddn.baselines import ridge, second_opinion, windows
 from bddn.cortex.places import on_spheres
 from bddn.data import Dataset
+from bddn.data.covariates import covariate_values
+from bddn.data.trials import response_ids
 from bddn.evaluation import comparison, verdict
 from bddn.evaluation.comparison import Compared, compare
 from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run, parts_of_run
 from bddn.evaluation.verdict import is_low, sentence
 from bddn.files import atomic
 from bddn.machine.settings import own_settings
+from bddn.run.covariate_file import read_effects
 from bddn.run.folder import WEIGHT, Run, without_nan
 from bddn.run.inputs import environment
 from bddn.store.reader import Cache
@@ -56,14 +59,18 @@ def check_run(run: Run, cache: Cache, dataset: Dataset, n_voxels: int) -> Compar
         If the run's `split.json` is missing or damaged.
     """
     cache, dataset = cache_of_run(run, [cache]), dataset_of_run(run, [dataset])
-    ids, coords_mm = dataset.stimuli.ids, on_spheres(run.voxels)
+    ids, coords_mm = response_ids(dataset), on_spheres(run.voxels)
     voxels = second_opinion.spread_out(coords_mm, n_voxels)
     responses = _read_responses(run, dataset, voxels)
+    if (effects := read_effects(run)) is not None:
+        responses -= effects.of_voxels(voxels).part(covariate_values(dataset, effects.names))
     parts = parts_of_run(run, dataset)
     train = np.concatenate([parts.train, parts.val])
     layers, mine = cache.select_layers(run.layers), run.voxels.iloc[voxels]
     source, at = Streamed(cache, layers, ids), coords_mm[voxels]
-    opinion = second_opinion.second_opinion(source, responses, at, voxels, train, parts.test, cache.grid, len(layers))
+    opinion = second_opinion.second_opinion(
+        source, responses, at, voxels, train, parts.test, cache.grid, len(layers), parts.image_of
+    )
     return compare(mine, mine[[WEIGHT + layer for layer in run.layers]].to_numpy(np.float64), opinion, at)
 
 

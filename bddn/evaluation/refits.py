@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bddn.cortex.places import on_spheres
 from bddn.data import Dataset
+from bddn.data.trials import response_ids
 from bddn.evaluation.brains_like import Brain, BrainsLike
 from bddn.evaluation.calibration import (
     FOLDER,
@@ -130,7 +131,7 @@ class Refits:
         assert self._moments is not None
         assert self._subject is not None
         atomic.make_folder(self._folder)
-        n_bytes = 4 * len(self._dataset.stimuli) * len(brain.maps)
+        n_bytes = 4 * len(response_ids(self._dataset)) * len(brain.maps)
         file = None if n_bytes <= MEMORY_BYTES else self._folder / f".{out.name}.npy"
         try:
             data = simulate(
@@ -162,7 +163,7 @@ class Refits:
         """Read and check the responses of the run, and its tokens if memory allows, before the first fit."""
         if self._moments is not None:
             return
-        n, n_voxels = len(self._dataset.stimuli), len(self._run.voxels)
+        n, n_voxels = len(response_ids(self._dataset)), len(self._run.voxels)
         first, sums = self._dataset.responses(np.arange(1))[0].astype(np.float64), np.zeros((2, n_voxels))
 
         def add(rows: npt.NDArray[np.float32]) -> None:
@@ -175,7 +176,7 @@ class Refits:
         self._moments = mean + first, np.sqrt(np.maximum(sums[1] / n - np.square(mean), 0))
         self._subject = Subject.read(self._dataset)
         self._streamed = Streamed(
-            self._cache, self._cache.select_layers(self._run.layers), self._dataset.stimuli.ids, device="cpu"
+            self._cache, self._cache.select_layers(self._run.layers), response_ids(self._dataset), device="cpu"
         )
         free = free_bytes() if self._memory_gib is None else self._memory_gib * 2**30
         if self._device == "cpu" and self._streamed.n_bytes <= TOKEN_SHARE * free:

@@ -24,13 +24,16 @@ from torch import Tensor
 from bddn.baselines import banded, image_features, windows
 from bddn.baselines.validated_ridge import PENALTIES, Parted, validated_ridge
 from bddn.data import Dataset
+from bddn.data.trials import response_ids
 from bddn.errors import RunError
 from bddn.evaluation.control_table import Outcome
+from bddn.evaluation.kept_responses import HeldOut
 from bddn.evaluation.matching import parts_of_run
 from bddn.files import atomic
 from bddn.files.output import is_vacant, new_folder
 from bddn.identity import Identity, digest
 from bddn.machine.parallel import single_threaded_kernels
+from bddn.run.covariate_file import without_covariates
 from bddn.run.folder import Run, read_split
 from bddn.run.inputs import environment
 from bddn.stats.evidence import q_values
@@ -84,7 +87,8 @@ class Regressions:
     """
 
     def __init__(self, run: Run, cache: Cache, dataset: Dataset, seed: int) -> None:
-        self._run, self._cache, self._dataset, self._seed = run, cache, dataset, seed
+        self._run, self._cache, self._seed = run, cache, seed
+        self._dataset = without_covariates(run, dataset)
         self._parts = parts_of_run(run, dataset)
         self._n = len(self._parts.train), len(self._parts.val), len(self._parts.test)
 
@@ -105,10 +109,12 @@ class Regressions:
             found = self._predict(name)
         table = self._dataset.voxels().assign(**found.columns)
         measured, predicted = self.responses.test.numpy(), found.responses.numpy()
-        table["r2_test"], table["p_test"] = tested_scores(measured, predicted, self._seed)
+        image_of = self._parts.images(self._parts.test)
+        table["r2_test"], table["p_test"] = tested_scores(measured, predicted, self._seed, image_of)
         table["q_test"] = q_values(table["p_test"].to_numpy())
         metrics = {"seconds": time.monotonic() - began, "note": found.note}
-        scores = region_scores(measured, predicted, list(regions.values()))
+        of_images = HeldOut(tuple(read_split(self._run)["test"]), measured, predicted, image_of).of_images
+        scores = region_scores(of_images(measured), of_images(predicted), list(regions.values()))
         with new_folder(folder, ABOUT) as aside:
             atomic.write_json(aside / ABOUT, dict(identity.parts))
             atomic.write_table(aside / "voxels.parquet", table)
@@ -129,7 +135,7 @@ class Regressions:
     def _layers(self) -> list[Tensor]:
         """Principal channels of the windows of each layer, L × (n, K) float16."""
         layers = self._cache.select_layers(self._run.layers)
-        source = Streamed(self._cache, layers, self._dataset.stimuli.ids)
+        source = Streamed(self._cache, layers, response_ids(self._dataset))
         of_grid = windows.Windows.of(self._cache.grid)
         found = windows.window_features(source, self._rows, np.sort(self._parts.train), of_grid, len(layers))
         return [layer.flatten(1) for layer in found]
@@ -160,7 +166,10 @@ class Regressions:
         return self._best_layer() if name == RIDGE_LAYER else self._banded()
 
     def _from_images(self, name: str) -> Predicted:
-        x = image_features.image_features(self._dataset.stimuli, self._rows, OF_IMAGES[name])
+        stimuli, ids = self._dataset.stimuli, response_ids(self._dataset)
+        place = {stimulus: i for i, stimulus in enumerate(stimuli.ids)}
+        images, image_of = np.unique([place[ids[row]] for row in self._rows], return_inverse=True)
+        x = image_features.image_features(stimuli, images, OF_IMAGES[name])[image_of]
         train = x[: self._n[0]]
         deviation = train.std(0, correction=0)
         x = (x - train.mean(0)) / torch.where(deviation > 0, deviation, 1)

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.places import place_columns, place_words, sides
+from bddn.data.covariates import Effects
 from bddn.evaluation.kept_responses import FOLDER, RESPONSES, HeldOut, about_responses
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
 from bddn.machine.settings import own_settings
+from bddn.run.covariate_file import read_effects
 from bddn.run.folder import Run, about_data, without_nan
 from bddn.run.inputs import environment
 from bddn.stats.evidence import FDR, evident, is_tested
@@ -53,6 +55,10 @@ COLUMNS = {
     "challenge_score": "Algonauts 2023 challenge: min(1, max(r, 0)² / ceiling); empty if the ceiling is 0 or unknown",
     "reliable": f"whether the ceiling is known and at least {RELIABLE}",
     "evident": f"whether the voxel has evidence of a score above chance: q_test of the run at most {FDR}",
+}
+OF_COVARIATES = {  # of a fit that took the part of covariates out of the responses, whose r2 and r are without it
+    "r2_whole": "R² of the whole prediction, by image and covariates, of the measured responses",
+    "r2_images": "R² of the images alone, of the measured responses; r2_normalised and challenge_score are of these",
 }
 SUMMARY_COLUMNS = {
     "roi": "ROI, both hemispheres' labels by all atlases; 'all' for all voxels",
@@ -90,8 +96,8 @@ class Scored:
     ----------
     trials : str
         What a response is; see `bddn.data.dataset.About`.
-    n_images : int
-        Number of test images.
+    n_images, n_responses : int
+        Number of test images, and of responses to them, over which R² and r are.
     voxels : DataFrame, N rows
         With `COLUMNS`; `evident` is missing if the run has no test.
     summary : DataFrame
@@ -102,6 +108,7 @@ class Scored:
 
     trials: str
     n_images: int
+    n_responses: int
     voxels: pd.DataFrame
     summary: pd.DataFrame
     not_available: dict[str, str]
@@ -127,7 +134,7 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
     held_out : HeldOut
         Of this run.
     """
-    trials, n_images = str(about_data(run)["trials"]), len(held_out.ids)
+    trials, n_images, n_responses = str(about_data(run)["trials"]), len(held_out.ids), len(held_out.measured)
     table = run.voxels[[*place_columns(run.voxels), "roi"]].assign(trials=trials, n_images=n_images)
     ceiling = run.voxels.get("ceiling", pd.Series(np.nan, run.voxels.index)).to_numpy(np.float64)
     masks = {"reliable": ceiling >= RELIABLE}
@@ -137,6 +144,10 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
     scores, of_groups = _scores(held_out, [group.mask for group in groups])
     table[["r2", "r2_low", "r2_high", "r"]] = scores.T
     r2, r = scores[0], scores[3]
+    effects = read_effects(run)
+    if effects is not None:
+        table["r2_whole"], r2, r = with_covariates(held_out, effects)
+        table["r2_images"] = r2
     table = table.assign(
         ceiling=ceiling,
         r2_normalised=normalised(r2, ceiling),
@@ -152,8 +163,9 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
     chosen = [group.voxels == EVIDENT for group in groups]
     for values in of_groups[1:]:
         values[chosen] = np.nan
+    columns = [*SUMMARY_COLUMNS, *(f"{name}_mean" for name in OF_COVARIATES if name in table)]
     rows = [_row(group, table, *values) for group, values in zip(groups, zip(*of_groups, strict=True), strict=True)]
-    return Scored(trials, n_images, table, pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)), not_available)
+    return Scored(trials, n_images, n_responses, table, pd.DataFrame(rows, columns=columns), not_available)
 
 
 def write_scores(found: Scored, run: Run, leaks: dict[str, Any]) -> None:
@@ -162,10 +174,12 @@ def write_scores(found: Scored, run: Run, leaks: dict[str, Any]) -> None:
     `leaks` says what the audit of the split found, as `bddn.evaluation.auditing.refuse_leaks` returns it.
     """
     folder = run.folder / FOLDER
+    more = OF_COVARIATES if "r2_whole" in found.voxels else {}
     about = {
         "title": run.metrics["title"],
         "trials": found.trials,
         "n_images": found.n_images,
+        **({} if found.n_responses == found.n_images else {"n_responses": found.n_responses}),
         "not_available": found.not_available,
         "leaks": leaks,
         "settings": {
@@ -182,7 +196,10 @@ def write_scores(found: Scored, run: Run, leaks: dict[str, Any]) -> None:
             "data": run.about["data"],
         },
         "versions": environment("cpu"),
-        "columns": {f"{SUMMARY}.csv": SUMMARY_COLUMNS, VOXELS: COLUMNS | place_words(found.voxels)},
+        "columns": {
+            f"{SUMMARY}.csv": SUMMARY_COLUMNS | {f"{name}_mean": f"mean of {name}" for name in more},
+            VOXELS: COLUMNS | place_words(found.voxels) | more,
+        },
     }
     text = found.summary.to_csv(index=False, lineterminator="\n")
     atomic.write_table(folder / VOXELS, found.voxels, index=False)
@@ -205,17 +222,31 @@ def _groups(voxels: pd.DataFrame, masks: dict[str, Mask]) -> Iterator[Group]:
 def _scores(held_out: HeldOut, masks: Sequence[Mask]) -> tuple[Floats, tuple[Floats, Floats, Floats]]:
     """Return R², its interval and r of every voxel, (4, N), and for the groups of the masks (G, N) the mean R² (G,),
     the mean that is expected on very many images (G,), and its intervals (G, K, 2)."""
-    n_images, n_voxels = held_out.measured.shape
-    scores, sums = np.empty((4, n_voxels)), RegionSums(masks, n_images)
+    n_voxels = held_out.measured.shape[1]
+    scores, sums = np.empty((4, n_voxels)), RegionSums(masks, len(held_out.ids))
     for start in range(0, n_voxels, BLOCK_VOXELS):
         some = slice(start, start + BLOCK_VOXELS)
         measured, predicted = held_out.measured[:, some], held_out.predicted[:, some]
         r2, r = r2_and_r(measured, predicted)
-        each = r2_without_each(measured, predicted)
+        each = r2_without_each(measured, predicted, held_out.image_of)
         scores[:, some] = r2, *r2_interval(r2, each, VOXEL_LEVEL), r
         sums.add(some, r2, each)
     mean, pseudo = sums.means()
     return scores, (mean, pseudo.mean(0), intervals(pseudo, LEVELS).transpose(2, 0, 1))
+
+
+def with_covariates(held_out: HeldOut, effects: Effects) -> tuple[Floats, Floats, Floats]:
+    """Return, of the measured responses, R² (N,) of the whole prediction, and R² and r (N,) of the images alone."""
+    assert held_out.covariates is not None
+    n_voxels = held_out.measured.shape[1]
+    whole, r2, r = np.empty((3, n_voxels))
+    for start in range(0, n_voxels, BLOCK_VOXELS):
+        some = slice(start, start + BLOCK_VOXELS)
+        part = effects.of_voxels(some).part(held_out.covariates)
+        measured, predicted = held_out.measured[:, some] + part, held_out.predicted[:, some]
+        whole[some] = r2_and_r(measured, predicted + part)[0]
+        r2[some], r[some] = r2_and_r(measured, predicted)
+    return whole, r2, r
 
 
 def _row(group: Group, table: pd.DataFrame, mean: float, expected: float, ends: Floats) -> dict[str, Any]:
@@ -223,6 +254,7 @@ def _row(group: Group, table: pd.DataFrame, mean: float, expected: float, ends: 
     of = table[group.mask]
     r2, ceiling = of["r2"].to_numpy(), of["ceiling"].to_numpy()
     known = (ceiling > 0) & np.isfinite(r2)
+    of_images = of["r2_images" if "r2_images" in of else "r2"].to_numpy()
     challenge, ratios = of["challenge_score"].dropna(), of["r2_normalised"].to_numpy()[known]
     of_ceiling = float(ceiling[known].mean()) if known.any() else np.nan
     return {
@@ -245,8 +277,9 @@ def _row(group: Group, table: pd.DataFrame, mean: float, expected: float, ends: 
         "n_ceiling_unknown": int(np.isnan(ceiling).sum()),
         "ceiling_mean": of_ceiling,
         "normalised_mean": robust_mean(ratios),
-        "ratio_of_means": robust_mean(r2[known]) / of_ceiling if known.any() else np.nan,
+        "ratio_of_means": robust_mean(of_images[known]) / of_ceiling if known.any() else np.nan,
         "n_above_1": int((ratios > 1).sum()),
         "challenge_score": float(challenge.mean()) if len(challenge) else np.nan,
         "n_challenge": len(challenge),
+        **{f"{name}_mean": robust_mean(of[name].to_numpy()) for name in OF_COVARIATES if name in of},
     }

@@ -1,6 +1,8 @@
 """The paragraph for a paper's Methods section: what a run did, in words, with versions, citations and data terms."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.cortex.meshes import MESHES, Mesh
@@ -105,8 +107,8 @@ def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Meth
     selection = _SELECTION[fit["selection"]].format(place=_POSITION[space])
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
     text = f"""
-{described["responses"]} {data["n_images"]:,} images and {data["n_voxels"]:,} voxels {_LIE[space]} were used;
-{_split(run)}.
+{described["responses"]} {_images(data)} and {data["n_voxels"]:,} voxels {_LIE[space]} were used;
+{_split(run)}.{_covariates(run)}
 Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]}
 pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
 {grid[0]}×{grid[1]} and stored with a global token ({spec["global_token"]}) in {spec["precision"]}.
@@ -138,6 +140,24 @@ def _drawn(space: Space, mesh: Mesh) -> str:
         )
     nested = ", whose vertices are the first of fsaverage7" if MESHES[mesh] < N_VERTICES else ""
     return f"Maps are drawn on {mesh}{nested}."
+
+
+def _images(data: Mapping[str, Any]) -> str:
+    """Return the number of images in words, and that of responses if images have several."""
+    n, n_responses = data["n_images"], data.get("n_responses", 0)
+    several = f" with {n_responses:,} responses to single presentations" if n_responses > n else ""
+    return f"{n:,} images{several}"
+
+
+def _covariates(run: Run) -> str:
+    """Return a sentence on the covariates whose part was taken out of the responses."""
+    found = run.metrics.get("covariates")
+    if found is None:
+        return ""
+    return (
+        f" The linear part of covariates ({', '.join(found['names'])}), estimated by least squares from "
+        f"{found['compared']} in the training set, was subtracted from all responses."
+    )
 
 
 def _n_epochs(run: Run) -> int:

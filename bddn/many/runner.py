@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 
 from bddn.data import open_dataset
+from bddn.data.covariates import covariate_values
+from bddn.data.trials import response_ids
 from bddn.errors import BddnError, MismatchError, RunError
 from bddn.identity import Identity
 from bddn.machine.memory import free_bytes
@@ -74,6 +76,7 @@ class Runner:
         held = self._open(task.group)
         _check_siblings(folder, held)
         memory_gib, tokens = task.memory_gib, None
+        covariate_values(held.subject.dataset, task.spec.covariates or ())  # before tokens are read
         if not _exists(folder):  # an existing run is only compared with the task, without tokens
             held.tokens = tokens = held.tokens or _load(held, task)
         if tokens is not None and memory_gib is not None:
@@ -150,4 +153,4 @@ def _n_bytes(held: _SharedInputs, task: Task) -> int:
 
 def _streamed(held: _SharedInputs, task: Task) -> Streamed:
     layers = held.store.select_layers(task.group.layers)
-    return Streamed(held.store, layers, held.subject.dataset.stimuli.ids, device=task.device)
+    return Streamed(held.store, layers, response_ids(held.subject.dataset), device=task.device)

@@ -5,8 +5,8 @@ Stimuli, voxels and positions are those of a dataset; its responses are replaced
 for each voxel, weights over layers. Tokens are read twice and never kept. What is kept are the random channels of all
 images, n × L × (P + 1) × F numbers: 0.2 GiB for 9,841 images, 12 layers and an 8 × 8 grid.
 
-Shape letters: n images, B images of a batch, N voxels, V voxels of a block, L layers, P places of the grid, C channels
-of a layer, F random channels.
+Shape letters: n images, or responses if images have several, B of a batch, N voxels, V voxels of a block, L layers,
+P places of the grid, C channels of a layer, F random channels.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from bddn.data.covariates import covariate_table
 from bddn.data.dataset import About, Dataset, Stimuli
+from bddn.data.trials import response_ids
 from bddn.machine.parallel import each, single_threaded_kernels
 from bddn.planted.brain import RESPONSE_STD, receptive_fields
 
@@ -71,6 +73,13 @@ class Simulated:
     @property
     def stimuli(self) -> Stimuli:
         return self.dataset.stimuli
+
+    @property
+    def response_ids(self) -> tuple[str, ...] | None:
+        return getattr(self.dataset, "response_ids", None)
+
+    def covariates(self) -> pd.DataFrame | None:
+        return covariate_table(self.dataset)
 
     def voxels(self) -> pd.DataFrame:
         """Return the voxels of the dataset with the ceilings of the simulation."""
@@ -125,7 +134,7 @@ def simulate(
         Keeps the responses, float32 (n, N) in the format of numpy, instead of memory.
     """
     rng = np.random.default_rng([seed, 5])
-    n, n_voxels = len(dataset.stimuli), len(maps)
+    n, n_voxels = len(response_ids(dataset)), len(maps)
     with single_threaded_kernels():
         features = _features(tokens, n, rng, n_features)
         mixture = rng.normal(size=(n_voxels, n_features)).astype(np.float32)
@@ -177,7 +186,7 @@ def measured_noise(dataset: Dataset, seed: int, mean: Floats, deviation: Floats)
     mean, deviation : array, (N,)
         Of the responses. A response that does not vary has no noise.
     """
-    of = np.random.default_rng([seed, 7]).permutation(len(dataset.stimuli))
+    of = np.random.default_rng([seed, 7]).permutation(len(response_ids(dataset)))
     scale = np.where(deviation > 0, deviation, np.inf)
     return lambda rows: (dataset.responses(of[rows]) - mean) / scale
 

@@ -106,7 +106,9 @@ class Answers:
 
 def answers(held_out: HeldOut, rows: Rows) -> Answers:
     """Return what the voxels in these rows (V,) answered."""
-    measured, predicted = np.array(held_out.measured[:, rows]), np.array(held_out.predicted[:, rows])
+    measured, predicted = (
+        np.array(held_out.of_images(values[:, rows])) for values in (held_out.measured, held_out.predicted)
+    )
     n = min(LISTED, len(held_out.ids))
     up, down = (np.argsort(sign * measured, axis=0, kind="stable")[:n].T for sign in (-1, 1))
     most = np.argsort(-predicted, axis=0, kind="stable")[:n].T

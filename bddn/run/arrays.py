@@ -14,8 +14,9 @@ import torch
 
 from bddn.encoder.device_step import repeatable
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.fit import PREDICT_IMAGES, Parts, score
+from bddn.encoder.fit import PREDICT_IMAGES, score
 from bddn.encoder.fit import fit as train_encoder
+from bddn.encoder.parts import Parts
 from bddn.errors import SpecError
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings

@@ -9,7 +9,8 @@ from bddn.cortex.frames import check_frame
 from bddn.cortex.places import check_places, positions, space_of
 from bddn.data import Dataset
 from bddn.data.dataset import frame_of
-from bddn.data.splits import Split, equal_across
+from bddn.data.splits import PARTS, Split, equal_across
+from bddn.encoder.parts import Parts
 from bddn.errors import DataError
 from bddn.stats.audit import Audit, audit
 from bddn.store.reader import Cache
@@ -64,7 +65,7 @@ def check_leakage(store: Cache, split: Split) -> None:
         )
 
 
-def check_responses(dataset: Dataset, split: Split) -> None:
+def check_responses(dataset: Dataset, parts: Parts) -> None:
     """Refuse responses that are constant over all images of a part of the split, in every voxel.
 
     Single constant voxels are allowed; they get no score.
@@ -73,14 +74,14 @@ def check_responses(dataset: Dataset, split: Split) -> None:
     ------
     DataError
     """
-    row_of = {stimulus: row for row, stimulus in enumerate(dataset.stimuli.ids)}
-    for part, members in split.to_dict().items():
-        rows = np.array([row_of[stimulus] for stimulus in members])
+    for part in PARTS:
+        rows = getattr(parts, part)
         if not _vary(dataset, rows):
             raise DataError(
                 f"responses of {dataset.name}",
                 expected="a voxel whose responses differ between images, in each of the parts train, val and test",
-                got=f"the same response to all {len(rows)} images of the part '{part}', in every voxel",
+                got=f"the same response to all {len(parts.one_of_each(rows))} images of the part '{part}', in every "
+                "voxel",
                 fix="Check the response files. If the part is small, use another seed or a larger share ('split').",
             )
 

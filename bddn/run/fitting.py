@@ -7,16 +7,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from bddn.cortex.places import drawn_rows
 from bddn.data import Dataset
+from bddn.data.covariates import WithoutCovariates, covariate_values, estimate
 from bddn.data.dataset import about, frame_of
+from bddn.data.trials import check_trials, response_ids
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
-from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, Parts, fit
+from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, fit
+from bddn.encoder.parts import Parts
 from bddn.encoder.polish import polish_bytes
 from bddn.encoder.targets import Targets
 from bddn.errors import LowMemoryError, SpecError
@@ -29,6 +33,7 @@ from bddn.machine.memory import free_bytes
 from bddn.machine.parallel import choose_device, error_text, is_out_of_memory, n_threads
 from bddn.machine.settings import own_settings
 from bddn.run.checks import audit_layers, check_leakage, check_responses, check_voxels
+from bddn.run.covariate_file import COVARIATES, write_effects
 from bddn.run.folder import (
     ABOUT,
     ENCODER,
@@ -110,26 +115,34 @@ def fit_run(
     store = cache if isinstance(cache, Cache) else Cache(cache)
     layers, ids = store.select_layers(spec.layers), dataset.stimuli.ids
     rows_of(store, ids)
-    split = split_of(spec, ids, store)
+    check_trials(dataset)
+    split, shown_ids = split_of(spec, ids, store), response_ids(dataset)
+    parts = Parts.of(split, shown_ids)
     check_leakage(store, split)
     voxels, coords_mm = check_voxels(dataset), dataset.coords_mm()
-    check_responses(dataset, split)
+    covariate_values(dataset, spec.covariates or ())
+    check_responses(dataset, parts)
     data = (subject or Subject.read(dataset)).identity(store)
     identity = fit_identity(store, layers, data, spec, split, device)
     if is_done(out, identity):
         return read_run(out), False
+    effects = None
+    if spec.covariates:  # of the images of the split, whatever a bootstrap draws, so that its fits share them
+        effects = estimate(dataset, spec.covariates, parts.train, parts.image_of)
+        print(f"covariates: {', '.join(effects.names)}, from {effects.compared}", file=sys.stderr)  # noqa: T201
+        dataset = WithoutCovariates(dataset, effects)
     truth = dataset.truth()
     with state_file(out, identity, "fit") as state, _explain_low_memory(device):
         widths = {layer.name: layer.channels for layer in layers}
         model = new_encoder(torch.from_numpy(coords_mm), widths, store.grid, spec).to(device)
-        streamed = Streamed(store, layers, ids, readers, device)
-        plan = _residency(streamed, 0 if resident else streamed.n_bytes, len(ids), model, spec, memory_gib)
+        streamed = Streamed(store, layers, shown_ids, readers, device)
+        n = len(ids), len(shown_ids)
+        plan = _residency(streamed, 0 if resident else streamed.n_bytes, *n, model, spec, memory_gib)
         for words in (plan, *([in_words(spec, split)] if spec.split_by else [])):
             print(words, file=sys.stderr)  # noqa: T201
         source = resident or (streamed.load() if plan.features else streamed)
         targets = _targets(dataset, plan.responses, device)
-        parts = Parts.of(split, ids)
-        audited = audit_layers(source, parts.train, tuple(widths), store.grid)
+        audited = audit_layers(source, parts.one_of_each(parts.train), tuple(widths), store.grid)
         for words in audited.warnings(scaled=spec.features == "whitened"):
             print(f"warning: {words}", file=sys.stderr)  # noqa: T201
         fitted = fit(model, source, targets, parts, spec, state, checkpoint_every_s, drawn_rows(voxels))
@@ -157,6 +170,9 @@ def fit_run(
             ENCODER: lambda path: atomic.replace_file(path, lambda aside: checkpoint.save(fitted.model, spec, aside)),
             LEARNING: lambda path: learning.save(fitted.learning, tuple(widths), path),
         }
+        if effects is not None:
+            metrics["covariates"] = {"names": list(effects.names), "compared": effects.compared}
+            files[COVARIATES] = partial(write_effects, effects)
         if truth is not None:
             files["truth.json"] = lambda path: atomic.write_json(path, without_nan(compare_with_truth(table, truth)))
         fresh = _write(out, identity, files)
@@ -218,6 +234,7 @@ def _residency(
     streamed: Streamed,
     feature_bytes: int,
     n_images: int,
+    n_responses: int,
     model: FactorTopy,
     spec: FitSpec,
     memory_gib: float | None,
@@ -232,4 +249,4 @@ def _residency(
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
     if model.bias.is_cuda and feature_bytes > torch.cuda.mem_get_info()[0] - rest:
         feature_bytes = max(feature_bytes, free)  # tokens that do not fit on the device must be streamed
-    return Residency.choose(feature_bytes, 4 * n_images * n_voxels, rest, free)
+    return Residency.choose(feature_bytes, 4 * n_responses * n_voxels, rest, free)

@@ -15,7 +15,9 @@ import torch
 
 from bddn import __version__
 from bddn.data import Dataset
+from bddn.data.covariates import covariate_table
 from bddn.data.splits import Split
+from bddn.data.trials import has_trials, response_ids
 from bddn.errors import MismatchError
 from bddn.identity import Identity, digest
 from bddn.machine.parallel import n_threads
@@ -37,7 +39,7 @@ class Subject:
     ----------
     dataset : Dataset
     parts : mapping
-        Parts of the identity: hashes of stimulus ids, responses, voxels and positions.
+        Parts of the identity: hashes of stimulus ids, responses, voxels and positions, and of single trials.
     images : tuple of (str or None)
         SHA-256 of the image file of each row; None if the file is not on this machine.
     """
@@ -106,12 +108,24 @@ def _parts(dataset: Dataset) -> dict[str, Any]:
         "voxels_sha256": _table_sha256(voxels),
         "positions_sha256": hashlib.sha256(np.ascontiguousarray(dataset.coords_mm()).data).hexdigest(),
         "truth_sha256": None if truth is None else _table_sha256(truth),
+        **trial_parts(dataset),
     }
+
+
+def trial_parts(dataset: Dataset) -> dict[str, Any]:
+    """Return the parts of the identity that only datasets of single trials, or with covariates, have."""
+    found: dict[str, Any] = {}
+    if has_trials(dataset):
+        ids = response_ids(dataset)
+        found |= {"n_responses": len(ids), "response_ids_sha256": digest(list(ids))}
+    if (covariates := covariate_table(dataset)) is not None:
+        found["covariates_sha256"] = _table_sha256(covariates)
+    return found
 
 
 def hash_responses(dataset: Dataset, visit: Callable[[npt.NDArray[np.float32]], object] = lambda rows: None) -> str:
     """Return the SHA-256 of all responses; call `visit` with each block of rows (n, N) that was read for it."""
-    found, n = hashlib.sha256(), len(dataset.stimuli)
+    found, n = hashlib.sha256(), len(response_ids(dataset))
     for i in range(0, n, HASHED_ROWS):
         rows = dataset.responses(np.arange(i, min(i + HASHED_ROWS, n)))
         found.update(rows.data)

@@ -1,7 +1,7 @@
 """Measure the cost of a lossy precision: fit a sample of a cache with rounded tokens, and compare scores and maps."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from bddn.data import Dataset
+from bddn.data.trials import response_ids
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.fit import Fitted, Parts, fit
+from bddn.encoder.fit import Fitted, fit
+from bddn.encoder.parts import Parts
 from bddn.errors import SpecError
 from bddn.machine.settings import own_settings
 from bddn.run.splitting import split_of
@@ -19,7 +21,7 @@ from bddn.stats.hierarchy import depth
 from bddn.store.precision import precision
 from bddn.store.reader import Cache
 from bddn.stream.features import Features
-from bddn.stream.loader import Resident, Streamed
+from bddn.stream.loader import Streamed
 from bddn.stream.order import evenly
 
 
@@ -94,21 +96,24 @@ def receipt(
     """
     for choice in choices:
         _check(choice)
-    rows = evenly(np.arange(len(dataset.stimuli)), n_images)
-    ids = [dataset.stimuli.ids[i] for i in rows]
+    chosen = [dataset.stimuli.ids[i] for i in evenly(np.arange(len(dataset.stimuli)), n_images)]
+    every = response_ids(dataset)
+    rows = np.flatnonzero(np.isin(every, chosen))
+    ids = [every[row] for row in rows]
+    images = [*dict.fromkeys(ids)]  # as their tokens are kept
     voxels = evenly(np.arange(len(dataset.voxels())), n_voxels)
     responses = torch.from_numpy(dataset.responses(rows)[:, voxels])
     coords_mm = torch.from_numpy(dataset.coords_mm()[voxels])
     layers = cache.select_layers(spec.layers)
     widths = {layer.name: layer.channels for layer in layers}
-    split = split_of(spec, ids, cache)
+    split = split_of(spec, images, cache)
     parts = Parts.of(split, ids)
     source = Streamed(cache, layers, ids).load()
     stored = source.features
 
     def fitted(features: Features, seed: int) -> Fitted:
         changed = spec.model_copy(update={"seed": seed})
-        tokens = Resident(features, source.chunk_of)
+        tokens = replace(source, features=features)
         return fit(new_encoder(coords_mm, widths, cache.grid, changed), tokens, responses.__getitem__, parts, changed)
 
     reference, size = fitted(stored, spec.seed), cache.layout.image_bytes()
@@ -116,8 +121,8 @@ def receipt(
     receipts = [_compare(own, size, reference, reference)]
     receipts.append(_compare(f"{own}, another seed", size, fitted(stored, spec.seed + 1), reference))
     for choice in choices:
-        rounded, n_bytes = _rounded(stored, choice, ids, cache.layout.shard_images)
-        receipts.append(_compare(choice, round(n_bytes / len(ids)), fitted(rounded, spec.seed), reference))
+        rounded, n_bytes = _rounded(stored, choice, images, cache.layout.shard_images)
+        receipts.append(_compare(choice, round(n_bytes / len(images)), fitted(rounded, spec.seed), reference))
     return receipts
 
 

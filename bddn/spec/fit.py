@@ -8,6 +8,13 @@ from pydantic import AfterValidator, Field, model_validator
 from bddn.spec.base import NonNegative, Positive, PositiveFloat, Seed, Spec, reject_duplicates
 from bddn.spec.split_by import SplitBy
 
+
+def _different(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if names is not None and len({*names}) < len(names):
+        raise ValueError("names of different covariates, each once")
+    return names
+
+
 Layers = Annotated[tuple[str, ...] | None, AfterValidator(reject_duplicates)]
 
 
@@ -33,6 +40,11 @@ class FitSpec(Spec):
     split_by: SplitBy | None = Field(default=None, exclude_if=lambda by: by is None)
     """What decides the split beside the seed: clusters of similar images, categories of a table, or a file of the
     split. None means that single images are drawn."""
+    covariates: Annotated[tuple[str, ...] | None, AfterValidator(_different)] = Field(
+        default=None, min_length=1, exclude_if=lambda names: names is None
+    )
+    """Covariates of single responses, by name, such as old: their linear part is estimated on the training images, and
+    taken out of the responses before the fit (see `bddn.data.covariates`). None means none."""
     layers: Layers = Field(default=None, min_length=2)
     """Cached layers to use, early to late; none means all."""
     channels: Positive = 128

@@ -10,7 +10,9 @@ bias of order 1 / M: R² on M images is on average about (1 - R²) / M below tha
 bootstrap is below it twice as far. The interval is the studentized bootstrap of the pseudo-values (Efron & Tibshirani,
 An Introduction to the Bootstrap, 1993, chapters 11 and 12).
 
-Shape letters: M test images, N voxels, G groups of voxels, B draws, K levels.
+Several responses to one image are left out together, because they are not independent (jackknife of clusters).
+
+Shape letters: M test images, R responses to them, N voxels, G groups of voxels, B draws, K levels.
 """
 
 from collections.abc import Sequence
@@ -24,12 +26,18 @@ N_DRAWS = 2000
 MIN_IMAGES = 10  # with fewer there is no interval
 
 
-def r2_without_each(responses: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> Floats:
+def r2_without_each(
+    responses: npt.NDArray[np.floating],
+    predicted: npt.NDArray[np.floating],
+    image_of: npt.NDArray[np.intp] | None = None,
+) -> Floats:
     """Return R² of every voxel without each image, (M, N).
 
     Parameters
     ----------
-    responses, predicted : array, (M, N)
+    responses, predicted : array, (R, N)
+    image_of : array of int, (R,), optional
+        The image of each row, from 0 in increasing order; by default, each row is another image.
 
     Returns
     -------
@@ -37,7 +45,15 @@ def r2_without_each(responses: npt.NDArray[np.floating], predicted: npt.NDArray[
         -inf where the other images have the same response; NaN for a voxel with constant responses.
     """
     y = responses.astype(np.float64)
-    return r2_without_each_of(y, np.square(y - predicted))
+    error = np.square(y - predicted)
+    if image_of is None or len(image_of) == image_of[-1] + 1:
+        return r2_without_each_of(y, error)
+    n, varies = np.bincount(image_of)[:, None], np.ptp(y, axis=0) > 0
+    starts, d = np.cumsum(n) - n[:, 0], y - y.mean(0)
+    sums, squares, errors = (np.add.reduceat(values, starts) for values in (d, np.square(d), error))
+    total = squares.sum(0)
+    left = total - squares - np.square(sums) / (len(y) - n)  # around the mean of the other rows
+    return _r2(errors.sum(0) - errors, left, total, varies)
 
 
 def r2_without_each_of(y: Floats, error: Floats) -> Floats:
@@ -45,7 +61,11 @@ def r2_without_each_of(y: Floats, error: Floats) -> Floats:
     n, varies = len(y), np.ptp(y, axis=0) > 0
     away = np.square(y - y.mean(0))
     residual, total = error.sum(0) - error, away.sum(0)
-    left = total - away * (n / (n - 1))
+    return _r2(residual, total - away * (n / (n - 1)), total, varies)
+
+
+def _r2(residual: Floats, left: Floats, total: Floats, varies: npt.NDArray[np.bool_]) -> Floats:
+    """Return 1 - residual / left, (M, N), for the variance that is left of a total (N,)."""
     left[left < 1e-12 * total] = 0  # one image has all the variance; what remains is rounding
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.where(left > 0, 1 - residual / left, -np.inf)

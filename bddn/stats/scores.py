@@ -129,15 +129,34 @@ def counted(r2: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def tested_scores(
-    measured: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating], seed: int
+    measured: npt.NDArray[np.floating],
+    predicted: npt.NDArray[np.floating],
+    seed: int,
+    image_of: npt.NDArray[np.intp] | None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return R² of every voxel and its p-value, each (n_voxels,), from responses (n_images, n_voxels); `seed` is that
-    of `stats.evidence.Evidence`."""
-    r2, evidence = R2(), Evidence(len(measured), seed)
-    for start in range(0, len(measured), SCORED_IMAGES):
-        some = slice(start, start + SCORED_IMAGES)
-        r2.add(measured[some], predicted[some])
-        evidence.add(measured[some], predicted[some])
+    """Return R² of every voxel and its p-value, each (n_voxels,).
+
+    Parameters
+    ----------
+    measured, predicted : array, (n, n_voxels)
+        Of the test images, image by image.
+    seed : int
+        That of `stats.evidence.Evidence`.
+    image_of : array of int, (n,), or None
+        The image of each row, from 0 in increasing order; None: each row is another image. R² is over all rows;
+        the test is one of images, each with the mean of its rows.
+    """
+    n = np.ones(len(measured), np.intp) if image_of is None else np.bincount(image_of)
+    starts = np.concatenate([[0], np.cumsum(n)])
+    r2, evidence = R2(), Evidence(len(n), seed)
+    for start in range(0, len(n), SCORED_IMAGES):
+        edges = starts[start : start + SCORED_IMAGES + 1]
+        y, p = (values[edges[0] : edges[-1]] for values in (measured, predicted))
+        r2.add(y, p)
+        if len(y) > len(edges) - 1:
+            here = n[start : start + SCORED_IMAGES, None].astype(np.float32)
+            y, p = (np.add.reduceat(values, edges[:-1] - edges[0]) / here for values in (y, p))
+        evidence.add(y, p)
     return r2.score(), evidence.p_values()
 
 

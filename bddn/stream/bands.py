@@ -8,13 +8,14 @@ import numpy.typing as npt
 import torch
 
 from bddn.data import Dataset
+from bddn.data.trials import response_ids
 from bddn.errors import DataError
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
 from bddn.progress import progress
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed, batches
-from bddn.stream.order import pools_in_order
+from bddn.stream.order import by_image, distinct, pools_in_order
 
 BATCH_IMAGES = 32
 
@@ -49,15 +50,18 @@ class Bands:
 def bands(cache: Cache, dataset: Dataset, ids: Sequence[str] | None, layers: tuple[str, ...] | None) -> Bands:
     """Read features and responses; see `bddn.api.to_himalaya`."""
     chosen = cache.select_layers(layers)
-    ids = tuple(dataset.stimuli.ids if ids is None else ids)
-    row_of = {stimulus: row for row, stimulus in enumerate(dataset.stimuli.ids)}
-    if missing := [stimulus for stimulus in ids if stimulus not in row_of]:
+    every = response_ids(dataset)
+    chosen_ids = tuple(dataset.stimuli.ids if ids is None else ids)
+    rows_of = {every[rows[0]]: rows for rows in by_image(np.arange(len(every)), distinct(every)[1])}
+    if missing := [stimulus for stimulus in chosen_ids if stimulus not in rows_of]:
         raise DataError(
             dataset.name,
-            expected=f"the {len(ids)} stimuli in 'ids'",
+            expected=f"the {len(chosen_ids)} stimuli in 'ids'",
             got=f"a dataset that lacks {len(missing)} of them, the first '{missing[0]}'",
             fix="Give ids of this dataset.",
         )
+    of_dataset = np.concatenate([rows_of[stimulus] for stimulus in chosen_ids])
+    ids = tuple(every[row] for row in of_dataset)
     source, rows = Streamed(cache, chosen, ids), np.arange(len(ids))
     edges = np.cumsum([0, *(2 * layer.channels for layer in chosen)])
     x = np.empty((len(ids), edges[-1]), np.float32)
@@ -66,7 +70,7 @@ def bands(cache: Cache, dataset: Dataset, ids: Sequence[str] | None, layers: tup
             pairs = zip(tokens.global_, tokens.local, strict=True)
             x[at.numpy()] = torch.cat([part for one, many in pairs for part in (one, many.mean(1))], dim=1).numpy()
             advance(len(at))
-    y = dataset.responses(np.array([row_of[stimulus] for stimulus in ids], np.intp))
+    y = dataset.responses(of_dataset)
     names = [layer.name for layer in chosen]
     slices = {name: slice(int(a), int(b)) for name, a, b in zip(names, edges[:-1], edges[1:], strict=True)}
     return Bands(x, y, ids, slices, np.repeat(np.arange(len(names)), np.diff(edges)))

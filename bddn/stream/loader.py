@@ -24,14 +24,14 @@ from bddn.progress import progress
 from bddn.store.layout import Layer
 from bddn.store.reader import Cache
 from bddn.stream.features import Features
-from bddn.stream.order import POOL_CHUNKS, RUN_CHUNKS, Rows, pools_in_order
+from bddn.stream.order import POOL_CHUNKS, RUN_CHUNKS, Rows, distinct, pools_in_order
 
 CHUNK_IMAGES = 16  # chunk size for tokens that do not come from a cache
 READERS = 2
 
 
 class Source(Protocol):
-    """A source of the tokens of a dataset's images, by row."""
+    """A source of the tokens of a dataset's images, by response row; several rows may be of one image."""
 
     @property
     def chunk_of(self) -> Rows:
@@ -47,10 +47,20 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Resident:
-    """Tokens in memory, on any device."""
+    """Tokens in memory, on any device.
+
+    Attributes
+    ----------
+    features : Features
+    chunk_of : array of int, (n_rows,)
+        See `Source`.
+    place_of : array of int, (n_rows,), optional
+        Place of each row among the features; by default, row r is at r.
+    """
 
     features: Features
     chunk_of: Rows
+    place_of: Rows | None = None
 
     @classmethod
     def of(cls, features: Features) -> "Resident":
@@ -60,7 +70,8 @@ class Resident:
     def pools(self, pools: Sequence[Rows]) -> Iterator[tuple[Features, Tensor]]:
         """Yield tokens and places for every pool; see `Source`."""
         for pool in pools:
-            yield self.features, torch.from_numpy(pool).to(self.features.local[0].device)
+            places = pool if self.place_of is None else self.place_of[pool]
+            yield self.features, torch.from_numpy(places).to(self.features.local[0].device)
 
     def release(self) -> None:
         """Do nothing; see `Source`."""
@@ -75,7 +86,7 @@ class Streamed:
     layers : sequence of Layer
         Early to late.
     ids : sequence of str
-        The stimuli of the dataset; row r is the stimulus `ids[r]`.
+        The stimulus of each row; a stimulus may have several rows.
     readers : int
         Number of reading threads; 0 disables prefetching.
     device : str
@@ -97,7 +108,7 @@ class Streamed:
         self.chunk_of: Rows = self._row // cache.layout.chunk_images
         tokens = cache.grid[0] * cache.grid[1] + 1
         image_bytes = tokens * sum(v.channels for v in layers) * cache.layout.precision.decoded.itemsize
-        self.n_bytes = len(ids) * image_bytes
+        self.n_bytes = len(np.unique(self._row)) * image_bytes
         self._pool_images = min(POOL_CHUNKS, len(np.unique(self.chunk_of))) * cache.layout.chunk_images
         self.pool_bytes = self._pool_images * image_bytes
         self._spare: list[Features] = []
@@ -134,17 +145,17 @@ class Streamed:
         self._spare.clear()
 
     def load(self) -> Resident:
-        """Read all tokens into memory."""
-        rows = np.arange(len(self._row))
+        """Read all tokens into memory, those of each image once."""
+        rows, place_of = distinct(self._row)
         all_, pools = self._empty(len(rows), self._device), pools_in_order(rows, self.chunk_of)
         waited_s, began = self.waited_s, time.perf_counter()
         with progress("read", len(rows), "images") as advance:
             for pool, (tokens, places) in zip(pools, self.pools(pools), strict=True):
-                all_.fill(tokens.at(places), torch.from_numpy(pool).to(self._device))
+                all_.fill(tokens.at(places), torch.from_numpy(place_of[pool]).to(self._device))
                 advance(len(pool))
         self.release()
         self.waited_s = waited_s + time.perf_counter() - began
-        return Resident(all_, self.chunk_of)
+        return Resident(all_, self.chunk_of, None if len(rows) == len(place_of) else place_of)
 
     def _empty(self, n: int, device: torch.device | None = None) -> Features:
         """Return uninitialised tokens of n images: on `device`, or in host memory, pinned if the source is on a GPU."""

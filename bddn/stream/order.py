@@ -46,6 +46,30 @@ def evenly(rows: Rows, n: int) -> Rows:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.intp))]
 
 
+def distinct(keys: Sequence[str] | Rows) -> tuple[Rows, Rows]:
+    """Return the first row of each different key, in the order of the rows, and the number of the key of each row."""
+    _, first, which = np.unique(np.asarray(keys), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    return first[order], number[which]
+
+
+def by_image(rows: Rows, image_of: Rows | None) -> list[Rows]:
+    """Return some rows image by image, in the order of their first rows.
+
+    Parameters
+    ----------
+    rows : array of int, (n,)
+    image_of : array of int, (n_rows,), optional
+        The image of every row; by default, each row is of another image.
+    """
+    if image_of is None:
+        return list(rows.reshape(-1, 1))
+    number = distinct(image_of[rows])[1]
+    return np.split(rows[np.argsort(number, kind="stable")], np.cumsum(np.bincount(number))[:-1])
+
+
 def n_batches(n_rows: int, size: int) -> int:
     """Return the number of batches in an epoch; the last batch may be smaller."""
     return -(-n_rows // size)

@@ -8,8 +8,10 @@ import pytest
 
 from bddn.cortex.frames import check_frame
 from bddn.cortex.places import PLACE_COLUMNS, check_places, positions, space_of
+from bddn.data.covariates import covariate_table
 from bddn.data.dataset import About, Dataset, Trials, frame_of
 from bddn.data.dataset import about as about_of
+from bddn.data.trials import check_trials, has_trials, response_ids
 
 RANGES = {"depth": (0, 1), "x": (-1, 1), "y": (-1, 1), "scale": (0, 1), "ceiling": (0, 1)}  # of a planted truth
 
@@ -31,14 +33,26 @@ class DatasetContract:
     def test_responses_are_finite_float32_of_images_and_voxels(self, dataset: Dataset) -> None:
         responses = dataset.responses()
         assert responses.dtype == np.float32
-        assert responses.shape == (len(dataset.stimuli), len(dataset.voxels()))
+        assert responses.shape == (len(response_ids(dataset)), len(dataset.voxels()))
         assert np.isfinite(responses).all()
 
     def test_rows_of_responses_are_those_of_the_ids(self, dataset: Dataset) -> None:
-        every, n = dataset.responses(), len(dataset.stimuli)
+        every, n = dataset.responses(), len(response_ids(dataset))
         shuffled = np.random.default_rng(0).permutation(n)[:50]
         for rows in (shuffled, np.sort(shuffled), np.array([n - 1, 0, n - 1])):
             np.testing.assert_array_equal(dataset.responses(rows), every[rows])
+
+    def test_each_response_row_is_of_an_image_and_each_image_has_one(self, dataset: Dataset) -> None:
+        check_trials(dataset)
+        if has_trials(dataset):
+            assert isinstance(response_ids(dataset), tuple)
+            assert about_of(dataset).trials == "single"
+
+    def test_covariates_are_numbers_with_a_row_for_each_response(self, dataset: Dataset) -> None:
+        table = covariate_table(dataset)
+        if table is not None:
+            assert table.columns.is_unique
+            assert all(isinstance(name, str) and name for name in table)
 
     def test_voxels_have_places_and_their_columns(self, dataset: Dataset) -> None:
         voxels = dataset.voxels()

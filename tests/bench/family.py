@@ -24,7 +24,8 @@ import torch
 from bddn.backbones.registry import load_spec
 from bddn.data.splits import split_by_id
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.fit import Fitted, Parts, fit
+from bddn.encoder.fit import Fitted, fit
+from bddn.encoder.parts import Parts
 from bddn.extraction import extract
 from bddn.planted.plant import plant
 from bddn.planted.subject import BACKBONE, Planted

@@ -23,7 +23,8 @@ from bddn.cortex.fsaverage import positions_mm
 from bddn.data.dataset import Stimuli
 from bddn.data.splits import split_by_id
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.fit import Parts, fit
+from bddn.encoder.fit import fit
+from bddn.encoder.parts import Parts
 from bddn.encoder.sample import evenly_spread
 from bddn.evaluation.brains_like import Brain, BrainsLike
 from bddn.evaluation.calibration import Refit, calibrate

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from bddn.backbones.preprocess import squash
 from bddn.cortex.fsaverage import positions_mm
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.fit import Fitted, Parts, fit
+from bddn.encoder.fit import Fitted, fit
+from bddn.encoder.parts import Parts
 from bddn.planted.brain import true_maps, true_responses
 from bddn.planted.scenes import draw_gratings, draw_leaves, draw_scene
 from bddn.spec import FitSpec, PlantSpec

@@ -13,9 +13,10 @@ from bddn.cortex.fsaverage import N_VERTICES, N_VERTICES_FSAVERAGE5
 from bddn.encoder import fit as fitting
 from bddn.encoder import learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
-from bddn.encoder.fit import Parts, fit
+from bddn.encoder.fit import fit
 from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog, frame_steps
+from bddn.encoder.parts import Parts
 from bddn.spec import RECIPES, FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident

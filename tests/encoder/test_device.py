@@ -11,7 +11,8 @@ import oracle
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.device_step import GraphedStep, repeatable
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.fit import Fitted, Parts, fit
+from bddn.encoder.fit import Fitted, fit
+from bddn.encoder.parts import Parts
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident

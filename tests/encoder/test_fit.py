@@ -14,8 +14,9 @@ import oracle
 from bddn.encoder import checkpoint, learning
 from bddn.encoder import fit as fitting
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
-from bddn.encoder.fit import Fitted, Parts, fit, score
+from bddn.encoder.fit import Fitted, fit, score
 from bddn.encoder.health import saturated
+from bddn.encoder.parts import Parts
 from bddn.encoder.selection import Selection
 from bddn.errors import FitError, RunError
 from bddn.machine import parallel
@@ -309,7 +310,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     }
     on_a_gpu = {"arithmetic"}
     assert (
-        changed.keys() | {"split", "split_seed", "split_by", "layers", "polish", "sample"} | on_a_gpu
+        changed.keys() | {"split", "split_seed", "split_by", "covariates", "layers", "polish", "sample"} | on_a_gpu
         == FitSpec.model_fields.keys()
     )
     spec = SPEC.model_copy(update={"batch_size": 8, "epochs": 2})  # 10 steps

@@ -9,9 +9,10 @@ import torch
 
 from bddn.encoder import learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
-from bddn.encoder.fit import Fitted, Parts, fit
+from bddn.encoder.fit import Fitted, fit
 from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog, frame_steps
+from bddn.encoder.parts import Parts
 from bddn.errors import RunError
 from bddn.spec import FitSpec
 from bddn.stats.hierarchy import confidence

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.fit import Fitted, Parts, fit
+from bddn.encoder.fit import Fitted, fit
 from bddn.encoder.health import convergence
 from bddn.encoder.learning import Learning
+from bddn.encoder.parts import Parts
 from bddn.encoder.sample import evenly_spread
 from bddn.encoder.schedule import n_epochs, softness
 from bddn.encoder.selectors import Selectors, rounded

@@ -80,7 +80,7 @@ def shown(run: Path, held_out: HeldOut) -> Shown:
     found = read_shown([run])[0]
     several = -(-len(found.run.voxels) // held_out.measured.shape[1])
     tiled = [np.tile(part, several)[:, : len(found.run.voxels)] for part in (held_out.measured, held_out.predicted)]
-    return replace(found, held_out=HeldOut(held_out.ids, *tiled))
+    return replace(found, held_out=HeldOut(held_out.ids, tiled[0], tiled[1]))
 
 
 def test_the_part_fits_its_limit_and_has_equal_responses_once(runs: Path, held_out: HeldOut) -> None:
