@@ -15,7 +15,7 @@ import pandas as pd
 
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, positions_mm
 from bddn.data.ceiling import ceiling_of_ncsnr
-from bddn.data.dataset import About, Stimuli
+from bddn.data.dataset import About, Stimuli, Trials
 from bddn.data.nsd_betas import Betas, without_data
 from bddn.data.nsd_ceilings import compared_with_published, ncsnr_files, read_ncsnr
 from bddn.data.nsd_experiment import SYNTHETIC, Experiment
@@ -50,6 +50,8 @@ class Nsd:
         'all' that are there, or numbers such as '1-37' or '1-10+12'.
     voxels : str
         'nsdgeneral', 'all', or the name of labels in `fsaverage/label`: vertices with a label above 0.
+    trials : {'mean', 'single'}
+        Whether a response is the mean over the trials of an image, or a single trial.
     zscore : {'yes', 'no'}
         Whether responses are standardized within each session.
     synthetic : {'no', 'yes'}
@@ -73,8 +75,9 @@ class Nsd:
         ),
         terms="Data terms: every user of the Natural Scenes Dataset accepts its terms of use; neither the data nor "
         "parts of them may be passed on. Check these terms before sharing encoders or maps of single subjects.",
-        options="subject=1 to 8; betas=b3|b2; sessions=all|1-37; voxels=nsdgeneral|all|LABEL; zscore=yes|no; "
-        "synthetic=no|yes adds NSD-synthetic; ceiling=all|shared515|…: the images that noise ceilings are for.",
+        options="subject=1 to 8; betas=b3|b2; sessions=all|1-37; voxels=nsdgeneral|all|LABEL; trials=mean|single; "
+        "zscore=yes|no; synthetic=no|yes adds NSD-synthetic; ceiling=all|shared515|…: which images noise "
+        "ceilings are for.",
         trials="averaged",
     )
 
@@ -85,18 +88,21 @@ class Nsd:
         betas: str = "b3",
         sessions: str = ALL,
         voxels: str = NSDGENERAL,
+        trials: str = "mean",
         zscore: str = "yes",
         synthetic: str = "no",
         ceiling: str = ALL,
     ) -> None:
         self.root, self.subject, self._selected = root, subject_number(subject), voxels
         self.version = choice("betas", betas, VERSIONS)
+        self._single = choice("trials", trials, ("mean", "single")) == "single"
         self._zscore = choice("zscore", zscore, ("yes", "no")) == "yes"
         with_synthetic = choice(SYNTHETIC, synthetic, ("no", "yes")) == "yes"
         given = {
             "betas": (betas, "b3"),
             "sessions": (sessions, ALL),
             "voxels": (voxels, NSDGENERAL),
+            "trials": (trials, "mean"),
             "zscore": (zscore, "yes"),
             SYNTHETIC: (synthetic, "no"),
             "ceiling": (ceiling, ALL),
@@ -108,7 +114,8 @@ class Nsd:
         self.experiment = Experiment(root, self.subject, self.version, wanted, with_synthetic)
         tests = [name for name in self.named_tests() if name != SYNTHETIC]
         self._ceiling_of = choice("ceiling", ceiling, (ALL, *tests))
-        self.about = replace(self.about, responses=self._in_words())  # type: ignore[misc]
+        kind: Trials = "single" if self._single else "averaged"
+        self.about = replace(self.about, responses=self._in_words(), trials=kind)  # type: ignore[misc]
 
     def _check_files(self, with_synthetic: bool) -> None:
         """Name all files that are missing, in one message."""
@@ -142,15 +149,38 @@ class Nsd:
         """Return the ids of the images of known test sets; see `Experiment.named_tests`."""
         return self.experiment.named_tests()
 
+    @property
+    def response_ids(self) -> tuple[str, ...] | None:
+        """The stimulus id of each trial, if responses are single trials; see `bddn.data.trials`."""
+        return self.experiment.trial_ids if self._single else None
+
+    def covariates(self) -> pd.DataFrame | None:
+        """Return what else is known of each trial, if responses are single trials; see `Experiment.covariates`."""
+        return self.experiment.covariates() if self._single else None
+
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
-        """Return the mean responses (n, n_voxels) over the trials of each image, session by session.
+        """Return responses (n, n_voxels): means over the trials of each image, or single trials.
 
         Raises
         ------
         DataError
             If a file of betas is damaged.
         """
-        wanted = np.arange(len(self.stimuli)) if rows is None else np.asarray(rows, np.intp)
+        n = len(self.experiment.trial_ids if self._single else self.stimuli)
+        wanted = np.arange(n) if rows is None else np.asarray(rows, np.intp)
+        return self._trials(wanted) if self._single else self._means(wanted)
+
+    def _trials(self, wanted: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        out = np.empty((len(wanted), self._betas.n_vertices), np.float32)
+        ends = np.cumsum([len(session.shown) for session in self.experiment.sessions])
+        places = np.searchsorted(ends, wanted, "right")
+        for place in np.unique(places):
+            at = np.flatnonzero(places == place)
+            start = ends[place] - len(self.experiment.sessions[place].shown)
+            out[at] = self._betas.read(int(place), wanted[at] - start)
+        return out
+
+    def _means(self, wanted: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         order = np.argsort(wanted, kind="stable")
         ascending = wanted[order]
         out = np.zeros((len(wanted), self._betas.n_vertices), np.float32)
@@ -244,12 +274,14 @@ class Nsd:
         ncsnr = read_ncsnr(self.root, self.subject, self.version)
         if ncsnr is None:
             return np.full(sum(map(len, vertices.values())), np.nan)
+        found = np.concatenate([of_hemi[vertices[hemi]] for of_hemi, hemi in zip(ncsnr, HEMISPHERES, strict=True)])
+        if self._single:
+            return ceiling_of_ncsnr(found, 1)
         n_trials = self.experiment.n_trials[: self.experiment.n_core]
         if self._ceiling_of != ALL:
             chosen = set(self.named_tests()[self._ceiling_of])
             n_trials = n_trials[[stimulus in chosen for stimulus in self.stimuli.ids[: len(n_trials)]]]
-        found = [of_hemi[vertices[hemi]] for of_hemi, hemi in zip(ncsnr, HEMISPHERES, strict=True)]
-        return ceiling_of_ncsnr(np.concatenate(found), n_trials)
+        return ceiling_of_ncsnr(found, n_trials)
 
     def _left_out_in_words(self) -> str:
         lacking = self._without_data
@@ -262,9 +294,10 @@ class Nsd:
         )
 
     def _in_words(self) -> str:
-        how = "z-scored within each session, then averaged" if self._zscore else "averaged, in percent signal change,"
+        unit = "z-scored within each session" if self._zscore else "in percent signal change"
+        how = "single trials" if self._single else "means over the trials of an image"
         return (
             f"Responses are the betas {self.version} ({VERSIONS[self.version]}) of subject {self.subject} of the "
-            f"Natural Scenes Dataset (Allen et al., 2022) on fsaverage, {how} over the trials of an image "
+            f"Natural Scenes Dataset (Allen et al., 2022) on fsaverage, {unit}, {how} "
             f"({self.experiment.in_words()})."
         )

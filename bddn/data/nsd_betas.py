@@ -98,7 +98,7 @@ class Betas:
             n_trials = len(self.sessions[session].shown)
             found = self._stored(session, np.arange(n_trials))
             self._scales[session] = self._scale(session, found)
-            if len(trials) < n_trials:
+            if not np.array_equal(trials, np.arange(n_trials)):
                 found = found[trials]
         mean, std = self._scales[session]
         found -= mean

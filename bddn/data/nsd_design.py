@@ -57,6 +57,12 @@ class Design:
         """Return the number among the 73,000 of the image of each trial (T,) of a session, which is counted from 1."""
         return np.asarray(self.images[self._slots(session)])
 
+    def is_old(self, session: int) -> npt.NDArray[np.bool_]:
+        """Return for each trial (T,) whether its image was shown before, in this or an earlier session."""
+        old = np.ones(len(self.order), np.bool_)
+        old[np.unique(self.order, return_index=True)[1]] = False
+        return old[(session - 1) * self.n_trials : session * self.n_trials]
+
     def _slots(self, session: int) -> Ints:
         return self.order[(session - 1) * self.n_trials : session * self.n_trials]
 

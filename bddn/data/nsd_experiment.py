@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.data.dataset import Stimuli
@@ -116,6 +117,21 @@ class Experiment:
     def n_trials(self) -> npt.NDArray[np.intp]:
         """The number of trials of each image (n_images,)."""
         return np.bincount(np.concatenate([session.shown for session in self.sessions]), minlength=len(self.stimuli))
+
+    @cached_property
+    def trial_ids(self) -> tuple[str, ...]:
+        """The stimulus id of each trial, session after session."""
+        return tuple(self.stimuli.ids[row] for session in self.sessions for row in session.shown)
+
+    def covariates(self) -> pd.DataFrame:
+        """Return a row for each trial, as in `trial_ids`: `old` is 1 if its image was shown before, and `time` is its
+        place in the session, from -1 to 1."""
+        old = [self._design.is_old(session) for session in self.used]
+        if len(self._synthetic):
+            first = np.unique(self._synthetic, return_index=True)[1]
+            old.append(~np.isin(np.arange(len(self._synthetic)), first))
+        time = [np.linspace(-1, 1, len(of_session)) for of_session in old]
+        return pd.DataFrame({"old": np.concatenate(old).astype(np.float64), "time": np.concatenate(time)})
 
     def named_tests(self) -> dict[str, tuple[str, ...]]:
         """Return the ids of the images of known test sets; see `Design.named_tests`. `synthetic` is NSD-synthetic."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.preprocessing import StandardScaler
 
@@ -154,6 +155,40 @@ def test_rows_that_are_read_alone_are_those_of_the_whole(root: Path) -> None:
     data = Nsd(root, subject="1")
     for rows in (np.array([5]), np.array([7, 2, 7]), np.arange(len(whole))[::-1], np.zeros(0, np.intp)):
         np.testing.assert_array_equal(data.responses(rows), whole[rows])
+
+
+class TestSingleTrials(DatasetContract):
+    @pytest.fixture
+    def dataset(self, root: Path) -> Nsd:
+        return Nsd(root, subject="1", trials="single")
+
+    def test_each_trial_has_the_response_and_the_id_of_its_image(self, root: Path) -> None:
+        data = Nsd(root, subject="1", trials="single", zscore="no")
+        images = [(image, session) for session in HERE for image in shown(session)]
+        assert data.response_ids == tuple(f"nsd-{image:05d}" for image, _ in images)
+        expected = [[beta(image, hemi, v, session) for hemi, v in columns()] for image, session in images]
+        np.testing.assert_allclose(data.responses(), expected, rtol=1e-6)
+        assert data.stimuli == Nsd(root, subject="1").stimuli
+
+    def test_means_over_trials_are_the_responses_to_images(self, root: Path) -> None:
+        trials, means = Nsd(root, subject="1", trials="single"), Nsd(root, subject="1")
+        assert means.response_ids is None
+        assert trials.response_ids is not None
+        of_image = pd.DataFrame(trials.responses()).groupby(np.array(trials.response_ids)).mean()
+        np.testing.assert_allclose(of_image.loc[list(means.stimuli.ids)], means.responses(), atol=1e-5)
+
+    def test_ceilings_are_those_of_one_trial(self, dataset: Nsd) -> None:
+        snr = np.concatenate([HEAVY[hemi] for hemi in HEMISPHERES]).astype(np.float32).astype(float)
+        np.testing.assert_allclose(dataset.voxels()["ceiling"], snr**2 / (snr**2 + 1))
+
+    def test_covariates_say_which_image_was_shown_before_and_when(self, dataset: Nsd) -> None:
+        found = dataset.covariates()
+        assert found is not None
+        every = (order() - 1).tolist()
+        rows = [(session - 1) * N_TRIALS + k for session in HERE for k in range(N_TRIALS)]
+        assert found["old"].tolist() == [float(every[row] in every[:row]) for row in rows]
+        assert 0 < found["old"].mean() < 1
+        assert found["time"].tolist() == [*np.linspace(-1, 1, N_TRIALS)] * 3
 
 
 def test_a_missing_session_shifts_no_other_and_is_told(root: Path) -> None:
