@@ -1,39 +1,32 @@
-"""The Natural Scenes Dataset, one subject, as the official download lies on disk: betas on fsaverage.
+"""The Natural Scenes Dataset, one subject, as the official download lies on disk.
 
 Source: E. Allen et al. (2022), Nature Neuroscience 25: 116-126, and the NSD data manual. `docs/nsd.md` lists the files.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, positions_mm
+from bddn.cortex.frames import Volume
+from bddn.cortex.places import positions
 from bddn.data.ceiling import ceiling_of_ncsnr
 from bddn.data.dataset import About, Stimuli, Trials
 from bddn.data.nsd_betas import Betas, without_data
-from bddn.data.nsd_ceilings import compared_with_published, ncsnr_files, read_ncsnr
 from bddn.data.nsd_experiment import SYNTHETIC, Experiment
-from bddn.data.nsd_files import (
-    DESIGN,
-    GROUP_LABELS,
-    SYNTHETIC_DESIGN,
-    VERSIONS,
-    betas_folder,
-    how_to_get,
-    synthetic_betas_file,
-)
-from bddn.data.nsd_labels import OWN, how_to_map, label_columns, label_file, read_numbers
+from bddn.data.nsd_files import DESIGN, SYNTHETIC_DESIGN, VERSIONS, how_to_get
 from bddn.data.nsd_options import choice, session_numbers, subject_number
+from bddn.data.nsd_surface import ALL, NSDGENERAL, Surface
+from bddn.data.nsd_volume import SPACE, Func1pt8mm
 from bddn.errors import DataError
 from bddn.files.filekind import MISSING, explain, is_listed
 
-NSDGENERAL, ALL = "nsdgeneral", "all"
+FSAVERAGE = "fsaverage"
+SPACES: dict[str, type[Surface] | type[Func1pt8mm]] = {FSAVERAGE: Surface, SPACE: Func1pt8mm}
 
 
 class Nsd:
@@ -49,7 +42,9 @@ class Nsd:
     sessions : str
         'all' that are there, or numbers such as '1-37' or '1-10+12'.
     voxels : str
-        'nsdgeneral', 'all', or the name of labels in `fsaverage/label`: vertices with a label above 0.
+        'nsdgeneral', 'all', or the name of labels: voxels with a label above 0.
+    space : {'fsaverage', 'func1pt8mm'}
+        Vertices of fsaverage, or voxels of the subject's own volume.
     trials : {'mean', 'single'}
         Whether a response is the mean over the trials of an image, or a single trial.
     zscore : {'yes', 'no'}
@@ -75,7 +70,7 @@ class Nsd:
         ),
         terms="Data terms: every user of the Natural Scenes Dataset accepts its terms of use; neither the data nor "
         "parts of them may be passed on. Check these terms before sharing encoders or maps of single subjects.",
-        options="subject=1 to 8; betas=b3|b2; sessions=all|1-37; voxels=nsdgeneral|all|LABEL; trials=mean|single; "
+        options="subject=1 to 8; betas=b3|b2; sessions=all|1-37; voxels=nsdgeneral|all|LABEL; space=fsaverage|func1pt8mm; trials=mean|single; "
         "zscore=yes|no; synthetic=no|yes adds NSD-synthetic; ceiling=all|shared515|…: which images noise "
         "ceilings are for.",
         trials="averaged",
@@ -88,6 +83,7 @@ class Nsd:
         betas: str = "b3",
         sessions: str = ALL,
         voxels: str = NSDGENERAL,
+        space: str = FSAVERAGE,
         trials: str = "mean",
         zscore: str = "yes",
         synthetic: str = "no",
@@ -95,6 +91,7 @@ class Nsd:
     ) -> None:
         self.root, self.subject, self._selected = root, subject_number(subject), voxels
         self.version = choice("betas", betas, VERSIONS)
+        self._space = SPACES[choice("space", space, SPACES)](root, self.subject, self.version, voxels)
         self._single = choice("trials", trials, ("mean", "single")) == "single"
         self._zscore = choice("zscore", zscore, ("yes", "no")) == "yes"
         with_synthetic = choice(SYNTHETIC, synthetic, ("no", "yes")) == "yes"
@@ -102,6 +99,7 @@ class Nsd:
             "betas": (betas, "b3"),
             "sessions": (sessions, ALL),
             "voxels": (voxels, NSDGENERAL),
+            "space": (space, FSAVERAGE),
             "trials": (trials, "mean"),
             "zscore": (zscore, "yes"),
             SYNTHETIC: (synthetic, "no"),
@@ -111,7 +109,8 @@ class Nsd:
         self.name = f"nsd:{root},subject={self.subject}{options}"
         wanted = session_numbers(sessions, self.subject)
         self._check_files(with_synthetic)
-        self.experiment = Experiment(root, self.subject, self.version, wanted, with_synthetic)
+        more = self._space.synthetic_files() if with_synthetic else None
+        self.experiment = Experiment(root, self.subject, self._space.files_of, wanted, more)
         tests = [name for name in self.named_tests() if name != SYNTHETIC]
         self._ceiling_of = choice("ceiling", ceiling, (ALL, *tests))
         kind: Trials = "single" if self._single else "averaged"
@@ -123,21 +122,17 @@ class Nsd:
             fix = "Give the folder of the download."
             got, fix = explain(self.root, "no such folder", fix, MISSING) if not self.root.is_dir() else ("others", fix)
             raise DataError(self.root, expected="a folder with nsddata/ and nsddata_betas/", got=got, fix=fix)
-        needed = [DESIGN]
-        if self._selected != ALL:
-            needed += [GROUP_LABELS / f"{hemi}.{self._selected}.mgz" for hemi in HEMISPHERES]
-        if with_synthetic:
-            betas = [synthetic_betas_file(self.subject, self.version, hemi) for hemi in HEMISPHERES]
-            needed += [SYNTHETIC_DESIGN, *betas]
+        synthetic = [SYNTHETIC_DESIGN, *self._space.synthetic_files().values()] if with_synthetic else []
+        needed = [DESIGN, *self._space.needed(), *synthetic]
         absent = [file for file in needed if not is_listed(self.root / file)]
         if absent:
-            here = sorted(path.name[len("lh.") : -len(".mgz")] for path in (self.root / GROUP_LABELS).glob("lh.*.mgz"))
-            known = f" For voxels=…, these labels are here: {', '.join(here)}." if here else ""
+            labels = ", ".join(self._space.labels_here())
+            known = f" For voxels=…, these labels are here: {labels}." if {*self._space.needed()} & {*absent} else ""
             raise DataError(
                 self.root,
                 expected=", ".join(file.as_posix() for file in needed),
                 got=f"no {', '.join(file.as_posix() for file in absent)}",
-                fix=how_to_get(*absent) + known * (absent[0].parent == GROUP_LABELS),
+                fix=how_to_get(*absent) + known * bool(labels),
             )
 
     @property
@@ -171,7 +166,7 @@ class Nsd:
         return self._trials(wanted) if self._single else self._means(wanted)
 
     def _trials(self, wanted: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        out = np.empty((len(wanted), self._betas.n_vertices), np.float32)
+        out = np.empty((len(wanted), self._voxels.n), np.float32)
         ends = np.cumsum([len(session.shown) for session in self.experiment.sessions])
         places = np.searchsorted(ends, wanted, "right")
         for place in np.unique(places):
@@ -183,7 +178,7 @@ class Nsd:
     def _means(self, wanted: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         order = np.argsort(wanted, kind="stable")
         ascending = wanted[order]
-        out = np.zeros((len(wanted), self._betas.n_vertices), np.float32)
+        out = np.zeros((len(wanted), self._voxels.n), np.float32)
         for place, session in enumerate(self.experiment.sessions):
             trials = np.flatnonzero(np.isin(session.shown, ascending))
             if not len(trials):
@@ -201,87 +196,60 @@ class Nsd:
 
     def coords_mm(self) -> npt.NDArray[np.float32]:
         """See `Dataset.coords_mm`."""
-        return positions_mm(self._table["hemi"].to_numpy(str), self._table["vertex"].to_numpy())
+        return positions(self._table)
 
     def truth(self) -> pd.DataFrame | None:
         """Return None."""
         return None
 
     def remarks(self) -> list[str]:
-        """Return what a user should know of the files: sessions, vertices, labels and ceilings, as sentences."""
-        found = [self.experiment.in_words(), *self.experiment.missing_in_words(), self._left_out_in_words()]
-        absent = [atlas for atlas in OWN if not is_listed(label_file(self.root, "lh", atlas, self.subject))]
-        if absent:
-            found.append(how_to_map(self.subject, absent))
-        files = ncsnr_files(self.subject, self.version)
-        if not is_listed(self.root / files[0]):
-            found.append(f"noise ceilings are unknown without {files[0]} and {files[1].name}. {how_to_get(*files)}")
-        elif is_listed(self.root / GROUP_LABELS / f"lh.{NSDGENERAL}.mgz"):
-            found.append(compared_with_published(self.root, self.version))
-        return found
+        """Return what a user should know of the files: sessions, voxels, labels and ceilings, as sentences."""
+        about = self.experiment
+        return [about.in_words(), *about.missing_in_words(), self._left_out_in_words(), *self._space.remarks()]
 
-    @cached_property
-    def _betas(self) -> Betas:
-        return Betas(self.experiment.sessions, self._vertices, self._zscore)
-
-    @cached_property
-    def _candidates(self) -> dict[str, npt.NDArray[np.intp]]:
-        """The vertices that the option `voxels` selects."""
-        if self._selected == ALL:
-            return {hemi: np.arange(N_VERTICES) for hemi in HEMISPHERES}
-        files = {hemi: self.root / GROUP_LABELS / f"{hemi}.{self._selected}.mgz" for hemi in HEMISPHERES}
-        found = {hemi: np.flatnonzero(read_numbers(file) > 0) for hemi, file in files.items()}
-        if not any(map(len, found.values())):
-            raise DataError(
-                self.root / GROUP_LABELS,
-                expected=f"vertices with a label above 0 in lh. or rh.{self._selected}.mgz",
-                got="none",
-                fix="Give other labels with the option voxels=….",
-            )
-        return found
+    @property
+    def frame(self) -> Volume | None:
+        """The grid of a volume; None on fsaverage."""
+        return self._space.frame
 
     @cached_property
     def _without_data(self) -> npt.NDArray[np.bool_]:
-        """Which of these have no data in which session, (sessions, candidates)."""
-        return without_data(self.experiment.sessions, self._candidates)
+        """Which of the selected voxels have no data in which session, (sessions, candidates)."""
+        return without_data(self.experiment.sessions, self._space.candidates)
 
     @cached_property
-    def _vertices(self) -> dict[str, npt.NDArray[np.intp]]:
-        """Those that have data in all sessions."""
+    def _voxels(self) -> Any:
+        """The voxels that have data in all sessions."""
         kept = np.logical_not(self._without_data.any(0))
         if not kept.any():
             raise DataError(
-                self.root / betas_folder(self.subject, self.version),
-                expected="vertices with betas in all used sessions",
+                self.name,
+                expected="voxels with betas in all used sessions",
                 got=f"none of {len(kept)}",
                 fix="Give fewer sessions with the option sessions=…, or download the betas again.",
             )
-        parts = np.split(kept, [len(self._candidates["lh"])])
-        return {hemi: self._candidates[hemi][part] for hemi, part in zip(HEMISPHERES, parts, strict=True)}
+        return self._space.candidates.part(kept)
+
+    @cached_property
+    def _betas(self) -> Betas:
+        return Betas(self.experiment.sessions, self._voxels, self._zscore)
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        vertices = self._vertices
-        hemi = np.repeat(HEMISPHERES, [len(vertices[h]) for h in HEMISPHERES])
-        table = pd.DataFrame({"hemi": hemi, "vertex": np.concatenate([vertices[h] for h in HEMISPHERES])})
-        for column, labels in label_columns(self.root, self.subject, vertices).items():
-            table[column] = labels
-        table["ceiling"] = self._ceilings(vertices)
-        return table
+        return self._space.table(self._voxels).assign(ceiling=self._ceilings())
 
-    def _ceilings(self, vertices: Mapping[str, npt.NDArray[np.intp]]) -> npt.NDArray[np.float64]:
+    def _ceilings(self) -> npt.NDArray[np.float64]:
         """Return noise ceilings for the numbers of trials that the images have; NaN without the files of ncsnr."""
-        ncsnr = read_ncsnr(self.root, self.subject, self.version)
+        ncsnr = self._space.ncsnr(self._voxels)
         if ncsnr is None:
-            return np.full(sum(map(len, vertices.values())), np.nan)
-        found = np.concatenate([of_hemi[vertices[hemi]] for of_hemi, hemi in zip(ncsnr, HEMISPHERES, strict=True)])
+            return np.full(self._voxels.n, np.nan)
         if self._single:
-            return ceiling_of_ncsnr(found, 1)
+            return ceiling_of_ncsnr(ncsnr, 1)
         n_trials = self.experiment.n_trials[: self.experiment.n_core]
         if self._ceiling_of != ALL:
             chosen = set(self.named_tests()[self._ceiling_of])
             n_trials = n_trials[[stimulus in chosen for stimulus in self.stimuli.ids[: len(n_trials)]]]
-        return ceiling_of_ncsnr(found, n_trials)
+        return ceiling_of_ncsnr(ncsnr, n_trials)
 
     def _left_out_in_words(self) -> str:
         lacking = self._without_data
@@ -289,7 +257,7 @@ class Nsd:
         worst = self.experiment.sessions[int(lacking[:, sometimes].sum(1).argmax())].name
         where = f" (most of them in {worst})" if sometimes.any() else ""
         return (
-            f"left out of the {lacking.shape[1]} vertices of {self._selected}: {never.sum()} without data in any "
+            f"left out of the {lacking.shape[1]} voxels of {self._selected}: {never.sum()} without data in any "
             f"session, and {sometimes.sum()} without data in some{where}"
         )
 
@@ -298,6 +266,6 @@ class Nsd:
         how = "single trials" if self._single else "means over the trials of an image"
         return (
             f"Responses are the betas {self.version} ({VERSIONS[self.version]}) of subject {self.subject} of the "
-            f"Natural Scenes Dataset (Allen et al., 2022) on fsaverage, {unit}, {how} "
+            f"Natural Scenes Dataset (Allen et al., 2022), {self._space.where}, {unit}, {how} "
             f"({self.experiment.in_words()})."
         )

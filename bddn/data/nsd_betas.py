@@ -1,21 +1,19 @@
-"""Betas of the Natural Scenes Dataset on fsaverage, read from the files of its sessions.
+"""Betas of the Natural Scenes Dataset, session by session.
 
-Shape letters: T trials of a session, N vertices of both hemispheres, S sessions.
+Shape letters: T trials of a session, N voxels, S sessions.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
-from bddn.cortex.mgh import Mgh, open_mgh
 from bddn.errors import DataError
 
-N_PROBES = 5  # trials of a session that show which vertices have no data
+N_PROBES = 5  # trials of a session that show which voxels have no data
 UNIT = 300  # integers are percent signal change times 300; floats are percent signal change
 Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
@@ -30,7 +28,7 @@ class Session:
     name : str
         For messages, and to leave it out.
     files : mapping of str to Path
-        The file of each hemisphere.
+        By hemisphere on a surface; in a volume there is only one.
     shown : array of int, (T,)
         The image of each trial, as a row of the dataset's stimuli.
     """
@@ -39,46 +37,43 @@ class Session:
     files: Mapping[str, Path]
     shown: Ints
 
-    def open(self) -> dict[str, Mgh]:
-        """Read the headers of both files.
+
+class Voxels(Protocol):
+    """Some voxels in the files of betas, on a surface or in a volume."""
+
+    @property
+    def n(self) -> int:
+        """Number of voxels."""
+
+    def read(self, session: Session, trials: Ints) -> Floats:
+        """Return their betas (trials, N) in percent signal change.
 
         Raises
         ------
         DataError
-            If a file is missing or damaged, or is not one of this session on fsaverage.
+            If a file is missing or damaged, or is not one of this session.
         """
-        found = {hemi: open_mgh(self.files[hemi]) for hemi in HEMISPHERES}
-        for one in found.values():
-            if (one.n_vertices, one.n_frames) != (N_VERTICES, len(self.shown)):
-                raise DataError(
-                    one.path,
-                    expected=f"betas of {N_VERTICES} vertices of fsaverage in {len(self.shown)} trials",
-                    got=f"{one.n_vertices} vertices, {one.n_frames} trials",
-                    fix="Use the betas of the folder fsaverage, of the subject and session that the name says.",
-                )
-        return found
+
+    def place(self, session: Session, voxel: int) -> tuple[Path, str]:
+        """Return the file of a voxel, and which of it that is in words."""
 
 
 class Betas:
-    """Responses of vertices in single trials; with `zscore`, standardized within each session.
+    """Responses of voxels in single trials; with `zscore`, standardized within each session.
 
     Parameters
     ----------
     sessions : sequence of Session
-    vertices : mapping of str to array of int
-        Vertices of each hemisphere, which are the columns, left hemisphere first.
+    voxels : Voxels
+        The columns.
     zscore : bool
-        Subtract each vertex's mean over the trials of the session, and divide by its standard deviation over them
+        Subtract each voxel's mean over the trials of the session, and divide by its standard deviation over them
         (population: divided by T), as in the Algonauts data.
     """
 
-    def __init__(self, sessions: Sequence[Session], vertices: Mapping[str, Ints], zscore: bool) -> None:
-        self.sessions, self.vertices, self.zscore = sessions, vertices, zscore
+    def __init__(self, sessions: Sequence[Session], voxels: Voxels, zscore: bool) -> None:
+        self.sessions, self.voxels, self.zscore = sessions, voxels, zscore
         self._scales: dict[int, tuple[Floats, Floats]] = {}  # mean and standard deviation, of sessions read so far
-
-    @cached_property
-    def n_vertices(self) -> int:
-        return sum(len(self.vertices[hemi]) for hemi in HEMISPHERES)
 
     def read(self, session: int, trials: Ints) -> Floats:
         """Return the responses (trials, N) in some trials of the session at this place of `sessions`.
@@ -88,7 +83,7 @@ class Betas:
         Raises
         ------
         DataError
-            If a file is damaged, a response is not finite, or a vertex is constant over the session.
+            If a file is damaged, a response is not finite, or a voxel is constant over the session.
         """
         if not self.zscore:
             return self._stored(session, trials)
@@ -107,40 +102,33 @@ class Betas:
 
     def _stored(self, session: int, trials: Ints) -> Floats:
         """Return betas in percent signal change."""
-        files = self.sessions[session].open()
-        found = np.empty((len(trials), self.n_vertices), np.float32)
-        start = 0
-        for hemi in HEMISPHERES:
-            file, vertices = files[hemi], self.vertices[hemi]
-            columns = found[:, start : start + len(vertices)]
-            file.read(vertices, trials, columns)
-            if file.dtype.kind in "iu":
-                columns /= UNIT
-            finite = np.isfinite(columns)
-            if not finite.all():
-                row, column = np.argwhere(~finite)[0]
-                raise self._unusable(
-                    file.path,
-                    session,
-                    expected="finite betas of each vertex that has some in the session",
-                    got=f"{(~finite).sum()} others, the first in trial {trials[row] + 1}, vertex {vertices[column]}",
-                )
-            start += len(vertices)
+        found = self.voxels.read(self.sessions[session], trials)
+        finite = np.isfinite(found)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            file, voxel = self.voxels.place(self.sessions[session], int(column))
+            raise self._unusable(
+                file,
+                session,
+                expected="finite betas of each voxel that has some in the session",
+                got=f"{(~finite).sum()} others, the first in trial {trials[row] + 1}, {voxel}",
+            )
         return found
 
     def _scale(self, session: int, found: Floats) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (N,) over the trials of a session (T, N)."""
         mean = found.mean(0, dtype=np.float64)
-        squares = np.zeros(self.n_vertices)
+        squares = np.zeros(self.voxels.n)
         for row in found:
             squares += np.square(row - mean)
         std = np.sqrt(squares / len(found)).astype(np.float32)
         if not std.all():
+            file, voxel = self.voxels.place(self.sessions[session], int(np.argmin(std)))
             raise self._unusable(
-                self.sessions[session].files[HEMISPHERES[0]].parent,
+                file,
                 session,
                 expected="betas that vary over the trials of a session",
-                got=f"{(std == 0).sum()} vertices with constant betas in {self.sessions[session].name}",
+                got=f"constant betas in {self.sessions[session].name} at {(std == 0).sum()} voxels, the first {voxel}",
             )
         return mean.astype(np.float32), std
 
@@ -149,17 +137,16 @@ class Betas:
         return DataError(place, expected=expected, got=got, fix=fix)
 
 
-def without_data(sessions: Sequence[Session], vertices: Mapping[str, Ints]) -> npt.NDArray[np.bool_]:
-    """Return which vertices have no data in which session, (S, N), left hemisphere first.
+def without_data(sessions: Sequence[Session], voxels: Voxels) -> npt.NDArray[np.bool_]:
+    """Return which voxels have no data in which session, (S, N).
 
-    Vertices outside the slab of a session are NaN in all its trials. A few trials are read, evenly over the session; a
-    vertex that is not finite in one of them, or exactly 0 in all, has no data. Other trials are checked when they are
-    read.
+    Voxels outside the slab of a session are NaN, or 0, in all its trials. A few trials are read, evenly over the
+    session; a voxel that is not finite in one of them, or exactly 0 in all, has no data. Other trials are checked when
+    they are read.
     """
-    found = np.zeros((len(sessions), sum(len(vertices[hemi]) for hemi in HEMISPHERES)), np.bool_)
+    found = np.zeros((len(sessions), voxels.n), np.bool_)
     for row, session in enumerate(sessions):
-        files = session.open()
         probes = np.unique(np.linspace(0, len(session.shown) - 1, N_PROBES).astype(np.intp))
-        values = np.concatenate([files[hemi].read(vertices[hemi], probes) for hemi in HEMISPHERES], axis=1)
+        values = voxels.read(session, probes)
         found[row] = ~np.isfinite(values).all(0) | ~values.any(0)
     return found

@@ -1,6 +1,6 @@
 """What a subject of the Natural Scenes Dataset saw in which session, and where images and betas lie."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.data.dataset import Stimuli
 from bddn.data.nsd_betas import Session
 from bddn.data.nsd_design import LAST, read_design, read_synthetic_order, repeats_in_words
@@ -16,10 +15,7 @@ from bddn.data.nsd_files import (
     N_SESSIONS,
     STIMULI,
     SYNTHETIC_STIMULI,
-    betas_file,
-    betas_folder,
     how_to_get,
-    synthetic_betas_file,
     synthetic_color_stimuli,
 )
 from bddn.data.nsd_images import N_SYNTHETIC_SHARED, NsdImages
@@ -39,12 +35,12 @@ class Experiment:
         The folder of the download.
     subject : int
         1 to 8.
-    version : str
-        A key of `VERSIONS`.
+    files_of : callable
+        Returns the files of the betas of a session, relative to the root.
     wanted : sequence of int, optional
         Sessions, ascending; by default all that are on this machine.
-    synthetic : bool
-        Whether the session of NSD-synthetic follows.
+    synthetic : mapping of str to Path, optional
+        The files of the betas of the session of NSD-synthetic, if it follows.
 
     Raises
     ------
@@ -52,30 +48,33 @@ class Experiment:
         If the design is missing or wrong, a session that was asked for is missing, or one hemisphere of a session.
     """
 
-    def __init__(self, root: Path, subject: int, version: str, wanted: Sequence[int] | None, synthetic: bool) -> None:
-        self.root, self.subject, self.version = root, subject, version
+    def __init__(
+        self,
+        root: Path,
+        subject: int,
+        files_of: Callable[[int], Mapping[str, Path]],
+        wanted: Sequence[int] | None,
+        synthetic: Mapping[str, Path] | None,
+    ) -> None:
+        self.root, self.subject, self._files_of, self._synthetic_files = root, subject, files_of, synthetic
         self._design = read_design(root, subject)
         self.used = self._find_sessions(wanted)
         self._shown = [self._design.shown(session) for session in self.used]
         self._numbers = np.unique(np.concatenate(self._shown))
         self.n_core = len(self._numbers)
         """Number of images of NSD; those of NSD-synthetic follow."""
-        self._synthetic = read_synthetic_order(root) if synthetic else np.zeros(0, np.intp)
+        self._synthetic = read_synthetic_order(root) if synthetic is not None else np.zeros(0, np.intp)
 
     def _find_sessions(self, wanted: Sequence[int] | None) -> tuple[int, ...]:
-        here = {session: [is_listed(file) for file in self._files(session).values()] for session in self._every}
-        used = tuple(session for session in self._every if any(here[session])) if wanted is None else tuple(wanted)
-        if used and all(all(here[session]) for session in used):
+        here = {s: [is_listed(self.root / file) for file in self._files_of(s).values()] for s in self._every}
+        used = tuple(s for s in self._every if any(here[s])) if wanted is None else tuple(wanted)
+        if used and all(all(here[s]) for s in used):
             return used
-        absent = [
-            betas_file(self.subject, self.version, hemi, session)
-            for session in used or (1,)
-            for hemi, found in zip(HEMISPHERES, here[session], strict=True)
-            if not found
-        ]
+        files = {s: self._files_of(s).values() for s in used or (1,)}
+        absent = [file for s, of in files.items() for file, found in zip(of, here[s], strict=True) if not found]
         raise DataError(
-            self.root / betas_folder(self.subject, self.version),
-            expected="the betas of both hemispheres of each session",
+            self.root / absent[0].parent,
+            expected="the betas of each session, of both hemispheres on a surface",
             got=f"no {', '.join(file.name for file in absent)}" if used else "none",
             fix=how_to_get(*absent),
         )
@@ -84,8 +83,8 @@ class Experiment:
     def _every(self) -> range:
         return range(1, N_SESSIONS[self.subject - 1] + 1)
 
-    def _files(self, session: int) -> dict[str, Path]:
-        return {hemi: self.root / betas_file(self.subject, self.version, hemi, session) for hemi in HEMISPHERES}
+    def _here(self, files: Mapping[str, Path]) -> dict[str, Path]:
+        return {name: self.root / file for name, file in files.items()}
 
     @cached_property
     def stimuli(self) -> Stimuli:
@@ -104,13 +103,12 @@ class Experiment:
     def sessions(self) -> list[Session]:
         """The sessions, with the row of `stimuli` of each trial."""
         found = [
-            Session(f"session {session}", self._files(session), np.searchsorted(self._numbers, shown))
+            Session(f"session {session}", self._here(self._files_of(session)), np.searchsorted(self._numbers, shown))
             for session, shown in zip(self.used, self._shown, strict=True)
         ]
-        if len(self._synthetic):
-            files = {hemi: self.root / synthetic_betas_file(self.subject, self.version, hemi) for hemi in HEMISPHERES}
+        if self._synthetic_files is not None:
             rows = np.searchsorted(np.unique(self._synthetic), self._synthetic)
-            found.append(Session("NSD-synthetic", files, self.n_core + rows))
+            found.append(Session("NSD-synthetic", self._here(self._synthetic_files), self.n_core + rows))
         return found
 
     @cached_property
@@ -148,12 +146,10 @@ class Experiment:
 
     def missing_in_words(self) -> list[str]:
         """Return a sentence on the sessions that are not on this machine, and where to get them; or an empty list."""
-        absent = [
-            session for session in self._every if not any(is_listed(file) for file in self._files(session).values())
-        ]
+        absent = [s for s in self._every if not any(is_listed(self.root / file) for file in self._files_of(s).values())]
         if not absent:
             return []
-        first = [betas_file(self.subject, self.version, hemi, absent[0]) for hemi in HEMISPHERES]
+        first = self._files_of(absent[0]).values()
         inside = [session for session in absent if min(self.used) < session < max(self.used)]
         gap = f", {sessions_in_words(inside)} between others that are" if inside else ""
         return [f"sessions {sessions_in_words(absent)} are not on this machine{gap}. {how_to_get(*first)}"]

@@ -6,6 +6,7 @@ cvnlab.slite.page/p/M3ZvPmfgU3).
 
 from pathlib import Path
 
+from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.errors import DataError
 from bddn.files.filekind import MISSING, explain
 
@@ -22,20 +23,22 @@ SYNTHETIC_DESIGN = Path("nsddata/experiments/nsdsynthetic/nsdsynthetic_expdesign
 SYNTHETIC_STIMULI = Path("nsddata_stimuli/stimuli/nsdsynthetic")
 
 
-def betas_folder(subject: int, version: str) -> Path:
-    """Return the folder of the betas of a subject on fsaverage; `version` is a key of `VERSIONS`."""
-    return Path(f"nsddata_betas/ppdata/subj{subject:02d}/fsaverage/{VERSIONS[version]}")
+def betas_folder(subject: int, version: str, space: str = "fsaverage") -> Path:
+    """Return the folder of the betas of a subject; `version` is a key of `VERSIONS`."""
+    return Path(f"nsddata_betas/ppdata/subj{subject:02d}/{space}/{VERSIONS[version]}")
 
 
-def betas_file(subject: int, version: str, hemi: str, session: int) -> Path:
-    """Return the betas of a session, counted from 1."""
-    return betas_folder(subject, version) / f"{hemi}.betas_session{session:02d}.mgh"
+def betas_files(subject: int, version: str, session: int) -> dict[str, Path]:
+    """Return the betas of a session, counted from 1, of both hemispheres of fsaverage."""
+    folder = betas_folder(subject, version)
+    return {hemi: folder / f"{hemi}.betas_session{session:02d}.mgh" for hemi in HEMISPHERES}
 
 
-def synthetic_betas_file(subject: int, version: str, hemi: str) -> Path:
+def synthetic_betas_files(subject: int, version: str) -> dict[str, Path]:
     """Return the betas of the NSD-synthetic session."""
     folder = betas_folder(subject, version)
-    return folder.with_name(f"nsdsynthetic{folder.name}") / f"{hemi}.betas_nsdsynthetic.mgh"
+    there = folder.with_name(f"nsdsynthetic{folder.name}")
+    return {hemi: there / f"{hemi}.betas_nsdsynthetic.mgh" for hemi in HEMISPHERES}
 
 
 def synthetic_color_stimuli(subject: int) -> Path:

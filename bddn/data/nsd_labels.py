@@ -35,8 +35,6 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 PREFIXES = {"HCP_MMP1": "HCP-", "Kastner2015": "Kastner-"}
 """Put before names that other atlases use for other regions, because ROIs are sought by name in all atlases."""
 
-Vertices = Mapping[str, npt.NDArray[np.intp]]
-
 
 def label_file(root: Path, hemi: str, atlas: str, subject: int) -> Path:
     """Return where the labels of an atlas lie on fsaverage."""
@@ -76,25 +74,25 @@ def atlases_here(root: Path, subject: int) -> list[str]:
     return found
 
 
-def label_columns(root: Path, subject: int, vertices: Vertices) -> dict[str, list[str]]:
-    """Return a column of labels for `roi` and for each atlas on this machine, left hemisphere first; '' for none.
+def label_columns(root: Path, subject: int, numbers: Mapping[str, npt.NDArray[np.intp]]) -> dict[str, list[str]]:
+    """Return a column of labels for `roi` and for each atlas; '' for none.
 
     `roi` is the first label of prf-visualrois, floc-… and, where there is no prf-visualrois, Kastner2015. Only then are
     the names of Kastner2015 without prefix.
 
-    Raises
-    ------
-    DataError
-        If a file is damaged, or of another surface.
+    Parameters
+    ----------
+    root : Path
+    subject : int
+    numbers : mapping of str to array of int, (N,)
+        The label of each voxel in each atlas that is on this machine; up to 0 for none.
     """
-    atlases = atlases_here(root, subject)
-    plain = {*OWN, "Kastner2015"} if OWN[0] not in atlases else {*OWN}
-    found = {"roi": [""] * sum(len(vertices[hemi]) for hemi in HEMISPHERES)}
-    for atlas in atlases:
+    plain = {*OWN, "Kastner2015"} if OWN[0] not in numbers else {*OWN}
+    found = {"roi": [""] * len(next(iter(numbers.values()), ()))}
+    for atlas, of_atlas in numbers.items():
         names = _names(root, atlas, subject)
         prefix = "" if atlas in plain else PREFIXES.get(atlas, "")
-        numbers = [read_numbers(label_file(root, h, atlas, subject))[vertices[h]] for h in HEMISPHERES]
-        found[atlas] = [f"{prefix}{names.get(k, k)}" if k > 0 else "" for k in np.concatenate(numbers).tolist()]
+        found[atlas] = [f"{prefix}{names.get(k, k)}" if k > 0 else "" for k in of_atlas.tolist()]
         if atlas in plain:
             found["roi"] = [roi or label for roi, label in zip(found["roi"], found[atlas], strict=True)]
     return found

@@ -226,7 +226,7 @@ def test_vertices_without_data_are_left_out_and_counted_and_never_zeros(root: Pa
     expected = [expected_mean(int(name.removeprefix("nsd-"))) for name in data.stimuli.ids]
     np.testing.assert_allclose(data.responses(), np.array(expected)[:, kept], rtol=1e-6)
     said = " ".join(data.remarks())
-    assert "8 vertices of nsdgeneral: 1 without data in any session, and 2 without data in some" in said
+    assert "8 voxels of nsdgeneral: 1 without data in any session, and 2 without data in some" in said
     assert "most of them in session 4" in said
     assert Nsd(root, subject="1", sessions="1-2").responses().shape[1] == 7
 
@@ -243,7 +243,7 @@ def test_a_vertex_that_does_not_vary_in_a_session_has_no_z_score(root: Path) -> 
     wrong = values(2)
     wrong["rh"][:, 1] = 3.5
     tree.write_session(root, 2, VERTICES, wrong)
-    with pytest.raises(DataError, match="1 vertices with constant betas in session 2"):
+    with pytest.raises(DataError, match="constant betas in session 2 at 1 voxels, the first vertex 40"):
         Nsd(root, subject="1").responses()
 
 

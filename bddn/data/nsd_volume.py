@@ -1,0 +1,219 @@
+"""Betas, labels and ceilings of the Natural Scenes Dataset in the subject's own volume, with voxels of 1.8 mm.
+
+Files of betas are HDF5 with the array `betas`, int16, percent signal change times 300. MATLAB wrote it as (X, Y, Z, T), so
+that HDF5 gives (T, Z, Y, X): the axes of the NIfTI files of the same volume in reverse.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bddn.cortex.frames import Volume
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.data.array_files import open_array
+from bddn.data.nsd_betas import UNIT, Floats, Ints, Session
+from bddn.data.nsd_files import betas_folder, how_to_get
+from bddn.data.nsd_labels import GROUP, OWN, label_columns
+from bddn.errors import DataError
+from bddn.files.filekind import GZIP, explain, is_listed
+
+SPACE = "func1pt8mm"
+KEY, FILE = "betas", "volume"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxels of a volume by their indices (N, 3); implements `bddn.data.nsd_betas.Voxels`."""
+
+    ijk: Ints
+    shape: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of voxels."""
+        return len(self.ijk)
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> "Grid":
+        """Return the voxels where `mask` (N,) is true."""
+        return Grid(self.ijk[mask], self.shape)
+
+    def read(self, session: Session, trials: Ints) -> Floats:
+        """See `Voxels.read`; one slice of the volume is in memory at a time."""
+        betas = self._open(session)
+        found = np.empty((len(trials), self.n), np.float32)
+        low, high = self.ijk.min(0, initial=self.shape[0]), self.ijk.max(0, initial=0) + 1
+        for k in np.unique(self.ijk[:, 2]).tolist():
+            here = np.flatnonzero(self.ijk[:, 2] == k)
+            i, j = self.ijk[here, 0] - low[0], self.ijk[here, 1] - low[1]
+            try:
+                plane = np.asarray(betas[:, k, low[1] : high[1], low[0] : high[0]])
+            except (OSError, RuntimeError) as error:
+                raise _damaged(session.files[FILE], f"{error}") from error
+            found[:, here] = plane[:, j, i][trials]
+        if betas.dtype.kind in "iu":
+            found /= UNIT
+        return found
+
+    def place(self, session: Session, voxel: int) -> tuple[Path, str]:
+        """See `Voxels.place`."""
+        return session.files[FILE], f"voxel {_name(self.ijk[voxel])}"
+
+    def _open(self, session: Session) -> Any:
+        betas, n_trials = open_array(session.files[FILE], KEY), len(session.shown)
+        if betas.shape != (n_trials, *self.shape[::-1]):
+            turned = betas.shape == (*self.shape, n_trials)
+            raise DataError(
+                session.files[FILE],
+                expected=f"betas of shape {(n_trials, *self.shape[::-1])}: trials, then the axes of the labels reversed",
+                got=f"{betas.shape}" + (", the other way round" if turned else ""),
+                fix="Use NSD's own HDF5 files, of the subject and session that the name says.",
+            )
+        return betas
+
+
+class Func1pt8mm:
+    """The volume of one subject; parameters and methods are those of `bddn.data.nsd_surface.Surface`."""
+
+    where = f"in the subject's volume ({SPACE})"
+
+    def __init__(self, root: Path, subject: int, version: str, selected: str) -> None:
+        self.root, self.subject, self.version, self._selected = root, subject, version, selected
+        self._rois = Path(f"nsddata/ppdata/subj{subject:02d}/{SPACE}/roi")
+        self._betas = betas_folder(subject, version, SPACE)
+
+    def needed(self) -> list[Path]:
+        """Return the files without which there are no voxels, relative to the root."""
+        return [self._rois / f"{self._selected}.nii.gz"]
+
+    def labels_here(self) -> list[str]:
+        """Return the names of labels that can select voxels."""
+        names = (path.name.removesuffix(".nii.gz") for path in (self.root / self._rois).glob("*.nii.gz"))
+        return sorted(name for name in names if name[:3] not in ("lh.", "rh."))
+
+    def files_of(self, session: int) -> dict[str, Path]:
+        """Return the betas of a session."""
+        return {FILE: self._betas / f"betas_session{session:02d}.hdf5"}
+
+    def synthetic_files(self) -> dict[str, Path]:
+        """Refuse NSD-synthetic."""
+        raise DataError(
+            "nsd option 'synthetic'",
+            expected="space=fsaverage, on which NSD-synthetic is read",
+            got=f"space={SPACE}",
+            fix="Remove one of the two options.",
+        )
+
+    @cached_property
+    def candidates(self) -> Grid:
+        """The selected voxels: those with a label above 0. In nsdgeneral, -1 marks the rest of the cortex."""
+        labels = _read_labels(self.root / self.needed()[0])
+        if not (labels > 0).any():
+            raise DataError(
+                self.root / self.needed()[0],
+                expected="voxels with a label above 0",
+                got="none",
+                fix="Give other labels with the option voxels=….",
+            )
+        return Grid(np.argwhere(labels > 0), labels.shape)
+
+    @cached_property
+    def frame(self) -> Volume:
+        """The grid, for maps as NIfTI."""
+        path = self.root / self.needed()[0]
+        image = _nifti(path)
+        return Volume.of(image.affine, image.shape[:3])
+
+    def table(self, voxels: Grid) -> pd.DataFrame:
+        """Return the table of voxels without ceilings."""
+        mm = self.frame.mm(voxels.ijk)
+        columns: dict[str, Any] = {
+            "hemi": self._hemispheres(voxels),
+            "vertex": np.full(voxels.n, -1),
+            "voxel": [_name(ijk) for ijk in voxels.ijk],
+            **dict(zip(("x_mm", "y_mm", "z_mm"), mm.T, strict=True)),
+            "roi": [""] * voxels.n,
+        }
+        numbers = {
+            atlas: self._at(voxels, self.root / self._rois / f"{atlas}.nii.gz")
+            for atlas in (*OWN, *GROUP)
+            if is_listed(self.root / self._rois / f"{atlas}.nii.gz")
+        }
+        return pd.DataFrame(columns | (label_columns(self.root, self.subject, numbers) if numbers else {}))
+
+    def _hemispheres(self, voxels: Grid) -> npt.NDArray[np.str_]:
+        found = np.full(voxels.n, "", "<U2")
+        for hemi in HEMISPHERES:
+            path = self.root / self._rois / f"{hemi}.{self._selected}.nii.gz"
+            if is_listed(path):
+                found[self._at(voxels, path) > 0] = hemi
+        return found
+
+    def _at(self, voxels: Grid, path: Path) -> Ints:
+        labels = _read_labels(path)
+        if labels.shape != voxels.shape:
+            raise DataError(
+                path,
+                expected=f"labels of shape {voxels.shape}",
+                got=f"{labels.shape}",
+                fix=how_to_get(self.needed()[0]),
+            )
+        return labels[tuple(voxels.ijk.T)]
+
+    def ncsnr(self, voxels: Grid) -> npt.NDArray[np.float32] | None:
+        """Return the ncsnr (N,) of voxels, NaN where it is unknown, or None without the file."""
+        path = self.root / self._betas / "ncsnr.nii.gz"
+        if not is_listed(path):
+            return None
+        found = _values(path)
+        if found.shape != voxels.shape:
+            raise DataError(
+                path, expected=f"numbers of shape {voxels.shape}", got=f"{found.shape}", fix="Get it again."
+            )
+        return found[tuple(voxels.ijk.T)]
+
+    def remarks(self) -> list[str]:
+        """Return what is to be said of labels and ceilings."""
+        files = [self._rois / f"{atlas}.nii.gz" for atlas in OWN] + [self._betas / "ncsnr.nii.gz"]
+        absent = [file for file in files if not is_listed(self.root / file)]
+        names = ", ".join(file.name for file in absent)
+        return [f"without {names} labels or noise ceilings are unknown. {how_to_get(*absent)}"] if absent else []
+
+
+def _name(ijk: Ints) -> str:
+    return "-".join(str(k) for k in ijk)
+
+
+def _nifti(path: Path) -> Any:
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        return nibabel.nifti1.Nifti1Image.from_filename(path)
+    except (OSError, ValueError, EOFError, ImageFileError) as error:
+        raise _damaged(path, f"{error}" or type(error).__name__) from error
+
+
+def _values(path: Path) -> npt.NDArray[np.float32]:
+    image = _nifti(path)
+    try:
+        return np.asarray(image.dataobj, np.float32)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, f"{error}") from error
+
+
+def _read_labels(path: Path) -> Ints:
+    values = np.nan_to_num(_values(path))
+    if values.ndim != 3 or (values != np.round(values)).any():
+        raise DataError(path, expected="whole numbers in three dimensions", got=f"{values.shape}", fix="Get it again.")
+    return values.astype(np.intp)
+
+
+def _damaged(path: Path, cause: str) -> DataError:
+    own = (GZIP,) if path.suffix == ".gz" else ()
+    got, fix = explain(path, f"a damaged file, or another kind of file ({cause})", "Download it again.", *own)
+    return DataError(path, expected="a file of NSD's volumes", got=got, fix=fix)
