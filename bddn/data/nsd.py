@@ -70,9 +70,9 @@ class Nsd:
         ),
         terms="Data terms: every user of the Natural Scenes Dataset accepts its terms of use; neither the data nor "
         "parts of them may be passed on. Check these terms before sharing encoders or maps of single subjects.",
-        options="subject=1 to 8; betas=b3|b2; sessions=all|1-37; voxels=nsdgeneral|all|LABEL; space=fsaverage|func1pt8mm; trials=mean|single; "
-        "zscore=yes|no; synthetic=no|yes adds NSD-synthetic; ceiling=all|shared515|…: which images noise "
-        "ceilings are for.",
+        options="subject=1 to 8; betas=b3|b2; sessions=all|1-37; voxels=nsdgeneral|all|LABEL; "
+        "space=fsaverage|func1pt8mm; trials=mean|single; zscore=yes|no; synthetic=no|yes adds NSD-synthetic; "
+        "ceiling=all|shared515|…: which images noise ceilings are for.",
         trials="averaged",
     )
 

@@ -1,7 +1,7 @@
 """Betas, labels and ceilings of the Natural Scenes Dataset in the subject's own volume, with voxels of 1.8 mm.
 
-Files of betas are HDF5 with the array `betas`, int16, percent signal change times 300. MATLAB wrote it as (X, Y, Z, T), so
-that HDF5 gives (T, Z, Y, X): the axes of the NIfTI files of the same volume in reverse.
+Files of betas are HDF5 with the array `betas`, int16, percent signal change times 300. MATLAB wrote it as (X, Y, Z, T),
+so that HDF5 gives (T, Z, Y, X): the axes of the NIfTI files of the same volume in reverse.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class Grid:
             turned = betas.shape == (*self.shape, n_trials)
             raise DataError(
                 session.files[FILE],
-                expected=f"betas of shape {(n_trials, *self.shape[::-1])}: trials, then the axes of the labels reversed",
+                expected=f"betas of shape {(n_trials, *self.shape[::-1])}, which is that of the labels reversed",
                 got=f"{betas.shape}" + (", the other way round" if turned else ""),
                 fix="Use NSD's own HDF5 files, of the subject and session that the name says.",
             )
