@@ -162,7 +162,8 @@ class Func1pt8mm:
                 got=f"{labels.shape}",
                 fix=how_to_get(self.needed()[0]),
             )
-        return labels[tuple(voxels.ijk.T)]
+        found: Ints = labels[tuple(voxels.ijk.T)]
+        return found
 
     def ncsnr(self, voxels: Grid) -> npt.NDArray[np.float32] | None:
         """Return the ncsnr (N,) of voxels, NaN where it is unknown, or None without the file."""
@@ -174,7 +175,8 @@ class Func1pt8mm:
             raise DataError(
                 path, expected=f"numbers of shape {voxels.shape}", got=f"{found.shape}", fix="Get it again."
             )
-        return found[tuple(voxels.ijk.T)]
+        at: npt.NDArray[np.float32] = found[tuple(voxels.ijk.T)]
+        return at
 
     def remarks(self) -> list[str]:
         """Return what is to be said of labels and ceilings."""
