@@ -63,9 +63,11 @@ finetuning: install
 		--images folder:$(TUNED)/tasks/digits --images folder:$(TUNED)/tasks/textures \
 		--old folder:$(TUNED)/tasks/photographs \
 		--network $(TUNED)/networks/efficientnet.yaml --data planted:$(TUNED)/brain_efficientnet \
-		--settings pipelines/finetuning_demo/tune_efficientnet.yaml \
+		--settings pipelines/finetuning_demo/tune_efficientnet_digits.yaml \
+		--settings pipelines/finetuning_demo/tune_efficientnet_textures.yaml \
 		--network pipelines/finetuning_demo/small_clip.yaml --data planted:$(TUNED)/brain_small_clip \
-		--settings pipelines/finetuning_demo/tune_small_clip.yaml
+		--settings pipelines/finetuning_demo/tune_small_clip_digits.yaml \
+		--settings pipelines/finetuning_demo/tune_small_clip_textures.yaml
 	$(BIN)/bddn diagnose $(TUNED)/out/*/before/seed* --out $(TUNED)/out/diagnosis \
 		$$(for found in $(TUNED)/out/*/*/step_*/forgetting.json; do echo --evidence $$found; done)
 

@@ -59,7 +59,10 @@ def finetuning(
     old: Annotated[str | None, typer.Option(help="Image set of the old task.")] = None,
     settings: Annotated[
         list[Path] | None,
-        typer.Option(help="YAML file of settings (FinetuneSpec): one for all networks, or one for each."),
+        typer.Option(
+            help="YAML file of settings (FinetuneSpec): one for all, one for each network, or one for each network and "
+            "image set, network by network."
+        ),
     ] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Measure also after each of so many steps.")] = None,
     fit: Annotated[str, typer.Option("--spec", "--fit", help="paper, fast, or a YAML file of fit settings.")] = "paper",
@@ -70,11 +73,14 @@ def finetuning(
     read = [FinetuneSpec.from_yaml(path.read_bytes(), str(path)) for path in settings or ()] or [FinetuneSpec()]
     chosen = given(checkpoint_every=checkpoint_every)
     how = [FinetuneSpec.parse(one.to_dict() | chosen, "settings of fine-tuning") for one in read]
-    for option, n in (("--data", len(data)), ("--settings", len(how))):
-        if n not in (1, len(network)):
+    for option, n, most in (("--data", len(data), 1), ("--settings", len(how), len(images))):
+        if n not in (1, len(network), len(network) * most):
+            of_sets = (
+                f", or one for each of the {len(network) * most} pairs of network and image set" if most > 1 else ""
+            )
             raise SpecError(
                 option,
-                expected=f"one for all networks, or one for each of the {len(network)}",
+                expected=f"one for all networks, or one for each of the {len(network)}{of_sets}",
                 got=f"{n}",
                 fix=f"Repeat {option} in the order of --network.",
             )
@@ -82,13 +88,16 @@ def finetuning(
     sets = {_name(name, "--images", images): open_images(name) for name in images}
     before_all = None if old is None else open_images(old)
     work = Work(out, sets, before_all, fit_spec(fit, {}, "fit settings"), seeds, device)
-    places, ways = data * (len(specs) // len(data)), how * (len(specs) // len(how))
+    places, ways = data * (len(specs) // len(data)), _by_network(how, len(specs), len(sets))
     tables = [
         table
         for (name, spec), place, way in zip(specs.items(), places, ways, strict=True)
         for table in work.of_network(name, spec, open_dataset(place), way)
     ]
-    finetune_settings = {name: way.to_dict() for name, way in zip(specs, ways, strict=True)}
+    finetune_settings = {
+        name: {images: one.to_dict() for images, one in zip(sets, way, strict=True)}
+        for name, way in zip(specs, ways, strict=True)
+    }
     about = {"finetune": finetune_settings, "data": dict(zip(specs, places, strict=True))}
     _write(pd.concat(tables, ignore_index=True), out, work, about)
 
@@ -108,17 +117,19 @@ class Work:
         self.out, self.sets, self.old, self.device = out, sets, old, device
         self.fit, self.seeds = fit.model_copy(update={"split_seed": fit.seed_of_split}), seeds
 
-    def of_network(self, name: str, spec: CacheSpec, dataset: Dataset, how: FinetuneSpec) -> list[pd.DataFrame]:
-        """Fine-tune a network on all image sets; return the rows of each."""
+    def of_network(
+        self, name: str, spec: CacheSpec, dataset: Dataset, ways: Sequence[FinetuneSpec]
+    ) -> list[pd.DataFrame]:
+        """Fine-tune a network on all image sets, with the settings of each; return the rows of each."""
         folder = self.out / name
         before = bddn.extract(spec, dataset, folder / "before.zarr", device=self.device)
         first, *noise = (
             self._run(before, dataset, folder / "before" / f"seed{seed}", seed)
             for seed in range(self.fit.seed, self.fit.seed + self.seeds)
         )
-        old = None if self.old is None else OldTask(spec, self.old, how.seed, self.device)
+        old = None if self.old is None else OldTask(spec, self.old, ways[0].seed, self.device)
         tables, shown = [], []
-        for set_name, images in self.sets.items():
+        for (set_name, images), how in zip(self.sets.items(), ways, strict=True):
             place = folder / set_name
             tuned = finetune(spec, images, place / "network", how, device=self.device)
             measured = []
@@ -152,6 +163,13 @@ class Work:
             return known
         found = forgetting(first, run, before_cache=before, after_cache=after, noise=noise)
         return write_forgetting(found, first, run, noise, folder)
+
+
+def _by_network(how: Sequence[FinetuneSpec], n_networks: int, n_sets: int) -> list[list[FinetuneSpec]]:
+    """Return the settings of every image set, for each network."""
+    if len(how) == n_networks * n_sets:
+        return [list(how[k * n_sets : (k + 1) * n_sets]) for k in range(n_networks)]
+    return [[how[k % len(how)]] * n_sets for k in range(n_networks)]
 
 
 def examples(images: LabelledImages) -> list[npt.NDArray[np.uint8]]:

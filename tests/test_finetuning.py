@@ -147,4 +147,8 @@ def test_what_does_not_fit_is_refused_before_any_work(folder: Path) -> None:
     done = CliRunner().invoke(app, [*common, *common[3:], *sets])
     assert done.exit_code == 2
     assert "one for all networks, or one for each of the 1" in " ".join(done.output.split())
+    three = ["--settings", str(folder / "tune.yaml")] * 3
+    done = CliRunner().invoke(app, [*common, *sets, "--images", f"folder:{folder / 'colours'}", *three])
+    assert done.exit_code == 2
+    assert "one for each of the 2 pairs of network and image set" in " ".join(done.output.split())
     assert not (folder / "refused").exists()
