@@ -245,7 +245,7 @@ def _points(hemi: Sequence[str], voxel: Sequence[str | int], coords: npt.NDArray
 
 def _of_table(path: Path) -> Places:
     source = read_table(path)
-    coords = np.stack([source.numbers(axis, "coordinates", axis) for axis in COORDINATES], 1)
+    coords = np.stack([source.numbers(axis, "coordinates", "") for axis in COORDINATES], 1)
     bad = [f"row {i + 1}" for i in np.flatnonzero(~np.isfinite(coords).all(1))]
     hemi = source.cells.get("hemi", [""] * len(source))
     odd = sorted(set(hemi) - {*HEMISPHERES, ""})

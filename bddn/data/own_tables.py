@@ -36,7 +36,7 @@ class Table:
         what : str
             Its meaning, for messages.
         field : str
-            Field of the YAML file that names it.
+            Field of the YAML file that names it, or '' if the name is fixed.
 
         Raises
         ------
@@ -46,11 +46,14 @@ class Table:
         if column in self.cells:
             return self.cells[column]
         near = next((name for name in self.cells if name.casefold() == column.casefold()), None)
+        fix = f"Write '{field}: {near}'." if near else f"Add it, or name another column with '{field}: COLUMN'."
+        if not field:
+            fix = f"Rename the column '{near}'." if near else "Add it, or rename the column that has them."
         raise DataError(
             self.path,
             expected=f"a column '{column}' with {what}",
             got=f"the columns {', '.join(self.cells)}",
-            fix=f"Write '{field}: {near}'." if near else f"Add it, or name another column with '{field}: COLUMN'.",
+            fix=fix,
         )
 
     def numbers(self, column: str, what: str, field: str) -> npt.NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bddn.spec.base import Positive, Spec
 
@@ -220,11 +220,12 @@ class OwnDataSpec(Spec):
     owner: OwnerSpec = OwnerSpec()
     """What the owner says about the data."""
 
-    @model_validator(mode="after")
-    def _rois_differ(self) -> Self:
-        names = [roi.name.casefold() for roi in self.rois]
+    @field_validator("rois")
+    @classmethod
+    def _rois_differ(cls, rois: tuple[RoiSpec, ...]) -> tuple[RoiSpec, ...]:
+        names = [roi.name.casefold() for roi in rois]
         taken = {"hemi", "vertex", "roi", "ceiling", "voxel", "x_mm", "y_mm", "z_mm"}
-        wrong = [roi.name for roi in self.rois if roi.name.casefold() in taken or names.count(roi.name.casefold()) > 1]
+        wrong = [roi.name for roi in rois if roi.name.casefold() in taken or names.count(roi.name.casefold()) > 1]
         if wrong:
-            raise ValueError(f"with 'rois' of different names that no other column has, not '{wrong[0]}'")
-        return self
+            raise ValueError(f"atlases with different names that no other column has, not '{wrong[0]}'")
+        return rois

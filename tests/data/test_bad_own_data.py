@@ -238,7 +238,11 @@ BAD: dict[str, tuple[str, Break, str]] = {
         write("electrodes.csv", b"x_mm;y_mm;z_mm\n" + b"1,5;2,5;3\n" * 8),
         "'1,5' in row 1.*Write decimal points",
     ),
-    "no coordinate": ("electrodes", csv("x_mm", "x", "electrodes.csv"), "a column 'x_mm' with coordinates"),
+    "no coordinate": (
+        "electrodes",
+        csv("x_mm", "x", "electrodes.csv"),
+        "a column 'x_mm' with coordinates.*rename the column",
+    ),
     "an empty coordinate": ("electrodes", write("electrodes.csv", b"x_mm,y_mm,z_mm\n1,2,\n" * 1), "none in row 1"),
     "another word for left": ("electrodes", csv(",lh,", ",left,", "electrodes.csv"), "hemi lh, rh or empty.*left"),
     "a mask without an affine": (
