@@ -69,7 +69,7 @@ def read_ceiling(
     folder : Path
         From which paths start.
     counts : array of int, (n_images,)
-        Number of responses to each image.
+        Number of responses to each image that are averaged.
 
     Raises
     ------

@@ -64,8 +64,30 @@ class OwnData:
         """The volume of a NIfTI mask, or the size of a native surface."""
         return self._places.frame
 
+    @property
+    def _single(self) -> bool:
+        return self._spec.repeats == "single"
+
+    @property
+    def response_ids(self) -> tuple[str, ...] | None:
+        """The stimulus id of each single trial; None if repeats are averaged."""
+        return tuple(self.stimuli.ids[i] for i in self._shown.image) if self._single else None
+
+    def covariates(self) -> pd.DataFrame | None:
+        """Return the covariates of each single trial; see `bddn.data.covariates`."""
+        table, names = self._shown.table, self._spec.stimuli.covariates
+        if table is None or not names:
+            return None
+        return pd.DataFrame({name: table.numbers(name, "a covariate", "covariates") for name in names})
+
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
-        """Return responses (n, n_voxels) float32, means over the repeats of an image; read only the requested rows."""
+        """Return responses (n, n_voxels) float32: means over the repeats of an image, or single trials, whose rows are
+        those of `response_ids`. Read only the requested rows."""
+        if self._single:
+            wanted = np.arange(len(self._shown.image)) if rows is None else rows
+            starts = range(0, len(wanted), TRIALS_AT_ONCE)
+            blocks = [self._finite(wanted[start : start + TRIALS_AT_ONCE]) for start in starts]
+            return np.concatenate(blocks) if blocks else np.empty((0, len(self._kept)), np.float32)
         images = np.arange(len(self.stimuli)) if rows is None else rows
         out = np.empty((len(images), len(self._kept)), np.float32)
         n_trials = self._shown.counts[images]
@@ -102,7 +124,7 @@ class OwnData:
         """Return what is unusual but allowed."""
         counts = self._shown.counts
         found = [*self._shown.remarks, *self._atlases[1]]
-        if counts.max() > 1:
+        if counts.max() > 1 and not self._single:
             found.append(f"{counts.sum()} responses to {len(counts)} images are averaged over repeats")
         if left_out := len(self._places.table) - len(self._kept):
             found.append(f"{count(left_out, 'voxel')} left out ({', '.join(self._spec.voxels.leave_out)})")
@@ -116,12 +138,13 @@ class OwnData:
             table[name] = labels
             table["roi"] = table["roi"].where(table["roi"] != "", table[name])
         table = table.iloc[self._kept].reset_index(drop=True)
+        averaged = np.ones_like(self._shown.counts) if self._single else self._shown.counts
         if spec.ceiling is not None:
-            ceiling = read_ceiling(spec.ceiling, self._places, self._folder, self._shown.counts)
+            ceiling = read_ceiling(spec.ceiling, self._places, self._folder, averaged)
             table["ceiling"] = ceiling[self._kept]
         elif self._shown.counts.max() > 1:
             repeats = variances_of_images(self._finite(rows) for rows in self._shown.rows_of)
-            table["ceiling"] = ceiling_of_variances(*repeats, self._shown.counts)
+            table["ceiling"] = ceiling_of_variances(*repeats, averaged)
         else:
             table["ceiling"] = np.nan
         return table
@@ -187,6 +210,7 @@ class OwnData:
             described += f" A citation of the data is {NOT_STATED}."
         averaged = self._shown.counts.max() > 1
         trials: Trials = "averaged" if averaged else self._spec.responses.trials or "unknown"
+        trials = "single" if self._single else trials
         return About(
             name="table",
             usage=OwnData.about.usage,

@@ -41,6 +41,8 @@ class StimuliSpec(Spec):
     """Column of the run. It may be missing."""
     repeat: str = "repeat"
     """Column that tells the repeats of an image apart. It may be missing."""
+    covariates: tuple[str, ...] = ()
+    """Columns of numbers that a fit may take out of single trials, such as old or new; empty cells are unknown."""
 
     @model_validator(mode="after")
     def _has_images(self) -> Self:
@@ -211,6 +213,8 @@ class OwnDataSpec(Spec):
     """The images, and which of them each row of the responses is about."""
     responses: ResponsesSpec
     """The responses."""
+    repeats: Literal["average", "single"] = "average"
+    """What happens with several responses to one image: they are averaged, or kept as single trials."""
     voxels: VoxelsSpec
     """What the voxels are, and where they lie."""
     rois: tuple[RoiSpec, ...] = ()
@@ -219,6 +223,14 @@ class OwnDataSpec(Spec):
     """Noise ceilings; none means that they are computed from repeats, if there are any."""
     owner: OwnerSpec = OwnerSpec()
     """What the owner says about the data."""
+
+    @model_validator(mode="after")
+    def _covariates_of_trials(self) -> Self:
+        if self.stimuli.covariates and self.repeats != "single":
+            raise ValueError("with 'repeats: single' where there are covariates, which belong to single trials")
+        if self.repeats == "single" and self.stimuli.table is None:
+            raise ValueError("with a table of stimuli where repeats are single trials")
+        return self
 
     @field_validator("rois")
     @classmethod

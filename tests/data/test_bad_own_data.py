@@ -152,6 +152,7 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "no word of rows or columns": ("npy", yaml("  images: rows", "  #"), "'images: rows' or 'images: columns'"),
     "a word where the format knows": ("gifti", yaml("responses:", "responses:\n  images: rows"), "no 'images' under"),
     "an atlas named as a column": ("npy", yaml("name: visual", "name: hemi"), "not 'hemi'"),
+    "covariates of means": ("npy", yaml("  images: images", "  covariates: [age]"), "with 'repeats: single'"),
     # stimuli
     "an unknown column of ids": ("npy", csv("id,file", "stimulus,file"), "a column 'id' .*the columns stimulus, file"),
     "a column in another case": ("npy", csv("id,file", "ID,file"), "Write 'id: ID'"),

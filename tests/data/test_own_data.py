@@ -196,3 +196,22 @@ def test_an_array_without_a_table_is_in_the_order_of_the_responses(lab: Lab, tmp
     assert data.stimuli.ids[:2] == ("image-0", "image-1")
     assert data.about.trials == "single"
     np.testing.assert_array_equal(data.responses(), lab.responses)
+
+
+class TestSingleTrials(DatasetContract):
+    @pytest.fixture
+    def dataset(self, lab: Lab, tmp_path: Path) -> OwnData:
+        path = make(tmp_path / "hdf5", "hdf5", lab)
+        edited(path, "voxels:", "repeats: single\nvoxels:")
+        return OwnData(edited(path, "  count_from: 1", "  count_from: 1\n  covariates: [session]"))
+
+    def test_trials_keep_their_rows_and_covariates(self, dataset: OwnData, lab: Lab) -> None:
+        ids = tuple(lab.pictures)
+        assert dataset.response_ids == ids + ids[::-1]
+        assert dataset.about.trials == "single"
+        trials, covariates = dataset.responses(), dataset.covariates()
+        np.testing.assert_allclose((trials[:6] + trials[:5:-1]) / 2, lab.responses, rtol=1e-5)
+        assert covariates is not None
+        assert covariates["session"].tolist() == [1] * 6 + [2] * 6
+        expected = ceiling_of_trials(trials, np.concatenate([np.arange(6), np.arange(6)[::-1]]), 1)
+        np.testing.assert_allclose(dataset.voxels()["ceiling"], expected, rtol=1e-5)
