@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.cortex.fsaverage import HEMISPHERES, positions_mm
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.cortex.places import on_spheres, place_columns
 from bddn.evaluation.claims import number
 from bddn.evaluation.comparison import patches
 from bddn.evaluation.contrast import contrast
@@ -169,7 +170,7 @@ def drift(child: Sequence[Run], parent: Run, seeds: Sequence[Run], ideal: Mappin
     pair = found.differences[0]
     text = first.select_dtypes(include=["object", "string"]).drop(columns=["layer_argmax"], errors="ignore")
     voxels = text.assign(
-        vertex=first["vertex"],
+        **{name: first[name] for name in place_columns(first) if name not in text},
         r2_difference=pair.r2,
         p=pair.p,
         q=q_values(pair.p),
@@ -219,8 +220,7 @@ def _slope(
 
 def _moved(voxels: pd.DataFrame, known: npt.NDArray[np.bool_], depths: list[list[Floats]]) -> Test:
     """Test how far voxels moved along depth, against the distance between seeds."""
-    coords = positions_mm(voxels["hemi"].to_numpy(), voxels["vertex"].to_numpy())
-    patch = patches((voxels["hemi"] == HEMISPHERES[0]).to_numpy(), coords)[known]
+    patch = patches((voxels["hemi"] == HEMISPHERES[0]).to_numpy(), on_spheres(voxels))[known]
     moved = np.mean([np.abs(after - before) for before in depths[0] for after in depths[1]], axis=0)
     found = distance(moved[known], seed_distances(depths[0])[:, known], patch)
     if np.isnan(found.p):

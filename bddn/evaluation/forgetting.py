@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.cortex.fsaverage import HEMISPHERES, positions_mm
+from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.cortex.places import on_spheres
 from bddn.errors import DataError
 from bddn.evaluation.comparison import patches
 from bddn.evaluation.contrast_tables import Compared, compare_models, groups_of
@@ -202,7 +203,7 @@ def _rois(
 ) -> tuple[pd.DataFrame, Distance]:
     """Return one row per ROI, and how far all voxels moved."""
     is_left = (voxels["hemi"] == HEMISPHERES[0]).to_numpy()
-    patch = patches(is_left, positions_mm(voxels["hemi"].to_numpy(), voxels["vertex"].to_numpy()))
+    patch = patches(is_left, on_spheres(voxels))
     found = {
         roi: distance(moved[mask & known], seeds[:, mask & known], patch[mask & known])
         for roi, mask in groups_of(voxels).items()

@@ -1,7 +1,7 @@
 """Draw maps of points, which are voxels that are known by their coordinates, from several sides and at one scale.
 
-Points of known hemispheres are drawn as a brain: each hemisphere from its side, and both from above and from behind.
-Others are drawn in the plane of the two axes along which they extend most, and in that of the first and the third.
+Points of known hemispheres are drawn as a brain: each hemisphere from its own side, and both from above and from
+behind. Others are drawn in the plane of the two axes along which they extend most, and in that of the first and third.
 """
 
 from collections.abc import Sequence
@@ -34,11 +34,11 @@ NO_VALUE = 0.84
 _NAMES = tuple(name.removesuffix("_mm") for name in COORDINATES)
 _FLAT_SHARE = 0.05  # of the longest side: points that extend less along an axis are not drawn along it
 _MARGIN = 0.04
-_BOTTOM_IN, _ABOVE_IN = 2.04, 0.80
+_BOTTOM_IN, _ABOVE_IN = 2.04, 0.58
 _LEFT_IN, _BELOW_IN, _TITLE_IN = 0.62, 0.42, 0.24
 _TALLEST_IN = {1: 4.2, 2: 2.9}  # by number of rows
-_POINT = (1.6, 11.0)  # smallest and largest diameter
-_COVERED = 0.9  # diameter, in units of the distance of points that fill a pane evenly
+_POINT = (1.6, 9.0)  # smallest and largest diameter
+_COVERED = 0.8  # diameter, in units of the distance of points that fill a pane evenly
 _FEWEST_NAMED = 3
 _GAP_IN, _SMALL_TITLE, _FULL_SIZE_IN = 0.06, 5.5, 3.2
 
@@ -75,8 +75,8 @@ class Pane:
 
 
 BRAIN = (
-    Pane("Left hemisphere, from the left", "lh", 1, 2, 0, True, -1),
-    Pane("Right hemisphere, from the right", "rh", 1, 2, 0, False, 1),
+    Pane("Left hemisphere", "lh", 1, 2, 0, True, -1),
+    Pane("Right hemisphere", "rh", 1, 2, 0, False, 1),
     Pane("From above", None, 0, 1, 2, False, 1),
     Pane("From behind", None, 0, 2, 1, False, -1),
 )
@@ -135,8 +135,9 @@ class PointViews:
             for k in row:
                 x += _LEFT_IN
                 width, height = (size / scale for size in self._size(k))
-                write_at(figure, x + width / 2, y + height + 0.05, self.panes[k].title, va="bottom", fontsize=9.5)
-                ax = axes_at(figure, x, y, width, height)
+                top = y + self._row_in(row)
+                write_at(figure, x + width / 2, top + 0.05, self.panes[k].title, va="bottom", fontsize=9.5)
+                ax = axes_at(figure, x, top - height, width, height)
                 self._draw(ax, k, kind, table, width, 1.0)
                 ax.xaxis.set_major_locator(MaxNLocator(5))
                 ax.yaxis.set_major_locator(MaxNLocator(5))
