@@ -69,7 +69,7 @@ def read_held_out(run: Run) -> HeldOut:
     image_of = covariates = None
     names = [COVARIATE + name for name in run.about["fit"].get("covariates") or ()]
     try:
-        if names or run.about["data"].get("n_responses", 0) > run.about["data"]["n_images"]:
+        if names or run.about["data"].get("n_responses", 0) > run.about["data"].get("n_images", 0):
             table = pd.read_parquet(folder / ROWS)
             image_of, covariates = table[IMAGE].to_numpy(np.intp), table[names].to_numpy(np.float64)
         shape = (2, len(ids) if image_of is None else len(image_of), len(run.voxels))
