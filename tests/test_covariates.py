@@ -1,5 +1,6 @@
 """Covariates of trials: a planted effect of 'old' is found, raises the score by its size, and leaves the maps alone."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,19 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.data.covariates import Effects, WithoutCovariates, estimate
+from bddn.data.dataset_check import inspect_dataset
+from bddn.data.shuffled import Shuffled
+from bddn.data.splits import Split
+from bddn.data.trials import response_ids
+from bddn.encoder.parts import Parts
 from bddn.errors import BddnError, DataError, MismatchError
 from bddn.evaluation.ensemble import average_fits
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import HeldOut, read_held_out
+from bddn.evaluation.regressions import Regressions
 from bddn.evaluation.scoring import score_run, write_scores
 from bddn.planted.subject import Planted
-from bddn.run import Run, fit_run, read_run
+from bddn.run import Run, fit_run, read_run, read_split
 from bddn.run.covariate_file import COVARIATES, read_effects
 from bddn.spec import FitSpec
 from bddn.store.reader import Cache
@@ -172,3 +179,27 @@ def test_the_part_is_zero_at_the_mean_and_of_each_row_alone() -> None:
     np.testing.assert_array_equal(effects.part(values)[2:3], effects.part(values[2:3]))
     held = HeldOut(("a",), effects.part(values), effects.part(values))
     assert held.of_images(held.measured) is held.measured
+
+
+def test_controls_are_of_the_same_responses(data: TrialsOf, run: Run, sealed: Path, tmp_path: Path) -> None:
+    """Regressions predict the responses without the covariates' part; a shuffled trial keeps its covariates."""
+    found = Regressions(run, Cache(sealed), data, 0)
+    outcome = found.outcome("ridge_layer", tmp_path / "ridge", {"all": np.ones(len(run.voxels), bool)})
+    parts = Parts.of(Split.of(read_split(run)), data.response_ids)
+    assert outcome.scores.shape == (1, 1 + len(read_split(run)["test"]))
+    own = WithoutCovariates(data, read_effects(run) or pytest.fail("no covariates"))
+    expected = own.responses(parts.test).std(0, ddof=1) / own.responses(parts.train).std(0)
+    np.testing.assert_allclose(found.responses.test.std(0), expected, rtol=1e-3)
+    shuffled = Shuffled(data, Split.of(read_split(run)), 0)
+    weights = [estimate(one, ["old"], parts.train, data.image).weights for one in (data, shuffled)]
+    np.testing.assert_array_equal(weights[0], weights[1])
+
+
+def test_a_check_names_covariates_and_counts_rows(data: TrialsOf) -> None:
+    found = inspect_dataset(data)
+    assert (found.n_images, found.n_responses) == (48, 144)
+    assert found.covariates["odd"] == 144
+    assert found.covariates["old"] == 0
+    copied = copy.deepcopy(WithoutCovariates(data, estimate(data, ["old"], np.arange(100), data.image)))
+    np.testing.assert_array_equal(copied.responses(np.arange(3)), copied.responses()[:3])
+    assert response_ids(copied) == data.response_ids

@@ -159,6 +159,7 @@ def _check_dataset(name: str) -> None:
     rois = voxels.loc[voxels["roi"] != "", "roi"].value_counts(sort=False)
     trials = {"averaged": "means over repetitions", "single": "single trials", "unknown": "repetitions unknown"}
     known = f"of {ceiling.notna().sum()} voxels, mean {ceiling.mean():.3f}" if ceiling.notna().any() else "unknown"
+    covariates = [name + (f" ({n} unknown)" if n else "") for name, n in found.covariates.items()]
     lines = {
         "dataset": dataset.name,
         "images": f"{found.n_images}, {_sizes(found.sizes)}",
@@ -168,6 +169,7 @@ def _check_dataset(name: str) -> None:
         "ROIs": ", ".join(f"{roi} {n}" for roi, n in rois.items()) or "none",
         "responses": (f"{found.n_responses} rows, " if found.n_responses > found.n_images else "")
         + f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",
+        **({"covariates": ", ".join(covariates)} if covariates else {}),
         "ceilings": known,
         **({"test sets": ", ".join(f"{one} {len(ids)}" for one, ids in sets.items())} if sets else {}),
         "truth": "none" if dataset.truth() is None else "known, because the brain is planted",

@@ -87,6 +87,8 @@ class WithoutCovariates:
 
     def __getattr__(self, name: str) -> object:
         """Return what else the dataset has, such as `response_ids`."""
+        if name.startswith("_"):  # such as what pickle asks for before there is a dataset
+            raise AttributeError(name)
         return getattr(self._dataset, name)
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bddn.data.checking import inspect_images
+from bddn.data.covariates import covariate_table
 from bddn.data.dataset import Dataset
 from bddn.data.trials import check_trials, response_ids
 from bddn.errors import DataError
@@ -24,6 +25,8 @@ class CheckedDataset:
     n_images : int
     n_responses : int
         Number of response rows, of which an image may have several.
+    covariates : dict of str to int
+        Names of the covariates of the responses, with the number of unknown values.
     sizes : dict
         Number of images of each (width, height) in pixels.
     mean, std : float
@@ -39,6 +42,7 @@ class CheckedDataset:
     voxels: pd.DataFrame
     n_images: int
     n_responses: int
+    covariates: dict[str, int]
     sizes: dict[tuple[int, int], int]
     mean: float
     std: float
@@ -56,7 +60,9 @@ def inspect_dataset(dataset: Dataset) -> CheckedDataset:
         If files of voxels or responses are missing, damaged or do not fit together, or responses are not finite.
     """
     check_trials(dataset)
-    voxels, n = dataset.voxels(), len(response_ids(dataset))
+    table = covariate_table(dataset)
+    covariates = {} if table is None else {str(name): int(table[name].isna().sum()) for name in table}
+    voxels, n_images, n = dataset.voxels(), len(dataset.stimuli), len(response_ids(dataset))
     dataset.coords_mm()
     lowest, highest = np.full(len(voxels), np.inf), np.full(len(voxels), -np.inf)
     total = squares = 0.0
@@ -70,5 +76,14 @@ def inspect_dataset(dataset: Dataset) -> CheckedDataset:
     checked, unreadable = inspect_images(dataset.stimuli)
     constant = int((lowest == highest).sum())
     return CheckedDataset(
-        voxels, len(dataset.stimuli), n, checked.sizes, mean, std, constant, tuple(checked.notes), unreadable
+        voxels,
+        n_images,
+        n,
+        covariates,
+        checked.sizes,
+        mean,
+        std,
+        constant,
+        tuple(checked.notes),
+        unreadable,
     )
