@@ -105,7 +105,7 @@ def test_tables_and_figures_are_written_and_the_same_again(folder: Path, tuned: 
     assert "| tower | fine-tuned |" in (tuned / "table_3.md").read_text()
     assert "tower" in (tuned / "table_3.tex").read_text()
     about = json.loads((tuned / "forgetting.json").read_text())
-    assert about["finetune"]["tower"]["steps"] == 24
+    assert about["finetune"]["tower"]["rows"]["steps"] == 24
     assert {*about["columns"]} <= {*about["rows"][0]}
     with Image.open(tuned / "figure7_tower.png") as figure:
         assert figure.size[0] == 2200

@@ -167,6 +167,8 @@ def drawn_rows(table: "pd.DataFrame", mesh: Mesh = "fsaverage5") -> npt.NDArray[
     """Return the rows of the voxels that are drawn on a mesh, in ascending order; none of points."""
     if space_of(table) == "points":
         return np.empty(0, np.int64)
+    if space_of(table) == "fsaverage":
+        return np.flatnonzero(table["vertex"].to_numpy() < MESHES[mesh]).astype(np.int64)
     return np.unique(on_mesh(table[place_columns(table)], mesh).index.to_numpy(np.int64))
 
 

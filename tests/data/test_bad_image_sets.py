@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bddn.cli import app
+from bddn.data.plugins import dataset_kinds
 from data.image_trees import (
     CARD,
     ISIC_START,
@@ -388,9 +389,8 @@ def test_what_is_in_an_image_set_is_printed(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_set_is_refused_with_all_kinds(tmp_path: Path) -> None:
-    refused(
-        "eurosat:x", "algonauts, planted, folder, csv, isic2018, huggingface; got KIND 'eurosat'. See 'bddn datasets'."
-    )
+    kinds = ", ".join((*dataset_kinds(), "folder", "csv", "isic2018", "huggingface"))
+    refused("eurosat:x", f"{kinds}; got KIND 'eurosat'. See 'bddn datasets'.")
     code, output = run("datasets")
     assert code == 0
     for words in (
