@@ -19,7 +19,7 @@ members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[(
 
 help:
 	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 5 minutes)"
-	@echo "make finetuning     fine-tune two networks; what they forget of planted brains (15 minutes)"
+	@echo "make finetuning     fine-tune two networks; what they forget of planted brains (6 minutes)"
 	@echo "make figures        draw the paper's figures, a film and pages from toy data, without a download"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests, also of the page's scripts"
