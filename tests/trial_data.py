@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.data.dataset import Dataset, Stimuli, about
+from bddn.data.dataset import Dataset
+from bddn.data.wrapped import Wrapped
 
 Floats = npt.NDArray[np.float64]
 
 
-class TrialsOf:
+class TrialsOf(Wrapped):
     """Trials of a dataset, in a random order: its responses, with noise and an effect of each trial.
 
     Parameters
@@ -29,8 +30,8 @@ class TrialsOf:
         self, dataset: Dataset, n_trials: npt.NDArray[np.intp], noise: float = 0.0, effect: Floats | None = None
     ) -> None:
         rng = np.random.default_rng(5)
-        self._dataset, self.name = dataset, dataset.name
-        self.about = replace(about(dataset), trials="single")
+        super().__init__(dataset)
+        self.about = replace(self.about, trials="single")
         image = rng.permutation(np.repeat(np.arange(len(n_trials)), n_trials))
         seen = pd.Series(image).groupby(image).cumcount().to_numpy()
         own = dataset.responses()
@@ -41,16 +42,6 @@ class TrialsOf:
         added = 0 if effect is None else np.outer(self.table["old"], effect)
         self.rows = (own[image] + drawn + added).astype(np.float32)
         self.image, self.response_ids = image, tuple(dataset.stimuli.ids[i] for i in image)
-
-    @property
-    def stimuli(self) -> Stimuli:
-        return self._dataset.stimuli
-
-    def voxels(self) -> pd.DataFrame:
-        return self._dataset.voxels()
-
-    def coords_mm(self) -> npt.NDArray[np.float32]:
-        return self._dataset.coords_mm()
 
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
         return np.array(self.rows if rows is None else self.rows[rows])

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bddn.data.dataset import Dataset, Stimuli, about
+from bddn.data.dataset import Dataset
 from bddn.data.trials import response_ids
+from bddn.data.wrapped import Wrapped
 from bddn.errors import DataError, MismatchError
 
 LEAST_WITHIN = 0.1
@@ -70,7 +71,7 @@ class Effects:
         return found
 
 
-class WithoutCovariates:
+class WithoutCovariates(Wrapped):
     """A dataset whose responses are without the part of some covariates.
 
     Parameters
@@ -80,33 +81,10 @@ class WithoutCovariates:
     """
 
     def __init__(self, dataset: Dataset, effects: Effects) -> None:
-        self._dataset, self.effects = dataset, effects
-        self.name, self.about = dataset.name, about(dataset)
+        super().__init__(dataset)
+        self.effects = effects
         self.values = covariate_values(dataset, effects.names)
         """Their values, (n, K) float64."""
-
-    def __getattr__(self, name: str) -> object:
-        """Return what else the dataset has, such as `response_ids`."""
-        if name.startswith("_"):  # such as what pickle asks for before there is a dataset
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
-
-    @property
-    def stimuli(self) -> Stimuli:
-        """See `Dataset.stimuli`."""
-        return self._dataset.stimuli
-
-    def voxels(self) -> pd.DataFrame:
-        """See `Dataset.voxels`."""
-        return self._dataset.voxels()
-
-    def coords_mm(self) -> npt.NDArray[np.float32]:
-        """See `Dataset.coords_mm`."""
-        return self._dataset.coords_mm()
-
-    def truth(self) -> pd.DataFrame | None:
-        """See `Dataset.truth`."""
-        return self._dataset.truth()
 
     def responses(self, rows: Rows | None = None) -> npt.NDArray[np.float32]:
         """See `Dataset.responses`; read in blocks, so that memory holds the result and one block."""

@@ -5,14 +5,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.data.covariates import covariate_table
-from bddn.data.dataset import Dataset, Stimuli, about, frame_of
+from bddn.data.dataset import Dataset
 from bddn.data.splits import Split
 from bddn.data.trials import has_trials, response_ids
+from bddn.data.wrapped import Wrapped
 
 SEED = 7  # distinguishes this draw from others of the same seed
 
 
-class Shuffled:
+class Shuffled(Wrapped):
     """A dataset in which every image has the responses to another image of the same part of a split, all of them if it
     has several.
 
@@ -28,9 +29,8 @@ class Shuffled:
     """
 
     def __init__(self, dataset: Dataset, split: Split, seed: int) -> None:
-        self._dataset = dataset
-        self.name, self.about = f"{dataset.name} with shuffled images", about(dataset)
-        self.frame = frame_of(dataset)
+        super().__init__(dataset)
+        self.name = f"{dataset.name} with shuffled images"
         row_of = {stimulus: row for row, stimulus in enumerate(dataset.stimuli.ids)}
         rng = np.random.default_rng([seed, SEED])
         self._shown = np.arange(len(row_of))
@@ -41,19 +41,6 @@ class Shuffled:
         if has_trials(dataset):  # responses stay in their rows, which are now of other images
             ids = dataset.stimuli.ids
             self.response_ids = tuple(ids[self._shown[row_of[stimulus]]] for stimulus in response_ids(dataset))
-
-    @property
-    def stimuli(self) -> Stimuli:
-        """See `Dataset.stimuli`."""
-        return self._dataset.stimuli
-
-    def voxels(self) -> pd.DataFrame:
-        """See `Dataset.voxels`."""
-        return self._dataset.voxels()
-
-    def coords_mm(self) -> npt.NDArray[np.float32]:
-        """See `Dataset.coords_mm`."""
-        return self._dataset.coords_mm()
 
     def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
         """See `Dataset.responses`; these are the responses to other images."""

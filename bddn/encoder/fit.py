@@ -30,7 +30,7 @@ from bddn.machine.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import FitSpec
 from bddn.stats.evidence import Evidence
-from bddn.stats.scores import R2, robust_mean
+from bddn.stats.scores import R2, means_of_images, robust_mean
 from bddn.stream.features import Features
 from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, by_image, epoch_pools, n_batches, pools_in_order
@@ -195,7 +195,7 @@ def score(
             n = np.array([len(some) for some in of_each])
             every = targets(torch.from_numpy(np.concatenate(of_each))).cpu().numpy()
             sums.add(every, np.repeat(predicted, n, axis=0))
-            measured = np.add.reduceat(every, np.cumsum(n) - n) / n[:, None].astype(np.float32)
+            measured = means_of_images(every, n)
         if evidence is not None:
             evidence.add(measured, predicted)
     return sums.score()

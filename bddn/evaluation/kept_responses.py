@@ -14,6 +14,7 @@ import pandas as pd
 from bddn.errors import RunError
 from bddn.files.checksum import file_sha256
 from bddn.run.folder import ENCODER, VOXELS, Run, read_split
+from bddn.stats.scores import means_of_images
 
 FOLDER, RESPONSES, ABOUT = "score", "responses.npy", "responses.json"
 ROWS, IMAGE, COVARIATE = "rows.parquet", "image", "covariate_"
@@ -48,8 +49,7 @@ class HeldOut:
         """
         if self.image_of is None:
             return rows
-        n = np.bincount(self.image_of)
-        return np.asarray(np.add.reduceat(rows, np.cumsum(n) - n) / n[:, None].astype(np.float32))
+        return means_of_images(rows, np.bincount(self.image_of))
 
 
 def is_scored(run: Run) -> bool:

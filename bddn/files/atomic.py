@@ -95,6 +95,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, or contains something else.
+    """
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__} in {path.name}")
+    return found
+
+
 def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[Path], T], aside: Path | None) -> T:
     for folder in (path.parent, aside or path.parent):
         make_folder(folder)

@@ -141,7 +141,7 @@ def open_trainable(spec: CacheSpec, device: str) -> Network:
         update["backbone"] = spec.backbone.model_copy(update={"layers": (-1,)})
     network = open_backbone(spec.model_copy(update=update), device)
     if not isinstance(network, Trainable):
-        kind_of(spec).in_folder(spec, Path())
+        kind.in_folder(spec, Path())
     found = cast(Network, network)
     refuse_other_state(found.module)
     low = [name for name, weight in found.module.named_parameters() if weight.dtype in (torch.float16, torch.bfloat16)]

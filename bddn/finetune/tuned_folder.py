@@ -97,7 +97,7 @@ def read_finetuned(folder: Path) -> Finetuned:
         If it is missing, incomplete or has another format.
     """
     try:
-        about = read_about(folder)
+        about = atomic.read_object(folder / ABOUT)
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r}, not {FORMAT}")
         table = pd.read_csv(folder / ACCURACY)
@@ -133,21 +133,13 @@ def differences_if_done(out: Path, identity: Identity) -> tuple[str, ...] | None
     if is_vacant(out, ABOUT):
         return None
     try:
-        there = {name: part for name, part in read_about(out).items() if name != RESULT}
+        there = {name: part for name, part in atomic.read_object(out / ABOUT).items() if name != RESULT}
     except (OSError, ValueError) as error:
         raise _occupied(out, "a folder that is not empty and is not a fine-tuned network") from error
     words = Identity(there).differences(identity)
     if not only_made_with(words):
         raise _occupied(out, f"a network that differs in: {'; '.join(words)}")
     return tuple(words)
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """Return the content of `finetune.json`; raise OSError or ValueError if it is not there or not valid."""
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if not isinstance(about, dict):
-        raise ValueError(f"a {type(about).__name__} in {ABOUT}")
-    return about
 
 
 def write_network(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bddn import __version__
-from bddn.evaluation.claims import Claim
+from bddn.evaluation.claims import Claim, number
 from bddn.evaluation.diagnosis import Candidate, Diagnosis
 from bddn.evaluation.drift import ALARM, Drift, Test
 from bddn.evaluation.unknowns import Unknown
@@ -120,11 +120,11 @@ def write_page(found: Diagnosis, path: Path) -> Path:
 def said(claim: Claim) -> Said:
     """Return a claim as text."""
     digits = 0 if claim.name in _COUNTS else _DIGITS.get(claim.name, 2)
-    value = "none" if claim.value is None else _number(claim.value, digits)
+    value = "none" if claim.value is None else number(claim.value, digits)
     if claim.name.startswith("slope against") and claim.value is not None:
         value = f"p = {claim.value:.2g}"
     if claim.low is not None and claim.high is not None:
-        value += f" [{_number(claim.low, digits)}, {_number(claim.high, digits)}]"
+        value += f" [{number(claim.low, digits)}, {number(claim.high, digits)}]"
     return Said(claim.sentence, value, claim.interval, claim.source, claim.limits, claim.doubt)
 
 
@@ -252,9 +252,9 @@ def _test(test: Test) -> tuple[str, str]:
     if test.change is None or test.low is None or test.high is None or test.p_corrected is None:
         return "–", "–"
     digits = 4 if test.name == "brain score" else 2
-    ends = f"[{_number(test.low, digits)}, {_number(test.high, digits)}]"
+    ends = f"[{number(test.low, digits)}, {number(test.high, digits)}]"
     return (
-        f"{_number(test.change, digits)} {ends}",
+        f"{number(test.change, digits)} {ends}",
         f"{test.p_corrected:.4f}" if test.p_corrected >= 1e-4 else "< 0.0001",
     )
 
@@ -287,7 +287,3 @@ def _joined(parts: "Sequence[npt.NDArray[np.float64]]") -> "npt.NDArray[np.float
 
 def _png(image: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}"
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")

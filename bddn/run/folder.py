@@ -23,6 +23,7 @@ from bddn.data.dataset import OWN
 from bddn.data.plugins import dataset_kinds, load_kind
 from bddn.encoder import learning, saved
 from bddn.errors import RunError
+from bddn.files import atomic
 from bddn.files.filekind import explain_folder, is_listed
 from bddn.files.output import check_folder, is_vacant
 from bddn.files.paths import printable
@@ -99,7 +100,7 @@ def read_run(folder: Path) -> Run:
         If it is missing, incomplete or has another format.
     """
     try:
-        identity = _read_about(folder)
+        identity = atomic.read_object(folder / ABOUT)
         if identity.get("format") != FORMAT:
             raise ValueError(f"format {identity.get('format')!r}, not {FORMAT}")
         truth = folder / "truth.json"
@@ -262,7 +263,7 @@ def is_done(out: Path, identity: Identity) -> bool:
     if is_vacant(out, ABOUT):
         return False
     try:
-        existing = _read_about(out)
+        existing = atomic.read_object(out / ABOUT)
     except (OSError, ValueError) as error:
         raise _occupied(out, "a folder that is not empty and is not a run") from error
     if differences := Identity(existing).differences(identity):
@@ -277,13 +278,6 @@ def _occupied(out: Path, got: str) -> RunError:
         got=got,
         fix="Nothing was written. Give another --out.",
     )
-
-
-def _read_about(folder: Path) -> dict[str, Any]:
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if not isinstance(about, dict):
-        raise ValueError(f"a {type(about).__name__} in {ABOUT}")
-    return about
 
 
 def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...]) -> pd.DataFrame:

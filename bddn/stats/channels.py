@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from bddn.errors import DataError
 from bddn.stats.clusters import k_means
+from bddn.stats.neighbours import unit_vectors
 
 Floats = npt.NDArray[np.floating]
 
@@ -108,7 +109,7 @@ def channel_clusters(
             got=f"{n_clusters}",
             fix="Give another number of clusters.",
         )
-    vectors = _unit(channels.astype(np.float64))
+    vectors = unit_vectors(channels.astype(np.float64))
     centres, centre_of = k_means(vectors, n_centres, seed) if len(vectors) > n_centres else _each(vectors)
     if len(centres) == 1:
         return np.zeros(len(vectors), np.int64)
@@ -118,12 +119,6 @@ def channel_clusters(
     places = np.array([along[labels == k].mean() for k in range(len(found))])
     rank = np.argsort(np.argsort(places, kind="stable"), kind="stable")
     return np.asarray(rank[labels], np.int64)
-
-
-def _unit(vectors: Floats) -> Floats:
-    """Return the vectors with length 1; a vector of zeros remains."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(length > 0, length, 1))
 
 
 def _each(vectors: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:

@@ -5,6 +5,7 @@ Shape letters: n images, R rows, K neighbours.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from bddn.machine.parallel import each
 
 Rows = npt.NDArray[np.intp]
 Distances = npt.NDArray[np.float32]
+Floating = TypeVar("Floating", np.float32, np.float64)
 
 BLOCK = 128  # rows that are compared with all images at once
 
@@ -44,7 +46,7 @@ def by_cosine(vectors: npt.NDArray[np.float32], part: Rows, k: int) -> Neighbour
     return _nearest(lambda rows: 1 - unit[rows] @ unit.T, part, k)
 
 
-def unit_vectors(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def unit_vectors(vectors: npt.NDArray[Floating]) -> npt.NDArray[Floating]:
     """Return the vectors (n, C) with length 1; zeros remain."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(length > 0, length, 1))

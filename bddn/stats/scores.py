@@ -128,6 +128,11 @@ def counted(r2: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return np.where(np.isnan(r2), 0, np.maximum(r2, LEAST_R2))
 
 
+def means_of_images(rows: npt.NDArray[np.float32], n: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    """Return the mean (M, N) of the rows of each image, for rows (R, N) image by image; image i has n[i] of them."""
+    return np.asarray(np.add.reduceat(rows, np.cumsum(n) - n) / n[:, None].astype(np.float32))
+
+
 def tested_scores(
     measured: npt.NDArray[np.floating],
     predicted: npt.NDArray[np.floating],
@@ -153,9 +158,9 @@ def tested_scores(
         edges = starts[start : start + SCORED_IMAGES + 1]
         y, p = (values[edges[0] : edges[-1]] for values in (measured, predicted))
         r2.add(y, p)
-        if len(y) > len(edges) - 1:
-            here = n[start : start + SCORED_IMAGES, None].astype(np.float32)
-            y, p = (np.add.reduceat(values, edges[:-1] - edges[0]) / here for values in (y, p))
+        here = n[start : start + SCORED_IMAGES]
+        if len(y) > len(here):
+            y, p = (means_of_images(values, here) for values in (y, p))
         evidence.add(y, p)
     return r2.score(), evidence.p_values()
 

@@ -12,15 +12,10 @@ import pytest
 
 from bddn.data.own_data import OwnData
 from bddn.errors import BddnError
-from data.own_trees import AFFINE, FREESURFER, N_MESH, Lab, make, small_lab, write_gifti, write_sphere
+from data.own_trees import AFFINE, FREESURFER, N_MESH, Lab, make, write_gifti, write_sphere
 
 Break = Callable[[Path, Lab], None]
 """Spoil a folder of own data; `data.yaml` is in it."""
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return small_lab(tmp_path_factory.mktemp("lab") / "pictures")
 
 
 def yaml(old: str, new: str) -> Break:

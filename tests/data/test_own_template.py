@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.data.own_data import OwnData
 from bddn.errors import BddnError
-from data.own_trees import MAKERS, Lab, make, small_lab
+from data.own_trees import MAKERS, Lab, make
 
 ANSWERS = {  # what no program can know, in the order of the questions
     "npy": {'fsaverage: "?"': "fsaverage: fsaverage5"},
@@ -23,11 +23,6 @@ ANSWERS = {  # what no program can know, in the order of the questions
     "electrodes": {},
     "native": {},
 }
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return small_lab(tmp_path_factory.mktemp("lab") / "pictures")
 
 
 def init(folder: Path, out: Path) -> str:

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from bddn.cli import app
 from bddn.evaluation.diagnosis import diagnose_runs
 from bddn.evaluation.drift import drift
 from bddn.evaluation.forgetting import forgetting
@@ -19,7 +17,7 @@ from bddn.evaluation.forgetting_output import write_forgetting
 from bddn.run import read_run
 from bddn.stats.hierarchy import IDEAL_DEPTH
 from bench.rivals import Kind, simulate
-from evaluation.test_diagnosis import N_LAYERS, plant
+from evaluation.test_diagnosis import N_LAYERS, plant, run
 from report.folders import change_json, change_voxels
 
 N_SEEDS = 5
@@ -37,10 +35,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
             for k, held in enumerate(fits)
         ]
     return found
-
-
-def run(*words: object) -> Any:
-    return CliRunner().invoke(app, ["diagnose", *map(str, words)])
 
 
 def against(child: Path, parent: list[Path]) -> dict[str, Any]:
