@@ -28,6 +28,7 @@ from bddn.cortex.places import (
 )
 from bddn.data.dataset import About
 from bddn.errors import DataError
+from bddn.figures.points import PointViews
 from bddn.film.film import Frames
 from bddn.planted.subject import Planted
 from bddn.run import Run, read_learning, read_run
@@ -214,6 +215,22 @@ def test_averages_match_voxels_and_refuse_points_of_other_places(runs: dict[str,
         average([runs["points"].voxels, runs["points"].voxels.assign(x_mm=0.0)], layers)
     with pytest.raises(DataError, match="a place in common"):
         average([runs["points"].voxels, runs["native"].voxels], layers)
+
+
+def test_voxels_of_a_volume_are_not_drawn_smaller_than_they_lie_apart() -> None:
+    ijk = np.stack(np.unravel_index(np.arange(20**3), (20, 20, 20)), axis=1)
+    table = pd.DataFrame({"hemi": "", "vertex": -1, "voxel": np.arange(len(ijk))})
+    solid = table.assign(**dict(zip(COORDINATES, (4.0 * ijk).T.astype(np.float32), strict=True)))
+    twice = PointViews.of([solid, solid])
+    assert twice.apart_mm == pytest.approx(4)
+    pane, width_in = 0, 3.0
+    left, right, *_ = twice.boxes[pane]
+    pitch = 4 * 72 * width_in / (right - left)
+    assert 0.7 * pitch < twice.diameter(pane, len(ijk), width_in) < pitch
+    sheet = solid[solid["z_mm"] == 0]  # one layer looks the same
+    assert PointViews.of([sheet]).diameter(pane, len(sheet), width_in) == pytest.approx(
+        twice.diameter(pane, len(ijk), width_in), rel=0.1
+    )
 
 
 def test_points_of_any_size_are_compared_on_one_scale() -> None:

@@ -39,6 +39,7 @@ _LEFT_IN, _BELOW_IN, _TITLE_IN = 0.62, 0.42, 0.24
 _TALLEST_IN = {1: 4.2, 2: 2.9}  # by number of rows
 _POINT = (1.6, 9.0)  # smallest and largest diameter
 _COVERED = 0.8  # diameter, in units of the distance of points that fill a pane evenly
+_SAMPLED = 2000  # points whose distance from others is measured
 _FEWEST_NAMED = 3
 _GAP_IN, _SMALL_TITLE, _FULL_SIZE_IN = 0.06, 5.5, 3.2
 
@@ -85,10 +86,12 @@ _NEARER = {2: 1, 1: -1, 0: 1}  # sign of the axis that is left out, if the other
 
 @dataclass(frozen=True)
 class PointViews:
-    """The views that all maps of some tables share, and the part of space (left, right, bottom, top in mm) in each."""
+    """The views that all maps of some tables share, the part of space (left, right, bottom, top in mm) in each, and the
+    usual distance of a point from the nearest other one."""
 
     panes: tuple[Pane, ...]
     boxes: tuple[Box, ...]
+    apart_mm: float
 
     @classmethod
     def of(cls, tables: "Sequence[pd.DataFrame]") -> "PointViews":
@@ -102,7 +105,7 @@ class PointViews:
         for pane in panes:
             ends = [(float(low[k] - margin), float(high[k] + margin)) for k in (pane.across, pane.up)]
             boxes.append((*ends[0], *ends[1]))
-        return cls(panes, tuple(boxes))
+        return cls(panes, tuple(boxes), _apart_mm(at))
 
     @cached_property
     def page_rows(self) -> list[list[int]]:
@@ -203,6 +206,16 @@ class PointViews:
         """Return the height of a row of a page in inches."""
         return max(self._size(k)[1] for k in row) / self.mm_per_inch
 
+    def diameter(self, k: int, n: int, width_in: float) -> float:
+        """Return the diameter of n points in a view of this width, in units of 1/72 inch.
+
+        Points fill the view as if they lay in its plane. Most points of a volume are behind others, so points are not
+        smaller than their distance in space.
+        """
+        left, right, bottom, top = self.boxes[k]
+        apart_mm = max(np.sqrt((right - left) * (top - bottom) / max(n, 1)), self.apart_mm)
+        return float(np.clip(_COVERED * apart_mm * 72 * width_in / (right - left), *_POINT))
+
     def _draw(self, ax: Axes, k: int, kind: Map, table: "pd.DataFrame", width_in: float, size: float) -> None:
         """Draw the points of a view: those without a value first, then those without evidence, then the others."""
         pane, (left, right, bottom, top) = self.panes[k], self.boxes[k]
@@ -212,9 +225,7 @@ class PointViews:
             spine.set_linewidth(0.5)
             spine.set_color("#999999")
         at, rows, colour = coordinates(table), pane.rows(table), _colours(kind)
-        points_per_mm = 72 * width_in / (right - left)
-        apart = points_per_mm * np.sqrt((right - left) * (top - bottom) / max(len(rows), 1))
-        diameter = float(np.clip(_COVERED * apart, *_POINT))
+        diameter = self.diameter(k, len(rows), width_in)
         for layer, rgb in enumerate(colour):
             own = rows[np.isfinite(rgb[rows, 0])]
             x, y = at[own, pane.across], at[own, pane.up]
@@ -227,6 +238,17 @@ class PointViews:
                 away = np.abs(inside - np.median(inside, axis=0)).sum(1)
                 step = (right - left) / 120  # a flat map is about 120 mm wide
                 name_roi(ax, str(name), inside[np.argsort(away, kind="stable")], placed, 6.5 * size, step)
+
+
+def _apart_mm(at: npt.NDArray[np.float64]) -> float:
+    """Return the median distance from a point to the nearest other place, of points (N, 3) that may be equal."""
+    from scipy.spatial import KDTree
+
+    different = np.unique(at, axis=0)
+    if len(different) < 2:
+        return 0.0
+    some = different[:: -(-len(different) // _SAMPLED)]
+    return float(np.median(KDTree(different).query(some, k=2)[0][:, 1]))
 
 
 def _panes(at: npt.NDArray[np.float64], hemi: npt.NDArray[np.generic]) -> tuple[Pane, ...]:
