@@ -4,12 +4,14 @@ PyYAML reads YAML 1.1, in which 1e-6 is a string, 1:30 is 90, 010 is 8 and `no` 
 (and JSON), and only `true` and `false` are Boolean values.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import yaml
+from yaml.composer import Composer
 
 from bddn.errors import SpecError
 from bddn.files.filekind import EMPTY, HEAD_BYTES, kind_of_bytes
@@ -37,6 +39,20 @@ for _kind, _pattern in (
     ("merge", r"<<"),
 ):
     _Loader.add_implicit_resolver(TAG + _kind, re.compile(rf"^(?:{_pattern})$"), [None])
+
+if yaml.__with_libyaml__:  # most installations have it
+
+    class _FastLoader(Composer, yaml.CSafeLoader):
+        """The same with libyaml's parser, which is ten times as fast.
+
+        Nodes are composed in Python: libyaml's own composer ends the process if the text is nested too deeply.
+        """
+
+        def __init__(self, text: str) -> None:
+            yaml.CSafeLoader.__init__(self, text)
+            Composer.__init__(self)
+
+    _FastLoader.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 def _int(text: str) -> int:
@@ -76,7 +92,7 @@ def read_yaml(data: bytes, place: str) -> Document:
     """
     text = _text(data, place)
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = _compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         _refuse(place, mark.line + 1 if mark else None, "YAML", _words(error), "Correct this line or the line before.")
@@ -86,6 +102,13 @@ def read_yaml(data: bytes, place: str) -> Document:
         _refuse(place, None, "settings, one 'key: value' per line", "an empty file", "Write or restore the settings.")
     reader = _Reader(place)
     return Document(reader.value(node, ()), reader.lines)
+
+
+def _compose(text: str) -> yaml.Node | None:
+    if yaml.__with_libyaml__:
+        with contextlib.suppress(yaml.MarkedYAMLError):  # the other loader's messages are better
+            return yaml.compose(text, Loader=_FastLoader)
+    return yaml.compose(text, Loader=_Loader)
 
 
 class _Reader:
