@@ -154,6 +154,16 @@ def test_help_loads_nothing_heavy() -> None:
     assert not loaded & heavy
 
 
+def test_the_list_of_backbones_loads_nothing_heavy() -> None:
+    loaded = loaded_by(
+        "from typer.testing import CliRunner\nimport bddn.cli\n"
+        "assert CliRunner().invoke(bddn.cli.app, ['backbones']).exit_code == 0"
+    )
+    assert "bddn.backbones.fetch" in loaded
+    heavy = {"torch", "numpy", "pandas", "transformers", "diffusers", "zarr", "huggingface_hub.hf_api", "timm"}
+    assert not loaded & heavy
+
+
 def test_figures_load_scikit_learn_only_where_they_cluster() -> None:
     loaded = loaded_by("import bddn.figures.paper")
     assert "bddn.stats.channels" in loaded

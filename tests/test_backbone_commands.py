@@ -6,8 +6,10 @@ from typing import Any, Literal
 import pytest
 from typer.testing import CliRunner
 
-from bddn.backbones.registry import load_spec, spec_names
+from bddn.backbones.kind import kind_of
+from bddn.backbones.registry import load_spec, load_specs, spec_names
 from bddn.cli import app
+from bddn.cli.card import image_bytes, layout_of
 from bddn.cli.weights import weights_of, with_weights
 from bddn.errors import SpecError
 from bddn.spec import CacheSpec, WeightsSpec
@@ -67,6 +69,14 @@ def test_the_table_tells_of_every_spec_within_100_columns(here: Path) -> None:
     assert (rows["sd_steps"]["layers"], rows["sd_steps"]["grid"], rows["sd_steps"]["blocks"]) == ("50", "32×32", "-")
     assert (rows["sd_t25"]["layers"], rows["sd_t25"]["grid"]) == ("20", "8…64")
     assert "t1 table1" in output
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32", "bfloat16", "bitround:4", "int8"])
+def test_the_size_of_an_image_is_that_of_the_store(precision: str) -> None:
+    for spec in load_specs().values():
+        one = spec.model_copy(update={"precision": precision})
+        about = kind_of(one).describe(one)
+        assert image_bytes(one, about) == layout_of(one, about, 1).image_bytes()
 
 
 def test_a_narrow_terminal_loses_columns_not_lines(here: Path) -> None:
@@ -233,7 +243,7 @@ def test_fetch_offline_tells_what_is_there_and_what_is_missing(here: Path) -> No
 def test_weights_that_cannot_be_had_do_not_keep_others_back(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def refuse(spec: CacheSpec) -> None:
+    def refuse(spec: CacheSpec, offline: bool) -> None:
         asked.append(spec.title)
         raise SpecError(spec.title, expected="a", got="b", fix="c.")
 

@@ -161,7 +161,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "ceiling": {"column": "c"},
         "owner": {"terms": "d"},
     },
-    WeightsSpec: {"hub": "a/b", "revision": "c"},
+    WeightsSpec: {"hub": "a/b", "revision": "c", "mirror": "d"},
     FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
     DiffusionSpec: {"architecture": {"unet": {"in_channels": 4}}, "n_steps": 20, "layers": ["up_2.resnet_0@t*"]},
     SplitBy: {"categories": "b.csv", "test": ["a", "b"]},  # clusters, layer and file stand without categories
@@ -305,6 +305,7 @@ def test_a_spec_is_frozen() -> None:
         (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {url: a}", ["with 'format'"]),
         (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {hub: a/b, format: moco}", ["with 'format'"]),
         (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {folder: a, revision: b}", ["without 'revision'"]),
+        (CacheSpec, "title: t\nbackbone: {family: clip}\nweights: {folder: a, mirror: b}", ["without 'mirror'"]),
         (
             CacheSpec,
             f"title: t\nbackbone: {{family: clip}}\nweights: {{hub: a/b, sha256: {'a' * 64}}}",

@@ -1,29 +1,44 @@
-"""Download weights, for `bddn fetch`. No other module of bddn downloads."""
+"""Download weights, for `bddn fetch`. No other command of bddn downloads."""
 
-import http.client
 import logging
 import re
+import shutil
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from bddn.backbones.download import PART, Digest, download
+from bddn.backbones.fetch_errors import disk_error, hub_error, hub_place, url_error, variable_of
 from bddn.backbones.kind import kind_of
-from bddn.backbones.loading import first_line
-from bddn.backbones.weights import download_path, file_of, folder_of, snapshot_of
+from bddn.backbones.weights import MAIN, download_path, file_of, folder_of, repository_of, snapshot_of
+from bddn.backbones.weights_lock import Content, check, read_lock
 from bddn.errors import BackboneError, BddnError
-from bddn.files.atomic import replace_file
 from bddn.files.checksum import file_sha256
-from bddn.progress import progress
 from bddn.spec import CacheSpec, WeightsSpec
 
-SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")  # first digits of the SHA-256 in torchvision's file names
+SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # first digits of the SHA-256 in torchvision's file names
+BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # the hash of its content, in the Hugging Face cache
 MAX_LISTED = 16
-TIMEOUT_S = 60
-READ_BYTES = 1 << 20
+
+State = Literal["on this machine", "fetched", "missing", "damaged"]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What `fetch` found and did.
+
+    Attributes
+    ----------
+    state : str
+        'missing' and 'damaged' only without the network.
+    contents : mapping of str to Content
+        The files by name, if they come from a network and are here.
+    """
+
+    state: State
+    contents: Mapping[str, Content] = field(default_factory=dict)
 
 
 def is_available(spec: CacheSpec) -> bool:
@@ -50,38 +65,176 @@ def location_of(spec: CacheSpec) -> Path | None:
     if weights is None or weights.random is not None:
         return None
     if weights.hub is not None:
-        from huggingface_hub import constants
-        from huggingface_hub.file_download import repo_folder_name
-
-        whole = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=weights.hub, repo_type="model")
-        return snapshot_of(weights) or whole
+        return snapshot_of(weights) or repository_of(weights)
     if weights.url is not None:
         return download_path(weights)
     return Path(weights.folder or weights.file or "")
 
 
-def fetch(spec: CacheSpec) -> None:
-    """Download the weights of a spec. If they are on this machine, the network is not used.
+def fetch(spec: CacheSpec, *, offline: bool = False) -> Fetched:
+    """Download those files of the weights of a spec that are missing or damaged, and compare them with `weights.lock`.
+
+    All files are read once to check their hashes. If they are whole and on this machine, the network is not used.
+
+    Parameters
+    ----------
+    spec : CacheSpec
+    offline : bool
+        Whether only to say what is on this machine.
 
     Raises
     ------
     BackboneError
-        If the download fails. A partial download is never used.
+        If the download fails, or files differ from `weights.lock`. A partial download is never used.
     """
     weights = spec.weights
-    if weights is None or is_available(spec):
-        return
+    here = is_available(spec)
+    if weights is None or not is_remote(spec):
+        if weights is not None and not here and not offline:  # raises the error about missing local weights
+            _ = file_of(weights) if weights.file is not None else folder_of(weights)
+        return Fetched("on this machine" if here else "missing")
+    state: State = "on this machine" if here else "missing"
+    contents, damaged = _read(spec, weights) if here else ({}, [])
+    if damaged or not here:
+        if offline:
+            return Fetched("damaged" if damaged else "missing")
+        _download(spec, weights, damaged)
+        contents, damaged = _read(spec, weights)
+        state = "fetched"
+    if damaged:
+        raise BackboneError(
+            weights.place,
+            expected=f"a file of {_digest_of(weights, damaged[0])}",
+            got=f"a damaged file, {damaged[0]}",
+            fix="Run 'bddn fetch' again; if the same file is damaged again, check the disk.",
+        )
+    if entry := read_lock().of(weights):
+        check(entry, contents)
+    return Fetched(state, contents)
+
+
+def _read(spec: CacheSpec, weights: WeightsSpec) -> tuple[dict[str, Content], list[Path]]:
+    """Return the contents of the files of a network by name, and the paths of the damaged ones."""
+    if weights.hub is None:
+        path = download_path(weights)
+        paths = {path.name: path}
+    else:
+        folder = snapshot_of(weights)
+        assert folder is not None
+        paths = {name: folder / name for name in kind_of(spec).files(spec, _listing(folder))[0]}
+    contents = {name: Content(file_sha256(path), path.stat().st_size) for name, path in paths.items()}
+    damaged = []
+    for name, path in paths.items():
+        digest = _digest_of(weights, path)
+        found = "" if digest is None else digest.of(path) if digest.git else contents[name].sha256
+        if digest is not None and not found.startswith(digest.begins):
+            damaged.append(path)
+    return contents, damaged
+
+
+def _download(spec: CacheSpec, weights: WeightsSpec, damaged: Sequence[Path]) -> None:
+    commit = getattr(snapshot_of(weights), "name", None) if damaged and weights.hub is not None else None
+    try:
+        for path in damaged:
+            if path.is_symlink():
+                (path.parent / path.readlink()).unlink(missing_ok=True)
+            path.unlink()
+    except OSError as error:
+        raise disk_error(weights.place, path.parent, error) from error
     if weights.hub is not None:
-        _fetch_hub(spec, weights)
-    elif weights.url is not None:
+        _fetch_hub(spec, weights, commit or weights.revision or MAIN)
+    else:
         _fetch_url(weights)
-    else:  # raises the error about missing local weights
-        _ = file_of(weights) if weights.file is not None else folder_of(weights)
 
 
 def _listing(folder: Path) -> list[str]:
     """Return the files of a folder, without broken links."""
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def _fetch_hub(spec: CacheSpec, weights: WeightsSpec, revision: str) -> None:
+    """Download the files that the network needs, all from one commit, into the Hugging Face cache.
+
+    The client of the hub starts a file anew after an interruption, and does not check hashes. So the blobs of its
+    cache, whose names are their hashes, are downloaded here, and the client only adds the links to them.
+    """
+    from huggingface_hub import HfApi, hf_hub_url, snapshot_download
+    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    assert weights.hub is not None
+    _keep_quiet()
+    try:
+        found = HfApi().resolve_revision(weights.hub, revision=revision)
+        tree = HfApi().list_repo_tree(weights.hub, revision=found.resolved, recursive=True)
+        listed = {one.path: one for one in tree if isinstance(one, RepoFile)}
+        files, lacks = kind_of(spec).files(spec, list(listed))
+        if lacks:
+            raise _lacking(hub_place(weights), lacks, list(listed))
+        _refuse_other_hashes(weights, {name: listed[name].lfs for name in files})
+        repository = repository_of(weights)
+        blobs = {name: repository / "blobs" / _blob_name(listed[name]) for name in files}
+        snapshot = repository / "snapshots" / found.resolved
+        absent = [name for name in files if not (snapshot / name).is_file() and not blobs[name].is_file()]
+        _refuse_full_disk(hub_place(weights), {blobs[name]: listed[name].size for name in absent})
+        for name in absent:
+            url = hf_hub_url(weights.hub, name, revision=found.resolved)
+            digest = _digest_of_blob(blobs[name].name)
+            download(url, blobs[name], digest, size=listed[name].size, headers=build_hf_headers())
+        snapshot_download(weights.hub, revision=found, allow_patterns=files)
+    except BddnError:
+        raise
+    except Exception as error:  # from the hub's client, its HTTP library, or the disk
+        raise hub_error(weights, error) from error
+
+
+def _fetch_url(weights: WeightsSpec) -> None:
+    """Download a file."""
+    url, path = str(weights.url), download_path(weights)
+    if not url.startswith(("https://", "http://")):
+        raise BackboneError(
+            url, expected="an address, https://…", got="another one", fix="Correct weights.url, or use weights.file."
+        )
+    _keep_quiet()
+    try:
+        download(url, path, _digest_of_url(weights), headers={"user-agent": "bddn"})
+    except BddnError:
+        raise
+    except Exception as error:  # from the HTTP library or the disk
+        raise url_error(url, path.parent, error) from error
+
+
+def _keep_quiet() -> None:
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # bddn raises errors for what it warns of
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
+def _digest_of(weights: WeightsSpec, path: Path) -> Digest | None:
+    """Return the hash that a downloaded file should have, if it is known."""
+    if weights.hub is None:
+        return _digest_of_url(weights)
+    blob = path.readlink().name if path.is_symlink() else ""  # without links, the cache contains copies
+    return _digest_of_blob(blob) if BLOB_NAME.fullmatch(blob) else None
+
+
+def _digest_of_url(weights: WeightsSpec) -> Digest | None:
+    """Return the hash of a file of `weights.url`, or its first digits, if the spec or the file name contains it."""
+    in_name = SHA256_IN_NAME.search(str(weights.url))
+    if weights.sha256 is not None:
+        return Digest(weights.sha256, "weights.sha256 or weights.lock")
+    return None if in_name is None else Digest(in_name[1], "its name")
+
+
+def _digest_of_blob(name: str) -> Digest:
+    return Digest(name, "the hub", git=len(name) == 40)
+
+
+def _blob_name(file: Any) -> str:
+    """Return the name of a file of a repository in the Hugging Face cache."""
+    return str(file.blob_id if file.lfs is None else file.lfs.sha256)
 
 
 def _lacking(place: str, lacks: str, files: Sequence[str]) -> BackboneError:
@@ -95,126 +248,22 @@ def _lacking(place: str, lacks: str, files: Sequence[str]) -> BackboneError:
     )
 
 
-def _fetch_hub(spec: CacheSpec, weights: WeightsSpec) -> None:
-    """Download the files that the network needs, all from one commit."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    assert weights.hub is not None
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # bddn raises errors for what it warns of
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    try:
-        revision = HfApi().resolve_revision(weights.hub, revision=weights.revision or "main")
-        names = HfApi().list_repo_files(weights.hub, revision=revision.resolved)
-        files, lacks = kind_of(spec).files(spec, names)
-        if lacks:
-            raise _lacking(_hub_place(weights), lacks, names)
-        snapshot_download(weights.hub, revision=revision, allow_patterns=files)
-    except BddnError:
-        raise
-    except Exception as error:  # from the hub's client, its HTTP library, or the disk
-        raise _hub_error(weights, error) from error
+def _refuse_other_hashes(weights: WeightsSpec, listed: Mapping[str, Any]) -> None:
+    """Compare the hashes that the hub has of its large files with `weights.lock`, before they are downloaded."""
+    if entry := read_lock().of(weights):
+        check(entry, {name: Content(lfs.sha256, lfs.size) for name, lfs in listed.items() if lfs is not None})
 
 
-def _hub_place(weights: WeightsSpec) -> str:
-    return f"{weights.hub} at revision {weights.revision}" if weights.revision else str(weights.hub)
-
-
-def _hub_error(weights: WeightsSpec, error: Exception) -> BackboneError:
-    from huggingface_hub import constants, errors
-
-    place, page, hub = _hub_place(weights), f"{constants.ENDPOINT}/{weights.hub}", f"the hub at {constants.ENDPOINT}"
-    wrapped = isinstance(error, errors.LocalEntryNotFoundError | errors.RevisionResolutionError)
-    cause = error.__cause__ if wrapped and error.__cause__ else error
-    status = cause.response.status_code if isinstance(cause, errors.HfHubHTTPError) else None
-    retry_hint = "then run 'bddn fetch' again; complete files are kept."
-    if isinstance(cause, errors.GatedRepoError) or status == 403:
-        expected, got = f"access to the gated repository {weights.hub}", f"HTTP {status}"
-        fix = f"Accept its terms at {page}, then log in with 'hf auth login', {retry_hint}"
-    elif isinstance(cause, errors.RepositoryNotFoundError):
-        expected, got = "a repository of the hub", f"no repository of this name, or a private one (HTTP {status})"
-        fix = "Correct weights.hub in the spec; if it is private, log in with 'hf auth login'."
-    elif isinstance(cause, errors.RevisionNotFoundError):
-        expected, got = "a revision of the repository", "no revision of this name"
-        fix = f"Correct weights.revision in the spec; see {page}/commits/main."
-    elif isinstance(cause, errors.HFValidationError):
-        expected, got, fix = "a hub id, owner/name", first_line(cause), "Correct weights.hub in the spec."
-    elif isinstance(cause, errors.OfflineModeIsEnabled):
-        expected, got, fix = "network access", "HF_HUB_OFFLINE is set", f"Unset HF_HUB_OFFLINE, {retry_hint}"
-    elif status is not None:
-        expected, got, fix = f"{hub} to answer", f"HTTP {status}", f"Wait a minute, {retry_hint}"
-    elif isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ConnectionError):
-        return _disk_error(place, Path(constants.HF_HUB_CACHE), cause, "HF_HOME")
-    else:
-        expected, got, fix = f"{hub} to answer", first_line(cause), f"Check the network, {retry_hint}"
-    return BackboneError(place, expected=expected, got=got, fix=fix)
-
-
-def _fetch_url(weights: WeightsSpec) -> None:
-    """Download a file to a temporary name, check it, and move it to its place."""
-    url, path = str(weights.url), download_path(weights)
-    if not url.startswith(("https://", "http://")):
+def _refuse_full_disk(place: str, sizes: Mapping[Path, int]) -> None:
+    """Refuse files (sizes in bytes by path) for which the disk has no space."""
+    begun = sum(part.stat().st_size for path in sizes if (part := path.with_name(path.name + PART)).is_file())
+    needed = sum(sizes.values()) - begun
+    folder = next((parent for path in sizes for parent in path.parents if parent.is_dir()), None)
+    if folder is not None and needed > (free := shutil.disk_usage(folder).free):
+        cache = next(iter(sizes)).parent.parent.parent
         raise BackboneError(
-            url, expected="an address, https://…", got="another one", fix="Correct weights.url, or use weights.file."
+            place,
+            expected=f"{needed / 1e9:.2f} GB of free space in {cache}",
+            got=f"{free / 1e9:.2f} GB",
+            fix=f"Free space, or set {variable_of(cache)} to another folder, then run 'bddn fetch' again.",
         )
-    begins = SHA256_IN_NAME.search(path.name)
-    sha256 = weights.sha256 or (begins[1] if begins else "")
-    try:
-        replace_file(path, lambda aside: _download(url, aside, sha256))
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise BackboneError(
-            url,
-            expected="a file at this address",
-            got=f"HTTP {error.code} {error.reason}",
-            fix="Correct weights.url in the spec, or try later.",
-        ) from error
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
-        raise BackboneError(
-            url,
-            expected="the server to answer",
-            got=first_line(error),
-            fix="Check the network, then run 'bddn fetch' again.",
-        ) from error
-    except OSError as error:
-        raise _disk_error(url, path.parent, error, "TORCH_HOME") from error
-
-
-def _download(url: str, aside: Path, sha256: str) -> None:
-    """Download to a file, and check its length and the known first digits of its SHA-256.
-
-    `torch.hub.download_url_to_file` would accept a file after a lost connection.
-    """
-    request = urllib.request.Request(url, headers={"User-Agent": "bddn"})  # noqa: S310 (its scheme was checked)
-    n = 0
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer, aside.open("wb") as file:  # noqa: S310
-        length = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
-        shown: Any = nullcontext(lambda n=1, note="": None)
-        if length is not None and sys.stderr.isatty():
-            shown = progress(aside.name, -(-length // READ_BYTES), "MiB")
-        with shown as advance:
-            while part := answer.read(READ_BYTES):
-                file.write(part)
-                n += len(part)
-                advance()
-    if length is not None and n != length:
-        raise BackboneError(
-            url, expected=f"{length} bytes", got=f"{n} bytes", fix="Run 'bddn fetch' again; nothing was kept."
-        )
-    if not (found := file_sha256(aside)).startswith(sha256):
-        raise BackboneError(
-            url,
-            expected=f"a file whose SHA-256 begins with {sha256}, as its name or weights.sha256 says",
-            got=found,
-            fix="Run 'bddn fetch' again; if it fails again, do not use this address. Nothing was kept.",
-        )
-
-
-def _disk_error(place: str, folder: Path, error: OSError, variable: str) -> BackboneError:
-    return BackboneError(
-        place,
-        expected=f"permission and space to write to {folder}",
-        got=error.strerror or first_line(error),
-        fix=f"Check permissions and free space, or set {variable} to another folder; then run 'bddn fetch' again.",
-    )

@@ -6,14 +6,17 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bddn.backbones.backbone import Backbone
 from bddn.backbones.kind import kind_of
 from bddn.backbones.tuned import read_tuned, tuned_folder
+from bddn.backbones.weights_lock import WeightsLock, pin, read_lock
 from bddn.errors import SpecError
 from bddn.files.paths import expand_home
-from bddn.machine.settings import own_settings
 from bddn.spec import CacheSpec
+
+if TYPE_CHECKING:
+    from bddn.backbones.backbone import Backbone
 
 ENTRY_POINTS = "bddn.specs"  # each is the import path of a package with spec files
 
@@ -60,12 +63,15 @@ def spec_names() -> list[str]:
 
 
 def load_specs() -> dict[str, CacheSpec]:
-    """Return all specs of `spec_files` by name."""
-    return {name: _read(path) for name, path in spec_files().items()}
+    """Return all specs of `spec_files` by name; see `load_spec`."""
+    lock = read_lock()
+    return {name: _read(path, lock) for name, path in spec_files().items()}
 
 
 def load_spec(name: str) -> CacheSpec:
     """Read a spec by its name, from a YAML file, or from a folder of 'bddn finetune'.
+
+    If the working directory has a file `weights.lock`, the commit of the weights is that of the file.
 
     Raises
     ------
@@ -84,15 +90,14 @@ def load_spec(name: str) -> CacheSpec:
             got="a folder without finetune.json" if path.is_dir() else "no such file" if own else "no such spec",
             fix=f"Did you mean {' or '.join(near)}?" if near else "See 'bddn backbones'.",
         )
-    return _read(named[name])
+    return _read(named[name], read_lock())
 
 
-def _read(path: Traversable) -> CacheSpec:
-    return CacheSpec.from_yaml(path.read_bytes(), str(path))
+def _read(path: Traversable, lock: WeightsLock) -> CacheSpec:
+    return pin(CacheSpec.from_yaml(path.read_bytes(), str(path)), lock)
 
 
-@own_settings()
-def open_backbone(spec: CacheSpec, device: str = "cpu") -> Backbone:
+def open_backbone(spec: CacheSpec, device: str = "cpu") -> "Backbone":
     """Load the backbone of a spec onto a device.
 
     Raises
@@ -100,4 +105,7 @@ def open_backbone(spec: CacheSpec, device: str = "cpu") -> Backbone:
     BddnError
         If the spec has no backbone, or its weights are missing or do not fit.
     """
-    return kind_of(spec).open(spec, device)
+    from bddn.machine.settings import own_settings  # which loads torch; lists of specs need none
+
+    with own_settings():
+        return kind_of(spec).open(spec, device)

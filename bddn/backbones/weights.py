@@ -1,6 +1,8 @@
 """Find weights on this machine. Nothing here uses the network; only `bddn fetch` downloads."""
 
+import os
 import re
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from bddn.spec import WeightsSpec
 
 TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")  # the first existing one is read
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+MAIN = "main"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def folder_of(weights: WeightsSpec) -> Path:
@@ -35,22 +39,27 @@ def folder_of(weights: WeightsSpec) -> Path:
     return folder
 
 
-def snapshot_of(weights: WeightsSpec) -> Path | None:
-    """Return the snapshot of `weights.hub` in the Hugging Face cache, which may lack files; None if there is none."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+def repository_of(weights: WeightsSpec) -> Path:
+    """Return the folder of the repository of `weights.hub` in the Hugging Face cache, also before it is fetched."""
+    from huggingface_hub import constants
 
     assert weights.hub is not None
+    return Path(constants.HF_HUB_CACHE) / f"models--{weights.hub.replace('/', '--')}"
+
+
+def snapshot_of(weights: WeightsSpec) -> Path | None:
+    """Return the snapshot of `weights.hub` in the Hugging Face cache, which may lack files; None if there is none.
+
+    The cache is read directly, because `huggingface_hub.snapshot_download` takes longer to import than all of
+    `bddn backbones`, and refuses a snapshot that lacks any file of its repository.
+    """
+    repository, revision = repository_of(weights), weights.revision or MAIN
     try:
-        # Without patterns, the library refuses a snapshot that lacks any file of its repository.
-        found = snapshot_download(weights.hub, revision=weights.revision, local_files_only=True, allow_patterns=[])
-    except LocalEntryNotFoundError:
+        commit = revision if COMMIT.fullmatch(revision) else (repository / "refs" / revision).read_text().strip()
+    except (OSError, ValueError):
         return None
-    except HFValidationError as error:
-        raise BackboneError(
-            weights.hub, expected="a hub id, owner/name", got=str(error), fix="Correct weights.hub in the spec."
-        ) from error
-    return Path(found)
+    found = repository / "snapshots" / commit
+    return found if COMMIT.fullmatch(commit) and found.is_dir() else None
 
 
 def file_of(weights: WeightsSpec) -> Path:
@@ -81,10 +90,16 @@ def file_of(weights: WeightsSpec) -> Path:
 
 def download_path(weights: WeightsSpec) -> Path:
     """Return the path of the downloaded file of `weights.url`."""
-    import torch
-
     assert weights.url is not None
-    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    return _torch_hub() / "checkpoints" / weights.url.rpartition("/")[2]
+
+
+def _torch_hub() -> Path:
+    """Return the folder of torch.hub. torch, which takes seconds to import, is asked only if it is loaded."""
+    if torch := sys.modules.get("torch"):
+        return Path(torch.hub.get_dir())
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"
 
 
 def whole_or_shards(files: Collection[str], names: Sequence[str]) -> list[str]:

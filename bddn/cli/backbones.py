@@ -3,16 +3,18 @@
 import re
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bddn.cli.card import card_of, from_to, height_width, layout_of, places_range, source_of, weights_here
-from bddn.cli.shared import SPEC, as_table, clear_errors, example
+from bddn.cli.card import card_of, from_to, height_width, image_bytes, places_range, source_of, weights_here
+from bddn.cli.shared import SPEC, as_table, clear_errors, example, stops_cleanly
 from bddn.errors import BackboneError, BddnError
 
 if TYPE_CHECKING:
+    from bddn.backbones.fetch import Fetched
     from bddn.spec import CacheSpec
 
 LONGEST_LICENCE = 12
@@ -28,29 +30,41 @@ def fetch(
     offline: Annotated[
         bool, typer.Option("--offline", help="Only say what is on this machine; exit code 2 if something is missing.")
     ] = False,
+    lock: Annotated[
+        bool,
+        typer.Option(
+            "--lock",
+            help="Record commits and hashes in weights.lock in the working directory. If this file is there, all "
+            "commands use its commits, and other files are refused.",
+        ),
+    ] = False,
 ) -> None:
-    """Download the weights of backbones. No other command downloads. Existing files are kept and need no network."""
+    """Download the weights of backbones. No other command downloads.
+
+    An interrupted download continues. Existing files are checked by their hashes, and need no network.
+    """
     from bddn.backbones.fetch import fetch as download
-    from bddn.backbones.fetch import is_available, is_remote, location_of
+    from bddn.backbones.fetch import is_remote, location_of
     from bddn.backbones.registry import load_spec
 
     opened = {name: load_spec(name) for name in specs}
-    missing: list[str] = []
+    missing: dict[str, str] = {}  # or damaged
     refused: list[BddnError] = []
     for name, spec in opened.items():
         if location_of(spec) is None:
             typer.echo(f"{name}: nothing to download, {source_of(spec)}")
-        elif is_available(spec):
-            typer.echo(f"{name}: on this machine, {from_to(spec)}")
-        elif offline:
-            missing.append(name)
-            typer.echo(f"{name}: missing, {from_to(spec)}")
+            continue
+        try:
+            with stops_cleanly():
+                found = download(spec, offline=offline)
+            if lock:
+                _record(spec, found)
+        except BddnError as error:  # other downloads may succeed
+            refused.append(error)
         else:
-            try:
-                download(spec)
-                typer.echo(f"{name}: fetched, {from_to(spec)}")
-            except BddnError as error:  # other downloads may succeed
-                refused.append(error)
+            typer.echo(f"{name}: {found.state}, {from_to(spec)}")
+            if found.state in ("missing", "damaged"):
+                missing[name] = found.state
     for one in refused[:-1]:
         typer.echo(f"error: {one}", err=True)
     if refused:
@@ -63,9 +77,19 @@ def fetch(
         raise BackboneError(
             f"weights of {', '.join(missing)}",
             expected="all weights on this machine",
-            got=f"{len(missing)} of {len(opened)} missing",
+            got=" and ".join(f"{n} of {len(opened)} {state}" for state, n in Counter(missing.values()).items()),
             fix=" ".join(fixes),
         )
+
+
+def _record(spec: "CacheSpec", found: "Fetched") -> None:
+    """Write the files of a spec into the lock file."""
+    from bddn.backbones.weights import snapshot_of
+    from bddn.backbones.weights_lock import record
+
+    if spec.weights is not None and found.contents:
+        folder = None if spec.weights.hub is None else snapshot_of(spec.weights)
+        record(spec.weights, None if folder is None else folder.name, found.contents)
 
 
 @backbones_app.callback(invoke_without_command=True)
@@ -82,7 +106,7 @@ def backbones(context: typer.Context) -> None:
     specs = load_specs()
     short = _abbreviated({group for spec in specs.values() for group in spec.groups})
     rows = [_row(name, spec, short) for name, spec in specs.items()]
-    groups = ", ".join(f"{letter} {group}" for group, letter in short.items())
+    groups = ", ".join(f"{letter} {group}" for group, letter in short.items() if letter != group)
     typer.echo(  # in one call, because of `| head`
         f"{as_table(_fitting(rows, shutil.get_terminal_size((WIDTH, 24)).columns))}\n\n"
         "blocks: number × channels; image: side/patch in pixels; grid: patches; MB: of one cached image;\n"
@@ -116,7 +140,7 @@ def _row(name: str, spec: "CacheSpec", short: dict[str, str]) -> dict[str, str]:
         "image": f"{side}/{said.patch}" if said.patch else side,
         "grid": places_range(said) if n else "-",
         "layers": str(n or "?"),
-        "MB": f"{layout_of(spec, said, 1).image_bytes() / 1e6:.2f}" if n else "?",
+        "MB": f"{image_bytes(spec, said) / 1e6:.2f}" if n else "?",
         "here": weights_here(spec),
         "licence": _cut(spec.licence or "-", LONGEST_LICENCE),
         "groups": ",".join(short[group] for group in spec.groups) or "-",

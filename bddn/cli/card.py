@@ -7,7 +7,7 @@ from bddn.errors import BddnError
 if TYPE_CHECKING:
     from bddn.backbones.backbone import Backbone
     from bddn.backbones.kind import Description
-    from bddn.spec import CacheSpec
+    from bddn.spec import CacheSpec, WeightsSpec
     from bddn.store.layout import Layout
 
 N_IMAGES = 9841  # images of a subject in the Algonauts 2023 data
@@ -32,6 +32,7 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
         *([("", str(place))] if place is not None and here == "yes" else []),
         *([("fine-tuned", str(spec.parent))] if spec.parent is not None else []),
         ("licence", spec.licence or "unknown"),
+        *([("mirror", f"spec {spec.weights.mirror}")] if spec.weights is not None and spec.weights.mirror else []),
         *([("groups", ", ".join(spec.groups))] if spec.groups else []),
         *(("" if i else "architecture", line) for i, line in enumerate(said.architecture)),
         ("image", _preprocessing(spec, said)),
@@ -51,6 +52,14 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
         (f"{N_IMAGES:,} take", f"{layout.disk_bytes() / 1e9:.1f} GB"),
     ]
     return lines
+
+
+def image_bytes(spec: "CacheSpec", said: "Description") -> int:
+    """Return the size in bytes of the tokens of one image, as `Layout.image_bytes`, without loading the store."""
+    from bddn.spec.cache import VALUE_BYTES
+
+    n_tokens = spec.grid[0] * spec.grid[1] + 1
+    return VALUE_BYTES[spec.precision.partition(":")[0]] * n_tokens * sum(one.channels for one in said.outline.values())
 
 
 def layout_of(spec: "CacheSpec", said: "Description", n_images: int) -> "Layout":
@@ -78,12 +87,19 @@ def source_of(spec: "CacheSpec") -> str:
     if weights.hub is not None:
         commit = getattr(snapshot_of(weights), "name", weights.revision)
         at = f", commit {commit}" if commit != weights.revision else ""
-        return f"hub {weights.hub}, revision {weights.revision or 'main'}{at}"
+        return f"hub {weights.hub}, revision {weights.revision or 'main'}{at}{_locked(weights)}"
     if weights.random is not None:
         return weights.place
     kind = "folder " if weights.folder is not None else "file " if weights.file is not None else ""
     words = {"format": weights.format, "SHA-256": weights.sha256}
-    return ", ".join([f"{kind}{weights.place}", *(f"{name} {word}" for name, word in words.items() if word)])
+    about = ", ".join([f"{kind}{weights.place}", *(f"{name} {word}" for name, word in words.items() if word)])
+    return about + _locked(weights)
+
+
+def _locked(weights: "WeightsSpec") -> str:
+    from bddn.backbones.weights_lock import FILE, read_lock
+
+    return f" as in {FILE}" if read_lock().of(weights) else ""
 
 
 def from_to(spec: "CacheSpec") -> str:

@@ -9,6 +9,7 @@ from bddn.spec.backbone import BackboneSpec, find_kind, section_of_kind
 from bddn.spec.base import Positive, Seed, Spec
 from bddn.spec.finetune import ParentSpec
 
+VALUE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "bitround": 2, "int8": 1}  # of a stored number
 PRECISION = r"^(float16|bfloat16|float32|int8|bitround:[1-9])$"
 Section = TypeVar("Section", bound=BackboneSpec)
 
@@ -37,6 +38,8 @@ class WeightsSpec(Spec):
     """SHA-256 of the foreign checkpoint in hexadecimal; any other file is refused."""
     random: Seed | None = None
     """Seed of random weights: the untrained twin of the spec's architecture."""
+    mirror: str | None = Field(default=None, exclude_if=lambda x: x is None)
+    """Name of a spec that reads the same weights from a repository without a gate, if that of `hub` is gated."""
 
     @field_validator("folder", "file")
     @classmethod
@@ -55,6 +58,8 @@ class WeightsSpec(Spec):
             raise ValueError(f"one of {', '.join(repr(name) for name in sources)}, exactly one")
         if self.hub is None and self.revision is not None:
             raise ValueError("without 'revision' where it is not on the hub")
+        if self.hub is None and self.mirror is not None:
+            raise ValueError("without 'mirror' where it is not on the hub")
         foreign = self.url is not None or self.file is not None
         if foreign != (self.format is not None):
             raise ValueError("with 'format' where it is a 'url' or a 'file', and only there")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -22,6 +23,7 @@ from bddn.backbones.registry import open_backbone
 from bddn.backbones.weights import file_of
 from bddn.cli import app
 from bddn.errors import BackboneError
+from bddn.files.checksum import file_sha256
 from bddn.spec import CacheSpec, WeightsSpec
 from bddn.store.reader import Cache
 
@@ -147,6 +149,11 @@ def home(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Private caches, and the stand-in as the hub, in this process."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)  # of a lost connection, whole ones count
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)  # before it asks again
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.chdir(tmp_path)
     _ask(hub, monkeypatch)
     return tmp_path
 
@@ -248,12 +255,62 @@ def test_a_fetch_that_was_cut_off_is_no_weights_and_goes_on(clip: CacheSpec, hom
     hub.repositories[REPO].gated = {"model.safetensors"}
     with pytest.raises(BackboneError):
         fetch(clip)
-    assert "config.json" in _files(home)
     assert not is_available(clip)
     hub.repositories[REPO].gated = set()
     hub.asked.clear()
     fetch(clip)
     assert is_available(clip)
+    assert hub.reads() == ["model.safetensors"], "what was there was read again"
+
+
+def test_a_file_of_a_repository_is_continued_too(clip: CacheSpec, home: Path, hub: Hub) -> None:
+    """First by the process whose connection is lost, then by a later one."""
+    hub.cut["model.safetensors"] = 3000
+    hub.lost = [503]
+    with pytest.raises(BackboneError, match=r"HTTP 503\. Wait a minute, then run 'bddn fetch' again"):
+        fetch(clip)
+    assert not is_available(clip)
+    hub.cut["model.safetensors"] = 2000
+    fetch(clip)
+    assert [one.rpartition("bytes=")[2] for one in hub.parts] == ["3000-", "3000-", "5000-"]
+    assert open_backbone(clip).layers
+
+
+def test_a_damaged_file_is_found_and_fetched_again(clip: CacheSpec, home: Path, hub: Hub) -> None:
+    """Files come from the same commit, also if main is another one by now."""
+    for name in ("model.safetensors", "config.json"):
+        assert fetch(clip).state in ("fetched", "on this machine")
+        path = next((home / "hub").glob(f"*/snapshots/*/{name}"))
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        assert fetch(clip, offline=True).state == "damaged"
+        hub.asked.clear()
+        hub.repositories[REPO].revisions = ("3" * 40,)
+        assert fetch(clip).state == "fetched"
+        assert hub.reads() == [name]
+        hub.asked.clear()
+        assert fetch(clip).state == "on this machine"
+        assert not hub.asked
+
+
+def test_a_file_with_another_content_than_the_hub_says_is_refused(clip: CacheSpec, home: Path, hub: Hub) -> None:
+    files = hub.repositories[REPO].files
+    for name in ("config.json", "model.safetensors"):
+        hub.changed = {name: bytes(len(files[name]))}
+        with pytest.raises(BackboneError, match=rf"{name}: expected a file of .* as the hub says; got [0-9a-f]+\."):
+            fetch(clip)
+        assert not is_available(clip)
+    hub.changed = {}
+    fetch(clip)
+    assert open_backbone(clip).layers
+
+
+def test_a_disk_without_space_for_the_files_is_refused_before_the_download(
+    clip: CacheSpec, home: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(BackboneError, match=r"expected 0\.\d\d GB of free space in .*hub; got 0\.00 GB\. .* HF_HOME"):
+        fetch(clip)
+    assert not hub.reads()
 
 
 def test_native_preprocessing_needs_its_file(clip: CacheSpec, home: Path, hub: Hub) -> None:
@@ -307,7 +364,7 @@ def _full(hub: Hub) -> None:
     ("spoil", "words"),
     [
         (_moved, ["no repository of this name, or a private one", "weights.hub", "hf auth login"]),
-        (_gated, ["gated", "HTTP 403", f"/{REPO}", "hf auth login"]),
+        (_gated, ["gated", "HTTP 401, without a token (none in HF_TOKEN or ", f"/{REPO}, make a token", "auth login"]),
         (_other, ["expected config.json and model.safetensors", "got only README.md, vae/config.json"]),
         (_offline, ["HF_HUB_OFFLINE is set"]),
         (_full, ["No space left on device", "free space", "HF_HOME"]),
@@ -320,7 +377,7 @@ def test_what_the_hub_refuses_is_one_clear_error(
     if spoil is _offline:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     if spoil is _full:
-        monkeypatch.setattr("huggingface_hub._snapshot_download.hf_hub_download", _no_space)
+        monkeypatch.setattr("bddn.backbones.download.fsync_path", _no_space)
     with pytest.raises(BackboneError) as caught:
         fetch(clip)
     for word in [REPO, "expected", "got", *words]:
@@ -381,8 +438,8 @@ def _with_wrong_hash(hub: Hub) -> CacheSpec:
     return _from_url(hub, "vit-deadbeef.pth")
 
 
-def _cut_short(hub: Hub) -> CacheSpec:
-    hub.cut.add("/models/vit.pth")
+def _unreachable(hub: Hub) -> CacheSpec:
+    hub.down = True
     return _from_url(hub, "vit.pth")
 
 
@@ -412,7 +469,7 @@ def _to_nowhere(hub: Hub) -> CacheSpec:
     [
         (_with_wrong_hash, ["vit-deadbeef.pth", "begins with deadbeef", SHA]),
         (_with_another_hash_than_the_specs, ["vit.pth", "begins with 0000", "weights.sha256", SHA]),
-        (_cut_short, ["expected 7000 bytes", "got 3500"]),
+        (_unreachable, ["expected a file at this address", "HTTP 503"]),
         (_not_there, ["HTTP 40"]),
         (_of_this_machine, ["https://"]),
         (_to_nowhere, ["the server to answer", "Connection refused", "Check the network"]),
@@ -445,10 +502,54 @@ def test_a_file_with_a_sha256_is_that_file_or_refused(hub: Hub, home: Path) -> N
 
 def test_a_full_disk_is_one_clear_error(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = _from_url(hub, "vit.pth")
-    monkeypatch.setattr("bddn.files.atomic.fsync_path", _no_space)
+    monkeypatch.setattr("bddn.backbones.download.fsync_path", _no_space)
     with pytest.raises(BackboneError, match=r"No space left on device.*TORCH_HOME"):
         fetch(spec)
     assert not is_available(spec)
+
+
+def test_a_lost_connection_is_continued(hub: Hub, home: Path) -> None:
+    spec = _from_url(hub, "vit.pth")
+    hub.cut["vit.pth"] = 3000
+    fetch(spec)
+    assert hub.parts == ["/models/vit.pth bytes=3000-"]
+    assert (home / "torch/checkpoints/vit.pth").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("after", "ranges", "parts"),
+    [
+        (3000, True, ["bytes=3000-"]),
+        (3000, False, []),
+        (7000, True, ["bytes=7000-"]),
+        (7001, True, ["bytes=7001-"]),
+    ],
+    ids=["part", "server without parts", "whole", "too long"],
+)
+def test_a_partial_download_of_an_earlier_process_is_continued(
+    hub: Hub, home: Path, after: int, ranges: bool, parts: list[str]
+) -> None:
+    """Whatever its length is, it is continued or begun again."""
+    spec = _from_url(hub, f"vit-{SHA[:8]}.pth")
+    folder = home / "torch/checkpoints"
+    folder.mkdir(parents=True)
+    (folder / f"vit-{SHA[:8]}.pth.part").write_bytes((CONTENT + b"x")[:after])
+    assert not is_available(spec)
+    hub.ranges = ranges
+    fetch(spec)
+    assert [one.partition(" ")[2] for one in hub.parts] == parts
+    assert _files(folder) == {f"vit-{SHA[:8]}.pth"}
+    assert file_sha256(folder / f"vit-{SHA[:8]}.pth") == SHA
+
+
+def test_a_partial_download_of_another_file_is_not_used(hub: Hub, home: Path) -> None:
+    spec, part = _from_url(hub, f"vit-{SHA[:8]}.pth"), home / f"torch/checkpoints/vit-{SHA[:8]}.pth.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"other")
+    with pytest.raises(BackboneError, match=r"begins with .* as its name says; got .*Run 'bddn fetch' again"):
+        fetch(spec)
+    fetch(spec)
+    assert is_available(spec)
 
 
 def test_a_converted_checkpoint_opens_once_it_was_fetched(hub: Hub, home: Path, tmp_path: Path) -> None:
@@ -476,3 +577,51 @@ def test_local_and_random_weights_ask_no_network(spec: CacheSpec, hub: Hub, home
     with pytest.raises(BackboneError, match="nowhere: expected a folder of weights"):
         fetch(_with(spec, folder="nowhere"))
     assert not hub.asked
+
+
+def test_a_gated_repository_is_explained(
+    clip: CacheSpec, home: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a token, with one without access, and with an invalid one, which no message repeats."""
+    one = hub.repositories[REPO]
+    one.gated, one.tokens, hub.accounts = set(one.files), {"hf_may"}, {"hf_may", "hf_other"}
+    page = f"{hub.address}/{REPO}"
+
+    def refusal(spec: CacheSpec = clip) -> str:
+        with pytest.raises(BackboneError) as caught:
+            fetch(spec)
+        assert "hf_" not in str(caught.value)
+        return str(caught.value)
+
+    assert f"none in HF_TOKEN or {home / 'token'}). Accept the terms at {page}, make a token at" in refusal()
+    mirrored = _with(clip, hub=REPO, mirror="sam_b")
+    assert refusal(mirrored).endswith(
+        "Or use the spec 'sam_b', which reads the same weights from facebook/sam-vit-base without a request, licence "
+        "Apache-2.0: 'bddn fetch sam_b'."
+    )
+    one.refusal = "Your request to access this model has been rejected by its authors."
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    said = refusal()
+    assert "HTTP 403: Your request to access this model has been rejected by its authors, with the token in" in said
+    assert f"with the token in HF_TOKEN. Ask for access at {page} with the account of this token" in said
+    monkeypatch.setenv("HF_TOKEN", "hf_old")
+    assert "expected a valid token, or none; got HTTP 401 for the token in HF_TOKEN" in refusal()
+    assert not is_available(clip)
+    monkeypatch.delenv("HF_TOKEN")
+    (home / "token").write_text("hf_may")
+    fetch(clip)
+    assert open_backbone(clip).layers
+
+
+def test_a_token_is_sent_to_the_hub_alone(clip: CacheSpec, home: Path, hub: Hub) -> None:
+    """Neither to the server of its large files, nor to that of a `url`."""
+    hub.accounts = {"hf_may"}
+    (home / "token").write_text("hf_may")
+    with serve() as storage:
+        storage.files["/blob"] = hub.repositories[REPO].files["model.safetensors"]
+        hub.moved["model.safetensors"] = f"{storage.address.replace('127.0.0.1', 'localhost')}/blob"
+        fetch(clip)
+        fetch(_from_url(storage, "vit.pth"))
+        assert [one for one in storage.asked if one.startswith("GET")] == ["GET /blob", "GET /models/vit.pth"]
+        assert not storage.authorized
+    assert hub.authorized
