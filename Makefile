@@ -29,12 +29,12 @@ help:
 	@echo "make clean          remove build/"
 	@echo
 	@echo "One backbone NAME, or all of a GROUP, with DATA=algonauts:PATH/subj01 or planted:PATH:"
-	@echo "make fetch-NAME     download its weights"
+	@echo "make fetch-NAME     download its weights; ARGS=--lock records their hashes in weights.lock"
 	@echo "make extract-NAME   cache its tokens in build/NAME/NAME.zarr; ARGS='--workers 2' adds options"
 	@echo "make fit-NAME       extract, then fit into build/NAME/run; FIT_ARGS='--seed 1' adds options"
 	@echo "make maps-NAME      extract, fit, then draw maps and page of build/NAME/run; also all-NAME"
 	@echo "Existing caches and runs are kept. GROUP: $(SPEC_GROUPS). NAME:"
-	@printf '%s\n' $(SPECS) | pr -t -4 -w 96
+	@echo $(SPECS) | fmt -w 96
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -98,7 +98,7 @@ clean:
 define backbone_targets
 .PHONY: $(STEPS:%=%-$(1))
 fetch-$(1): install
-	$(BIN)/bddn fetch $(1)
+	$(BIN)/bddn fetch $(1) $$(ARGS)
 extract-$(1): install need-data
 	$(BIN)/bddn extract $(1) --data "$$(DATA)" --out build/$(1)/$(1).zarr $$(ARGS)
 fit-$(1): extract-$(1)

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+import licences
 from bddn.backbones.backbone import weights_sha256
+from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
 from bddn.errors import SpecError
 from bddn.spec import CacheSpec
@@ -19,6 +21,36 @@ def test_the_names_are_the_stems_of_the_files() -> None:
 @pytest.mark.parametrize("name", spec_names())
 def test_every_spec_that_comes_with_bddn_is_valid(name: str) -> None:
     assert load_spec(name).title
+
+
+@pytest.mark.parametrize("name", [name for name in spec_names() if name != "demo"])
+def test_every_spec_states_the_licence_of_its_weights_and_its_groups(name: str) -> None:
+    spec = load_spec(name)
+    assert spec.licence
+    assert spec.groups, "no group: neither of a table or figure, nor modern, nor controls"
+    assert set(spec.groups) <= {"table1", "table2", "figure6", "modern", "controls"}
+
+
+def test_the_page_of_weights_lists_every_licence() -> None:
+    page = licences.PAGE.read_text(encoding="utf-8")
+    assert licences.written(page) == page, "run 'python tests/licences.py'"
+
+
+def test_a_mirror_has_the_same_network_and_licence_without_a_gate() -> None:
+    for name in spec_names():
+        spec = load_spec(name)
+        if spec.weights is not None and spec.weights.mirror is not None:
+            other = load_spec(spec.weights.mirror)
+            assert other.weights is not None
+            assert other.weights.mirror is None
+            assert other.weights.hub != spec.weights.hub
+            assert (other.licence, other.image_size) == (spec.licence, spec.image_size)
+            kinds = [kind_of(one) for one in (spec, other)]
+            widths = [
+                [layer.channels for layer in kind.outline(one).values()]
+                for kind, one in zip(kinds, (spec, other), strict=True)
+            ]
+            assert widths[0] == widths[1]
 
 
 def test_the_papers_model_is_the_datacomp_one_prepared_as_in_the_paper() -> None:
