@@ -35,6 +35,18 @@ def open_array(path: Path, key: str = "") -> Any:
     return _open(path, key, _stamp(path), os.getpid())
 
 
+def open_group(path: Path, key: str) -> Any:
+    """Open a group of an HDF5 file, a mapping of names to arrays, for many arrays of one file. Nothing of it is read;
+    handles are kept open as those of `open_array`.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or no HDF5 file, or has no such group.
+    """
+    return _open_group(path, key, _stamp(path), os.getpid())
+
+
 def arrays_of(path: Path) -> dict[str, Any]:
     """Return the arrays of an HDF5 file or a zarr store by name, at most a hundred. It raises the errors of
     `open_array`."""
@@ -65,6 +77,18 @@ def _open(path: Path, key: str, stamp: tuple[int, int], process: int) -> Any:
         found.close()
         raise _not_an_array(path, "a NumPy .npz archive")
     return found
+
+
+@lru_cache(maxsize=16)
+def _open_group(path: Path, key: str, stamp: tuple[int, int], process: int) -> Any:
+    try:
+        file = _hdf5(path)
+        found = file.get(key)
+    except (OSError, RuntimeError) as error:
+        raise _not_an_array(path, f"{error}") from error
+    if found is not None and hasattr(found, "keys"):
+        return found
+    raise DataError(path, expected=f"a group '{key}'", got=", ".join(file.keys()) or "nothing", fix=RESTORE)
 
 
 def _member(path: Path, key: str) -> Any:

@@ -44,6 +44,28 @@ def ceiling_of_ncsnr(ncsnr: npt.ArrayLike, n_trials: npt.ArrayLike) -> Floats:
     return ceiling_of_variances(np.square(ratio), np.ones_like(ratio), n_trials)
 
 
+def ncsnr_of_percent(place: object, percent: Floats, n_trials: int) -> Floats:
+    """Return the ncsnr (N,) of noise ceilings (N,) in per cent of variance, for means over a number of trials.
+
+    The inverse of `ceiling_of_ncsnr`. `place` is that of the numbers, for messages.
+
+    Raises
+    ------
+    DataError
+        If a number is not from 0 to below 100.
+    """
+    known = percent[~np.isnan(percent)]
+    if known.size and not (known.min() >= 0 and known.max() < 100):
+        raise DataError(
+            place,
+            expected="noise ceilings from 0 to below 100 %",
+            got=f"numbers from {known.min():.3g} to {known.max():.3g}",
+            fix="Download the file again.",
+        )
+    share = percent / 100
+    return np.sqrt(share / n_trials / (1 - share))
+
+
 def ceiling_of_trials(
     trials: npt.NDArray[np.floating], image: npt.NDArray[np.integer], n_trials: npt.ArrayLike
 ) -> Floats:

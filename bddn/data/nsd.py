@@ -4,7 +4,6 @@ Source: E. Allen et al. (2022), Nature Neuroscience 25: 116-126, and the NSD dat
 """
 
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,15 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.frames import Volume
-from bddn.cortex.places import positions
-from bddn.data.ceiling import ceiling_of_ncsnr
 from bddn.data.dataset import About, Stimuli, Trials
-from bddn.data.nsd_betas import Betas, without_data
+from bddn.data.dataset_options import choice, given_options, session_numbers, subject_number
 from bddn.data.nsd_experiment import SYNTHETIC, Experiment
-from bddn.data.nsd_files import DESIGN, SYNTHETIC_DESIGN, VERSIONS, how_to_get
-from bddn.data.nsd_options import choice, session_numbers, subject_number
-from bddn.data.nsd_surface import ALL, NSDGENERAL, Surface
+from bddn.data.nsd_files import DESIGN, N_SESSIONS, SYNTHETIC_DESIGN, VERSIONS, how_to_get
+from bddn.data.nsd_surface import NSDGENERAL, Surface
 from bddn.data.nsd_volume import SPACE, Func1pt8mm
+from bddn.data.session_betas import Session
+from bddn.data.session_data import ALL, SessionData
 from bddn.errors import DataError
 from bddn.files.filekind import MISSING, explain, is_listed
 
@@ -29,7 +27,7 @@ FSAVERAGE = "fsaverage"
 SPACES: dict[str, type[Surface] | type[Func1pt8mm]] = {FSAVERAGE: Surface, SPACE: Func1pt8mm}
 
 
-class Nsd:
+class Nsd(SessionData):
     """One subject of NSD; implements `bddn.data.Dataset`. Files are read on demand.
 
     Parameters
@@ -89,12 +87,15 @@ class Nsd:
         synthetic: str = "no",
         ceiling: str = ALL,
     ) -> None:
-        self.root, self.subject, self._selected = root, subject_number(subject), voxels
-        self.version = choice("betas", betas, VERSIONS)
-        self._space = SPACES[choice("space", space, SPACES)](root, self.subject, self.version, voxels)
-        self._single = choice("trials", trials, ("mean", "single")) == "single"
-        self._zscore = choice("zscore", zscore, ("yes", "no")) == "yes"
-        with_synthetic = choice(SYNTHETIC, synthetic, ("no", "yes")) == "yes"
+        self.root, self.selected = root, voxels
+        self.subject = subject_number(
+            "nsd", subject, range(1, len(N_SESSIONS) + 1), f"a number from 1 to {len(N_SESSIONS)}"
+        )
+        self.version = choice("nsd", "betas", betas, VERSIONS)
+        self._space = SPACES[choice("nsd", "space", space, SPACES)](root, self.subject, self.version, voxels)
+        single = choice("nsd", "trials", trials, ("mean", "single")) == "single"
+        super().__init__(single, choice("nsd", "zscore", zscore, ("yes", "no")) == "yes", ceiling)
+        with_synthetic = choice("nsd", SYNTHETIC, synthetic, ("no", "yes")) == "yes"
         given = {
             "betas": (betas, "b3"),
             "sessions": (sessions, ALL),
@@ -105,14 +106,13 @@ class Nsd:
             SYNTHETIC: (synthetic, "no"),
             "ceiling": (ceiling, ALL),
         }
-        options = "".join(f",{key}={value}" for key, (value, default) in given.items() if value != default)
-        self.name = f"nsd:{root},subject={self.subject}{options}"
-        wanted = session_numbers(sessions, self.subject)
+        self.name = f"nsd:{root},subject={self.subject}{given_options(given)}"
+        wanted = session_numbers("nsd", sessions, N_SESSIONS[self.subject - 1], self.subject)
         self._check_files(with_synthetic)
         more = self._space.synthetic_files() if with_synthetic else None
         self.experiment = Experiment(root, self.subject, self._space.files_of, wanted, more)
         tests = [name for name in self.named_tests() if name != SYNTHETIC]
-        self._ceiling_of = choice("ceiling", ceiling, (ALL, *tests))
+        choice("nsd", "ceiling", ceiling, (ALL, *tests))
         kind: Trials = "single" if self._single else "averaged"
         self.about = replace(self.about, responses=self._in_words(), trials=kind)  # type: ignore[misc]
 
@@ -144,122 +144,42 @@ class Nsd:
         """Return the ids of the images of known test sets; see `Experiment.named_tests`."""
         return self.experiment.named_tests()
 
-    @property
-    def response_ids(self) -> tuple[str, ...] | None:
-        """The stimulus id of each trial, if responses are single trials; see `bddn.data.trials`."""
-        return self.experiment.trial_ids if self._single else None
-
     def covariates(self) -> pd.DataFrame | None:
         """Return what else is known of each trial, if responses are single trials; see `Experiment.covariates`."""
         return self.experiment.covariates() if self._single else None
 
-    def responses(self, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
-        """Return responses (n, n_voxels): means over the trials of each image, or single trials.
+    @property
+    def sessions(self) -> list[Session]:
+        """See `Experiment.sessions`."""
+        return self.experiment.sessions
 
-        Raises
-        ------
-        DataError
-            If a file of betas is damaged.
-        """
-        n = len(self.experiment.trial_ids if self._single else self.stimuli)
-        wanted = np.arange(n) if rows is None else np.asarray(rows, np.intp)
-        return self._trials(wanted) if self._single else self._means(wanted)
+    @property
+    def candidates(self) -> Any:
+        """Vertices of fsaverage, or voxels of the volume."""
+        return self._space.candidates
 
-    def _trials(self, wanted: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        out = np.empty((len(wanted), self._voxels.n), np.float32)
-        ends = np.cumsum([len(session.shown) for session in self.experiment.sessions])
-        places = np.searchsorted(ends, wanted, "right")
-        for place in np.unique(places):
-            at = np.flatnonzero(places == place)
-            start = ends[place] - len(self.experiment.sessions[place].shown)
-            out[at] = self._betas.read(int(place), wanted[at] - start)
-        return out
+    def places(self, voxels: Any) -> pd.DataFrame:
+        """See `SessionData.places`."""
+        return self._space.table(voxels)
 
-    def _means(self, wanted: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        order = np.argsort(wanted, kind="stable")
-        ascending = wanted[order]
-        out = np.zeros((len(wanted), self._voxels.n), np.float32)
-        for place, session in enumerate(self.experiment.sessions):
-            trials = np.flatnonzero(np.isin(session.shown, ascending))
-            if not len(trials):
-                continue
-            first, last = (np.searchsorted(ascending, session.shown[trials], side) for side in ("left", "right"))
-            for response, start, stop in zip(self._betas.read(place, trials), first, last, strict=True):
-                for row in order[start:stop]:
-                    out[row] += response
-        out /= self.experiment.n_trials[wanted, None].astype(np.float32)
-        return out
+    def ncsnr(self, voxels: Any) -> npt.NDArray[np.floating] | None:
+        """Return the ncsnr of NSD's own file, or None without it."""
+        return self._space.ncsnr(voxels)
 
-    def voxels(self) -> pd.DataFrame:
-        """Return the table of `bddn.data.Dataset`, with a column for each atlas on this machine."""
-        return self._table.copy()
-
-    def coords_mm(self) -> npt.NDArray[np.float32]:
-        """See `Dataset.coords_mm`."""
-        return positions(self._table)
-
-    def truth(self) -> pd.DataFrame | None:
-        """Return None."""
-        return None
+    @property
+    def n_with_ceiling(self) -> int:
+        """The images of NSD, which those of NSD-synthetic follow."""
+        return self.experiment.n_core
 
     def remarks(self) -> list[str]:
         """Return what a user should know of the files: sessions, voxels, labels and ceilings, as sentences."""
         about = self.experiment
-        return [about.in_words(), *about.missing_in_words(), self._left_out_in_words(), *self._space.remarks()]
+        return [about.in_words(), *about.missing_in_words(), self.left_out_in_words(), *self._space.remarks()]
 
     @property
     def frame(self) -> Volume | None:
         """The grid of a volume; None on fsaverage."""
         return self._space.frame
-
-    @cached_property
-    def _without_data(self) -> npt.NDArray[np.bool_]:
-        """Which of the selected voxels have no data in which session, (sessions, candidates)."""
-        return without_data(self.experiment.sessions, self._space.candidates)
-
-    @cached_property
-    def _voxels(self) -> Any:
-        """The voxels that have data in all sessions."""
-        kept = np.logical_not(self._without_data.any(0))
-        if not kept.any():
-            raise DataError(
-                self.name,
-                expected="voxels with betas in all used sessions",
-                got=f"none of {len(kept)}",
-                fix="Give fewer sessions with the option sessions=…, or download the betas again.",
-            )
-        return self._space.candidates.part(kept)
-
-    @cached_property
-    def _betas(self) -> Betas:
-        return Betas(self.experiment.sessions, self._voxels, self._zscore)
-
-    @cached_property
-    def _table(self) -> pd.DataFrame:
-        return self._space.table(self._voxels).assign(ceiling=self._ceilings())
-
-    def _ceilings(self) -> npt.NDArray[np.float64]:
-        """Return noise ceilings for the numbers of trials that the images have; NaN without the files of ncsnr."""
-        ncsnr = self._space.ncsnr(self._voxels)
-        if ncsnr is None:
-            return np.full(self._voxels.n, np.nan)
-        if self._single:
-            return ceiling_of_ncsnr(ncsnr, 1)
-        n_trials = self.experiment.n_trials[: self.experiment.n_core]
-        if self._ceiling_of != ALL:
-            chosen = set(self.named_tests()[self._ceiling_of])
-            n_trials = n_trials[[stimulus in chosen for stimulus in self.stimuli.ids[: len(n_trials)]]]
-        return ceiling_of_ncsnr(ncsnr, n_trials)
-
-    def _left_out_in_words(self) -> str:
-        lacking = self._without_data
-        never, sometimes = lacking.all(0), lacking.any(0) & ~lacking.all(0)
-        worst = self.experiment.sessions[int(lacking[:, sometimes].sum(1).argmax())].name
-        where = f" (most of them in {worst})" if sometimes.any() else ""
-        return (
-            f"left out of the {lacking.shape[1]} voxels of {self._selected}: {never.sum()} without data in any "
-            f"session, and {sometimes.sum()} without data in some{where}"
-        )
 
     def _in_words(self) -> str:
         unit = "z-scored within each session" if self._zscore else "in percent signal change"

@@ -9,7 +9,6 @@
 Here, all of them count from 0.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,13 +119,6 @@ def read_synthetic_order(root: Path) -> Ints:
     """Return which of the 284 images of NSD-synthetic was shown in each trial, counted from 0."""
     found = _read_mat(root, SYNTHETIC_DESIGN, ("masterordering",))
     return _from_one(root / SYNTHETIC_DESIGN, "masterordering", found["masterordering"], N_PAPER).ravel()
-
-
-def repeats_in_words(images: Ints) -> str:
-    """Return the number of trials and of images, and how many images have how many trials, as words."""
-    times = Counter(np.unique(images, return_counts=True)[1].tolist())
-    parts = ", ".join(f"{n} in {k} trial{'s' if k > 1 else ''}" for k, n in sorted(times.items(), reverse=True))
-    return f"{len(images)} trials of {sum(times.values())} images ({parts})"
 
 
 def _read_mat(root: Path, file: Path, names: Sequence[str]) -> Mapping[str, npt.NDArray[Any]]:

@@ -5,12 +5,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bddn.data.dataset import Stimuli
-from bddn.data.nsd_betas import Session
-from bddn.data.nsd_design import LAST, read_design, read_synthetic_order, repeats_in_words
+from bddn.data.dataset_options import sessions_in_words
+from bddn.data.nsd_design import LAST, read_design, read_synthetic_order
 from bddn.data.nsd_files import (
     N_SESSIONS,
     STIMULI,
@@ -19,7 +18,7 @@ from bddn.data.nsd_files import (
     synthetic_color_stimuli,
 )
 from bddn.data.nsd_images import N_SYNTHETIC_SHARED, NsdImages
-from bddn.data.nsd_options import sessions_in_words
+from bddn.data.session_betas import Session, repeats_in_words
 from bddn.errors import DataError
 from bddn.files.filekind import is_listed
 
@@ -108,22 +107,13 @@ class Experiment:
         ]
         if self._synthetic_files is not None:
             rows = np.searchsorted(np.unique(self._synthetic), self._synthetic)
-            found.append(Session("NSD-synthetic", self._here(self._synthetic_files), self.n_core + rows))
+            files = self._here(self._synthetic_files)
+            found.append(Session("NSD-synthetic", files, self.n_core + rows, f"{SYNTHETIC}=no"))
         return found
 
-    @cached_property
-    def n_trials(self) -> npt.NDArray[np.intp]:
-        """The number of trials of each image (n_images,)."""
-        return np.bincount(np.concatenate([session.shown for session in self.sessions]), minlength=len(self.stimuli))
-
-    @cached_property
-    def trial_ids(self) -> tuple[str, ...]:
-        """The stimulus id of each trial, session after session."""
-        return tuple(self.stimuli.ids[row] for session in self.sessions for row in session.shown)
-
     def covariates(self) -> pd.DataFrame:
-        """Return a row for each trial, as in `trial_ids`: `old` is 1 if its image was shown before, and `time` is its
-        place in the session, from -1 to 1."""
+        """Return a row for each trial, session after session: `old` is 1 if its image was shown before, and `time` is
+        its place in the session, from -1 to 1."""
         old = [self._design.is_old(session) for session in self.used]
         if len(self._synthetic):
             first = np.unique(self._synthetic, return_index=True)[1]

@@ -7,6 +7,7 @@ cvnlab.slite.page/p/M3ZvPmfgU3).
 from pathlib import Path
 
 from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.data.buckets import copy_command
 from bddn.errors import DataError
 from bddn.files.filekind import MISSING, explain
 
@@ -16,6 +17,8 @@ N_SESSIONS = (40, 40, 32, 30, 40, 32, 40, 30)
 """Number of sessions of subjects 1 to 8."""
 VERSIONS = {"b2": "betas_fithrf", "b3": "betas_fithrf_GLMdenoise_RR"}
 """Folders of the versions of betas."""
+UNIT = 300
+"""Betas that are integers are percent signal change times this; floats are percent signal change."""
 DESIGN = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
 STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
 GROUP_LABELS = Path("nsddata/freesurfer/fsaverage/label")
@@ -53,12 +56,7 @@ def native_labels(subject: int) -> Path:
 
 def how_to_get(*files: Path) -> str:
     """Return the next step for missing files: the official command for the first, and the paths of the others."""
-    first, *others = (file.as_posix() for file in files)
-    more = f" Get {', '.join(others)} in the same way." if others else ""
-    return (
-        f"Accept the terms on {TERMS_PAGE}; then run, in the folder of the data, "
-        f"'aws s3 cp --no-sign-request {BUCKET}/{first} {first}'.{more}"
-    )
+    return f"Accept the terms on {TERMS_PAGE}; then {copy_command(BUCKET, *files)}"
 
 
 def missing(root: Path, file: Path, what: str) -> DataError:

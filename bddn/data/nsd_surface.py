@@ -11,19 +11,20 @@ import pandas as pd
 
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
 from bddn.cortex.mgh import Mgh, open_mgh
-from bddn.data.nsd_betas import UNIT, Floats, Ints, Session
 from bddn.data.nsd_ceilings import compared_with_published, ncsnr_files, read_ncsnr
-from bddn.data.nsd_files import GROUP_LABELS, betas_files, how_to_get, synthetic_betas_files
+from bddn.data.nsd_files import GROUP_LABELS, UNIT, betas_files, how_to_get, synthetic_betas_files
 from bddn.data.nsd_labels import OWN, atlases_here, how_to_map, label_columns, label_file, read_numbers
+from bddn.data.session_betas import Floats, Ints, Session, even_probes
+from bddn.data.session_data import ALL
 from bddn.errors import DataError
 from bddn.files.filekind import is_listed
 
-NSDGENERAL, ALL = "nsdgeneral", "all"
+NSDGENERAL = "nsdgeneral"
 
 
 @dataclass(frozen=True)
 class Vertices:
-    """Vertices of each hemisphere, left first; implements `bddn.data.nsd_betas.Voxels`."""
+    """Vertices of each hemisphere, left first; implements `bddn.data.session_betas.Voxels`."""
 
     of: Mapping[str, Ints]
 
@@ -38,7 +39,7 @@ class Vertices:
         return Vertices({hemi: self.of[hemi][part] for hemi, part in zip(HEMISPHERES, parts, strict=True)})
 
     def read(self, session: Session, trials: Ints) -> Floats:
-        """See `Voxels.read`; one trial is in memory at a time."""
+        """See `Voxels.read`; in percent signal change. One trial is in memory at a time."""
         files = [self._open(session, hemi) for hemi in HEMISPHERES]
         found = np.empty((len(trials), self.n), np.float32)
         start = 0
@@ -49,6 +50,10 @@ class Vertices:
                 columns /= UNIT
             start += len(self.of[hemi])
         return found
+
+    def probes(self, session: Session) -> Ints:
+        """See `Voxels.probes`."""
+        return even_probes(session)
 
     def place(self, session: Session, voxel: int) -> tuple[Path, str]:
         """See `Voxels.place`."""

@@ -4,7 +4,6 @@ Files of betas are HDF5 with the array `betas`, int16, percent signal change tim
 so that HDF5 gives (T, Z, Y, X): the axes of the NIfTI files of the same volume in reverse.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,34 +15,22 @@ import pandas as pd
 from bddn.cortex.frames import Volume
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.data.array_files import open_array
-from bddn.data.nsd_betas import UNIT, Floats, Ints, Session
-from bddn.data.nsd_files import betas_folder, how_to_get
+from bddn.data.grid_voxels import FILE, Grid
+from bddn.data.nsd_files import UNIT, betas_folder, how_to_get
 from bddn.data.nsd_labels import GROUP, OWN, label_columns
+from bddn.data.session_betas import Floats, Ints, Session, even_probes
 from bddn.errors import DataError
 from bddn.files.filekind import GZIP, explain, is_listed
 
 SPACE = "func1pt8mm"
-KEY, FILE = "betas", "volume"
+KEY = "betas"
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Voxels of a volume by their indices (N, 3); implements `bddn.data.nsd_betas.Voxels`."""
-
-    ijk: Ints
-    shape: tuple[int, ...]
-
-    @property
-    def n(self) -> int:
-        """Number of voxels."""
-        return len(self.ijk)
-
-    def part(self, mask: npt.NDArray[np.bool_]) -> "Grid":
-        """Return the voxels where `mask` (N,) is true."""
-        return Grid(self.ijk[mask], self.shape)
+class BetaGrid(Grid):
+    """Voxels in NSD's files of betas; implements `bddn.data.session_betas.Voxels`."""
 
     def read(self, session: Session, trials: Ints) -> Floats:
-        """See `Voxels.read`; one slice of the volume is in memory at a time."""
+        """See `Voxels.read`; in percent signal change. One slice of the volume is in memory at a time."""
         betas = self._open(session)
         found = np.empty((len(trials), self.n), np.float32)
         low, high = self.ijk.min(0, initial=self.shape[0]), self.ijk.max(0, initial=0) + 1
@@ -59,9 +46,9 @@ class Grid:
             found /= UNIT
         return found
 
-    def place(self, session: Session, voxel: int) -> tuple[Path, str]:
-        """See `Voxels.place`."""
-        return session.files[FILE], f"voxel {_name(self.ijk[voxel])}"
+    def probes(self, session: Session) -> Ints:
+        """See `Voxels.probes`."""
+        return even_probes(session)
 
     def _open(self, session: Session) -> Any:
         betas, n_trials = open_array(session.files[FILE], KEY), len(session.shown)
@@ -109,7 +96,7 @@ class Func1pt8mm:
         )
 
     @cached_property
-    def candidates(self) -> Grid:
+    def candidates(self) -> BetaGrid:
         """The selected voxels: those with a label above 0. In nsdgeneral, -1 marks the rest of the cortex."""
         labels = _read_labels(self.root / self.needed()[0])
         if not (labels > 0).any():
@@ -119,7 +106,7 @@ class Func1pt8mm:
                 got="none",
                 fix="Give other labels with the option voxels=….",
             )
-        return Grid(np.argwhere(labels > 0), labels.shape)
+        return BetaGrid(np.argwhere(labels > 0), labels.shape)
 
     @cached_property
     def frame(self) -> Volume:
@@ -128,24 +115,17 @@ class Func1pt8mm:
         image = _nifti(path)
         return Volume.of(image.affine, image.shape[:3])
 
-    def table(self, voxels: Grid) -> pd.DataFrame:
+    def table(self, voxels: BetaGrid) -> pd.DataFrame:
         """Return the table of voxels without ceilings."""
-        mm = self.frame.mm(voxels.ijk)
-        columns: dict[str, Any] = {
-            "hemi": self._hemispheres(voxels),
-            "vertex": np.full(voxels.n, -1),
-            "voxel": [_name(ijk) for ijk in voxels.ijk],
-            **dict(zip(("x_mm", "y_mm", "z_mm"), mm.T, strict=True)),
-            "roi": [""] * voxels.n,
-        }
         numbers = {
             atlas: self._at(voxels, self.root / self._rois / f"{atlas}.nii.gz")
             for atlas in (*OWN, *GROUP)
             if is_listed(self.root / self._rois / f"{atlas}.nii.gz")
         }
-        return pd.DataFrame(columns | (label_columns(self.root, self.subject, numbers) if numbers else {}))
+        table = voxels.table(self.frame, self._hemispheres(voxels))
+        return table.assign(**label_columns(self.root, self.subject, numbers)) if numbers else table
 
-    def _hemispheres(self, voxels: Grid) -> npt.NDArray[np.str_]:
+    def _hemispheres(self, voxels: BetaGrid) -> npt.NDArray[np.str_]:
         found = np.full(voxels.n, "", "<U2")
         for hemi in HEMISPHERES:
             path = self.root / self._rois / f"{hemi}.{self._selected}.nii.gz"
@@ -153,7 +133,7 @@ class Func1pt8mm:
                 found[self._at(voxels, path) > 0] = hemi
         return found
 
-    def _at(self, voxels: Grid, path: Path) -> Ints:
+    def _at(self, voxels: BetaGrid, path: Path) -> Ints:
         labels = _read_labels(path)
         if labels.shape != voxels.shape:
             raise DataError(
@@ -162,10 +142,10 @@ class Func1pt8mm:
                 got=f"{labels.shape}",
                 fix=how_to_get(self.needed()[0]),
             )
-        found: Ints = labels[tuple(voxels.ijk.T)]
+        found: Ints = labels[voxels.at]
         return found
 
-    def ncsnr(self, voxels: Grid) -> npt.NDArray[np.float32] | None:
+    def ncsnr(self, voxels: BetaGrid) -> npt.NDArray[np.float32] | None:
         """Return the ncsnr (N,) of voxels, NaN where it is unknown, or None without the file."""
         path = self.root / self._betas / "ncsnr.nii.gz"
         if not is_listed(path):
@@ -175,7 +155,7 @@ class Func1pt8mm:
             raise DataError(
                 path, expected=f"numbers of shape {voxels.shape}", got=f"{found.shape}", fix="Get it again."
             )
-        at: npt.NDArray[np.float32] = found[tuple(voxels.ijk.T)]
+        at: npt.NDArray[np.float32] = found[voxels.at]
         return at
 
     def remarks(self) -> list[str]:
@@ -184,10 +164,6 @@ class Func1pt8mm:
         absent = [file for file in files if not is_listed(self.root / file)]
         names = ", ".join(file.name for file in absent)
         return [f"without {names} labels or noise ceilings are unknown. {how_to_get(*absent)}"] if absent else []
-
-
-def _name(ijk: Ints) -> str:
-    return "-".join(str(k) for k in ijk)
 
 
 def _nifti(path: Path) -> Any:

@@ -24,7 +24,8 @@ ROIS: Mapping[str, tuple[str, ...]] = {
     "OWFA": ("OWFA",),
     "VWFA": ("VWFA-1", "VWFA-2"),
 }
-"""The reported ROIs. Each is the union of these labels of the dataset's atlases, over both hemispheres."""
+"""The reported ROIs. Each is the union of these labels of the dataset's atlases, and of its own name, over both
+hemispheres."""
 
 
 class R2:
@@ -168,7 +169,7 @@ def tested_scores(
 def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
     """Return a mask of the voxels in an ROI of `ROIS`, or with this label of an atlas, by all text columns of labels;
     ROIs of two atlases may overlap."""
-    return np.asarray(labels_of(voxels).isin(ROIS.get(roi, (roi,))).to_numpy().any(axis=1))
+    return np.asarray(labels_of(voxels).isin((roi, *ROIS.get(roi, ()))).to_numpy().any(axis=1))
 
 
 def roi_masks(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
@@ -180,7 +181,7 @@ def roi_masks(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
 def named_rois(voxels: pd.DataFrame) -> list[str]:
     """Return the names that `in_roi` finds voxels for: those of `ROIS`, then the labels of the atlases."""
     labels = {str(label) for name in labels_of(voxels) for label in voxels[name].dropna().unique()} - {""}
-    return [roi for roi, parts in ROIS.items() if labels & {*parts}] + sorted(labels - {*ROIS})
+    return [roi for roi, parts in ROIS.items() if labels & {roi, *parts}] + sorted(labels - {*ROIS})
 
 
 def roi_scores(voxels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:

@@ -112,7 +112,7 @@ def test_an_image_that_came_several_times_in_a_session_counts_each_time(root: Pa
     assert first.count(image) >= 3
     n = sum(shown(session).count(image) for session in HERE)
     data = Nsd(root, subject="1")
-    assert data.experiment.n_trials[data.stimuli.ids.index(f"nsd-{image:05d}")] == n
+    assert data.n_trials[data.stimuli.ids.index(f"nsd-{image:05d}")] == n
 
 
 def test_pixels_are_those_of_the_image_of_the_id(root: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_vertex_that_does_not_vary_in_a_session_has_no_z_score(root: Path) -> 
 def test_ceilings_are_those_of_the_trials_that_the_images_have(root: Path) -> None:
     data = Nsd(root, subject="1")
     snr = np.concatenate([HEAVY[hemi] for hemi in HEMISPHERES]).astype(np.float32).astype(float)
-    trials = data.experiment.n_trials
+    trials = data.n_trials
     assert len(set(trials.tolist())) > 1
     np.testing.assert_allclose(data.voxels()["ceiling"], snr**2 / (snr**2 + np.mean(1 / trials)))
     chosen = {*data.named_tests()["shared1000"]}
@@ -318,10 +318,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_subject_has_the_trials_of_its_sessions(full: Path, subject: int) -> None:
     n, last = TRIALS[subject - 1], N_SESSIONS[subject - 1]
     data = Nsd(full, subject=f"{subject}")
-    assert data.experiment.n_trials.sum() == n
+    assert data.n_trials.sum() == n
     assert f"sessions 1-{last}: {n} trials of {len(data.stimuli)} images" in data.about.responses
     before = Nsd(full, subject=f"{subject}", sessions=f"1-{last - 3}")  # as in the Algonauts data
-    assert before.experiment.n_trials.sum() == n - 3 * 750
+    assert before.n_trials.sum() == n - 3 * 750
 
 
 def test_named_tests_are_the_same_images_for_all_subjects(full: Path) -> None:
@@ -335,7 +335,7 @@ def test_named_tests_are_the_same_images_for_all_subjects(full: Path) -> None:
         assert tests["shared515"] == expected
         assert tests["shared284"] == expected[:284]
         assert {*expected} < {*tests["shared1000"]}
-        counted = dict(zip(data.stimuli.ids, data.experiment.n_trials, strict=True))
+        counted = dict(zip(data.stimuli.ids, data.n_trials, strict=True))
         assert {counted[name] for name in expected} == {3}
         last = N_SESSIONS[int(subject) - 1]
         earlier = Nsd(full, subject=subject, sessions=f"1-{last - 5}").stimuli.ids

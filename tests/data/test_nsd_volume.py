@@ -103,7 +103,7 @@ def test_voxels_are_points_with_the_labels_of_their_place(root: Path) -> None:
     np.testing.assert_allclose(voxels[["x_mm", "y_mm", "z_mm"]], mm, rtol=1e-6)
     np.testing.assert_allclose(data.coords_mm(), mm, rtol=1e-6)
     assert voxels["roi"].tolist() == voxels["floc-bodies"].tolist() == ["", "", "EBA", ""]
-    n = data.experiment.n_trials
+    n = data.n_trials
     np.testing.assert_allclose(voxels["ceiling"], np.append(0.25 / (0.25 + np.mean(1 / n)), [np.nan] * 3))
     assert data.frame is not None
     assert data.frame.shape == SHAPE

@@ -120,7 +120,7 @@ def test_nsd_synthetic_has_its_own_images_brightness_and_session(synthetic: Path
         np.testing.assert_array_equal(seen, expected)
     found = data.responses()[-5:]
     np.testing.assert_allclose(found[:, 0], np.array([0, 3, 219, 220, 283]) + 0.1, rtol=1e-6)
-    assert data.experiment.n_trials[-5:].tolist() == [2, 2, 1, 2, 1]
+    assert data.n_trials[-5:].tolist() == [2, 2, 1, 2, 1]
     scored = Nsd(synthetic, subject="2", synthetic="yes")
     trials = scored.responses()[-5:] * np.array([2, 2, 1, 2, 1])[:, None]
     np.testing.assert_allclose(trials.sum(0), 0, atol=1e-4)

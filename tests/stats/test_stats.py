@@ -109,6 +109,9 @@ def test_a_voxel_can_be_in_two_regions() -> None:
     )
     assert in_roi(table, "EBA").tolist() == [True, False]
     assert in_roi(table, "FFA").tolist() == [True, False]
+    own = pd.DataFrame({"hemi": ["lh"] * 3, "vertex": [0, 1, 2], "roi": ["V1", "V1v", "V2"]})
+    assert in_roi(own, "V1").tolist() == [True, True, False]  # a label of this very name counts too
+    assert roi_scores(own.assign(r2=[0.1, 0.3, 0.2]), "r2")["V2"] == {"mean": 0.2, "n_voxels": 1}
     assert roi_scores(table, "r2")["V1"] == {"mean": 0.4, "n_voxels": 1}
     assert set(roi_scores(table, "r2")) == {"EBA", "FFA", "V1"} <= set(ROIS)
 

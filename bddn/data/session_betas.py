@@ -1,12 +1,13 @@
-"""Betas of the Natural Scenes Dataset, session by session.
+"""Responses of single trials (betas) in one file per scan session, read session by session.
 
 Shape letters: T trials of a session, N voxels, S sessions.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,6 @@ import numpy.typing as npt
 from bddn.errors import DataError
 
 N_PROBES = 5  # trials of a session that show which voxels have no data
-UNIT = 300  # integers are percent signal change times 300; floats are percent signal change
 Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
 
@@ -26,16 +26,19 @@ class Session:
     Attributes
     ----------
     name : str
-        For messages, and to leave it out.
+        For messages.
     files : mapping of str to Path
         By hemisphere on a surface; in a volume there is only one.
     shown : array of int, (T,)
         The image of each trial, as a row of the dataset's stimuli.
+    option : str
+        The option of the dataset's name that can leave it out, or ''.
     """
 
     name: str
     files: Mapping[str, Path]
     shown: Ints
+    option: str = "sessions=…"
 
 
 class Voxels(Protocol):
@@ -45,14 +48,20 @@ class Voxels(Protocol):
     def n(self) -> int:
         """Number of voxels."""
 
+    def part(self, mask: npt.NDArray[np.bool_]) -> Self:
+        """Return the voxels where `mask` (N,) is true."""
+
     def read(self, session: Session, trials: Ints) -> Floats:
-        """Return their betas (trials, N) in percent signal change.
+        """Return their betas (trials, N) as they are in the files, in the files' unit.
 
         Raises
         ------
         DataError
             If a file is missing or damaged, or is not one of this session.
         """
+
+    def probes(self, session: Session) -> Ints:
+        """Return a few trials that can be read quickly; they show which voxels have no data."""
 
     def place(self, session: Session, voxel: int) -> tuple[Path, str]:
         """Return the file of a voxel, and which of it that is in words."""
@@ -101,7 +110,7 @@ class Betas:
         return found
 
     def _stored(self, session: int, trials: Ints) -> Floats:
-        """Return betas in percent signal change."""
+        """Return betas as they are in the files."""
         found = self.voxels.read(self.sessions[session], trials)
         finite = np.isfinite(found)
         if not finite.all():
@@ -133,20 +142,33 @@ class Betas:
         return mean.astype(np.float32), std
 
     def _unusable(self, place: Path, session: int, expected: str, got: str) -> DataError:
-        fix = f"Download it again, or leave {self.sessions[session].name} out (options sessions=… and synthetic=no)."
+        out = self.sessions[session]
+        fix = f"Download it again, or leave {out.name} out with the option {out.option}."
+        fix = fix if out.option else "Download it again."
         return DataError(place, expected=expected, got=got, fix=fix)
 
 
 def without_data(sessions: Sequence[Session], voxels: Voxels) -> npt.NDArray[np.bool_]:
     """Return which voxels have no data in which session, (S, N).
 
-    Voxels outside the slab of a session are NaN, or 0, in all its trials. A few trials are read, evenly over the
-    session; a voxel that is not finite in one of them, or exactly 0 in all, has no data. Other trials are checked when
-    they are read.
+    Voxels outside the slab of a session are NaN, or 0, in all its trials. A few trials are read (`Voxels.probes`); a
+    voxel that is not finite in one of them, or exactly 0 in all, has no data. Other trials are checked when they are
+    read.
     """
     found = np.zeros((len(sessions), voxels.n), np.bool_)
     for row, session in enumerate(sessions):
-        probes = np.unique(np.linspace(0, len(session.shown) - 1, N_PROBES).astype(np.intp))
-        values = voxels.read(session, probes)
+        values = voxels.read(session, voxels.probes(session))
         found[row] = ~np.isfinite(values).all(0) | ~values.any(0)
     return found
+
+
+def even_probes(session: Session) -> Ints:
+    """Return a few trials, evenly over a session, for files of which any trial is quick to read."""
+    return np.unique(np.linspace(0, len(session.shown) - 1, N_PROBES).astype(np.intp))
+
+
+def repeats_in_words(images: Ints) -> str:
+    """Return the number of trials and of images, and how many images have how many trials, as words."""
+    times = Counter(np.unique(images, return_counts=True)[1].tolist())
+    parts = ", ".join(f"{n} in {k} trial{'s' if k > 1 else ''}" for k, n in sorted(times.items(), reverse=True))
+    return f"{len(images)} trials of {sum(times.values())} images ({parts})"

@@ -1,16 +1,16 @@
-"""The options of a dataset name `nsd:ROOT,subject=1,…`."""
+"""The options of a dataset's name, such as `nsd:ROOT,subject=1,sessions=1-37`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from bddn.data.nsd_files import N_SESSIONS
 from bddn.errors import DataError
 
 RANGES = re.compile(r"[0-9]{1,2}(-[0-9]{1,2})?(\+[0-9]{1,2}(-[0-9]{1,2})?)*")
+SUBJECT = re.compile(r"(?:sub-?|subj)?0?([0-9]{1,2})")
 
 
-def choice(option: str, value: str, allowed: Iterable[str]) -> str:
-    """Return a value if it is one of the allowed ones.
+def choice(kind: str, option: str, value: str, allowed: Iterable[str]) -> str:
+    """Return a value if it is one of the allowed ones; `kind` is that of the dataset, for messages.
 
     Raises
     ------
@@ -20,7 +20,7 @@ def choice(option: str, value: str, allowed: Iterable[str]) -> str:
     names = tuple(allowed)
     if value not in names:
         raise DataError(
-            f"nsd option '{option}'",
+            f"{kind} option '{option}'",
             expected=f"one of {', '.join(names)}",
             got=f"'{value}'",
             fix=f"Correct {option}=….",
@@ -28,32 +28,43 @@ def choice(option: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def subject_number(value: str) -> int:
-    """Return the number of a subject, 1 to 8; also from texts such as 'subj01'.
+def subject_number(kind: str, value: str, known: Sequence[int], words: str) -> int:
+    """Return the number of a subject; also from texts such as '01', 'subj01' and 'sub-01'.
+
+    Parameters
+    ----------
+    kind, value : str
+    known : sequence of int
+        Those that there are.
+    words : str
+        These in words.
 
     Raises
     ------
     DataError
-        If it is none.
+        If it is none of them.
     """
-    found = re.fullmatch(r"(?:subj)?0?([1-8])", value)
-    if not found:
+    found = SUBJECT.fullmatch(value)
+    if not found or int(found[1]) not in known:
         raise DataError(
-            "nsd option 'subject'",
-            expected=f"a number from 1 to {len(N_SESSIONS)}",
+            f"{kind} option 'subject'",
+            expected=words,
             got=f"'{value}'",
-            fix="Write nsd:ROOT,subject=1.",
+            fix=f"Write {kind}:ROOT,subject={known[0]}.",
         )
     return int(found[1])
 
 
-def session_numbers(value: str, subject: int) -> tuple[int, ...] | None:
+def session_numbers(kind: str, value: str, most: int, subject: int) -> tuple[int, ...] | None:
     """Return the sessions that a text names, ascending, or None for 'all'.
 
     Parameters
     ----------
+    kind : str
     value : str
         Numbers and ranges, joined by +, e.g. '1-37' or '1-10+12'.
+    most : int
+        The number of sessions of the subject.
     subject : int
 
     Raises
@@ -63,14 +74,14 @@ def session_numbers(value: str, subject: int) -> tuple[int, ...] | None:
     """
     if value == "all":
         return None
-    found, most = list[int](), N_SESSIONS[subject - 1]
+    found = list[int]()
     if RANGES.fullmatch(value):
         for part in value.split("+"):
             low, _, high = part.partition("-")
             found += range(int(low), int(high or low) + 1) or [0]
     if not found or min(found) < 1 or max(found) > most or len(set(found)) < len(found):
         raise DataError(
-            "nsd option 'sessions'",
+            f"{kind} option 'sessions'",
             expected=f"'all', or some of sessions 1 to {most} of subject {subject}, each once, e.g. 1-20 or 1-10+12",
             got=f"'{value}'",
             fix="Correct sessions=….",
@@ -87,3 +98,8 @@ def sessions_in_words(sessions: Iterable[int]) -> str:
         else:
             ranges.append([session, session])
     return ", ".join(f"{low}-{high}" if high > low else f"{low}" for low, high in ranges)
+
+
+def given_options(given: dict[str, tuple[str, str]]) -> str:
+    """Return the options of a name that are not their defaults, e.g. ',betas=b2'; `given` has value and default."""
+    return "".join(f",{key}={value}" for key, (value, default) in given.items() if value != default)
