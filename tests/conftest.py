@@ -1,7 +1,11 @@
 """What many tests share: one tiny planted brain, its network and its sealed cache, each made once per run."""
 
+import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +14,10 @@ from bddn.planted.plant import plant
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+GRAPHICS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 PLANTED = PlantSpec(seed=0, n_images=48, radius_rad=0.15, n_layers=3, width=24)
 
 
@@ -75,3 +83,19 @@ def sealed(brain: Path, spec: CacheSpec, tmp_path_factory: pytest.TempPathFactor
     out = tmp_path_factory.mktemp("caches") / "sealed.zarr"
     extract(spec, Planted(brain), out)
     return out
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Headless Chromium; without one tests are skipped, in CI they fail."""
+    from playwright.sync_api import sync_playwright
+
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        message = "no Chromium: the page is not tested in a browser; 'apt-get install chromium' brings one"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    arguments = [*GRAPHICS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield started
+        started.close()

@@ -1,14 +1,14 @@
 """The tutorial on one's own model, run as it is written."""
 
-import re
 import shlex
 from pathlib import Path
 
 import quick_commands
 from bddn.store.reader import Cache
 
-TUTORIAL = Path(__file__).parent.parent / "bddn" / "backbones" / "README.md"
-BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parent.parent
+TUTORIAL = ROOT / "docs" / "own_model.md"
+from fenced_code import blocks  # noqa: E402
 
 
 def test_the_tutorial_on_ones_own_model_runs_as_written(brain: Path, tmp_path: Path) -> None:
@@ -20,16 +20,15 @@ def test_the_tutorial_on_ones_own_model_runs_as_written(brain: Path, tmp_path: P
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    blocks = [match.groups() for match in BLOCK.finditer(TUTORIAL.read_text())]
     said = []
-    for language, name, text in blocks:
-        if name:
-            (tmp_path / name).write_text(text)
-        if language == "bash":
-            said.append("".join(run(*shlex.split(line)) for line in text.splitlines()))
-        elif name == "beit.py":
-            assert len(text.strip().splitlines()) <= 15
-            said.append(run(name))
+    for block in blocks(TUTORIAL):
+        if block.file:
+            (tmp_path / block.file).write_text(block.text)
+        if block.file == "beit.py":
+            assert len(block.text.strip().splitlines()) <= 15
+        if block.language == "bash" and not block.why:
+            lines = [line.removeprefix("python ") for line in block.text.splitlines()]
+            said.append("".join(run(*shlex.split(line)) for line in lines))
     assert "a map of 14×14 places, 64 channels" in said[0]
     assert "layers.3 → 65 tokens = 1 CLS + 8×8, 48 channels" in said[1]
     assert [layer.channels for layer in Cache(tmp_path / "cnn.zarr").layers] == [16, 32, 64]

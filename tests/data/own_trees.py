@@ -1,7 +1,6 @@
 """Folders of a lab's own data, one of each kind that docs/own_data.md describes, with the same responses in each."""
 
 import csv
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ import pandas as pd
 from nibabel.gifti import gifti
 from PIL import Image
 
+import fenced_code
 from bddn.cortex.fsaverage import sphere
 
 FREESURFER: Any = nibabel.freesurfer
 DOCS = Path(__file__).parents[2] / "docs" / "own_data.md"
-BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 AREAS = ("V1", "V2", "hV4")
 N_MESH = 10_242  # vertices of fsaverage5, and of the native surface, which is this sphere, a little turned
 AFFINE = np.array([[-2.0, 0, 0, 20], [0, 2, 0, -90], [0, 0, 2, -10], [0, 0, 0, 1]])
@@ -68,8 +67,8 @@ def small_lab(folder: Path, n: int = 6, n_left: int = 5, n_voxels: int = 8) -> L
 
 
 def blocks() -> list[tuple[str, str, str]]:
-    """The blocks of the documentation: language, file name or '', and text."""
-    return [match.groups("") for match in BLOCK.finditer(DOCS.read_text(encoding="utf-8"))]  # type: ignore[misc]
+    """The blocks of the documentation that are run: language, file name or '', and text."""
+    return [(block.language, block.file, block.text) for block in fenced_code.blocks(DOCS) if not block.why]
 
 
 def described(name: str) -> str:

