@@ -12,6 +12,7 @@ import yaml
 
 from bddn.errors import BddnError
 from bddn.spec import CacheSpec, FinetuneSpec, FitSpec, OwnDataSpec, PlantSpec
+from bddn.spec.yaml_file import read_yaml
 from command_words import command_of, shell_commands
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +43,8 @@ OTHERS = {
     "mkdir",
     "mv",
     "open",
+    "rsync",
+    "ssh",
     "unzip",
 }
 INCOMPLETE = {"BadOptionUsage", "BadParameter", "MissingParameter"}  # of click, or of the copy of it in typer
@@ -159,7 +162,10 @@ def _parses(block: Block) -> bool:
         except BddnError:
             continue
         return True
-    return False
+    value = read_yaml(block.text.encode(), "documentation").value
+    assert isinstance(value, dict)
+    sections = {name: CacheSpec.class_of(name, section) for name, section in value.items()}  # a part of a spec
+    return all(kind is not None and kind.model_validate(value[name]) for name, kind in sections.items())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

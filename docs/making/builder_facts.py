@@ -12,6 +12,9 @@ WORDS = {  # kinds of data in the order of the page; others follow
     "planted": "the demo's planted brain",
     "algonauts": "Algonauts 2023 Challenge",
     "nsd": "Natural Scenes Dataset",
+    "laion": "LAION-fMRI",
+    "things": "THINGS-fMRI",
+    "mosaic": "MOSAIC",
     "table": "my own data",
 }
 NAMES = {"planted": "planted:build/demo", "table": "table:mylab/data.yaml"}
