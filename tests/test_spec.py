@@ -163,7 +163,14 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
     },
     WeightsSpec: {"hub": "a/b", "revision": "c", "mirror": "d"},
     FamilySpec: {"family": "vit", "architecture": {"hidden_size": 3}, "layers": ["block_1*", -1, "50%"]},
-    DiffusionSpec: {"architecture": {"unet": {"in_channels": 4}}, "n_steps": 20, "layers": ["up_2.resnet_0@t*"]},
+    DiffusionSpec: {
+        "architecture": {"unet": {"in_channels": 4}},
+        "n_steps": 20,
+        "latents": "inverted",
+        "noise_seed": 3,
+        "text": "zeros",
+        "layers": ["up_2.resnet_0@t*"],
+    },
     SplitBy: {"categories": "b.csv", "test": ["a", "b"]},  # clusters, layer and file stand without categories
     ModuleSpec: {
         "module": "a.b:d",
@@ -195,7 +202,7 @@ BASE: dict[type[Spec], dict[str, Any]] = {
     },
     WeightsSpec: {"hub": "x/y"},
     FamilySpec: {"family": "clip"},
-    DiffusionSpec: {"family": "stable_diffusion"},
+    DiffusionSpec: {"family": "stable_diffusion", "latents": "noised"},
     SplitBy: {"categories": "a.csv"},
     ModuleSpec: {"module": "a.b:c"},
 }

@@ -75,8 +75,13 @@ class Trainable(Protocol):
 def weights_sha256(state: dict[str, Tensor]) -> str:
     """Return the SHA-256 of a state dict: names, types, shapes and bytes, independent of the file format."""
     digest = hashlib.sha256()
+    add_weights(digest, state)
+    return digest.hexdigest()
+
+
+def add_weights(digest: "hashlib._Hash", state: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Add the weights of a state dict to a digest, so that those of several models need not be in memory together."""
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(f"{prefix}{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -1,8 +1,8 @@
-"""Stable Diffusion as a backbone: outputs of its U-Net while an image is inverted to noise.
+"""Networks of diffusion pipelines as backbones: outputs of their blocks at steps between an image and noise.
 
-The latent z₀ of an image is the mode of the autoencoder's posterior (not a sample), times its scaling factor. DDIM
-inversion then increases the noise level in `n_steps` steps, with the empty prompt and without guidance. Each step calls
-the U-Net once. With 50 steps and the scheduler of Stable Diffusion 1.x:
+The latent z₀ of an image is the mode of the autoencoder's posterior (not a sample), shifted and scaled as the
+autoencoder says. `n_steps` steps then lead to noise, with the empty prompt and without guidance; `noise_levels`
+describes them. Each step calls the network once. With 50 steps and the scheduler of Stable Diffusion 1.x, inverted:
 
 ==========================  =======  ========  ===  ============  ===  =======
 step k                      1        2         …    k             …    50
@@ -11,9 +11,7 @@ latent input of U-Net       z₀       z₁        …    z₍ₖ₋₁₎      
 noise level of that latent  (clean)  ᾱ(1)      …    ᾱ(20k − 39)   …    ᾱ(961)
 ==========================  =======  ========  ===  ============  ===  =======
 
-So `@t1` is close to the clean image and `@t50` close to noise. `DDIMInverseScheduler.step` reads the timestep of a step
-as the level after it: the U-Net gets that timestep, with the latent of the level before. At step 1 the latent is clean,
-and the scheduler treats it as one of level 0 (ᾱ = 0.999), because of `set_alpha_to_one: false`.
+So `@t1` is close to the clean image and `@t50` close to noise.
 
 Diffusion Hyperfeatures counts from noise, s = n_steps − k, so its 49 is our t1 and its 0 our t50. Its code also differs
 in three points: the U-Net gets the timestep of its latent (−1, 0, 20, …, 960), the latent is a sample, and features are
@@ -23,22 +21,22 @@ time steps T count. `cache_specs/sd_t20`, `sd_t25` and `sd_t40` take them from n
 Layers are complete outputs of residual blocks and of transformers: `down_0.resnet_0`, `down_0.attention_0`, …,
 `mid.resnet_0`, `mid.attention_0`, `mid.resnet_1`, `up_0.resnet_0`, …, each at a step. Hyperfeatures numbers the
 12 residual blocks of the decoder from 0; its layer L is `up_{L // 3}.resnet_{L % 3}`: layer 6 is `up_2.resnet_0`.
+Blocks of transformers are `block_0`, … (Stable Diffusion 3), and `double_0`, …, `single_0`, … (FLUX.1).
 """
 
-import inspect
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bddn.backbones.backbone import weights_sha256
-from bddn.backbones.diffusion_kind import blocks_of, names_of
+from bddn.backbones.denoisers import Denoiser, Flux, StableDiffusion3, UNet
+from bddn.backbones.diffusion_families import FAMILIES, names_of, unit_of
+from bddn.backbones.diffusion_identity import identity_of
 from bddn.backbones.hooks import LayerHooks, Reduce, compile_blocks, frozen, pooling
 from bddn.backbones.layers import select
 from bddn.backbones.loading import refuse_cls
-from bddn.backbones.pipeline import Pipeline, load, set_steps
+from bddn.backbones.noise_levels import DdimLevels, FlowLevels, Levels, fixed_noise
+from bddn.backbones.pipeline import Pipeline, load
 from bddn.backbones.preprocess import HALF, squash
 from bddn.errors import SpecError
 from bddn.spec import CacheSpec, DiffusionSpec
@@ -47,29 +45,14 @@ from bddn.tokens import LayerTokens, Tokens
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-TEXT_FIELDS = (
-    "hidden_act",
-    "hidden_size",
-    "intermediate_size",
-    "layer_norm_eps",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "vocab_size",
-)
-CONVENTIONS = (
-    "latent: mode of the posterior, scaled; empty prompt, no guidance; DDIM inversion; step k counts from the image: "
-    "the U-Net is told timestep k and sees the latent of alpha_bar"
-)
 
-
-class StableDiffusion:
-    """A frozen U-Net of Stable Diffusion 1.x or 2.x. Its layers are its blocks at steps of the inversion, by step.
+class DiffusionNetwork:
+    """The frozen network of a diffusion pipeline. Its layers are its blocks at steps from the image to noise, by step.
 
     Parameters
     ----------
     spec : CacheSpec
-        With a backbone of the family stable_diffusion, `preprocess: native` and `global_token: mean`.
+        With a backbone of a family of `diffusion_families`, `preprocess: native` and `global_token: mean`.
     device : str
         'cpu' or 'cuda'. The prompt is always encoded on the CPU.
 
@@ -87,30 +70,20 @@ class StableDiffusion:
         _check(spec)
         parts = load(spec)
         self._spec, self._device = spec, device
-        self._unet, self._vae = parts.unet, parts.vae
+        self._vae = parts.vae
         _check_size(spec, parts)
-        n_steps, place = about.n_steps, spec.weights.place
-        self._scheduler = parts.scheduler
-        set_steps(self._scheduler, n_steps)
-        self._timesteps: list[int] = self._scheduler.timesteps.tolist()
-        blocks = _modules(self._unet, blocks_of(self._unet.config))
-        self.layers = select(about.layers, names_of(blocks, n_steps), place)
+        factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+        latent_hw = (spec.image_hw[0] // factor, spec.image_hw[1] // factor)
+        self._denoiser = _denoiser(about.family, parts, spec.image_hw, latent_hw, device)
+        self._levels = _levels(about, parts, latent_hw)
+        self._noise: Tensor | None = None
+        if about.latents == "noised":
+            self._noise = fixed_noise((parts.vae.config.latent_channels, *latent_hw), about.noise_seed).to(device)
+        blocks = self._denoiser.blocks
+        self.layers = select(about.layers, names_of(blocks, about.n_steps), spec.weights.place)
         self._at = _by_step(self.layers)
-        configs = _configs(parts)
-        self.identity: dict[str, Any] = {
-            "class": type(self._unet).__name__,
-            "weights_sha256": _hash(parts),
-            "config": {part: fields for part, fields in configs.items() if part != "scheduler"},
-            "scheduler": configs["scheduler"],
-            "prompt": parts.prompt[0].tolist(),
-            "n_steps": n_steps,
-            "steps": [self._level(k) for k, names in enumerate(self._at) if names],
-            "conventions": CONVENTIONS,
-            "made_with": {name: version(name) for name in ("torch", "diffusers", "transformers", "pillow")},
-        }
-        with torch.no_grad():
-            self._text: Tensor = parts.text_encoder(parts.prompt).last_hidden_state.to(device)
-        self._unet.to(device)
+        self.identity: dict[str, Any] = identity_of(about, parts, self._levels, self._at)
+        self._denoiser.network.to(device)
         self._vae.to(device)
         if spec.compile:
             compile_blocks(blocks)
@@ -123,91 +96,72 @@ class StableDiffusion:
 
     def __call__(self, pixels: Tensor) -> Tokens:
         """See `Backbone.__call__`."""
-        latent = self._latent(pixels)
+        clean = self._latent(pixels)
+        latent, reduce = clean, pooling(self._spec.grid, "mean")
         found: dict[str, LayerTokens] = {}
         with frozen(self._device, self._spec.autocast):
             for k, names in enumerate(self._at):
-                last = k == len(self._at) - 1
-                tokens, latent = self._step(k, latent, names, pooling(self._spec.grid, "mean"), last)
+                if self._noise is None:
+                    tokens, latent = self._step(k, latent, names, reduce, k == len(self._at) - 1)
+                elif names:
+                    tokens, _ = self._step(k, self._levels.noised(k, clean, self._noise), names, reduce, last=True)
+                else:
+                    continue
                 found |= {f"{name}@t{k + 1}": layer for name, layer in tokens.items()}
         return Tokens(found)
 
     def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
         """See `ShowsFullSize.each_layer`. Blocks run at step 1, because all steps run the same blocks."""
         wanted = list(dict.fromkeys(name for names in self._at for name in names))
+        latent = self._latent(pixels)
         with frozen(self._device, self._spec.autocast):
-            return self._step(0, self._latent(pixels), wanted, reduce, last=True)[0]
+            first = latent if self._noise is None else self._levels.noised(0, latent, self._noise)
+            return self._step(0, first, wanted, reduce, last=True)[0]
 
     def _latent(self, pixels: Tensor) -> Tensor:
         with frozen(self._device, None):  # always full precision, because all steps start from this latent
             latent = self._vae.encode(pixels.to(self._device)).latent_dist.mode()
-        return latent * self._vae.config.scaling_factor  # type: ignore[no-any-return]
+        return (latent - (self._vae.config.shift_factor or 0.0)) * self._vae.config.scaling_factor  # type: ignore[no-any-return]
 
     def _step(
         self, k: int, latent: Tensor, names: Sequence[str], reduce: Reduce, last: bool
     ) -> tuple[dict[str, Any], Tensor]:
         """Return reduced tokens of blocks at step k (from 0), and the next latent (the same after the last step)."""
         outputs: list[Tensor] = []
-        text = self._text.expand(len(latent), -1, -1)
+        timestep = self._levels.timesteps[k]
         tokens = self._hooks.run(
-            lambda: outputs.append(self._unet(latent, self._timesteps[k], encoder_hidden_states=text).sample),
+            lambda: outputs.append(self._denoiser(latent, timestep)),
             names,
             reduce,
             stop=last,
         )
-        if last:
-            return tokens, latent
-        return tokens, self._scheduler.step(outputs[0].float(), self._timesteps[k], latent).prev_sample
+        return tokens, latent if last else self._levels.next(k, latent, outputs[0].float())
 
     def _read(self, name: str, output: Any) -> LayerTokens:
-        return LayerTokens(output[0] if isinstance(output, tuple) else output)
+        return self._denoiser.tokens(output)
 
-    def _level(self, k: int) -> dict[str, int | float]:
-        """Return the inputs of the U-Net at step k (from 0); ᾱ is the scheduler's, rounded."""
-        before = self._timesteps[k] - self._scheduler.config.num_train_timesteps // len(self._timesteps)
-        alpha = self._scheduler.alphas_cumprod[before] if before >= 0 else self._scheduler.initial_alpha_cumprod
-        return {"step": k + 1, "timestep": self._timesteps[k], "alpha_bar": round(float(alpha), 6)}
+
+def _denoiser(
+    family: str, parts: Pipeline, image_hw: tuple[int, int], latent_hw: tuple[int, int], device: str
+) -> Denoiser:
+    if family == "sd3":
+        return StableDiffusion3(parts.network, parts.text, latent_hw, device)
+    if family == "flux":
+        return Flux(parts.network, parts.text, latent_hw, device)
+    return UNet(parts.network, parts.text, image_hw, device)
+
+
+def _levels(about: DiffusionSpec, parts: Pipeline, latent_hw: tuple[int, int]) -> Levels:
+    if not FAMILIES[about.family].is_flow:
+        return DdimLevels(parts.scheduler, about.n_steps, about.latents == "noised")
+    unit = unit_of(about.family, parts.configs) // 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    return FlowLevels(parts.scheduler, about.n_steps, (latent_hw[0] // unit) * (latent_hw[1] // unit))
 
 
 def _by_step(layers: Sequence[str]) -> list[list[str]]:
     """Return the selected blocks of each step, up to the last step that has one."""
     pairs = [(block, int(k)) for block, _, k in (layer.partition("@t") for layer in layers)]
     return [[block for block, k in pairs if k == step] for step in range(1, pairs[-1][1] + 1)]
-
-
-def _modules(unet: Any, names: Mapping[str, int]) -> dict[str, nn.Module]:
-    """Return the submodules by the names of blocks."""
-
-    def one(name: str) -> Any:
-        level, _, part = name.partition(".")
-        side, _, i = level.partition("_")
-        kind, _, j = part.partition("_")
-        block = unet.mid_block if side == "mid" else getattr(unet, f"{side}_blocks")[int(i)]
-        return getattr(block, f"{kind}s")[int(j)]
-
-    return {name: one(name) for name in names}
-
-
-def _hash(parts: Pipeline) -> str:
-    models = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}
-    return weights_sha256({f"{part}.{k}": v for part, model in models.items() for k, v in model.state_dict().items()})
-
-
-def _configs(parts: Pipeline) -> dict[str, dict[str, Any]]:
-    """Return what determines the tokens besides the weights; of large configurations, fields with other values."""
-    found = parts.configs()
-    for part, model in (("unet", parts.unet), ("vae", parts.vae)):
-        defaults = {k: list(v) if isinstance(v, tuple) else v for k, v in _parameters(model).items()}
-        found[part] = {k: v for k, v in found[part].items() if k in defaults and v != defaults[k]}
-        found[part].pop("sample_size", None)  # the size of training images
-    found["text_encoder"] = {k: found["text_encoder"][k] for k in TEXT_FIELDS}
-    found["scheduler"] = {k: v for k, v in found["scheduler"].items() if k in _parameters(parts.scheduler)}
-    return found
-
-
-def _parameters(made: Any) -> dict[str, Any]:
-    """Return the parameters of the constructor with their defaults."""
-    return {k: p.default for k, p in inspect.signature(type(made).__init__).parameters.items() if k != "kwargs"}
 
 
 def _check(spec: CacheSpec) -> None:
@@ -222,13 +176,21 @@ def _check(spec: CacheSpec) -> None:
 
 
 def _check_size(spec: CacheSpec, parts: Pipeline) -> None:
-    """Check that each level can halve the latent; otherwise sizes do not match on the way up."""
-    halvings = len(parts.vae.config.block_out_channels) + len(parts.unet.config.block_out_channels) - 2
-    (height, width), unit = spec.image_hw, 2**halvings
+    """Check that autoencoder and network can reduce the image, and that a transformer knows all its places."""
+    about = spec.section(DiffusionSpec)
+    (height, width), unit = spec.image_hw, unit_of(about.family, parts.configs)
     if height % unit or width % unit:
         raise SpecError(
             f"spec '{spec.title}'",
-            expected=f"image_size to be a multiple of {unit}, because autoencoder and U-Net reduce it by this factor",
+            expected=f"image_size to be a multiple of {unit}, because autoencoder and network reduce it by this factor",
+            got=f"{height} × {width}",
+            fix="Correct image_size in the spec.",
+        )
+    most = parts.network.config.get("pos_embed_max_size")
+    if most is not None and max(height, width) > most * unit:
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected=f"image_size up to {most * unit}, because the network knows {most} × {most} places",
             got=f"{height} × {width}",
             fix="Correct image_size in the spec.",
         )

@@ -11,14 +11,14 @@ Then a spec with `backbone: {mylab: …}` works in every command.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, field_validator, model_validator
 
 from bddn.entry_points import installed, load
 from bddn.errors import SpecError
 from bddn.files.paths import expand_home
-from bddn.spec.base import Positive, Spec, reject_duplicates
+from bddn.spec.base import Positive, Seed, Spec, reject_duplicates
 
 ENTRY_POINTS = "bddn.backbones"
 
@@ -57,17 +57,42 @@ class FamilySpec(BackboneSpec):
 
 
 class DiffusionSpec(BackboneSpec):
-    """A U-Net of Stable Diffusion, seen while an image is inverted."""
+    """The network of a diffusion pipeline, seen at steps between an image and noise."""
 
-    family: Literal["stable_diffusion"]
-    """Latents of an autoencoder, denoised by a U-Net; a pipeline folder of diffusers."""
+    family: Literal["stable_diffusion", "sdxl", "sd3", "flux"]
+    """Which pipeline of diffusers, given as its folder: U-Nets of Stable Diffusion 1.x and 2.x or XL, transformers of
+    Stable Diffusion 3.x or FLUX.1."""
     architecture: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
-    """Fields of the configurations of `unet`, `vae`, `text_encoder` and `scheduler`."""
+    """Fields of the configurations of its parts: `unet` or `transformer`, `vae`, `text_encoder` (also `_2`, `_3`) and
+    `scheduler`."""
     n_steps: Positive = 50
-    """Steps of the DDIM inversion, from the image to noise."""
+    """Steps from the image to noise."""
+    latents: Literal["inverted", "noised"] = Field(default="inverted", exclude_if=lambda x: x == "inverted")
+    """How the latents of later steps are made: `inverted`, by the network itself step by step, or `noised`, by mixing
+    the latent of the image with fixed noise."""
+    noise_seed: Seed = Field(default=0, exclude_if=lambda x: x == 0)
+    """Seed of the noise of noised latents, which is the same for all images."""
+    text: Annotated[str, Field(pattern=r"^(encoded|without_t5|zeros|.+\.safetensors)$")] = Field(
+        default="encoded", exclude_if=lambda x: x == "encoded"
+    )
+    """The text that the network gets: `encoded`, the empty prompt through all text encoders; `without_t5`, the same
+    with zeros for the T5 encoder of Stable Diffusion 3; `zeros`; or a safetensors file of embeddings."""
     layers: Layers = Field(default=None, min_length=1)
     """Blocks at steps to store, e.g. up_2.resnet_0@t40, or globs: up_*.resnet_*@t25 (layers), up_2.resnet_0@t* (time
     steps). None means all."""
+
+    @field_validator("text")
+    @classmethod
+    def _at_home(cls, text: str) -> str:
+        return expand_home(text)
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if self.noise_seed and self.latents != "noised":
+            raise ValueError("with 'noise_seed' only beside 'latents: noised'")
+        if self.text == "without_t5" and self.family != "sd3":
+            raise ValueError("with 'text: without_t5' only for the family sd3")
+        return self
 
 
 class ModuleSpec(BackboneSpec):

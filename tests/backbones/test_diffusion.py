@@ -21,8 +21,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from backbones.small_diffusion import ARCHITECTURE, SCHEDULER, UNET, edit_weights, write_json, write_small_diffusion
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.diffusion import StableDiffusion
-from bddn.backbones.diffusion_kind import blocks_of
+from bddn.backbones.diffusion import DiffusionNetwork
+from bddn.backbones.diffusion_families import unet_blocks
 from bddn.backbones.kind import kind_of
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.planted.scenes import draw_scene
@@ -84,12 +84,12 @@ def spec_of(weights: Path | dict[str, Any], n_steps: int = 4, layers: Any = None
     return CacheSpec(**(given | fields))
 
 
-def diffusion(weights: Path | dict[str, Any], n_steps: int = 4, layers: Any = None, **fields: Any) -> StableDiffusion:
-    return StableDiffusion(spec_of(weights, n_steps, layers, **fields))
+def diffusion(weights: Path | dict[str, Any], n_steps: int = 4, layers: Any = None, **fields: Any) -> DiffusionNetwork:
+    return DiffusionNetwork(spec_of(weights, n_steps, layers, **fields))
 
 
 @pytest.fixture(scope="session")
-def network(folder: Path) -> StableDiffusion:
+def network(folder: Path) -> DiffusionNetwork:
     """All layers at 4 steps."""
     return diffusion(folder)
 
@@ -101,15 +101,15 @@ def scenes() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def pixels(network: StableDiffusion, scenes: list[Image.Image]) -> Tensor:
+def pixels(network: DiffusionNetwork, scenes: list[Image.Image]) -> Tensor:
     return torch.stack([network.preprocess(scene) for scene in scenes])
 
 
-def unet_of(network: StableDiffusion) -> Any:
-    return network._unet
+def unet_of(network: DiffusionNetwork) -> Any:
+    return network._denoiser.network
 
 
-def latents_seen(network: StableDiffusion, pixels: Tensor) -> list[Tensor]:
+def latents_seen(network: DiffusionNetwork, pixels: Tensor) -> list[Tensor]:
     """What the U-Net is given, call by call."""
     seen: list[Tensor] = []
     handle = unet_of(network).register_forward_pre_hook(lambda module, given: seen.append(given[0].clone()))
@@ -163,7 +163,7 @@ def by_hand(folder: Path, pixels: Tensor, n_steps: int) -> dict[str, list[Tensor
 # names, and which tokens they are
 
 
-def test_layers_are_the_networks_blocks_step_by_step(network: StableDiffusion, pixels: Tensor) -> None:
+def test_layers_are_the_networks_blocks_step_by_step(network: DiffusionNetwork, pixels: Tensor) -> None:
     first = [name.removesuffix("@t1") for name in network.layers if name.endswith("@t1")]
     assert first[:5] == [
         "down_0.resnet_0",
@@ -212,7 +212,7 @@ def test_blocks_are_named_in_the_order_in_which_they_run(folder: Path, pixels: T
     ],
 )
 def test_layers_time_steps_and_grids_of_both_can_be_chosen(
-    folder: Path, network: StableDiffusion, pixels: Tensor, asked: list[str | int], found: list[str]
+    folder: Path, network: DiffusionNetwork, pixels: Tensor, asked: list[str | int], found: list[str]
 ) -> None:
     some = diffusion(folder, layers=asked)
     assert list(some.layers) == found
@@ -278,15 +278,15 @@ def test_steps_and_blocks_after_the_last_that_is_wanted_are_not_run(
     assert (len(begun), len(ended)) == (calls, whole)
 
 
-def way_back(network: StableDiffusion, latents: list[Tensor], n_steps: int) -> float:
+def way_back(network: DiffusionNetwork, latents: list[Tensor], n_steps: int) -> float:
     """Relative error of the clean latent after sampling with DDIM from the last latent that the U-Net saw."""
     prediction = {"prediction_type": network.identity["scheduler"]["prediction_type"]}
     scheduler: Any = diffusers.DDIMScheduler(**SCHEDULER | prediction)
     scheduler.set_timesteps(n_steps)
-    z = latents[-1]
+    z, text = latents[-1], network._denoiser._text  # type: ignore[attr-defined]
     with torch.inference_mode():
         for t in scheduler.timesteps[1:]:
-            z = scheduler.step(unet_of(network)(z, t, network._text.expand(len(z), -1, -1)).sample, t, z).prev_sample
+            z = scheduler.step(unet_of(network)(z, t, text.expand(len(z), -1, -1)).sample, t, z).prev_sample
     return float((z - latents[0]).norm() / latents[0].norm())
 
 
@@ -347,7 +347,7 @@ def test_a_spacing_that_cannot_be_inverted_is_refused(copy: Path) -> None:
 # the contract of a backbone
 
 
-def test_it_is_a_backbone(network: StableDiffusion) -> None:
+def test_it_is_a_backbone(network: DiffusionNetwork) -> None:
     backbone: Backbone = network
     assert backbone.layers
 
@@ -357,7 +357,7 @@ def test_tokens_are_float32_at_the_grid_of_the_spec_without_gradient(
     folder: Path, pixels: Tensor, grid: tuple[int, int]
 ) -> None:
     network = diffusion(folder, 2, grid=grid)
-    channels = blocks_of(UNET)
+    channels = unet_blocks(UNET)
     for name, layer in network(pixels[:2]).items():
         assert layer.local_.shape == (2, channels[name.partition("@")[0]], *grid)
         assert layer.global_ is not None
@@ -366,24 +366,24 @@ def test_tokens_are_float32_at_the_grid_of_the_spec_without_gradient(
         assert not layer.local_.requires_grad
 
 
-def test_the_same_images_give_the_same_tokens(folder: Path, network: StableDiffusion, pixels: Tensor) -> None:
+def test_the_same_images_give_the_same_tokens(folder: Path, network: DiffusionNetwork, pixels: Tensor) -> None:
     before = pixels.clone()
     assert difference(network(pixels), network(pixels)) == 0
     assert difference(diffusion(folder)(pixels), network(pixels)) == 0
     assert torch.equal(pixels, before)
 
 
-def test_images_in_another_order_give_rows_in_that_order(network: StableDiffusion, pixels: Tensor) -> None:
+def test_images_in_another_order_give_rows_in_that_order(network: DiffusionNetwork, pixels: Tensor) -> None:
     assert difference(network(pixels[[2, 0, 1]]), rows(network(pixels), [2, 0, 1])) <= 1e-4
 
 
-def test_the_tokens_of_an_image_do_not_depend_on_its_batch(network: StableDiffusion, pixels: Tensor) -> None:
+def test_the_tokens_of_an_image_do_not_depend_on_its_batch(network: DiffusionNetwork, pixels: Tensor) -> None:
     together = network(pixels)
     for i in range(len(pixels)):
         assert difference(network(pixels[i : i + 1]), rows(together, [i])) <= 1e-4
 
 
-def test_threads_at_once_give_the_same(network: StableDiffusion, pixels: Tensor) -> None:
+def test_threads_at_once_give_the_same(network: DiffusionNetwork, pixels: Tensor) -> None:
     batches = [pixels[i : i + 1] for i in (0, 1, 2, 0, 1, 2)]
     alone = [network(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
@@ -419,7 +419,7 @@ def test_an_image_may_be_of_any_size_that_all_levels_halve(folder: Path, scenes:
     assert tokens["up_3.resnet_2@t1"].local_.shape == (1, 8, 16, 8)
 
 
-def test_lower_precision_is_near_and_leaves_float32(folder: Path, network: StableDiffusion, pixels: Tensor) -> None:
+def test_lower_precision_is_near_and_leaves_float32(folder: Path, network: DiffusionNetwork, pixels: Tensor) -> None:
     lower = diffusion(folder, autocast="bfloat16")
     assert latents_seen(lower, pixels)[0].equal(latents_seen(network, pixels)[0])
     assert all(latent.dtype == torch.float32 for latent in latents_seen(lower, pixels))
@@ -428,7 +428,7 @@ def test_lower_precision_is_near_and_leaves_float32(folder: Path, network: Stabl
 
 
 def test_every_block_is_compiled_and_hooks_stay_outside(
-    folder: Path, network: StableDiffusion, pixels: Tensor, monkeypatch: pytest.MonkeyPatch
+    folder: Path, network: DiffusionNetwork, pixels: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
 
@@ -447,7 +447,7 @@ def test_every_block_is_compiled_and_hooks_stay_outside(
 # what it says of itself
 
 
-def test_the_identity_is_the_same_each_time_and_can_be_written_as_json(folder: Path, network: StableDiffusion) -> None:
+def test_the_identity_is_the_same_each_time_and_can_be_written_as_json(folder: Path, network: DiffusionNetwork) -> None:
     assert diffusion(folder).identity == network.identity == json.loads(json.dumps(network.identity))
 
 
@@ -460,7 +460,7 @@ def test_the_identity_tells_the_level_of_each_step_that_is_stored(folder: Path) 
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_the_hash_of_the_weights_changes_with_any_part(copy: Path, network: StableDiffusion, part: str) -> None:
+def test_the_hash_of_the_weights_changes_with_any_part(copy: Path, network: DiffusionNetwork, part: str) -> None:
     def change(state: dict[str, Tensor]) -> dict[str, Tensor]:
         key = next(key for key in sorted(state) if "norm" in key and "bias" in key)
         return state | {key: state[key] + 1e-6}
@@ -481,7 +481,7 @@ def test_the_hash_of_the_weights_changes_with_any_part(copy: Path, network: Stab
     ],
 )
 def test_the_identity_tells_networks_apart_that_use_the_same_weights_differently(
-    copy: Path, network: StableDiffusion, pixels: Tensor, file: str, change: dict[str, Any]
+    copy: Path, network: DiffusionNetwork, pixels: Tensor, file: str, change: dict[str, Any]
 ) -> None:
     write_json(copy / file, json.loads((copy / file).read_text()) | change)
     other = diffusion(copy)
@@ -504,7 +504,7 @@ def test_random_weights_are_those_of_their_seed(pixels: Tensor) -> None:
     assert difference(a(pixels), c(pixels)) > 0.1
 
 
-def test_random_weights_have_the_architecture_of_the_spec(network: StableDiffusion) -> None:
+def test_random_weights_have_the_architecture_of_the_spec(network: DiffusionNetwork) -> None:
     found = diffusion({"random": 0}, architecture=ARCHITECTURE)
     for part in ("config", "scheduler", "prompt", "steps"):
         assert found.identity[part] == network.identity[part]
@@ -635,7 +635,7 @@ def test_a_unet_that_wants_more_than_a_latent_and_a_text_is_refused(change: dict
 
 
 def test_a_half_precision_checkpoint_still_runs_in_float32(
-    copy: Path, network: StableDiffusion, pixels: Tensor
+    copy: Path, network: DiffusionNetwork, pixels: Tensor
 ) -> None:
     for part in ("unet", "vae", "text_encoder"):
         edit_weights(copy / part, lambda state: {k: v.half() if v.is_floating_point() else v for k, v in state.items()})
@@ -651,7 +651,7 @@ def to_pickle(part: Path, content: object = None) -> None:
     path.unlink()
 
 
-def test_tensors_in_a_pickle_are_read_where_there_is_nothing_else(copy: Path, network: StableDiffusion) -> None:
+def test_tensors_in_a_pickle_are_read_where_there_is_nothing_else(copy: Path, network: DiffusionNetwork) -> None:
     for part in ("unet", "vae", "text_encoder"):
         to_pickle(copy / part)
     assert diffusion(copy).identity["weights_sha256"] == network.identity["weights_sha256"]
@@ -698,8 +698,8 @@ def maps_of(unet: Any, latent: Tensor, text: Tensor) -> dict[str, tuple[int, ...
 def test_channels_follow_from_the_configuration(change: dict[str, Any]) -> None:
     unet: Any = diffusers.UNet2DConditionModel(**UNET | change)
     maps = maps_of(unet, torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 16))
-    assert list(blocks_of(UNET | change).items()) == [(name, shape[0]) for name, shape in maps.items()]
-    assert blocks_of(unet.config) == blocks_of(UNET | change)
+    assert list(unet_blocks(UNET | change).items()) == [(name, shape[0]) for name, shape in maps.items()]
+    assert unet_blocks(unet.config) == unet_blocks(UNET | change)
 
 
 @pytest.mark.parametrize(
@@ -711,7 +711,7 @@ def test_channels_and_maps_of_the_true_networks_at_512_pixels(config: dict[str, 
         latent, text = torch.zeros(1, 4, 64, 64), torch.zeros(1, 77, config["cross_attention_dim"])
     assert sum(weight.numel() for weight in unet.parameters()) == parameters
     maps = maps_of(unet, latent, text)
-    assert list(blocks_of(config).items()) == [(name, shape[0]) for name, shape in maps.items()]
+    assert list(unet_blocks(config).items()) == [(name, shape[0]) for name, shape in maps.items()]
     assert len(maps) == 38
     assert [maps[f"down_{i}.resnet_0"] for i in range(4)] == [
         (320, 64, 64),
@@ -744,7 +744,7 @@ def test_channels_of_the_layers_that_a_spec_chooses() -> None:
 def test_channels_are_those_of_the_tokens(folder: Path, pixels: Tensor) -> None:
     architecture = {"unet": {"block_out_channels": [8, 16, 24, 32]}}
     spec = spec_of(folder, 2, ["*.attention_0@t*"], architecture=architecture)
-    tokens = StableDiffusion(spec)(pixels[:1])
+    tokens = DiffusionNetwork(spec)(pixels[:1])
     told = {name: layer.channels for name, layer in kind_of(spec).outline(spec).items()}
     assert told == {name: layer.local_.shape[1] for name, layer in tokens.items()}
 
@@ -759,4 +759,4 @@ def test_channels_are_those_of_the_tokens(folder: Path, pixels: Tensor) -> None:
 )
 def test_other_u_nets_have_no_names_for_their_blocks(change: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="the U-Net"):
-        blocks_of(UNET | change)
+        unet_blocks(UNET | change)
