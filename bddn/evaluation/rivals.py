@@ -1,8 +1,8 @@
 """Sort runs into models and subjects, and refuse runs whose scores cannot be compared.
 
 A model is a network (spec and weights of its cache), the layers, and the settings of the fit without its seeds. Runs
-that differ only in their seeds are repeated fits of one model; an ensemble of fits is another model. If there is only
-one model, its fits are compared.
+that differ only in their seeds are repeated fits of one model, also in the seed of the noise in the latents of their
+caches; an ensemble of fits is another model. If there is only one model, its fits are compared.
 
 A subject is what was measured: voxels, images and responses.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bddn.errors import DataError
 from bddn.identity import PROBE, digest
 from bddn.many.plan import VARIED
-from bddn.run.folder import ENSEMBLE, Run, labels, read_split
+from bddn.run.folder import ENSEMBLE, NOISE_SEED, Run, labels, read_split
 
 SEEDS = (*VARIED, "split_seed")  # fields of the spec in which the fits of one model may differ
 SAME_DATA: Mapping[str, str] = {
@@ -147,7 +147,8 @@ def _model(run: Run, varied: Sequence[str]) -> str:
     fit = {field: value for field, value in about["fit"].items() if field not in varied}
     spec, backbone = (about["cache"].get(key) for key in ("spec", "backbone"))
     if isinstance(backbone, dict):  # numbers that depend on the machine do not make another network
-        backbone = {key: value for key, value in backbone.items() if key != PROBE}
+        apart = (PROBE, NOISE_SEED) if varied else (PROBE,)
+        backbone = {key: value for key, value in backbone.items() if key not in apart}
     what = {"fit": fit, "spec": spec, "backbone": backbone, "layers": list(run.layers), ENSEMBLE: ENSEMBLE in about}
     return digest(what)
 

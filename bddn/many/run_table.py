@@ -9,7 +9,7 @@ import pandas as pd
 
 from bddn.files import atomic
 from bddn.run import Run
-from bddn.run.folder import WEIGHT, about_data
+from bddn.run.folder import NOISE_SEED, WEIGHT, about_data, network_digest
 from bddn.stats.hierarchy import depth_spread
 from bddn.stats.scores import ROIS
 from bddn.stats.truth import worse_hemisphere
@@ -51,6 +51,7 @@ def row_of(folder: str, run: Run) -> Row:
         "n_without_evidence": metrics.get("n_without_evidence"),  # unknown in runs of version 0.2.0
         "saturated": ", ".join(metrics["saturated_selectors"]),
         **{name: metrics[name] for name in ("cache_digest", "seconds")},
+        **_noise_of(run),
         "folder": folder,
     }
 
@@ -62,8 +63,9 @@ def table_of(rows: Iterable[Row]) -> pd.DataFrame:
         return pd.DataFrame(columns=[*FIRST, *LAST])
     between = [name for name in table if name not in (*FIRST, *LAST) and table[name].notna().any()]
     table = table[[*FIRST, *between, *LAST]]
-    numbers = table.columns.difference(["cache", "subject", "trials", "saturated", "cache_digest", "folder"])
-    counts = {"seed", "bootstrap", "best_epoch"}
+    texts = ["cache", "subject", "trials", "saturated", "cache_digest", "network", "folder"]
+    numbers = table.columns.difference(texts)
+    counts = {"seed", "bootstrap", "best_epoch", NOISE_SEED}
     counts |= {name for name in numbers if name.startswith(("n_", "truth_n_"))}
     kinds = {name: "Int64" if name in counts else "float64" for name in numbers}
     order = ["cache", "subject", "seed", "bootstrap"]
@@ -103,6 +105,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         bootstraps; a seed sets the initial weights and, without `split_seed`, the split), and over the bootstraps of
         one seed `…_sd_bootstraps` (the root of the mean variance over seeds). Means of `confidence`, `depth_spread` and
         `agreement`. NaN for unknown values.
+        Caches that differ only in the noise in their latents have one more row, whose `…_sd_noise` is the standard
+        deviation over their means.
     """
     table = table.assign(images=np.where(table["bootstrap"].isna(), ALL, DRAWN))
     by = ["cache", "subject", "trials", "images"]
@@ -116,7 +120,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             f"{name}_sd_bootstraps": np.sqrt(seeds[name].var().groupby(by).mean()),
         }
     columns |= {name: groups[name].mean() for name in MEANS if name in table}
-    return pd.DataFrame(columns).reset_index()
+    found = pd.DataFrame(columns).reset_index()
+    return pd.concat([found, *_over_noise(table)], ignore_index=True) if NOISE_SEED in table else found
 
 
 def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
@@ -129,7 +134,7 @@ def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
     def text(row: Mapping[Any, Any], name: str, digits: int) -> str:
         if pd.isna(row.get(name)):
             return "-"
-        spreads = {kind: row.get(f"{name}_sd_{kind}") for kind in ("seeds", "bootstraps")}
+        spreads = {kind: row.get(f"{name}_sd_{kind}") for kind in ("seeds", "bootstraps", "noise")}
         told = "".join(f" ± {sd:.{digits}f} ({kind})" for kind, sd in spreads.items() if not pd.isna(sd))
         return f"{row[name]:.{digits}f}{told}"
 
@@ -150,3 +155,24 @@ def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
         }
         for row in found.to_dict("records")
     ]
+
+
+def _noise_of(run: Run) -> Row:
+    """Return the seed of the noise in the latents of a run's cache, and its network; None without noise."""
+    seed = (run.about["cache"].get("backbone") or {}).get(NOISE_SEED)
+    return {NOISE_SEED: seed, "network": None if seed is None else network_digest(run)}
+
+
+def _over_noise(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return one table of one row for each group of caches that differ only in the noise in their latents."""
+    found = []
+    for (_, subject, trials, images), runs in table.groupby(["network", "subject", "trials", "images"], sort=True):
+        seeds = runs.groupby(NOISE_SEED)
+        if len(seeds) > 1:
+            row: Row = {"cache": f"{len(seeds)} noise seeds: {', '.join(runs['cache'].drop_duplicates())}"}
+            row |= {"subject": subject, "trials": trials, "images": images, "n": len(runs)}
+            for name in SUMMED:
+                row |= {name: seeds[name].mean().mean(), f"{name}_sd_noise": seeds[name].mean().std()}
+            row |= {name: runs[name].mean() for name in MEANS if name in runs}
+            found.append(pd.DataFrame([row]))
+    return found

@@ -27,7 +27,7 @@ from bddn.files import atomic
 from bddn.files.filekind import explain_folder, is_listed
 from bddn.files.output import check_folder, is_vacant
 from bddn.files.paths import printable
-from bddn.identity import Identity
+from bddn.identity import PROBE, Identity, digest
 from bddn.stats.evidence import FDR, q_values, without_evidence
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import LEAST_R2, robust_mean, roi_scores
@@ -45,6 +45,7 @@ SPLIT = "split.json"
 LEARNING = "learning.safetensors"
 ENCODER = "encoder.safetensors"
 WEIGHT = "weight_"  # prefix of the columns of layer weights
+NOISE_SEED = "noise_seed"  # in run.json, in the backbone of a cache of noised latents
 ENSEMBLE = "ensemble"  # in run.json of the average of several fits: their folders, relative to it
 
 
@@ -215,6 +216,16 @@ def about_data(run: Run) -> dict[str, Any]:
     kind = recorded.get("name", run.metrics["title"].partition(":")[0])
     known = load_kind(kind).about if kind in dataset_kinds() else OWN
     return {**known.to_dict(), **recorded}
+
+
+def network_digest(run: Run) -> str:
+    """Return the digest of the spec and the network of the run's cache.
+
+    Caches that differ only in the seed of the noise in their latents have the same digest, and numbers that depend on
+    the machine are left out."""
+    cache = run.about["cache"]
+    network = {name: part for name, part in (cache.get("backbone") or {}).items() if name not in (PROBE, NOISE_SEED)}
+    return digest({"spec": cache.get("spec"), "backbone": network, "digest": None if network else cache["digest"]})
 
 
 def frame_of_run(run: Run) -> Frame | None:
