@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,14 @@ class Panel(Protocol):
 
     def draw(self, figure: Figure, place: Box, crop: Part, dpi: int) -> None:
         """Draw the panel at `place` (left, bottom, width, height, in inches)."""
+
+
+@runtime_checkable
+class HasNumbers(Protocol):
+    """A panel that is no map, and writes its numbers itself."""
+
+    def write(self, stem: Path) -> Path:
+        """Write STEM.csv, and return its path."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +232,8 @@ def draw_grid(
         if numbers and isinstance(panel, CortexPanel):
             text = f"{title}, panel {i}: {panel.title}. {panel.kind.heading}.{_evidence([panel])}"
             written += write_numbers(panel.kind, panel.table, text, stem.with_name(f"{stem.name}.{i}"))
+        elif numbers and isinstance(panel, HasNumbers):
+            written.append(panel.write(stem.with_name(f"{stem.name}.{i}")))
     return [*written, _write_caption(caption, stem)]
 
 

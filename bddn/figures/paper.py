@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bddn.errors import DataError, SpecError
 from bddn.evaluation.rivals import check_same_test
+from bddn.figures.atlas_panels import atlas_rows
 from bddn.figures.grid import CortexPanel, ImagePanel, Panel, PlacePanel
 from bddn.maps import ramps
 from bddn.maps.colors import Palette
@@ -28,6 +29,7 @@ from bddn.maps.kinds import (
     weight_maps,
 )
 from bddn.run import Run, labels, read_channels
+from bddn.run.folder import network_digest
 from bddn.stats.average import average
 from bddn.stats.channels import channel_clusters, channel_images
 from bddn.stats.evidence import evident
@@ -171,6 +173,18 @@ def clusters(runs: Sequence[Run], palette: Palette) -> Sheet:
     return Sheet("Channel clusters", heading, _in_rows(panels, min(MAPS_PER_ROW, 2)))
 
 
+def atlas(runs: Sequence[Run], palette: Palette) -> Sheet:
+    """Return the blocks and time-steps of diffusion that voxels select, together and each alone, and their weights in
+    regions. Runs of one network are averaged."""
+    shown = [(name, run.voxels, run.layers) for name, run in zip(short_labels(runs), runs, strict=True)]
+    if _are_one_network(runs):
+        mean = average([run.voxels for run in runs], runs[0].layers)
+        shown = [(f"average of {len(runs)}", mean, runs[0].layers)]
+    rows = [row for name, table, layers in shown for row in atlas_rows(name, table, layers, palette)]
+    heading = "The block and time-step that each voxel selects, together and each alone, and mean weights in regions"
+    return Sheet("Blocks and time-steps", heading, rows)
+
+
 def check_rois(rois: Sequence[str]) -> None:
     """Refuse unknown ROIs.
 
@@ -229,6 +243,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[Sequence[Run], Palette], Sheet]]] = {
     "scores": ("scores of models, and their differences from the best model", scores),
     "change": ("layer maps before, and after one training or several, with differences", change),
     "clusters": ("voxels clustered by channels", clusters),
+    "atlas": ("blocks by time-steps of diffusion: which of them voxels select", atlas),
     "figure3": ("the paper's figure 3: selection", topology),
     "figure4": ("the paper's figure 4: scores", scores),
     "figure5": ("the paper's figure 5: layers of subjects and sizes", layer_maps),
@@ -252,10 +267,14 @@ def layer_heading(shown: Strength) -> str:
 
 
 def _are_one_network(runs: Sequence[Run]) -> bool:
-    """Return whether these are several runs with the same layers, of one cache or of different subjects."""
+    """Return whether these are several runs with the same layers, of one cache, of different subjects, or of caches
+    that differ only in the noise in their latents."""
+    if len(runs) < 2 or len({run.layers for run in runs}) > 1:
+        return False
     one_cache = len({run.about["cache"]["digest"] for run in runs}) == 1
     subjects = {run.about["data"]["voxels_sha256"] for run in runs}
-    return len(runs) > 1 and len({run.layers for run in runs}) == 1 and (one_cache or len(subjects) > 1)
+    only_noise = len({network_digest(run) for run in runs}) == 1
+    return one_cache or len(subjects) > 1 or only_noise
 
 
 def _clusters(run: Run) -> npt.NDArray[np.int64]:

@@ -90,7 +90,7 @@ class LayerField:
         total = max(sum(self.counts), 1)
         for i in range(n if n <= _MAX_NAMES and self.counts else 0):
             ax.text(
-                i, top * 1.04, _percent(self.counts[i] / total), ha="center", va="bottom", fontsize=6.0, color="#444444"
+                i, top * 1.04, percent(self.counts[i] / total), ha="center", va="bottom", fontsize=6.0, color="#444444"
             )
         for spine in ax.spines.values():
             spine.set_linewidth(0.5)
@@ -230,7 +230,7 @@ class Classes:
         for i, name in enumerate(self.names):
             row, column = divmod(i, columns)
             ax.add_patch(Rectangle((column + 0.06, rows - row - 0.55), 0.88, 0.4, color=self.colours[i], linewidth=0))
-            share = f"  {_percent(self.counts[i] / max(sum(self.counts), 1))}" if self.counts else ""
+            share = f"  {percent(self.counts[i] / max(sum(self.counts), 1))}" if self.counts else ""
             text = _shorten(name) + share
             ax.text(column + 0.5, rows - row - 0.6, text, ha="center", va="top", fontsize=6.0)
         ax.set_xlim(0, columns)
@@ -308,7 +308,7 @@ def _shorten(name: str) -> str:
     return name if len(name) <= _MAX_NAME_CHARS else f"{name[: half - 1]}…{name[-half:]}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Return a share as a rounded percentage, e.g. '12%'."""
     if share == 0:
         return "0"
