@@ -15,6 +15,7 @@ from bddn.cortex.surfaces import check_vertices
 from bddn.errors import DataError
 from bddn.files.atomic import replace_file
 
+STRUCTURE_KEY = "AnatomicalStructurePrimary"
 STRUCTURE = {"lh": "CortexLeft", "rh": "CortexRight"}
 """GIFTI's names of the two hemispheres."""
 SPACE = "fsaverage7"
@@ -136,7 +137,7 @@ def read_gifti(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
 
     try:
         image: Any = nibabel.load(path)
-        structure = image.meta["AnatomicalStructurePrimary"]
+        structure = image.meta[STRUCTURE_KEY]
         hemi = {structure: hemi for hemi, structure in STRUCTURE.items()}[structure]
         return hemi, {array.meta["Name"]: np.asarray(array.data, dtype=np.float32) for array in image.darrays}
     except Exception as error:
@@ -180,7 +181,7 @@ def _on_all(
 
 
 def _new_image(hemi: str, about: str, space: str) -> Any:
-    words = {"AnatomicalStructurePrimary": STRUCTURE[hemi], "Space": space}
+    words = {STRUCTURE_KEY: STRUCTURE[hemi], "Space": space}
     return _gifti().GiftiImage(meta=_gifti().GiftiMetaData(words | ({"Description": about} if about else {})))
 
 

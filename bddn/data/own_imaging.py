@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.cortex.frames import Volume
-from bddn.cortex.gifti import STRUCTURE
+from bddn.cortex.gifti import STRUCTURE, STRUCTURE_KEY
 from bddn.errors import DataError
 from bddn.files.filekind import explain
 
@@ -129,7 +129,7 @@ def check_side(path: Path, hemi: str) -> None:
     elif suffix_of(path) == ".gii":
         image = load_image(path)
         metas = [image.meta, *(array.meta for array in image.darrays[:1])]
-        if any(meta.get("AnatomicalStructurePrimary") == STRUCTURE[OTHER[hemi]] for meta in metas):
+        if any(meta.get(STRUCTURE_KEY) == STRUCTURE[OTHER[hemi]] for meta in metas):
             got = STRUCTURE[OTHER[hemi]]
     if got:
         raise DataError(

@@ -3,16 +3,17 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from bddn.cortex.gifti import STRUCTURE, STRUCTURE_KEY
 from bddn.cortex.mgh import open_mgh
 from bddn.data.array_files import arrays_of, open_array
 from bddn.data.image_files import SUFFIXES
 from bddn.data.listing import is_hidden, is_printable
-from bddn.data.own_imaging import freesurfer, is_cifti, load_image, suffix_of
+from bddn.data.own_imaging import SIDE, freesurfer, is_cifti, load_image, suffix_of
 from bddn.data.own_tables import read_table
 from bddn.errors import DataError
 
@@ -42,6 +43,8 @@ class File:
     key : str
         Of an array in HDF5 or zarr.
     columns : tuple of str
+    hemi : str
+        'lh' or 'rh', as its name or the metadata of GIFTI tell; otherwise ''.
     """
 
     name: str
@@ -50,6 +53,7 @@ class File:
     dtype: str = ""
     key: str = ""
     columns: tuple[str, ...] = ()
+    hemi: str = ""
 
     def words(self) -> str:
         """Return what it is in one line."""
@@ -89,7 +93,7 @@ def scan(folder: Path) -> Folder:
             found.images[path.parent.relative_to(folder).as_posix()] += 1
         elif n < MAX_FILES:
             try:
-                found.files += _describe(path, name)
+                found.files += [replace(one, hemi=_side_of(path.name) or one.hemi) for one in _describe(path, name)]
             except DataError as error:
                 found.unreadable.append(f"{name}: {error.got}")
     return found
@@ -126,6 +130,12 @@ def _describe(path: Path, name: str) -> list[File]:
     return _surface(path, name) if any(path.name.endswith(f"h.{surface}") for surface in SURFACES) else []
 
 
+def _side_of(name: str) -> str:
+    """Return the hemisphere that the name of a file tells, or ''."""
+    found = [hemi for hemi, pattern in SIDE.items() if pattern.search(name)]
+    return found[0] if len(found) == 1 else ""
+
+
 def _surface(path: Path, name: str) -> list[File]:
     try:
         return [File(name, "surface", (len(freesurfer().read_geometry(path)[0]),))]
@@ -142,10 +152,12 @@ def _imaging(path: Path, name: str, suffix: str) -> File:
         kind = "cifti" if is_cifti(path) else "volume"
         return File(name, kind, tuple(image.shape), str(np.dtype(image.get_data_dtype())))
     arrays = image.darrays
+    structures = [meta.get(STRUCTURE_KEY) for meta in (image.meta, *(array.meta for array in arrays[:1]))]
+    hemi = next((hemi for hemi, structure in STRUCTURE.items() if structure in structures), "")
     points = [array for array in arrays if array.intent == 1008]  # NIFTI_INTENT_POINTSET
     if points:
-        return File(name, "gifti surface", (points[0].data.shape[0],))
+        return File(name, "gifti surface", (points[0].data.shape[0],), hemi=hemi)
     if arrays and arrays[0].intent == 1002:  # NIFTI_INTENT_LABEL
-        return File(name, "gifti label", arrays[0].data.shape)
+        return File(name, "gifti label", arrays[0].data.shape, hemi=hemi)
     shape = arrays[0].data.shape if arrays else ()
-    return File(name, "gifti", shape[::-1] if len(shape) == 2 else (len(arrays), *shape), "float32")
+    return File(name, "gifti", shape[::-1] if len(shape) == 2 else (len(arrays), *shape), "float32", hemi=hemi)

@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES
-from bddn.data.own_imaging import SIDE
+from bddn.data.own_imaging import read_volume
 from bddn.data.own_scan import File, Folder
 from bddn.data.own_tables import read_table
-from bddn.errors import OutputError
+from bddn.errors import DataError, OutputError
 from bddn.files.atomic import write_text
 
 ID_COLUMNS = ("id", "stimulus", "stimulus_id", "image_id", "image", "nsd_id", "name")
@@ -73,10 +75,10 @@ def template(folder: Path, found: Folder) -> str:
         "",
         *responses,
         "",
-        *_voxels(found, n_voxels),
+        *_voxels(folder, found, n_voxels),
         "",
-        *_rois(found),
-        *_ceiling(found),
+        *_rois(found, n_voxels),
+        *_ceiling(found, n_voxels),
         "owner:  # what is missing here is stated as 'not stated' on every page",
         "  # description: Responses are …   # sentences for the Methods text",
         '  # citation: ["Author A (2025). Title. Journal."]',
@@ -137,7 +139,7 @@ def _root_of(folder: Path, name: str, found: Folder) -> str | None:
 def _responses(found: Folder, n_images: int | None) -> tuple[list[str], int | None]:
     """Return the lines of the section `responses`, and the number of voxels or places of (each hemisphere of) them."""
     files = [file for file in _candidates(found) if n_images is None or n_images in _n_images(file)]
-    sides = {hemi: [f for f in files if SIDE[hemi].search(Path(f.name).name)] for hemi in HEMISPHERES}
+    sides = {hemi: [f for f in files if f.hemi == hemi] for hemi in HEMISPHERES}
     chosen = {hemi: mine[:1] for hemi, mine in sides.items() if mine} or ({"file": files[:1]} if files else {})
     if not chosen and (several := _several(found, n_images)):
         chosen = {"file": several}
@@ -187,12 +189,14 @@ def _shape(file: File) -> str:
     return " × ".join(map(str, file.shape))
 
 
-def _voxels(found: Folder, n_voxels: int | None) -> list[str]:
+def _voxels(folder: Path, found: Folder, n_voxels: int | None) -> list[str]:
     lines = ["voxels:"]
-    table = next((file for file in found.of("table") if set(COORDINATES) <= set(file.columns)), None)
+    table = next(iter(_tables_of_voxels(found, n_voxels)), None)
+    rows = [f for f in found.of("table") if f.shape[0] == n_voxels and _named(f.columns, FILE_COLUMNS) is None]
     spheres = [f for f in found.of("surface", "gifti surface") if "sphere" in f.name and f.shape == (n_voxels,)]
     mesh = next((name for name, n in MESHES.items() if n_voxels in (n, 2 * n)), None)
-    masks = [file for file in found.of("volume") if len(file.shape) == 3]
+    volumes = [file for file in found.of("volume") if len(file.shape) == 3]
+    mask = _mask(folder, volumes, n_voxels)
     cifti = found.of("cifti")
     listed = [f for f in found.of("array") if len(f.shape) == 1 and f.dtype.startswith(("int", "uint", "bool"))]
     vertices = _by_side(listed)
@@ -205,34 +209,59 @@ def _voxels(found: Folder, n_voxels: int | None) -> list[str]:
     elif cifti:
         lines.append(f"  cifti: {_quoted(cifti[0].name)}  # ? the brain models")
         lines.append(f"  fsaverage: {OPEN}  # ? or sphere: {{lh: …, rh: …}}, e.g. of fsLR")
-    elif masks and (n_voxels is None or not vertices):
+    elif rows and mask is None and not vertices:
+        name = _quoted(rows[0].name)
+        lines.append(f"  table: {OPEN}  # ? {name} has a row for each voxel, but no columns {', '.join(COORDINATES)}")
+    elif mask is not None and (n_voxels is None or not vertices):
         lines += [
-            f"  mask: {_quoted(masks[0].name)}  # ? {_shape(masks[0])}",
+            f"  mask: {_quoted(mask.name)}  # ? {_shape(mask)}",
             f"  space: {OPEN}  # ? MNI, T1w or other",
         ]
         if n_voxels is not None:
             lines.append(f"  order: {OPEN}  # ? numpy or matlab: the order of the voxels in the array")
     else:
-        lines.append(f"  fsaverage: {OPEN}  # ? fsaverage5, fsaverage6, fsaverage7; or sphere:, table:, mask:")
+        what = f"; no mask of {n_voxels} voxels is here" if volumes else ""
+        lines.append(f"  fsaverage: {OPEN}  # ? fsaverage5, fsaverage6, fsaverage7; or sphere:, table:, mask:{what}")
         lines += ["  vertices:  # ? which vertices of the mesh", *vertices] if vertices else []
     return [*lines, "  # leave_out: [nan, constant]  # voxels to leave out"]
 
 
+def _tables_of_voxels(found: Folder, n_voxels: int | None) -> list[File]:
+    """Return the tables with coordinates, first those with a row for each voxel."""
+    tables = [file for file in found.of("table") if set(COORDINATES) <= set(file.columns)]
+    return sorted(tables, key=lambda file: file.shape[0] != n_voxels)
+
+
+def _mask(folder: Path, volumes: Sequence[File], n_voxels: int | None) -> File | None:
+    """Return the first volume of 0 and 1 that has this number of voxels inside; of any number if it is not known."""
+    for file in volumes[:SHOWN]:
+        try:
+            values, _ = read_volume(folder / file.name)
+        except DataError:
+            continue
+        n = int(np.count_nonzero(values))
+        if np.isin(values, (0, 1)).all() and (n == n_voxels or (n_voxels is None and n)):
+            return file
+    return None
+
+
 def _by_side(files: Sequence[File]) -> list[str]:
-    lines = []
-    for hemi in HEMISPHERES:
-        mine = [file for file in files if SIDE[hemi].search(Path(file.name).name)]
-        lines += [f"    {hemi}: {_quoted(mine[0].name)}"] if mine else []
-    return lines
+    """Return a line for each hemisphere that a file is known to be of."""
+    first = {hemi: next((file for file in files if file.hemi == hemi), None) for hemi in HEMISPHERES}
+    return [f"    {hemi}: {_quoted(file.name)}" for hemi, file in first.items() if file is not None]
 
 
-def _rois(found: Folder) -> list[str]:
+def _rois(found: Folder, n_voxels: int | None) -> list[str]:
     lines = []
     labels = found.of("annot", "label", "gifti label")
     for name in dict.fromkeys(_atlas(file.name) for file in labels):
         mine = [file for file in labels if _atlas(file.name) == name]
         lines += [f"  - name: {name}  # ?", *_by_side(mine)]
-    table = next((file for file in found.of("table") if set(COORDINATES) <= set(file.columns)), None)
+        unknown = [file for file in mine if not file.hemi]
+        free = [hemi for hemi in HEMISPHERES if all(file.hemi != hemi for file in mine)]
+        if unknown and free:
+            lines.append(f"    {free[0]}: {OPEN}  # ? {_quoted(unknown[0].name)}, under lh or rh: which is it of?")
+    table = next(iter(_tables_of_voxels(found, n_voxels)), None)
     if table is not None:
         spare = [c for c in table.columns if c not in (*COORDINATES, "hemi", "voxel") and not _is_ceiling(c)]
         lines += [
@@ -253,12 +282,11 @@ def _is_ceiling(name: str) -> bool:
     return any(word in name.casefold() for word in CEILING_WORDS)
 
 
-def _ceiling(found: Folder) -> list[str]:
+def _ceiling(found: Folder, n_voxels: int | None) -> list[str]:
     unit = "  unit: r2  # ? r2 (share of variance, 0 to 1), r, percent, or ncsnr"
-    for table in found.of("table"):
-        if set(COORDINATES) <= set(table.columns):
-            for column in filter(_is_ceiling, table.columns):
-                return ["ceiling:", f"  column: {_quoted(column)}  # ?", unit, ""]
+    for table in _tables_of_voxels(found, n_voxels)[:1]:
+        for column in filter(_is_ceiling, table.columns):
+            return ["ceiling:", f"  column: {_quoted(column)}  # ?", unit, ""]
     files = [f for f in found.of("array", "gifti") if _is_ceiling(Path(f.name).stem) and max(f.shape) == _size(f)]
     if not files:
         return []

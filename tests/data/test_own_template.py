@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.data.own_data import OwnData
 from bddn.errors import BddnError
-from data.own_trees import MAKERS, Lab, make
+from data.own_trees import AFFINE, MAKERS, Lab, make
 
 ANSWERS = {  # what no program can know, in the order of the questions
     "npy": {'fsaverage: "?"': "fsaverage: fsaverage5"},
@@ -88,6 +90,55 @@ def test_an_existing_file_is_never_overwritten(lab: Lab, tmp_path: Path) -> None
         assert words is None or words in re.sub(r"\s+", " ", done.output)
     assert path.read_bytes() == before
     assert not (tmp_path / "a.yaml").exists()
+
+
+def test_a_table_with_a_row_for_each_voxel_wins_over_a_volume_of_another_size(lab: Lab, tmp_path: Path) -> None:
+    """Electrodes beside an anatomical volume and a mask of the whole brain."""
+    folder = make(tmp_path / "electrodes", "electrodes", lab).parent
+    for name, values in (
+        ("T1w.nii.gz", np.arange(24).reshape(2, 3, 4) * 0.5),
+        ("brain_mask.nii.gz", np.ones((2, 3, 4))),
+    ):
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), AFFINE), folder / name)
+    for name, rows in (("a_grid.csv", 3), ("b_stimulator.csv", 1)):
+        text = "x_mm,y_mm,z_mm\n" + "1,2,3\n" * rows
+        (folder / name).write_text(text)
+    init(folder, folder / "placed.yaml")
+    assert "\n  table: electrodes.csv  # ? 8 voxels\n" in (folder / "placed.yaml").read_text()
+    for path in folder.glob("*.csv"):
+        path.write_text(path.read_text().replace("x_mm", "x"))
+    init(folder, folder / "unplaced.yaml")
+    text = (folder / "unplaced.yaml").read_text()
+    assert '\n  table: "?"  # ? electrodes.csv has a row for each voxel, but no columns x_mm, y_mm, z_mm\n' in text
+    assert "mask:" not in text
+    (folder / "electrodes.csv").unlink()
+    init(folder, folder / "without.yaml")
+    assert "no mask of 8 voxels is here" in (folder / "without.yaml").read_text()
+    inside = np.zeros((2, 3, 4), np.uint8)
+    inside.flat[:8] = 1
+    nibabel.save(nibabel.Nifti1Image(inside, AFFINE), folder / "cortex.nii.gz")
+    init(folder, folder / "masked.yaml")
+    assert "\n  mask: cortex.nii.gz  # ? 2 × 3 × 4\n" in (folder / "masked.yaml").read_text()
+
+
+def test_labels_of_an_unknown_hemisphere_are_asked_for(lab: Lab, tmp_path: Path) -> None:
+    folder = make(tmp_path / "gifti", "gifti", lab).parent
+    for side in "LR":
+        path = folder / f"sub-01_hemi-{side}_space-fsaverage5_visual.label.gii"
+        path.rename(folder / f"visual{side}.label.gii")  # whose metadata tell the hemisphere
+    init(folder, folder / "known.yaml")
+    text = (folder / "known.yaml").read_text()
+    for words in ("lh: visualL.label.gii", "rh: visualR.label.gii"):
+        assert f"    {words}\n" in text
+    image: Any = nibabel.load(folder / "visualR.label.gii")
+    image.meta.clear()
+    nibabel.save(image, folder / "areas.label.gii")
+    init(folder, folder / "asked.yaml")
+    text = (folder / "asked.yaml").read_text()
+    expected = '  - name: areas  # ?\n    lh: "?"  # ? areas.label.gii, under lh or rh: which is it of?\n'
+    assert expected in text
+    with pytest.raises(BddnError, match=r"'rois\.0\.lh' in line"):
+        OwnData(folder / "asked.yaml")
 
 
 def test_an_empty_folder_gives_questions(tmp_path: Path) -> None:
