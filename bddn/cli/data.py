@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bddn.errors import DataError
 
 SHOWN_SIZES = 3
+SHOWN_IMAGES = 6
 SHARES = (8, 1, 1)
 
 data_app = typer.Typer(help="Inspect datasets and image sets.", no_args_is_help=True)
@@ -55,6 +56,48 @@ def check(
             got=f"KIND '{kind}'",
             fix="See 'bddn datasets'.",
         )
+
+
+@data_app.command(epilog=example("bddn data show planted:demo --out demo.png --rois V1,EBA"))
+@clear_errors
+def show(
+    name: Annotated[str, typer.Argument(help="A dataset; see 'bddn datasets'.", metavar="KIND:PATH")],
+    out: Annotated[Path, typer.Option(help="The figure: a .png, .svg or .pdf file; a .csv file is written beside it.")],
+    rois: Annotated[
+        str | None,
+        typer.Option(help="ROIs, separated by commas; by default up to four that there are.", show_default=False),
+    ] = None,
+    dpi: Annotated[int, typer.Option(min=20, max=1200, help="Pixels per inch; figures are 10 inches wide.")] = 150,
+) -> None:
+    """Draw the images to which ROIs respond most and least, with maps of ROIs, deviations and noise ceilings.
+
+    All responses are read once. If the images are those that the ROIs are known for, images and responses belong
+    together.
+    """
+    from bddn.data import open_dataset
+    from bddn.data.dataset import about
+    from bddn.errors import DataError
+    from bddn.figures.data_sheet import data_sheet
+    from bddn.figures.grid import draw_grid
+    from bddn.figures.single import FORMATS
+    from bddn.files.atomic import replace_file
+    from bddn.files.output import check_file
+    from bddn.stats.preferred_images import groups_of, preferred_images
+
+    kind, out = out.suffix[1:].lower(), check_file(out)
+    if kind not in FORMATS:
+        raise DataError("--out", expected=f"a file .{', .'.join(FORMATS)}", got=out.name, fix="Give another name.")
+    dataset = open_dataset(name)
+    found = preferred_images(
+        dataset, groups_of(dataset.voxels(), None if rois is None else rois.split(",")), SHOWN_IMAGES
+    )
+    sheet = data_sheet(dataset, found)
+    stem, numbers = out.with_suffix(""), out.with_suffix(".csv")
+    draw_grid(sheet.rows, stem, sheet.title, sheet.heading, dpi=dpi, formats=(kind,), numbers=False)
+    replace_file(numbers, lambda path: found.table.to_csv(path, index=False, lineterminator="\n"))
+    typer.echo(f"figure: {out}; responses of the ROIs to all images: {numbers}")
+    if not about(dataset).shows_images:
+        typer.echo(f"note: the figure contains images of the dataset. {about(dataset).terms}")
 
 
 @data_app.command(epilog=example("bddn data split nsd:NSD,subject=1 shared515 --out shared515.json"))
