@@ -1,7 +1,9 @@
 """Covariates of trials: a planted effect of 'old' is found, raises the score by its size, and leaves the maps alone."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,15 +18,18 @@ from bddn.data.splits import Split
 from bddn.data.trials import response_ids
 from bddn.encoder.parts import Parts
 from bddn.errors import BddnError, DataError, MismatchError
+from bddn.evaluation import refits
 from bddn.evaluation.ensemble import average_fits
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import HeldOut, read_held_out
+from bddn.evaluation.refits import calibrate_run
 from bddn.evaluation.regressions import Regressions
 from bddn.evaluation.scoring import score_run, write_scores
 from bddn.planted.subject import Planted
 from bddn.run import Run, fit_run, read_run, read_split
 from bddn.run.covariate_file import COVARIATES, read_effects
 from bddn.spec import FitSpec
+from bddn.stats.evidence import untested
 from bddn.store.reader import Cache
 from trial_data import TrialsOf
 
@@ -193,6 +198,26 @@ def test_controls_are_of_the_same_responses(data: TrialsOf, run: Run, sealed: Pa
     shuffled = Shuffled(data, Split.of(read_split(run)), 0)
     weights = [estimate(one, ["old"], parts.train, data.image).weights for one in (data, shuffled)]
     np.testing.assert_array_equal(weights[0], weights[1])
+
+
+def test_planted_brains_of_a_calibration_have_the_noise_of_the_responses_that_were_fitted(
+    data: TrialsOf, run: Run, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each response once, in units of its voxel, without the part of the covariates."""
+    noise: list[np.ndarray] = []
+
+    def stop(*some: Any) -> None:
+        noise.append(some[6](np.arange(144)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refits, "simulate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_run(replace(run, voxels=untested(run.voxels)), Cache(sealed), data, 4, {"V3d": 0.0, "EBA": 1.0})
+    effects = read_effects(run)
+    assert effects is not None
+    for responses, is_it in ((WithoutCovariates(data, effects).responses(), True), (data.responses(), False)):
+        expected = (responses - responses.mean(0)) / responses.std(0)
+        assert np.allclose(np.sort(noise[0], axis=0), np.sort(expected, axis=0), atol=1e-3) == is_it
 
 
 def test_a_check_names_covariates_and_counts_rows(data: TrialsOf) -> None:

@@ -29,6 +29,7 @@ from bddn.machine.memory import free_bytes
 from bddn.machine.settings import own_settings
 from bddn.planted.simulated import Batch, Noise, measured_noise, simulate
 from bddn.run import Run, fit_run, read_run
+from bddn.run.covariate_file import without_covariates
 from bddn.run.fitting import device_of
 from bddn.run.folder import ABOUT
 from bddn.run.inputs import Subject, environment
@@ -41,6 +42,7 @@ from bddn.stream.order import pools_in_order
 BRAINS = "brains"
 TOKEN_SHARE = 0.4  # of the free memory, which tokens may take
 READ_IMAGES = 64
+READ_RESPONSES = 1024
 MEMORY_BYTES = 512 << 20  # of responses that are kept in memory
 
 
@@ -98,7 +100,7 @@ class Refits:
     ----------
     like : BrainsLike
     cache, dataset : Cache, Dataset
-        Those of the run.
+        Those of the run. Noise is that of the responses that it was fitted to, without its covariates' part.
     device : {'cpu', 'cuda', 'auto'}
     memory_gib : float, optional
         Memory that a fit may use, by default the free memory.
@@ -106,6 +108,7 @@ class Refits:
 
     def __init__(self, like: BrainsLike, cache: Cache, dataset: Dataset, device: str, memory_gib: float | None) -> None:
         self._like, self._cache, self._dataset = like, cache, dataset
+        self._measured = without_covariates(like.run, dataset)
         self._memory_gib, self._run = memory_gib, like.run
         self._spec = FitSpec.parse(like.run.about["fit"], f"run '{like.run.folder}'")
         self._device = device_of(device, self._spec)
@@ -123,7 +126,8 @@ class Refits:
 
     def _fit(self, brain: Brain, signal: float) -> Run:
         parts = {"run": self._run.about, "settings": self._like.settings, "rois": dict(self._like.ideal)}
-        digest = Identity({**parts, "brain": brain.number, "signal": signal}).digest()
+        noise = {} if self._measured is self._dataset else {"noise": "without covariates"}
+        digest = Identity({**parts, **noise, "brain": brain.number, "signal": signal}).digest()
         out = self._folder / f"{brain.number:02d}-{digest[:12]}"
         if (out / ABOUT).is_file():
             return read_run(out)
@@ -164,14 +168,19 @@ class Refits:
         if self._moments is not None:
             return
         n, n_voxels = len(response_ids(self._dataset)), len(self._run.voxels)
-        first, sums = self._dataset.responses(np.arange(1))[0].astype(np.float64), np.zeros((2, n_voxels))
+        first, sums = self._measured.responses(np.arange(1))[0].astype(np.float64), np.zeros((2, n_voxels))
 
         def add(rows: npt.NDArray[np.float32]) -> None:
             centred = rows - first
             sums[0] += centred.sum(0)
             sums[1] += np.square(centred).sum(0)
 
-        check_responses_of(self._run, self._dataset, add)
+        if self._measured is self._dataset:
+            check_responses_of(self._run, self._dataset, add)
+        else:
+            check_responses_of(self._run, self._dataset)
+            for start in range(0, n, READ_RESPONSES):
+                add(self._measured.responses(np.arange(start, min(start + READ_RESPONSES, n))))
         mean = sums[0] / n
         self._moments = mean + first, np.sqrt(np.maximum(sums[1] / n - np.square(mean), 0))
         self._subject = Subject.read(self._dataset)
@@ -190,4 +199,4 @@ class Refits:
 
     def _noise(self, seed: int) -> Noise:
         assert self._moments is not None
-        return measured_noise(self._dataset, seed, *self._moments)
+        return measured_noise(self._measured, seed, *self._moments)
