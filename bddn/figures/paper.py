@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bddn.errors import DataError, SpecError
 from bddn.evaluation.rivals import check_same_test
@@ -30,7 +31,7 @@ from bddn.maps.kinds import (
 )
 from bddn.run import Run, labels, read_channels
 from bddn.run.folder import network_digest
-from bddn.stats.average import average
+from bddn.stats.average import average, can_match
 from bddn.stats.channels import channel_clusters, channel_images
 from bddn.stats.evidence import evident
 from bddn.stats.scores import ROIS, in_roi
@@ -73,6 +74,9 @@ def short_labels(runs: Sequence[Run]) -> list[str]:
 def layer_maps(runs: Sequence[Run], palette: Palette) -> Sheet:
     """Return layer maps side by side. Runs of one network come after their average and the agreement of their layers.
 
+    If there are several subjects, the runs of each are averaged first, so that subjects count alike. Points without a
+    place in common have no average.
+
     Brightness is the confidence; if the runs have different numbers of layers, it is the sharpness in depth.
     """
     panels: list[Panel] = []
@@ -81,14 +85,18 @@ def layer_maps(runs: Sequence[Run], palette: Palette) -> Sheet:
         run.voxels["confidence"] if strength == "confidence" else sharpness(run.voxels, run.layers) for run in runs
     ]
     top = ramps.confidence_top(np.concatenate([one[evident(run.voxels)] for one, run in zip(shown, runs, strict=True)]))
-    if _are_one_network(runs):
-        mean = average([run.voxels for run in runs], runs[0].layers)
-        panels.append(CortexPanel(f"average of {len(runs)}", layer_map(mean, runs[0].layers, top, palette), mean))
+    heading, tables = layer_heading(strength), _tables_of_subjects(runs)
+    if _are_one_network(runs) and can_match(tables):
+        mean = average(tables, runs[0].layers)
+        known = mean.loc[evident(mean), "agreement"].dropna()
+        if len(known):
+            heading += f". Mean agreement of {len(tables)} layer maps: {known.mean():.2f}"
+        panels.append(CortexPanel(f"average of {len(tables)}", layer_map(mean, runs[0].layers, top, palette), mean))
         panels.append(CortexPanel("agreement of their layers", column_map(mean, "agreement"), mean))
     for run, name in zip(runs, short_labels(runs), strict=True):
         kind = layer_map(run.voxels, run.layers, top, palette, strength)
         panels.append(CortexPanel(name, kind, run.voxels))
-    return Sheet("Layer maps", layer_heading(strength), _in_rows(panels, MAPS_PER_ROW))
+    return Sheet("Layer maps", heading, _in_rows(panels, MAPS_PER_ROW))
 
 
 def topology(runs: Sequence[Run], palette: Palette) -> Sheet:
@@ -275,6 +283,20 @@ def _are_one_network(runs: Sequence[Run]) -> bool:
     subjects = {run.about["data"]["voxels_sha256"] for run in runs}
     only_noise = len({network_digest(run) for run in runs}) == 1
     return one_cache or len(subjects) > 1 or only_noise
+
+
+def _tables_of_subjects(runs: Sequence[Run]) -> list[pd.DataFrame]:
+    """Return the voxels of each subject, averaged over its runs; those of each run if there is only one subject."""
+    subjects: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        data = run.about["data"]
+        subjects.setdefault((data["voxels_sha256"], data["responses_sha256"]), []).append(run)
+    if len(subjects) == 1 or len({run.layers for run in runs}) > 1:
+        return [run.voxels for run in runs]
+    return [
+        own[0].voxels if len(own) == 1 else average([run.voxels for run in own], own[0].layers)
+        for own in subjects.values()
+    ]
 
 
 def _clusters(run: Run) -> npt.NDArray[np.int64]:

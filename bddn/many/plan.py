@@ -225,7 +225,7 @@ def _pairs(
             continue
         split_of(spec, ids, store)
         group = Group(place, data, store.digest, digest(list(ids)), tuple(layer.name for layer in layers))
-        folder = f"{store.name}/{_subject(data)}"
+        folder = f"{store.name}/{subject_name(data)}"
         if folder in groups:
             other = groups[folder]
             raise SpecError(
@@ -243,6 +243,8 @@ def _pairs(
     return groups, [f"{place} × {data}" for place, data in lacking]
 
 
-def _subject(data: str) -> str:
-    """Return the last part of a dataset's path, also for '.' or 'a/..'. Links are not followed."""
-    return Path(abspath(expand_home(data.partition(":")[2]))).name  # noqa: PTH100 - Path.resolve would follow links
+def subject_name(data: str) -> str:
+    """Return the name of the folder of a dataset's runs: the last part of its path, also for '.' or 'a/..'. Files that
+    describe data are often called alike, so the name of their folder comes first. Links are not followed."""
+    path = Path(abspath(expand_home(data.partition(":")[2])))  # noqa: PTH100 - Path.resolve would follow links
+    return f"{path.parent.name}-{path.stem}" if path.suffix in (".yaml", ".yml") else path.name

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bddn.files import atomic
 from bddn.run import Run
-from bddn.run.folder import NOISE_SEED, WEIGHT, about_data, network_digest
+from bddn.run.folder import NOISE_SEED, VOXELS, WEIGHT, about_data, network_digest
+from bddn.stats.between_subjects import LayerMaps, agreement_between, overlap_of_rois
 from bddn.stats.hierarchy import depth_spread
 from bddn.stats.scores import ROIS
 from bddn.stats.truth import worse_hemisphere
@@ -20,7 +22,13 @@ NAME = "results"
 FIRST = ("cache", "subject", "trials", "seed", "bootstrap", "r2_test", "r2_val", "slope", "b0", "b1", "n_voxels")
 LAST = ("n_voxels_without_score", "n_without_evidence", "best_epoch", "saturated", "cache_digest", "seconds", "folder")
 SUMMED = {"r2_test": "R²", "slope": "slope"}  # with standard deviations
-MEANS = ("confidence", "depth_spread", "agreement")
+SHARED = {
+    "agreement": "agreement",
+    "agreement_subjects": "between subjects",
+    "overlap": "overlap of ROIs",
+    "overlap_subjects": "overlap between subjects",
+}  # see `add_agreement`; names in the printed table
+MEANS = ("confidence", "depth_spread", *SHARED)
 ALL, DRAWN = "all", "bootstrap"
 
 
@@ -79,19 +87,36 @@ def write(table: pd.DataFrame, out: Path) -> None:
 
 
 def add_agreement(rows: Iterable[Row], out: Path) -> None:
-    """Add to each row its `agreement`: the share of the other runs of the same cache and subject that select the same
-    layer, averaged over voxels; None for a single run."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """Add to each row how its layer map agrees with those of other runs; None for what there is no other run for.
+
+    `agreement` is the share of the other runs of the same cache and subject that select the same layer, averaged over
+    voxels. With several subjects of a cache, `agreement_subjects` is that of runs of other subjects at the same vertex,
+    and `overlap` and `overlap_subjects` compare layers by ROI; see `bddn.stats.between_subjects`.
+    """
+    caches: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        groups.setdefault((row["cache"], row["subject"]), []).append(row)
-    for group in groups.values():
-        names = [pd.read_parquet(out / row["folder"] / "voxels.parquet", columns=["layer_argmax"]) for row in group]
-        number = {name: k for k, name in enumerate(np.unique(np.concatenate([n["layer_argmax"] for n in names])))}
-        chosen = np.stack([n["layer_argmax"].map(number).to_numpy(np.int16) for n in names])
-        counts = np.stack([(chosen == k).sum(0) for k in range(len(number))])
-        for row, own in zip(group, chosen, strict=True):
-            others = np.take_along_axis(counts, own[None].astype(np.intp), 0)[0] - 1
-            row["agreement"] = float(others.mean() / (len(group) - 1)) if len(group) > 1 else None
+        caches.setdefault(row["cache"], {}).setdefault(row["subject"], []).append(row)
+    for subjects in caches.values():
+        number, maps = dict[str, int](), list[LayerMaps]()
+        for group in subjects.values():
+            chosen = np.stack([_selected(out / row["folder"], number) for row in group])
+            counts = np.stack([(chosen == k).sum(0) for k in range(len(number))])
+            for row, own in zip(group, chosen, strict=True):
+                others = np.take_along_axis(counts, own[None].astype(np.intp), 0)[0] - 1
+                row["agreement"] = float(others.mean() / (len(group) - 1)) if len(group) > 1 else None
+            if len(subjects) > 1:
+                maps.append(LayerMaps(pd.read_parquet(out / group[0]["folder"] / VOXELS), chosen))
+        if maps:
+            agreement, overlaps = agreement_between(maps, len(number)), overlap_of_rois(maps, len(number))
+            for group, between, (within, of_others) in zip(subjects.values(), agreement, overlaps, strict=True):
+                for k, row in enumerate(group):
+                    row |= {"agreement_subjects": between[k], "overlap": within[k], "overlap_subjects": of_others[k]}
+
+
+def _selected(folder: Path, number: dict[str, int]) -> npt.NDArray[np.int16]:
+    """Return the number of the selected layer of each voxel of a run; layers that have none yet get one."""
+    code, names = pd.factorize(pd.read_parquet(folder / VOXELS, columns=["layer_argmax"])["layer_argmax"])
+    return np.array([number.setdefault(str(name), len(number)) for name in names], np.int16)[code]
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,7 +129,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         `r2_test` and `slope` the mean, the standard deviation over seeds `…_sd_seeds` (of a seed's mean over its
         bootstraps; a seed sets the initial weights and, without `split_seed`, the split), and over the bootstraps of
         one seed `…_sd_bootstraps` (the root of the mean variance over seeds). Means of `confidence`, `depth_spread` and
-        `agreement`. NaN for unknown values.
+        the columns of `add_agreement`. NaN for unknown values.
         Caches that differ only in the noise in their latents have one more row, whose `…_sd_noise` is the standard
         deviation over their means.
     """
@@ -127,9 +152,15 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
     """Return a summary as rows of text, e.g. 'R²': '0.131 ± 0.002 (seeds) ± 0.004 (bootstraps)'.
 
-    Subjects of single trials and of averages over repetitions have R² in columns of their own.
+    Subjects of single trials and of averages over repetitions have R² in columns of their own. Columns that
+    compare subjects are left out if nothing is known.
     """
     kinds = list(dict.fromkeys(found["trials"]))
+    shared = {
+        name: words
+        for name, words in SHARED.items()
+        if name == "agreement" or (name in found and found[name].notna().any())
+    }
 
     def text(row: Mapping[Any, Any], name: str, digits: int) -> str:
         if pd.isna(row.get(name)):
@@ -148,7 +179,7 @@ def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
                 for kind in kinds
             },
             "slope": text(row, "slope", 2),
-            "agreement": text(row, "agreement", 2),
+            **{words: text(row, name, 2) for name, words in shared.items()},
             "confidence": text(row, "confidence", 2),
             "depth spread": text(row, "depth_spread", 2),
             "n": str(row["n"]),

@@ -34,14 +34,9 @@ def matched(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     DataError
         If points are at different places, or beside surfaces: they have no place in common.
     """
-    spaces = {space_of(table) for table in tables}
-    if spaces == {"fsaverage"}:
+    if _have_equal_keys(tables):
         return list(tables)
-    if len(spaces) == 1:
-        keys = keys_of(tables[0])
-        places = pd.concat([table[[*keys, *COORDINATES]] for table in tables], ignore_index=True).drop_duplicates()
-        if not places.duplicated(keys).any():
-            return list(tables)
+    spaces = {space_of(table) for table in tables}
     if "points" in spaces:
         raise DataError(
             "runs",
@@ -50,6 +45,21 @@ def matched(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
             fix="Give runs of one subject, or data on a surface.",
         )
     return [on_mesh(table, "fsaverage7").reset_index(drop=True) for table in tables]
+
+
+def can_match(tables: Sequence[pd.DataFrame]) -> bool:
+    """Return whether voxels of these tables have a place in common, which `matched` needs."""
+    return _have_equal_keys(tables) or not any(space_of(table) == "points" for table in tables)
+
+
+def _have_equal_keys(tables: Sequence[pd.DataFrame]) -> bool:
+    """Return whether the same voxel has the same keys in all tables as they are."""
+    spaces = {space_of(table) for table in tables}
+    if len(spaces) > 1 or spaces == {"fsaverage"}:
+        return len(spaces) == 1
+    keys = keys_of(tables[0])
+    places = pd.concat([table[[*keys, *COORDINATES]] for table in tables], ignore_index=True).drop_duplicates()
+    return not places.duplicated(keys).any()
 
 
 def average(tables: Sequence[pd.DataFrame], layers: Sequence[str]) -> pd.DataFrame:
