@@ -10,6 +10,7 @@ from typing import Any, Literal
 from bddn.backbones.module import HookedModule
 from bddn.backbones.registry import load_spec
 from bddn.data import Dataset, open_dataset
+from bddn.data.united import Subjects
 from bddn.extraction import extraction
 from bddn.files.paths import expanded
 from bddn.run import Run, fit_run, read_run
@@ -22,9 +23,13 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def extract(
-    spec: CacheSpec | HookedModule | str | Path, dataset: Dataset | str, out: str | Path, *, device: Device = "auto"
+    spec: CacheSpec | HookedModule | str | Path,
+    dataset: Dataset | str | Sequence[Dataset | str],
+    out: str | Path,
+    *,
+    device: Device = "auto",
 ) -> Cache:
-    """Run a backbone over the images of a dataset, write its tokens into a sealed cache, and open it.
+    """Run a backbone over the images of one or several datasets, write its tokens into a sealed cache, and open it.
 
     An extraction that was interrupted resumes, and a finished cache of the same content is kept. Notes on how images
     are read are Python warnings.
@@ -33,8 +38,9 @@ def extract(
     ----------
     spec : str, Path, CacheSpec or what `from_module` returned
         The backbone: a name that `bddn backbones` lists, a YAML file, a spec, or a network of your own.
-    dataset : Dataset or str
-        An open dataset, or its name, KIND:PATH; `bddn datasets` lists the kinds.
+    dataset : Dataset or str, or a sequence of them
+        An open dataset, or its name, KIND:PATH; `bddn datasets` lists the kinds. Of several, such as the subjects of
+        one experiment, each different image is extracted once.
     out : str or Path
         The cache: a folder, or a URL such as 's3://bucket/clip.zarr'.
     device : {'auto', 'cpu', 'cuda'}
@@ -57,10 +63,10 @@ def extract(
     """
     if isinstance(spec, HookedModule):
         where = spec.device if device == "auto" else device
-        extraction.extract(spec.spec, _opened(dataset), out, device=where, backbone=spec)
+        extraction.extract(spec.spec, _together(dataset), out, device=where, backbone=spec)
     else:
         found = spec if isinstance(spec, CacheSpec) else load_spec(str(spec))
-        extraction.extract(found, _opened(dataset), out, device=device)
+        extraction.extract(found, _together(dataset), out, device=device)
     return Cache(out)
 
 
@@ -194,6 +200,12 @@ def to_himalaya(
     """
     found = cache if isinstance(cache, Cache) else Cache(cache)
     return bands(found, _opened(dataset), ids, None if layers is None else tuple(layers))
+
+
+def _together(dataset: Dataset | str | Sequence[Dataset | str]) -> Dataset | Subjects:
+    if isinstance(dataset, str) or not isinstance(dataset, Sequence):
+        return _opened(dataset)
+    return Subjects([_opened(one) for one in dataset]) if len(dataset) > 1 else _opened(dataset[0])
 
 
 def _opened(dataset: Dataset | str) -> Dataset:

@@ -2,7 +2,8 @@
 
     python pipelines/one_backbone.py clip_vit_b16 build/clip algonauts:data/subj01 algonauts:data/subj02
 
-Completed work is kept, so the same command resumes after an interruption.
+All subjects share one cache, in which each image is once. Completed work is kept, so the same command resumes after an
+interruption.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 import bddn
 from bddn.cli import clear_errors
 from bddn.figures.single import draw
+from bddn.many.plan import subject_name
 from bddn.maps.kinds import run_maps
 
 
@@ -24,9 +26,9 @@ def one_backbone(
     fit: Annotated[str, typer.Option(help="Recipe of the fit, or a YAML file of fit settings.")] = "paper",
 ) -> None:
     """Map one backbone onto the cortex of several subjects."""
+    cache = bddn.extract(spec, data, out / "features.zarr")
     for name in data:
-        subject = Path(name.partition(":")[2]).name
-        cache = bddn.extract(spec, name, out / f"{subject}.zarr")
+        subject = subject_name(name)
         run = bddn.fit(cache, name, out / subject, fit)
         draw(run.voxels, run_maps(run.voxels, run.layers), run.folder / "maps", run.metrics["title"])
         slope = (run.metrics["hierarchy"] or {}).get("slope")

@@ -28,8 +28,11 @@ def info(cache: Annotated[str, CACHE]) -> None:
     found = Cache(cache)
     about, size = found.header, sum(record["bytes"] for record in found.records.values())
     typer.echo(f"cache     {found.files.place}, sealed, digest {found.digest}")
+    aliases = len(found.row_of) - len(found.ids)
+    more = f" and {aliases} other ids of the same images" if aliases else ""
     typer.echo(
-        f"images    {len(found.ids)} in {len(found.layout.shards)} shards, {size / 1e9:.3f} GB, ids {found.ids[0]} …"
+        f"images    {len(found.ids)} in {len(found.layout.shards)} shards, {size / 1e9:.3f} GB, "
+        f"ids {found.ids[0]} …{more}"
     )
     typer.echo(f"tokens    {found.grid[0]} × {found.grid[1]} and one global, {found.layout.precision.name}")
     typer.echo(f"backbone  {about['backbone']['class']}, weights {about['backbone']['weights_sha256'][:16]}")

@@ -10,6 +10,7 @@ from bddn import __version__
 from bddn.cli.shared import (
     CACHE,
     DATASET,
+    DATASETS,
     DEVICE,
     FIT_SPEC,
     MEMORY,
@@ -86,9 +87,11 @@ def plan(
     spec: Annotated[
         list[str], typer.Argument(help="Names of specs in cache_specs/, .yaml files, or folders of 'bddn finetune'.")
     ],
-    data: Annotated[str, DATASET],
+    data: Annotated[list[str], DATASETS],
     out: Annotated[str, typer.Option(help="Place of the caches: a folder, or a URL, s3://bucket.")] = ".",
-    images: Annotated[int | None, typer.Option(min=1, help="Number of images; by default that of the dataset.")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Number of images; by default that of different ids in the datasets.")
+    ] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
 ) -> None:
@@ -100,8 +103,10 @@ def plan(
     from bddn.extraction.estimate import plan as make
     from bddn.extraction.estimate import summarise
 
-    dataset = open_dataset(data)
-    found = {name: make(ready_spec(name, weights), dataset, out, device, images) for name in spec}
+    datasets = [open_dataset(name) for name in data]
+    if images is None and len(datasets) > 1:
+        images = len({stimulus for dataset in datasets for stimulus in dataset.stimuli.ids})
+    found = {name: make(ready_spec(name, weights), datasets[0], out, device, images) for name in spec}
     if len(found) == 1:
         (one,) = found.values()
         typer.echo("\n".join(one.lines()))
@@ -117,7 +122,7 @@ def plan(
 @clear_errors
 def extract(
     spec: Annotated[str, SPEC],
-    data: Annotated[str, DATASET],
+    data: Annotated[list[str], DATASETS],
     out: Annotated[
         str, typer.Option(help="The feature cache: a folder, e.g. clip.zarr, or a URL, s3://bucket/clip.zarr.")
     ],
@@ -129,16 +134,16 @@ def extract(
         str | None, typer.Option(help="i/N: compute only this part, for jobs that share the work without dask.")
     ] = None,
 ) -> None:
-    """Stage one: run a backbone over a dataset's images and seal its tokens in a cache.
+    """Stage one: run a backbone over the images of one or several subjects and seal its tokens in a cache.
 
     Completed shards are kept: after an interruption, the same command resumes.
     """
-    from bddn.data import open_dataset
+    from bddn.data.united import open_subjects
     from bddn.extraction import extract as run
     from bddn.extraction.preflight import check_place
 
     use_cluster, part, place = on_cluster(workers, scheduler, shard), _part(shard), check_place(out)
-    cache_spec, dataset = ready_spec(spec, weights), open_dataset(data)
+    cache_spec, dataset = ready_spec(spec, weights), open_subjects(data)
 
     def tell(words: str) -> None:
         typer.echo(f"note: {words}")

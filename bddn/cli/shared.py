@@ -47,6 +47,12 @@ MEMORY = typer.Option(
     min=0.5, max=2**20, callback=finite, help="Memory limit of a process in GiB; by default the free part."
 )
 DATASET = typer.Option("--data", help="KIND:PATH, e.g. algonauts:PATH/subj01; see 'bddn datasets'.", show_default=False)
+DATASETS = typer.Option(
+    "--data",
+    help="KIND:PATH, e.g. algonauts:PATH/subj01; see 'bddn datasets'. Repeat the option for several subjects, whose "
+    "images then share one cache, each once.",
+    show_default=False,
+)
 
 
 def given(**options: Any) -> dict[str, Any]:

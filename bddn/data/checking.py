@@ -35,6 +35,9 @@ def check_images(stimuli: Stimuli, decode: bool = True) -> CheckedImages:
     DataError
         If files are missing, damaged or not images. The message names them.
     """
+    before: CheckedImages | None = getattr(stimuli, "checked", None)  # of `united.UnitedStimuli`
+    if before is not None:
+        return before
     found, bad = inspect_images(stimuli, decode)
     if bad:
         raise combined_error(bad, "images")

@@ -89,23 +89,28 @@ class Stimuli:
         """Return the SHA-256 (hexadecimal) of the file of image `i`."""
         return hashlib.sha256(self._bytes(i)).hexdigest()
 
+    def pixels_sha256(self, i: int) -> str:
+        """Return `pixels_sha256` of image `i`. It raises the errors of `read`."""
+        return pixels_sha256(self.image(i))
+
     def read(self, i: int) -> tuple["Image", str]:
-        """Decode image `i` as RGB by `bddn.data.decoding`, and return it with the SHA-256 of the decoded bytes.
+        """Decode image `i` as RGB, and return it with its identity. It raises the errors of `decoded`."""
+        found, sha256 = self.decoded(i)
+        return found.image, sha256
+
+    def inspect(self, i: int) -> Inspected:
+        """Decode image `i` to check it. It raises the errors of `decoded`."""
+        found, sha256 = self.decoded(i)
+        return Inspected(sha256, found.image.size, found.remarks)
+
+    def decoded(self, i: int) -> tuple[Decoded, str]:
+        """Decode image `i` by `bddn.data.decoding`, and return it with its identity: the SHA-256 of its file.
 
         Raises
         ------
         DataError
             If the file is missing, not a regular file, damaged, or not a supported image.
         """
-        found, sha256 = self._decoded(i)
-        return found.image, sha256
-
-    def inspect(self, i: int) -> Inspected:
-        """Decode image `i` to check it. It raises the errors of `read`."""
-        found, sha256 = self._decoded(i)
-        return Inspected(sha256, found.image.size, found.remarks)
-
-    def _decoded(self, i: int) -> tuple[Decoded, str]:
         data = self._bytes(i)
         try:
             return decode(data), hashlib.sha256(data).hexdigest()
@@ -127,6 +132,14 @@ class Stimuli:
 
     def _error(self, i: int, got: str, fix: str) -> DataError:
         return DataError(self.place(i), expected=f"a readable image for stimulus '{self.ids[i]}'", got=got, fix=fix)
+
+
+def pixels_sha256(image: "Image") -> str:
+    """Return the SHA-256 (hexadecimal) of the pixels of an RGB image: that of its binary PPM file, the same for all
+    formats of files."""
+    found = hashlib.sha256(f"P6\n{image.width} {image.height}\n255\n".encode())
+    found.update(image.tobytes())
+    return found.hexdigest()
 
 
 class Dataset(Protocol):

@@ -244,7 +244,9 @@ def _audited(
 def _check_images(run: Run, dataset: Dataset, images: Fingerprints) -> None:
     """Refuse images that are not those of the run, if all are on this machine."""
     ids, fitted = dataset.stimuli.ids, run.about["data"].get("images_sha256")
-    if fitted is not None and images.files.keys() >= {*ids} and digest([images.files[one] for one in ids]) != fitted:
+    if fitted is None or not images.files.keys() >= {*ids}:
+        return
+    if fitted not in [digest([hashes[one] for one in ids]) for hashes in (images.files, images.pixels)]:
         raise MismatchError(
             dataset.name,
             expected=f"the images of run '{run.folder}'",
@@ -254,7 +256,10 @@ def _check_images(run: Run, dataset: Dataset, images: Fingerprints) -> None:
 
 
 def _check_files(cache: Cache, ids: Sequence[str], files: Sequence[str], images: Fingerprints) -> None:
-    different = [one for one, file in zip(ids, files, strict=True) if images.files.get(one, file) != file]
+    known = zip(ids, files, strict=True)  # of a cache of several datasets, hashes of pixels
+    different = [
+        one for one, sha256 in known if sha256 not in (images.files.get(one, sha256), images.pixels.get(one, sha256))
+    ]
     if different:
         raise MismatchError(
             f"image of stimulus '{different[0]}'",

@@ -1,6 +1,5 @@
 """Fingerprints of the images of a dataset that are on this machine."""
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.data import Stimuli
+from bddn.data.dataset import pixels_sha256
 from bddn.machine.parallel import ahead, n_threads
 from bddn.progress import progress
 from bddn.stats.fingerprints import SIDE
@@ -25,7 +25,7 @@ class Fingerprints:
     files : dict of str to str, M
         SHA-256 of the image file of each stimulus.
     pixels : dict of str to str, M
-        SHA-256 of its decoded pixels, with width and height.
+        `bddn.data.dataset.pixels_sha256` of each.
     row_of : dict of str to int, M
         Its row in `thumbnails`.
     thumbnails : array of uint8, (M, 64, 64)
@@ -54,9 +54,8 @@ def fingerprints(stimuli: Stimuli, ids: Sequence[str]) -> Fingerprints:
         found = []
         for i, stimulus in enumerate(here[start : start + BLOCK], start):
             image, file = stimuli.read(row_of[stimulus])
-            pixels = hashlib.sha256(f"{image.width} {image.height} ".encode() + image.tobytes()).hexdigest()
             thumbnails[i] = np.asarray(image.convert("L").resize((SIDE, SIDE), resample=_BOX))
-            found.append((file, pixels))
+            found.append((file, pixels_sha256(image)))
         return found
 
     hashes = list[tuple[str, str]]()

@@ -14,6 +14,7 @@ from bddn.backbones.probe import check_order
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
 from bddn.data.checking import check_images
+from bddn.data.united import Subjects
 from bddn.errors import DataError, SpecError
 from bddn.extraction.job import Compute, Job, Work, in_this_process
 from bddn.extraction.preflight import check_disk, check_place, refuse_other_content
@@ -58,7 +59,7 @@ class Extraction:
 @own_settings()
 def extract(
     spec: CacheSpec,
-    dataset: Dataset,
+    dataset: Dataset | Subjects,
     out: str | Path,
     *,
     device: str = "auto",
@@ -75,7 +76,8 @@ def extract(
     Parameters
     ----------
     spec : CacheSpec
-    dataset : Dataset
+    dataset : Dataset or Subjects
+        `Subjects` are several datasets, whose images are extracted together.
     out : str or Path
         A folder, or a URL that fsspec can open.
     device : {'auto', 'cpu', 'cuda'}
@@ -120,7 +122,7 @@ def extract(
 
 def prepare(
     spec: CacheSpec,
-    dataset: Dataset,
+    dataset: Dataset | Subjects,
     out: str | Path,
     device: str,
     backbone: Backbone | None = None,
@@ -135,11 +137,16 @@ def prepare(
         See `Extraction`.
     """
     check_place(out)
-    stimuli, files = dataset.stimuli, open_files(out)
+    files = open_files(out)
+    for one in dataset.datasets if isinstance(dataset, Subjects) else (dataset,):
+        len(one.stimuli)  # a missing folder is an error before the network is opened
     if backbone is None:
         backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
     for line in matched(spec.backbone.layers if spec.backbone else None, backbone.layers):
         say(f"layers: {line}")
+    stimuli = dataset.stimuli
+    if isinstance(dataset, Subjects):
+        say(f"images: {dataset.in_words()}")
     try:
         layout = infer_layout(spec, backbone, stimuli)
     except DataError:
@@ -155,7 +162,8 @@ def prepare(
     for words in checked.notes:
         tell(words)
     images = Hashes.of(checked.sha256)
-    writer = Writer(files, layout, stimuli.ids, images, new_header(layout, stimuli.ids, images, network))
+    header = new_header(layout, stimuli.ids, images, network, getattr(stimuli, "aliases", None))
+    writer = Writer(files, layout, stimuli.ids, images, header)
     versions = writer.prepare()
     source = TokenSource(spec, backbone, stimuli, images, layout, device, n_threads())
     return Job(source, writer, LeaseMonitor(files)), versions

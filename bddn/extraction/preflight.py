@@ -6,9 +6,10 @@ from typing import Any
 
 from bddn.errors import StoreError
 from bddn.files.output import check_folder, is_vacant
-from bddn.identity import Identity, only_made_with
+from bddn.identity import only_made_with
 from bddn.store.files import FIRST, Files, LocalFiles
-from bddn.store.manifest import is_sealed, read_header
+from bddn.store.layout import ALIASES
+from bddn.store.manifest import content_of, is_sealed, read_header
 from bddn.store.remote import open_files
 from bddn.store.writer import is_there, other_content_error
 
@@ -45,10 +46,9 @@ def refuse_other_content(files: Files, header: Mapping[str, Any]) -> None:
     """
     if not is_there(files):
         return
-    of_images = ("n_images", "stimuli_sha256", "images_sha256")
-    words = [
-        word for word in Identity(read_header(files)).differences(Identity(header)) if not word.startswith(of_images)
-    ]
+    of_images = ("n_images", "stimuli_sha256", "images_sha256", ALIASES)
+    found = content_of(read_header(files)).differences(content_of(header))
+    words = [word for word in found if not word.startswith(of_images)]
     if words and not (is_sealed(files) and only_made_with(words)):
         raise other_content_error(files, words)
 

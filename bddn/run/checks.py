@@ -54,9 +54,8 @@ def check_leakage(store: Cache, split: Split) -> None:
     DataError
     """
     part_of = {stimulus: part for part, members in split.to_dict().items() for stimulus in members}
-    rows = [row for row, stimulus in enumerate(store.ids) if stimulus in part_of]
-    ids = [store.ids[row] for row in rows]
-    pairs = equal_across([store.images[row] for row in rows], [part_of[stimulus] for stimulus in ids])
+    ids = sorted(part_of, key=store.row_of.__getitem__)
+    pairs = equal_across([store.images[store.row_of[stimulus]] for stimulus in ids], [part_of[one] for one in ids])
     if pairs:
         one, other = (ids[row] for row in pairs[0])
         raise DataError(

@@ -2,9 +2,9 @@
 
 import hashlib
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -42,11 +42,14 @@ class Subject:
         Parts of the identity: hashes of stimulus ids, responses, voxels and positions, and of single trials.
     images : tuple of (str or None)
         SHA-256 of the image file of each row; None if the file is not on this machine.
+    pixels : dict of int to str
+        `bddn.data.dataset.pixels_sha256` of the rows for which it was needed.
     """
 
     dataset: Dataset
     parts: Mapping[str, Any]
     images: tuple[str | None, ...]
+    pixels: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, dataset: Dataset) -> "Subject":
@@ -72,11 +75,13 @@ class Subject:
     def of_same_stimuli(self, dataset: Dataset) -> "Subject":
         """Return another dataset of the same stimuli, whose image files are not read again."""
         assert dataset.stimuli == self.dataset.stimuli
-        return Subject(dataset, _parts(dataset), self.images)
+        return Subject(dataset, _parts(dataset), self.images, self.pixels)
 
     def identity(self, store: Cache) -> Identity:
-        """Return the parts together with the hashes of the images, which must be the same as in the cache. If an image
-        file is not on this machine, only its stimulus id is compared.
+        """Return the parts together with the hashes of the images, which must be the same as in the cache.
+
+        A cache of several datasets has hashes of pixels; they are compared where the file of an image has another hash.
+        If an image file is not on this machine, only its stimulus id is compared.
 
         Raises
         ------
@@ -87,14 +92,28 @@ class Subject:
         ids = stimuli.ids
         cached = [store.images[row] for row in rows_of(store, ids)]
         different = [row for row, (a, b) in enumerate(zip(self.images, cached, strict=True)) if a not in (b, None)]
-        if different:
+        if different := self._other_pixels(different, cached):
             raise MismatchError(
                 stimuli.place(different[0]),
                 expected=f"the image of stimulus '{ids[different[0]]}' in cache '{store.files.place}'",
                 got=f"another image; {len(different)} of {len(ids)} images differ",
-                fix="Check the ids of the images. If they are correct, run 'bddn extract' into a new cache.",
+                fix="Check the ids of the images. If they are correct, run 'bddn extract' into a new cache; if files "
+                "differ but not their pixels, give it both datasets: --data A --data B.",
             )
         return Identity({**self.parts, "images_sha256": digest(cached)})
+
+    def _other_pixels(self, rows: list[int], cached: Sequence[str]) -> list[int]:
+        """Return those of these rows whose pixels are not those in a cache; all of them if those of the first are not,
+        because then the cache has no hashes of pixels."""
+        stimuli = self.dataset.stimuli
+        if not rows or stimuli.pixels_sha256(rows[0]) != cached[rows[0]]:
+            return rows
+        new = [row for row in rows if row not in self.pixels]
+        with ThreadPoolExecutor(n_threads()) as threads, progress("compare", len(new), "images") as advance:
+            for row, sha256 in zip(new, threads.map(stimuli.pixels_sha256, new), strict=True):
+                self.pixels[row] = sha256
+                advance()
+        return [row for row in rows if self.pixels[row] != cached[row]]
 
 
 def _parts(dataset: Dataset) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bddn.identity import Identity
 from bddn.store import manifest
 from bddn.store.files import Files
 from bddn.store.map_files import map_files
@@ -63,7 +62,7 @@ def diff(a: str | Path, b: str | Path) -> list[str]:
         If one of them is not a cache, or its manifest is damaged.
     """
     one, other = open_files(a), open_files(b)
-    words = Identity(manifest.read_header(one)).differences(Identity(manifest.read_header(other)))
+    words = manifest.content_of(manifest.read_header(one)).differences(manifest.content_of(manifest.read_header(other)))
     images = [found for found in (read_images(one), read_images(other)) if found]
     if len(images) == 2 and images[0] != images[1]:
         words.append(_first_other(*images))

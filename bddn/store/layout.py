@@ -26,6 +26,7 @@ FORMAT = 2
 KINDS = ("local", "global")
 IDS = "stimulus"
 IMAGES = "image_sha256"
+ALIASES = "aliases"  # key of the header: other ids of images
 SCALE = "scale"
 CHUNK_BYTES = 20  # for each chunk besides its tokens: checksum and index entry
 RECORD_BYTES = 150  # for each file in the seal

@@ -7,9 +7,10 @@ from typing import Any
 
 from bddn.errors import CorruptStoreError, IncompleteStoreError, SpecError, StoreError
 from bddn.files.filekind import HEAD_BYTES, explain_bytes
+from bddn.identity import Identity, digest
 from bddn.store.canonical import decode_json, digest_of, digest_of_parts, encode_json
 from bddn.store.files import FIRST, Files
-from bddn.store.layout import FORMAT, IDS, IMAGES, SCALE, Layout
+from bddn.store.layout import ALIASES, FORMAT, IDS, IMAGES, SCALE, Layout
 from bddn.store.replaced import describe_replaced, kind_in_store, kind_of_place
 
 FOLDER = "manifest"
@@ -75,6 +76,11 @@ def read_header(files: Files) -> dict[str, Any]:
             fix="Use the version of bddn that wrote it, or run 'bddn extract' again.",
         )
     return header
+
+
+def content_of(header: Mapping[str, Any]) -> Identity:
+    """Return the identity of the content of a store. It has the digest of the aliases, which may be very many."""
+    return Identity({**header, ALIASES: digest(header.get(ALIASES, {}))})
 
 
 def read_layout(files: Files, header: Mapping[str, Any]) -> Layout:

@@ -15,7 +15,7 @@ from bddn.store.canonical import digest_of_texts
 from bddn.store.contents import Contents
 from bddn.store.files import Files
 from bddn.store.hashes import Hashes
-from bddn.store.layout import IDS, IMAGES, SCALE, Layer, Layout, metadata_files
+from bddn.store.layout import ALIASES, IDS, IMAGES, SCALE, Layer, Layout, metadata_files
 from bddn.store.precision import Scale, TokenRows
 from bddn.store.remote import open_files
 from bddn.store.shards import Shards
@@ -37,7 +37,9 @@ class Cache:
     ids : tuple of str
         Stimulus ids, in the order of the rows.
     images : Hashes
-        SHA-256 of the image files, a sequence of str.
+        SHA-256 of the image files, or of their pixels if several datasets were extracted together; a sequence of str.
+    row_of : dict of str to int
+        The row of every id. An image may have several; `ids` has the first.
     layers : tuple of Layer
         The stored layers, early to late.
     grid : (int, int)
@@ -90,6 +92,8 @@ class Cache:
                 f"{self.files.place}/{IDS}", expected="the sealed stimulus ids", got="other ids", fix=manifest.RESTORE
             )
         self.ids, self.images = tuple(ids), images
+        self.row_of = {stimulus: row for row, stimulus in enumerate(self.ids)}
+        self.row_of |= {alias: self.row_of[own] for alias, own in self.header.get(ALIASES, {}).items()}
 
     def select_layers(self, names: tuple[str, ...] | None) -> tuple[Layer, ...]:
         """Return the stored layers with these names, in this order; None means all layers.

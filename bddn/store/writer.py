@@ -7,13 +7,13 @@ from functools import cached_property, partial
 from typing import Any
 
 from bddn.errors import CorruptStoreError, MismatchError, SpecError, StoreError
-from bddn.identity import Identity, digest, only_made_with
+from bddn.identity import digest, only_made_with
 from bddn.machine.parallel import ahead, n_threads
 from bddn.store import manifest
 from bddn.store.canonical import digest_of_texts, encode_json
 from bddn.store.contents import Contents, contents, merged
 from bddn.store.files import ASIDE, Files
-from bddn.store.layout import FORMAT, Layout, empty_files, shard_bytes
+from bddn.store.layout import ALIASES, FORMAT, Layout, empty_files, shard_bytes
 from bddn.store.lease import Lease
 from bddn.store.map_files import map_files
 from bddn.store.precision import TokenRows
@@ -29,7 +29,13 @@ def arrays_at_once() -> int:
     return 1 + min(n_threads(), ENCODERS)
 
 
-def new_header(layout: Layout, ids: Sequence[str], images: Sequence[str], network: Mapping[str, Any]) -> dict[str, Any]:
+def new_header(
+    layout: Layout,
+    ids: Sequence[str],
+    images: Sequence[str],
+    network: Mapping[str, Any],
+    aliases: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return the header of a store: everything that determines its content, as JSON types.
 
     Parameters
@@ -37,9 +43,11 @@ def new_header(layout: Layout, ids: Sequence[str], images: Sequence[str], networ
     ids : sequence of str
         Stimulus ids, in the order of the rows.
     images : sequence of str
-        SHA-256 of every image file, hexadecimal.
+        SHA-256 of every image file, or of its pixels, hexadecimal.
     network : mapping
         What determines tokens besides the images: spec, backbone, versions.
+    aliases : mapping of str to str, optional
+        Other ids of these images, each with one of `ids`.
     """
     return {
         "format": FORMAT,
@@ -47,6 +55,7 @@ def new_header(layout: Layout, ids: Sequence[str], images: Sequence[str], networ
         "stimuli_sha256": digest_of_texts(ids),
         "images_sha256": digest_of_texts(images),
         "layers": [{"name": layer.name, "channels": layer.channels} for layer in layout.layers],
+        **({ALIASES: dict(sorted(aliases.items()))} if aliases else {}),
         **network,
     }
 
@@ -90,7 +99,7 @@ class Writer:
         self._check_size()
         if not is_there(self.files):  # if another process creates it first, the check below compares its header
             self.files.create(manifest.HEADER, encode_json(self.header))
-        words = Identity(manifest.read_header(self.files)).differences(Identity(self.header))
+        words = manifest.content_of(manifest.read_header(self.files)).differences(manifest.content_of(self.header))
         sealed = manifest.is_sealed(self.files)
         if words and not (sealed and only_made_with(words)):
             raise other_content_error(self.files, words, self._first_other_image(words))

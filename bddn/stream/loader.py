@@ -203,16 +203,15 @@ def rows_of(cache: Cache, ids: Sequence[str]) -> Rows:
     MismatchError
         If the cache lacks some of them.
     """
-    row_of = {stimulus: row for row, stimulus in enumerate(cache.ids)}
-    missing = [stimulus for stimulus in ids if stimulus not in row_of]
+    missing = [stimulus for stimulus in ids if stimulus not in cache.row_of]
     if missing:
         raise MismatchError(
             f"cache '{cache.files.place}'",
             expected=f"the {len(ids)} stimuli of the dataset",
             got=f"a cache of {len(cache.ids)} stimuli that lacks {len(missing)} of them, the first '{missing[0]}'",
-            fix="Run 'bddn extract' with this dataset.",
+            fix="Run 'bddn extract' with this dataset, or with several --data into one cache.",
         )
-    return np.array([row_of[stimulus] for stimulus in ids], np.intp)
+    return np.array([cache.row_of[stimulus] for stimulus in ids], np.intp)
 
 
 def _as_numpy(tokens: Tensor) -> npt.NDArray[Any]:

@@ -20,6 +20,7 @@ from bddn.run import fit_run
 from bddn.spec import CacheSpec, FitSpec
 from bddn.store.reader import Cache
 from data import nsd_tree as tree
+from data import planted_layouts
 
 RUNNER = CliRunner()
 
@@ -34,26 +35,8 @@ def said(*words: object, code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def nsd(brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The planted brain as subject 2: sessions 1 and 3 show each image once, in other orders and units."""
-    planted, root = Planted(brain), tmp_path_factory.mktemp("nsd")
-    numbers = np.array([int(name.removeprefix("nsd-")) for name in planted.stimuli.ids])
-    n = len(numbers)
-    images = np.arange(1, 80_001).reshape(8, 10_000) % 73_000 + 1
-    images[:, :1000] = np.arange(72_001, 73_001)
-    images[1, 1000:] = np.setdiff1d(np.arange(1, 72_001), numbers + 1)[:9000]
-    images[1, 1000 : 1000 + n] = numbers + 1  # the design counts from 1
-    rng = np.random.default_rng(5)
-    rows = [rng.permutation(n) for _ in range(40)]
-    tree.write_design(root, np.concatenate([1001 + of_session for of_session in rows]), images)
-    voxels, responses = planted.voxels(), planted.responses()
-    columns = {hemi: (voxels["hemi"] == hemi).to_numpy() for hemi in HEMISPHERES}
-    vertices = {hemi: voxels.loc[columns[hemi], "vertex"].to_numpy() for hemi in HEMISPHERES}
-    for session, gain, offset in ((1, 1.0, 0.5), (3, 3.0, -40.0)):
-        found = responses[rows[session - 1]] * gain + offset
-        for hemi in HEMISPHERES:
-            tree.write_mgh(tree.betas_path(root, hemi, session, 2), vertices[hemi], found[:, columns[hemi]])
-    tree.write_mask(root, vertices)
-    pixels = {int(k): np.asarray(planted.stimuli.image(row)) for row, k in enumerate(numbers)}
-    tree.write_images(tree.stimuli_path(root), 73_000, pixels)
+    root = tmp_path_factory.mktemp("nsd") / "nsd"
+    planted_layouts.nsd(Planted(brain), root)
     return root
 
 
