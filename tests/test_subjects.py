@@ -102,16 +102,17 @@ def known(brain: Path, sealed: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_every_layout_gives_the_map_of_the_planted_brain_from_that_cache(
     layout: str, names: dict[str, str], united: tuple[Path, str], planted: Planted, known: Run, tmp_path: Path
 ) -> None:
-    data = open_dataset(names[layout])
-    assert data.stimuli.ids == planted.stimuli.ids
-    keys = ["hemi", "vertex"]
-    assert data.voxels()[keys].equals(planted.voxels()[keys])
-    for ours, theirs in zip(data.responses().T, planted.responses().T, strict=True):
+    data, keys = open_dataset(names[layout]), ["hemi", "vertex"]
+    rows = [planted.stimuli.ids.index(stimulus) for stimulus in data.stimuli.ids]
+    order = pd.MultiIndex.from_frame(planted.voxels()[keys]).get_indexer(pd.MultiIndex.from_frame(data.voxels()[keys]))
+    assert sorted(rows) == list(range(48))
+    assert sorted(order) == list(range(len(planted.voxels())))
+    for ours, theirs in zip(data.responses().T, planted.responses()[np.ix_(np.array(rows), order)].T, strict=True):
         assert np.corrcoef(ours, theirs)[0, 1] > 0.9999
-    maps = fit_run(united[0], data, tmp_path / "run", QUICK)[0].voxels
-    for column in ("depth", "x", "y", "scale", "r2_test"):
-        np.testing.assert_allclose(maps[column], known.voxels[column], atol=0.01, err_msg=column)
-    assert (maps["layer_argmax"] == known.voxels["layer_argmax"]).mean() > 0.95
+    maps, expected = fit_run(united[0], data, tmp_path / "run", QUICK)[0].voxels, known.voxels.iloc[order]
+    for column in ("depth", "x", "y", "scale"):
+        np.testing.assert_allclose(maps[column], expected[column], atol=0.01, err_msg=column)
+    assert (maps["layer_argmax"].to_numpy() == expected["layer_argmax"].to_numpy()).mean() > 0.95
 
 
 def test_images_are_compared_by_pixels_where_files_differ(

@@ -16,6 +16,7 @@ import pandas as pd
 
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.cortex.places import keys_of, on_mesh, place_columns, space_of
+from bddn.stats.scores import ROIS
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -36,6 +37,12 @@ class LayerMaps:
     voxels: pd.DataFrame
     chosen: npt.NDArray[np.integer]
 
+    @property
+    def roi(self) -> "pd.Series[str]":
+        """The ROI of each voxel: that of `stats.scores.ROIS`, which unites labels as V1v and V1d, or else its label."""
+        names = {part: roi for roi, parts in ROIS.items() for part in parts}
+        return self.voxels["roi"].fillna("").map(lambda label: names.get(label, label))
+
     def shares(self, n_layers: int) -> npt.NDArray[np.float32]:
         """Return the share of runs that select each layer, (N, L)."""
         counts = [(self.chosen == layer).mean(0, dtype=np.float32) for layer in range(n_layers)]
@@ -53,7 +60,7 @@ class LayerMaps:
     def distributions(self, rois: Sequence[str], n_layers: int) -> Floats:
         """Return the share of each layer among the voxels of each ROI, (R, A, L); NaN without voxels."""
         found = np.full((len(self.chosen), len(rois), n_layers), np.nan)
-        roi = self.voxels["roi"].fillna("").to_numpy()
+        roi = self.roi.to_numpy()
         for k, name in enumerate(rois):
             inside = self.chosen[:, roi == name]
             if inside.shape[1]:
@@ -99,7 +106,7 @@ def overlap_of_rois(subjects: Sequence[LayerMaps], n_layers: int) -> list[tuple[
     list of (array, array), (R,) each
         NaN without another run, or without an ROI in common.
     """
-    rois = sorted({str(roi) for one in subjects for roi in one.voxels["roi"].dropna().unique()} - {""})
+    rois = sorted({str(roi) for one in subjects for roi in one.roi.unique()} - {""})
     every = [one.distributions(rois, n_layers) for one in subjects]
     found = []
     for k, own in enumerate(every):

@@ -1,7 +1,7 @@
 """A planted brain in the layout of every kind of dataset, so that each reader is tested with a known truth.
 
 A layout writes the brain into a new folder and returns the name of the dataset. Its vertices, images and ids are those
-of the brain; its responses may be in another unit. A reader of another layout gets its entry here.
+of the brain, in any order; its responses may be in another unit. A reader of another layout gets its entry here.
 """
 
 from collections.abc import Callable, Mapping

@@ -102,6 +102,18 @@ def test_overlap_is_that_of_pairs_of_runs_in_each_roi(subjects: list[LayerMaps])
             assert between[run] == pytest.approx(np.mean(means))
 
 
+def test_labels_of_one_roi_are_compared_as_one(subjects: list[LayerMaps]) -> None:
+    """One dataset tells V1v and V1d apart, and another does not."""
+    parts = [one.voxels["roi"].mask(one.voxels["roi"] == "V1", "V1v") for one in subjects]
+    split = [
+        LayerMaps(one.voxels.assign(roi=part.mask((part == "V1v") & (one.voxels["hemi"] == "rh"), "V1d")), one.chosen)
+        for one, part in zip(subjects, parts, strict=True)
+    ]
+    mixed = overlap_of_rois([split[0], *subjects[1:]], N_LAYERS)
+    for mine, theirs in zip(mixed, overlap_of_rois(subjects, N_LAYERS), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_nothing_in_common_is_unknown() -> None:
     rng = np.random.default_rng(2)
     apart = [subject(rng, 0, 1), subject(rng, 100, 1)]
