@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import Tensor
 
+Prefix = tuple[int, int]
+"""Numbers of CLS tokens and, after them, of registers, which come before the local tokens of a sequence."""
+
 
 @dataclass(frozen=True)
 class LayerTokens:
@@ -29,25 +32,28 @@ class LayerTokens:
         assert self.register is None or self.register.shape[::2] == (b, c), "register tokens must be (B, R, C)"
 
     @classmethod
-    def of_sequence(cls, tokens: Tensor, n_leading: int, places: tuple[int, int]) -> "LayerTokens":
-        """Split tokens (B, T, C) of a transformer: one global token, then registers, together `n_leading`, then the
-        local tokens of `places` (rows, columns), row by row."""
-        leading, local = tokens[:, :n_leading], tokens[:, n_leading:]
+    def of_sequence(cls, tokens: Tensor, prefix: Prefix, places: tuple[int, int]) -> "LayerTokens":
+        """Split tokens (B, T, C) of a transformer: its prefix, then the local tokens of `places` (rows, columns), row
+        by row. The global token is the first CLS token; further ones are left out."""
+        n_cls, n_registers = prefix
+        first = n_cls + n_registers
         return cls(
-            local.transpose(1, 2).unflatten(2, places),
-            leading[:, 0] if n_leading else None,
-            leading[:, 1:] if n_leading > 1 else None,
+            tokens[:, first:].transpose(1, 2).unflatten(2, places),
+            tokens[:, 0] if n_cls else None,
+            tokens[:, n_cls:first] if n_registers else None,
         )
 
-    def pooled(self, grid: tuple[int, int], global_token: str) -> "LayerTokens":
+    def pooled(self, grid: tuple[int, int], global_token: str, registers: bool = False) -> "LayerTokens":
         """Return the tokens to store, as float32: local tokens resized to `grid` (rows, columns), and the global token.
 
         Resizing is bilinear, from pixel centres, without antialias (code recipe). With `global_token="mean"`, the
-        global token is the mean of the local tokens before resizing. Registers are left out. The result shares no
-        memory with these tokens: later changes do not affect it, and it does not keep them in memory.
+        global token is the mean of the local tokens before resizing. Registers are left out, unless they are asked for.
+        The result shares no memory with these tokens: later changes do not affect it, and it does not keep them in
+        memory.
         """
         resized = F.interpolate(self.local_.float(), size=grid, mode="bilinear", align_corners=False)
-        return LayerTokens(self._apart(resized), self._apart(self.stored_global(global_token)))
+        kept = self._apart(self.register.float()) if registers and self.register is not None else None
+        return LayerTokens(self._apart(resized), self._apart(self.stored_global(global_token)), kept)
 
     def stored_global(self, global_token: str) -> Tensor:
         """Return the global token (B, C) that is stored, as float32; see `pooled`. It may share memory with these."""

@@ -137,7 +137,8 @@ CARDS = {
     },
     "sam_b": {
         "cached": "output of each transformer block (residual stream, before the final norm); "
-        "local: patch tokens, resized bilinearly from 64×64 to 8×8; global: the mean of the full 64×64 map",
+        "local: patch tokens, resized bilinearly from 64×64 to 8×8; global: the mean of the full 64×64 map, "
+        "because no layer has a CLS token",
     },
     "mocov3_s": {
         "weights": "https://dl.fbaipublicfiles.com/moco-v3/vit-s-300ep/vit-s-300ep.pth.tar, format moco, "
@@ -148,7 +149,8 @@ CARDS = {
         "image": "resized to 512×512 pixels (bilinear, aspect ratio not kept), scaled to [-1, 1]",
         "cached": "outputs of U-Net blocks in a DDIM inversion of 50 steps, empty prompt, no guidance; "
         "BLOCK@tK is the block at step K, counted from the clean image (t1) to noise (t50); "
-        "local: maps, resized bilinearly from 32×32 to 8×8; global: the mean of the full 32×32 map",
+        "local: maps, resized bilinearly from 32×32 to 8×8; global: the mean of the full 32×32 map, "
+        "because no layer has a CLS token",
     },
 }
 

@@ -193,6 +193,7 @@ KEPT_BY_EXTRACT = {
 
 def test_every_input_of_an_extraction_is_in_the_table() -> None:
     named = {
+        "registers": "this network has none; tests/test_registers.py compares caches with and without",
         "compile": "tests/backbones/test_contract.py compiles; it takes minutes on a CPU",
         "parent": "it is recorded beside versions; tests/finetune compares tokens with and without",
     }

@@ -97,7 +97,7 @@ class DiffusionNetwork:
     def __call__(self, pixels: Tensor) -> Tokens:
         """See `Backbone.__call__`."""
         clean = self._latent(pixels)
-        latent, reduce = clean, pooling(self._spec.grid, "mean")
+        latent, reduce = clean, pooling(self._spec)
         found: dict[str, LayerTokens] = {}
         with frozen(self._device, self._spec.autocast):
             for k, names in enumerate(self._at):

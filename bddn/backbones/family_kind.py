@@ -74,10 +74,12 @@ class FamilyKind(Kind):
         about = spec.section(FamilySpec)
         if not about.architecture.keys() >= set(SIZE_FIELDS):
             return {}
-        depth, width, patch = (_positive(spec, name, about.architecture[name]) for name in SIZE_FIELDS)
+        depth, width, patch = (positive(spec, name, about.architecture[name]) for name in SIZE_FIELDS)
         height, width_px = spec.image_hw
         chosen = select(about.layers, tuple(f"block_{i}" for i in range(depth)), f"spec '{spec.title}'")
-        return dict.fromkeys(chosen, Outline(width, (height // patch, width_px // patch)))
+        registers = about.architecture.get("num_register_tokens", 0)
+        n_registers = registers if isinstance(registers, int) else 0
+        return dict.fromkeys(chosen, Outline(width, (height // patch, width_px // patch), n_registers))
 
     def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
         """See `Kind.files`. Safetensors come first; for CLIP, files of open_clip are used if there are no others."""
@@ -104,6 +106,7 @@ class FamilyKind(Kind):
             network=f"{family.model} of transformers, family {about.family}",
             outline=self.outline(spec),
             architecture=(describe_fields(sizes) or "unknown",),
+            positions=interpolated(spec, sizes.get("image_size")),
             stored="output of each transformer block (residual stream, before the final norm);",
             local="patch tokens",
             cls=family.cls,
@@ -133,6 +136,15 @@ class FamilyKind(Kind):
 KIND = FamilyKind()
 
 
+def interpolated(spec: CacheSpec, trained: object) -> str:
+    """Return how position codes fit the image of a spec, if the network was trained at another size: a number of pixels
+    (the side), or two (height and width)."""
+    sides = trained if isinstance(trained, list) and len(trained) == 2 else [trained, trained]
+    if trained is None or list(spec.image_hw) == sides:
+        return ""
+    return f"position codes interpolated from {sides[0]}×{sides[1]} pixels"
+
+
 def describe_fields(fields: Mapping[str, object]) -> str:
     """Return the names and values of an architecture as text."""
     return ", ".join(f"{name} {_plain(value)}" for name, value in fields.items())
@@ -142,7 +154,8 @@ def _plain(value: object) -> str:
     return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
-def _positive(spec: CacheSpec, name: str, value: object) -> int:
+def positive(spec: CacheSpec, name: str, value: object) -> int:
+    """Return a size of an architecture, or raise a SpecError if it is not a whole number from 1."""
     if not isinstance(value, int) or value < 1:
         raise SpecError(
             f"spec '{spec.title}'",

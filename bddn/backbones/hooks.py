@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bddn.spec import CacheSpec
 from bddn.tokens import LayerTokens
 
 Reduce = Callable[[LayerTokens], Any]
@@ -68,9 +69,9 @@ class _AllSeenError(BaseException):
     """Ends a forward pass. It is not an Exception, because networks may catch those."""
 
 
-def pooling(grid: tuple[int, int], global_token: str) -> Reduce:
-    """Return a function that reduces a layer's tokens to those that are stored; see `LayerTokens.pooled`."""
-    return lambda tokens: tokens.pooled(grid, global_token)
+def pooling(spec: CacheSpec) -> Reduce:
+    """Return a function that reduces a layer's tokens to those that a spec stores; see `LayerTokens.pooled`."""
+    return lambda tokens: tokens.pooled(spec.grid, spec.global_token, spec.registers)
 
 
 @contextmanager

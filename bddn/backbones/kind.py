@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class Outline(NamedTuple):
-    """Channels of a layer, and rows and columns of its local tokens before they are resized to the stored grid."""
+    """Channels of a layer, rows and columns of its local tokens before they are resized to the stored grid, and the
+    number of its registers."""
 
     channels: int
     places: tuple[int, int]
+    n_registers: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,16 @@ class Description:
         Lines on its sizes.
     pixels : str
         How pixels are scaled; '' if `preprocess` in the spec says it.
+    positions : str
+        How position codes fit an image of another size than in training; '' if that needs no word.
     stored, local : str
         What is stored, and what its local tokens are.
-    cls, registers : bool
-        Whether its layers have a CLS token, and register tokens.
+    cls : bool, optional
+        Whether its layers have a CLS token; None if only the network itself tells.
+    registers : bool
+        Whether its layers have register tokens.
+    pooling : str
+        What becomes of the network's own pooling, if it has no CLS token but such a head after its last layer.
     blocks, patch : str
         Number × channels of its blocks, and the side of its patches in pixels, if it has them.
     weights : str
@@ -59,10 +67,12 @@ class Description:
     layers: tuple[str, ...] = ()
     architecture: tuple[str, ...] = ("unknown",)
     pixels: str = ""
+    positions: str = ""
     stored: str = "output of each layer;"
     local: str = "tokens of places"
-    cls: bool = False
+    cls: bool | None = False
     registers: bool = False
+    pooling: str = ""
     blocks: str = "-"
     patch: str = ""
     weights: str = "the network brings them"

@@ -120,7 +120,7 @@ class HookedModule:
 
     def __call__(self, pixels: Tensor) -> Tokens:
         """See `Backbone.__call__`."""
-        return Tokens(self.each_layer(pixels, pooling(self.spec.grid, self.spec.global_token)))
+        return Tokens(self.each_layer(pixels, pooling(self.spec)))
 
     def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
         """See `ShowsFullSize.each_layer`."""

@@ -28,12 +28,12 @@ class ModuleKind(Kind):
         return Description(
             family="own module",
             network="own module" if network is None else f"{network.identity['class']}, own module",
-            outline={name: Outline(form.channels, form.places) for name, form in forms.items()},
+            outline={name: Outline(form.channels, form.places, form.prefix[1]) for name, form in forms.items()},
             layers=tuple(f"{name} → {form}" for name, form in forms.items()),
             architecture=("the module's own",),
             stored="output of each submodule;",
-            cls=any(form.n_leading for form in forms.values()),
-            registers=any(form.n_leading > 1 for form in forms.values()),
+            cls=any(form.prefix[0] for form in forms.values()),
+            registers=any(form.prefix[1] for form in forms.values()),
             weights=f"the module {about.module} brings them"
             if about.state is None
             else f"file {about.state}, loaded into the module {about.module}",

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from bddn.errors import SpecError
-from bddn.tokens import LayerTokens
+from bddn.tokens import LayerTokens, Prefix
 
 MAX_LEADING = 5  # largest number of leading tokens that is tried: a CLS token and four registers
 
@@ -22,8 +22,8 @@ class Form:
         A sequence, or a map with channels first or last.
     batch_dim : int
         The axis of images.
-    n_leading : int
-        Tokens of a sequence before the local ones: one global token, then registers.
+    prefix : (int, int)
+        CLS tokens and registers of a sequence, which come before the local tokens.
     places : (int, int)
         Rows and columns.
     channels : int
@@ -31,7 +31,7 @@ class Form:
 
     kind: Literal["sequence", "first", "last"]
     batch_dim: int
-    n_leading: int
+    prefix: Prefix
     places: tuple[int, int]
     channels: int
 
@@ -39,7 +39,7 @@ class Form:
         """Return the tokens of a tensor of this form, as a view."""
         images = tensor.movedim(self.batch_dim, 0)
         if self.kind == "sequence":
-            return LayerTokens.of_sequence(images, self.n_leading, self.places)
+            return LayerTokens.of_sequence(images, self.prefix, self.places)
         return LayerTokens(images if self.kind == "first" else images.movedim(3, 1))
 
     def __str__(self) -> str:
@@ -47,10 +47,9 @@ class Form:
         places = f"{h}×{w}"
         if self.kind != "sequence":
             return f"a map of {places} places, {self.channels} channels, which come {self.kind}"
-        before = ["1 CLS"] if self.n_leading else []
-        before += [f"{self.n_leading - 1} registers"] if self.n_leading > 1 else []
+        before = [f"{n} {what}" for n, what in zip(self.prefix, ("CLS", "registers"), strict=True) if n]
         sum_ = " + ".join([*before, places])
-        return f"{self.n_leading + h * w} tokens = {sum_}, {self.channels} channels"
+        return f"{sum(self.prefix) + h * w} tokens = {sum_}, {self.channels} channels"
 
 
 def infer(
@@ -60,6 +59,7 @@ def infer(
     image_hw: tuple[int, int],
     leading_tokens: int | None = None,
     channels: Literal["first", "last"] | None = None,
+    prefix: Prefix | None = None,
 ) -> Form:
     """Return the form of a tensor, from its shapes for two numbers of images.
 
@@ -74,6 +74,9 @@ def infer(
         Height and width of the images; the places have about the same aspect ratio.
     leading_tokens, channels : optional
         The user's settings for ambiguous shapes.
+    prefix : (int, int), optional
+        CLS tokens and registers, if the network's class tells them. Layers whose tokens then form no grid, such as
+        those before the CLS token is added, are read by their shapes alone.
 
     Raises
     ------
@@ -86,7 +89,11 @@ def infer(
         raise _refused(name, shape, *_without_image_axis(shapes, batches))
     rest = shape[:batch_dim] + shape[batch_dim + 1 :]
     if len(rest) == 2:
-        return _sequence(name, shape, batch_dim, rest, image_hw, leading_tokens)
+        tried = range(MAX_LEADING + 1) if leading_tokens is None else [leading_tokens]
+        prefixes = [(min(n, 1), max(n - 1, 0)) for n in tried]  # in most networks one CLS token, then registers
+        if prefix is not None and leading_tokens is None and _grids(rest[0], [prefix], image_hw):
+            prefixes = [prefix]
+        return _sequence(name, shape, batch_dim, rest, image_hw, prefixes)
     if len(rest) == 3:
         return _map(name, shape, batch_dim, rest, image_hw, channels)
     raise _refused(
@@ -141,16 +148,11 @@ def _sequence(
     batch_dim: int,
     rest: tuple[int, ...],
     image_hw: tuple[int, int],
-    leading_tokens: int | None,
+    prefixes: Sequence[Prefix],
 ) -> Form:
     n_tokens, n_channels = rest
-    tried = range(MAX_LEADING + 1) if leading_tokens is None else [leading_tokens]
-    found = [
-        Form("sequence", batch_dim, n, (h, (n_tokens - n) // h), n_channels)
-        for n in tried
-        for h in range(1, n_tokens - n + 1)
-        if (n_tokens - n) % h == 0 and n_tokens - n > 1 and h * h * image_hw[1] == (n_tokens - n) * image_hw[0]
-    ]
+    grids = _grids(n_tokens, prefixes, image_hw)
+    found = [Form("sequence", batch_dim, prefix, places, n_channels) for prefix, places in grids]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -158,16 +160,29 @@ def _sequence(
             name,
             shape,
             f"{n_tokens} tokens that form a grid like the image of {image_hw[0]} × {image_hw[1]}, "
-            f"after {'up to ' if leading_tokens is None else ''}{tried[-1]} leading tokens",
+            f"after {'up to ' if len(prefixes) > 1 else ''}{sum(prefixes[-1])} leading tokens",
             "Set leading_tokens in the spec, or choose another layer.",
         )
-    ways = " or ".join(f"{form.n_leading} (then {form.places[0]}×{form.places[1]} places)" for form in found)
+    ways = " or ".join(f"{sum(form.prefix)} (then {form.places[0]}×{form.places[1]} places)" for form in found)
     raise _refused(
         name,
         shape,
         "a known number of leading tokens",
         f"Set leading_tokens in the spec: {ways}.",
     )
+
+
+def _grids(
+    n_tokens: int, prefixes: Sequence[Prefix], image_hw: tuple[int, int]
+) -> list[tuple[Prefix, tuple[int, int]]]:
+    """Return the prefixes after which the other tokens form a grid like the image, with its rows and columns."""
+    local = [(prefix, n_tokens - sum(prefix)) for prefix in prefixes]
+    return [
+        (prefix, (h, n // h))
+        for prefix, n in local
+        for h in range(1, n + 1)
+        if n % h == 0 and n > 1 and h * h * image_hw[1] == n * image_hw[0]
+    ]
 
 
 def _map(
@@ -179,8 +194,8 @@ def _map(
     channels: Literal["first", "last"] | None,
 ) -> Form:
     ways = {
-        "first": Form("first", batch_dim, 0, (rest[1], rest[2]), rest[0]),
-        "last": Form("last", batch_dim, 0, (rest[0], rest[1]), rest[2]),
+        "first": Form("first", batch_dim, (0, 0), (rest[1], rest[2]), rest[0]),
+        "last": Form("last", batch_dim, (0, 0), (rest[0], rest[1]), rest[2]),
     }
     found = [form for kind, form in ways.items() if channels in (None, kind) and _fits(form.places, image_hw)]
     if len(found) == 1:

@@ -73,7 +73,7 @@ class VisionTransformer:
         self._model = load(spec).eval().requires_grad_(False)
         config, place = self._model.config, spec.weights.place
         self._places = _places(spec, self._family, config)
-        self._n_leading = int(self._family.cls) + getattr(config, "num_register_tokens", 0)
+        self._prefix = int(self._family.cls), getattr(config, "num_register_tokens", 0)
         self._options = (
             {"interpolate_pos_encoding": spec.image_hw != (config.image_size, config.image_size)}
             if self._family.interpolates
@@ -117,7 +117,7 @@ class VisionTransformer:
 
     def __call__(self, pixels: Tensor) -> Tokens:
         """See `Backbone.__call__`."""
-        return Tokens(self.each_layer(pixels, pooling(self._spec.grid, self._spec.global_token)))
+        return Tokens(self.each_layer(pixels, pooling(self._spec)))
 
     def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
         """See `ShowsFullSize.each_layer`."""
@@ -144,7 +144,7 @@ class VisionTransformer:
     def _read(self, name: str, output: Any) -> LayerTokens:
         state: Tensor = output[0] if isinstance(output, tuple) else output
         if self._family.cls:
-            return LayerTokens.of_sequence(state, self._n_leading, self._places)
+            return LayerTokens.of_sequence(state, self._prefix, self._places)
         return LayerTokens(state.permute(0, 3, 1, 2))
 
 

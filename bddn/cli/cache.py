@@ -34,7 +34,9 @@ def info(cache: Annotated[str, CACHE]) -> None:
         f"images    {len(found.ids)} in {len(found.layout.shards)} shards, {size / 1e9:.3f} GB, "
         f"ids {found.ids[0]} …{more}"
     )
-    typer.echo(f"tokens    {found.grid[0]} × {found.grid[1]} and one global, {found.layout.precision.name}")
+    registers = max(layer.n_registers for layer in found.layers)
+    kinds = f"one global and up to {registers} registers" if registers else "one global"
+    typer.echo(f"tokens    {found.grid[0]} × {found.grid[1]} and {kinds}, {found.layout.precision.name}")
     typer.echo(f"backbone  {about['backbone']['class']}, weights {about['backbone']['weights_sha256'][:16]}")
     made_with = dict(about["made_with"])
     if (parent := made_with.pop("parent", None)) is not None:

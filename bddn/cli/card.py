@@ -66,7 +66,9 @@ def layout_of(spec: "CacheSpec", said: "Description", n_images: int) -> "Layout"
     """Return the layout of a cache of `n_images` images."""
     from bddn.store.layout import Layout
 
-    return Layout.of_spec(spec, {name: layer.channels for name, layer in said.outline.items()}, n_images)
+    channels = {name: layer.channels for name, layer in said.outline.items()}
+    registers = {name: layer.n_registers for name, layer in said.outline.items() if spec.registers}
+    return Layout.of_spec(spec, channels, n_images, registers)
 
 
 def weights_here(spec: "CacheSpec") -> str:
@@ -111,9 +113,11 @@ def from_to(spec: "CacheSpec") -> str:
 
 def _preprocessing(spec: "CacheSpec", said: "Description") -> str:
     size = f"{height_width(spec.image_hw)} pixels"
+    positions = f"; {said.positions}" if said.positions else ""
     if spec.preprocess == "native" and not said.pixels:
-        return f"{size}, by the network's own preprocessing"
-    return f"resized to {size} (bilinear, aspect ratio not kept), {said.pixels or 'ImageNet mean and deviation'}"
+        return f"{size}, by the network's own preprocessing{positions}"
+    scaled = said.pixels or "ImageNet mean and deviation"
+    return f"resized to {size} (bilinear, aspect ratio not kept), {scaled}{positions}"
 
 
 def _layers(said: "Description") -> list[str]:
@@ -142,9 +146,13 @@ def _order(spec: "CacheSpec", network: "Backbone | None", here: str) -> list[str
 def _cached(spec: "CacheSpec", said: "Description", sizes: str) -> list[str]:
     mean = f"the mean of the full {sizes} map" + ("s" if ", " in sizes else "")
     global_ = "the CLS token" if spec.global_token == "cls" else mean
+    global_ += (
+        "" if said.cls is not False else f", because no layer has a CLS token{said.pooling and f' ({said.pooling})'}"
+    )
     left = ["CLS token"] if said.cls and spec.global_token == "mean" else []
-    left += ["register tokens"] if said.registers else []
-    out = f"; {' and '.join(left)} {'are' if said.registers else 'is'} left out" if left else ""
+    left += ["register tokens"] if said.registers and not spec.registers else []
+    out = f"; {' and '.join(left)} {'are' if 'register tokens' in left else 'is'} left out" if left else ""
+    out += "; registers: as they are, for other programs (no fit reads them)" if spec.registers else ""
     resized = f"resized bilinearly from {sizes} to {height_width(spec.grid)}"
     return [said.stored, f"local: {said.local}, {resized}; global: {global_}{out}"]
 

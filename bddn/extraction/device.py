@@ -47,13 +47,16 @@ class OnDevice:
 
 
 def as_stored(tokens: Tokens, layers: Sequence[str]) -> dict[str, Tensor]:
-    """Return the tokens of a batch by the path of their array, (B, H, W, C) local and (B, C) global."""
+    """Return the tokens of a batch by the path of their array: local (B, H, W, C), global (B, C), and registers
+    (B, R, C) if they are stored."""
     found = {}
     for layer in layers:
         values = tokens[layer]
         assert values.global_ is not None
         found[f"local/{layer}"] = values.local_.permute(0, 2, 3, 1)
         found[f"global/{layer}"] = values.global_
+        if values.register is not None:
+            found[f"register/{layer}"] = values.register
     return found
 
 

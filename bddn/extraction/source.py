@@ -16,7 +16,7 @@ from bddn import __version__
 from bddn.backbones.backbone import Backbone
 from bddn.data import Stimuli
 from bddn.data.decoding import DECODING
-from bddn.errors import BackboneError, BddnError, DataError
+from bddn.errors import BackboneError, BddnError, DataError, SpecError
 from bddn.extraction.device import Arrays, OnDevice, on_cpu
 from bddn.identity import Identity
 from bddn.machine.parallel import ahead, error_text, is_out_of_memory, n_threads
@@ -101,7 +101,7 @@ class TokenSource:
         Returns
         -------
         dict of str to array
-            By path ('local/LAYER', 'global/LAYER'), (stop - start, ...) as `Precision.fill` returns it.
+            By path ('local/LAYER', 'global/LAYER', …), (stop - start, ...) as `Precision.fill` returns it.
 
         Raises
         ------
@@ -126,9 +126,9 @@ class TokenSource:
         def compute(taken: tuple[range, list[Callable[[], Tensor]]]) -> int:
             rows, waiting = taken
             found = forward(torch.stack([image() for image in waiting]))
-            for path, values in found.items():
-                rounded = layout.precision.fill(values, path, ids[rows.start : rows.stop])
-                filled[path][rows.start - start : rows.stop - start] = rounded
+            for path, into in filled.items():
+                rounded = layout.precision.fill(found[path], path, ids[rows.start : rows.stop])
+                into[rows.start - start : rows.stop - start] = rounded
             return len(rows)
 
         batches = (range(first, min(first + self.batch, stop)) for first in range(start, stop, self.batch))
@@ -223,10 +223,25 @@ def network_identity(spec: CacheSpec, backbone: Backbone, device: str) -> Identi
 
 
 def infer_layout(spec: CacheSpec, backbone: Backbone, stimuli: Stimuli) -> Layout:
-    """Compute the tokens of the first image, and return the layout of the cache for their shapes."""
+    """Compute the tokens of the first image, and return the layout of the cache for their shapes.
+
+    Raises
+    ------
+    SpecError
+        If the spec asks for registers, and no layer has them.
+    """
     tokens = backbone(backbone.preprocess(stimuli.image(0))[None])
     channels = {name: tokens[name].local_.shape[1] for name in backbone.layers}
-    return Layout.of_spec(spec, channels, len(stimuli))
+    found = {name: tokens[name].register for name in backbone.layers}
+    registers = {name: values.shape[1] for name, values in found.items() if values is not None}
+    if spec.registers and not registers:
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected="a network with registers, because registers is true",
+            got="none in any layer",
+            fix="Delete registers from the spec.",
+        )
+    return Layout.of_spec(spec, channels, len(stimuli), registers)
 
 
 def _failed(device: str, n_images: int, error: Exception) -> BackboneError:

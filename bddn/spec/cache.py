@@ -100,6 +100,8 @@ class CacheSpec(Spec):
     """Rows and columns to which local tokens are resized (bilinear) before they are stored."""
     global_token: Literal["cls", "mean"] = "cls"
     """The global token of a layer: its CLS token, or the mean of its local tokens before resizing."""
+    registers: bool = Field(default=False, exclude_if=lambda stored: not stored)
+    """Whether the registers of a layer, if it has any, are stored too. No fit reads them."""
     precision: Annotated[str, Field(pattern=PRECISION)] = "float16"
     """Number format of the stored tokens: float16, bfloat16, float32, bitround:K (float16 of which K bits of the
     mantissa are kept, compressed), or int8 (with a scale per channel and shard)."""

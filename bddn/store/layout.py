@@ -24,6 +24,7 @@ from bddn.store.sharding import checksum, encode_shard
 
 FORMAT = 2
 KINDS = ("local", "global")
+REGISTER = "register"  # a third kind, if the spec asks for it
 IDS = "stimulus"
 IMAGES = "image_sha256"
 ALIASES = "aliases"  # key of the header: other ids of images
@@ -40,10 +41,16 @@ LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")
 
 @dataclass(frozen=True)
 class Layer:
-    """A stored layer: its name and the number of channels of its tokens."""
+    """A stored layer: its name, the number of channels of its tokens, and the number of its stored registers."""
 
     name: str
     channels: int
+    n_registers: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the layer as JSON types, for the header of a store."""
+        registers = {"registers": self.n_registers} if self.n_registers else {}
+        return {"name": self.name, "channels": self.channels, **registers}
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,13 @@ class Layout:
                 )
 
     @classmethod
-    def of_spec(cls, spec: CacheSpec, channels: Mapping[str, int], n_images: int) -> "Layout":
+    def of_spec(
+        cls,
+        spec: CacheSpec,
+        channels: Mapping[str, int],
+        n_images: int,
+        registers: Mapping[str, int] | None = None,
+    ) -> "Layout":
         """Return the layout that a spec asks for.
 
         Parameters
@@ -77,10 +90,12 @@ class Layout:
         channels : mapping of str to int
             Number of channels of each stored layer, early to late.
         n_images : int
+        registers : mapping of str to int, optional
+            Number of stored registers of the layers that have any.
         """
         return cls(
             n_images=n_images,
-            layers=tuple(Layer(name, n) for name, n in channels.items()),
+            layers=tuple(Layer(name, n, (registers or {}).get(name, 0)) for name, n in channels.items()),
             grid=spec.grid,
             precision=precision(spec.precision),
             chunk_images=spec.chunk_images,
@@ -99,7 +114,7 @@ class Layout:
         spec = header["spec"]
         layout = cls(
             n_images=header["n_images"],
-            layers=tuple(Layer(layer["name"], layer["channels"]) for layer in header["layers"]),
+            layers=tuple(Layer(one["name"], one["channels"], one.get("registers", 0)) for one in header["layers"]),
             grid=tuple(spec["grid"]),
             precision=precision(spec["precision"]),
             chunk_images=spec["chunk_images"],
@@ -110,6 +125,9 @@ class Layout:
         for number in (layout.n_images, rows, columns, layout.chunk_images, layout.shard_images, *channels):
             if type(number) is not int or number < 1:
                 raise ValueError(f"{number!r} is not a positive whole number")
+        for layer in layout.layers:
+            if type(layer.n_registers) is not int or layer.n_registers < 0:
+                raise ValueError(f"{layer.n_registers!r} is not a number of registers")
         if layout.shard_images % layout.chunk_images:
             raise ValueError(f"shards of {layout.shard_images} images in chunks of {layout.chunk_images}")
         if layout.n_shards * len(channels) > MAX_FILES or layout.n_chunks * len(channels) > MAX_CHUNKS:
@@ -132,11 +150,18 @@ class Layout:
 
     @cached_property
     def _arrays(self) -> Mapping[str, tuple[int, ...]]:
-        return {
+        shapes = {
             f"{kind}/{layer.name}": (*self.grid, layer.channels) if kind == "local" else (layer.channels,)
             for kind in KINDS
             for layer in self.layers
         }
+        with_registers = [layer for layer in self.layers if layer.n_registers]
+        return shapes | {f"{REGISTER}/{one.name}": (one.n_registers, one.channels) for one in with_registers}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of stored tokens, each a folder of arrays."""
+        return (*KINDS, REGISTER) if any(layer.n_registers for layer in self.layers) else KINDS
 
     @property
     def n_chunks(self) -> int:
@@ -154,7 +179,7 @@ class Layout:
 
     def token_file(self, array: str, shard: int) -> str:
         """Return the name of the file that holds the rows of a shard of an array."""
-        return _chunk_file(array, shard, 4 if array.startswith(KINDS[0]) else 2)
+        return _chunk_file(array, shard, 1 + len(self._arrays[array]))
 
     def shard_files(self, shard: int) -> list[str]:
         """Return the names of all files of a shard, including its scales."""
@@ -251,7 +276,8 @@ def _empty_group(layout: Layout, header: dict[str, Any]) -> tuple[dict[str, Buff
         chunk_key_encoding=_KEYS,
         config=_WRITE_ALL,
     )
-    for kind in (*KINDS, *([SCALE, *(f"{SCALE}/{kind}" for kind in KINDS)] if layout.precision.scaled else [])):
+    kinds = layout.kinds
+    for kind in (*kinds, *([SCALE, *(f"{SCALE}/{kind}" for kind in kinds)] if layout.precision.scaled else [])):
         group.create_group(kind)
     for path, shape in layout.arrays().items():
         _create(group, layout, path, shape)
@@ -288,7 +314,7 @@ def shard_bytes(layout: Layout, shard: int, filled: Mapping[str, TokenRows]) -> 
     ----------
     shard : int
     filled : mapping
-        By path ('local/LAYER' or 'global/LAYER'), all rows of the shard, as `Precision.fill` returns them.
+        By path ('local/LAYER', 'global/LAYER', …), all rows of the shard, as `Precision.fill` returns them.
     """
     start, stop = layout.shards[shard]
     shapes, kept = layout.arrays(), layout.precision
@@ -311,6 +337,7 @@ def shard_bytes(layout: Layout, shard: int, filled: Mapping[str, TokenRows]) -> 
 
 def _create(group: zarr.Group, layout: Layout, path: str, shape: tuple[int, ...]) -> None:
     channels = f"channel_{shape[-1]}"  # layers may differ in width, and one name must mean one size
+    between = {1: (), 2: (f"register_{shape[0]}",), 3: ("row", "column")}[len(shape)]
     kept = layout.precision
     group.create_array(
         path,
@@ -320,7 +347,7 @@ def _create(group: zarr.Group, layout: Layout, path: str, shape: tuple[int, ...]
         shards=(layout.shard_images, *shape),
         compressors=[*([ZstdCodec(level=ZSTD_LEVEL)] if kept.compressed else []), Crc32cCodec()],
         fill_value=kept.fill_value,
-        dimension_names=("stimulus", *(("row", "column") if len(shape) == 3 else ()), channels),
+        dimension_names=("stimulus", *between, channels),
         chunk_key_encoding=_KEYS,
         attributes={"precision": kept.name},
         config=_WRITE_ALL,

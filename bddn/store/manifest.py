@@ -163,8 +163,8 @@ def largest_seal(layout: Layout) -> int:
 
 def expected_files(layout: Layout) -> Iterator[str]:
     """Yield the names of all files of a complete store, except its manifest, each once."""
-    scales = [SCALE, *(f"{SCALE}/{name}" for name in ("local", "global", *layout.arrays()))]
-    folders = ["", IDS, IMAGES, "local", "global", *layout.arrays(), *(scales if layout.precision.scaled else [])]
+    scales = [SCALE, *(f"{SCALE}/{name}" for name in (*layout.kinds, *layout.arrays()))]
+    folders = ["", IDS, IMAGES, *layout.kinds, *layout.arrays(), *(scales if layout.precision.scaled else [])]
     yield from (f"{folder}/zarr.json".lstrip("/") for folder in folders)
     yield from (f"{IDS}/c.0", f"{IMAGES}/c.0.0")
     for shard in range(layout.n_shards):

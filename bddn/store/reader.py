@@ -115,7 +115,8 @@ class Cache:
         return self.layers if names is None else tuple(by_name[name] for name in names)
 
     def read(self, kind: str, layer: str, start: int, stop: int) -> Tensor:
-        """Return rows `start` to `stop` of a layer: 'local' (n, H, W, C) or 'global' (n, C).
+        """Return rows `start` to `stop` of a layer: 'local' (n, H, W, C), 'global' (n, C), or, where they are stored,
+        'register' (n, R, C).
 
         The data type follows the stored precision: float16 (also for bitround), bfloat16, or float32 (also for int8).
 

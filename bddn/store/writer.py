@@ -54,7 +54,7 @@ def new_header(
         "n_images": layout.n_images,
         "stimuli_sha256": digest_of_texts(ids),
         "images_sha256": digest_of_texts(images),
-        "layers": [{"name": layer.name, "channels": layer.channels} for layer in layout.layers],
+        "layers": [layer.to_dict() for layer in layout.layers],
         **({ALIASES: dict(sorted(aliases.items()))} if aliases else {}),
         **network,
     }
@@ -160,7 +160,7 @@ class Writer:
         ----------
         shard : int
         filled : mapping
-            By path ('local/LAYER' or 'global/LAYER'), the rows of the shard as `Precision.fill` returns them.
+            By path ('local/LAYER', 'global/LAYER', …), the rows of the shard as `Precision.fill` returns them.
         lease : Lease
             The lease of this shard.
 

@@ -200,7 +200,7 @@ def test_an_image_has_the_bytes_that_its_shapes_tell(name: str) -> None:
     spec = load_spec(name)
     assert isinstance(spec.backbone, FamilySpec)
     about = spec.backbone.architecture
-    layers = tuple(Layer(layer, channels) for layer, (channels, _) in kind_of(spec).outline(spec).items())
+    layers = tuple(Layer(layer, channels) for layer, (channels, *_) in kind_of(spec).outline(spec).items())
     layout = Layout(1, layers, spec.grid, precision(spec.precision), spec.chunk_images, spec.shard_images)
     tokens = int(str(about["num_hidden_layers"])) * 65 * int(str(about["hidden_size"]))
     assert layout.image_bytes() == pytest.approx(tokens * 2, rel=1e-3)

@@ -55,6 +55,21 @@ def test_a_shape_without_one_reading_is_a_question(
     assert "layer 'stage.3'" in str(error.value)
 
 
+def test_the_prefix_that_a_network_tells_is_read_before_shapes() -> None:
+    for prefix, words in {
+        (0, 5): "9 tokens = 5 registers + 2×2",
+        (1, 4): "9 tokens = 1 CLS + 4 registers + 2×2",
+    }.items():
+        form = infer("a", shapes("B", 9, 64), (2, 3), SQUARE, prefix=prefix)
+        assert (form.prefix, str(form).partition(",")[0]) == (prefix, words)
+        tokens = form.tokens(torch.arange(9.0)[None, :, None].expand(2, 9, 64))
+        assert (tokens.global_ is None) == (prefix[0] == 0)
+        assert tokens.register is not None
+        assert tokens.register[0, :, 0].tolist() == list(range(prefix[0], 5))
+        assert tokens.local_[0, 0].tolist() == [[5, 6], [7, 8]]
+    assert infer("a", shapes("B", 16, 64), (2, 3), SQUARE, prefix=(1, 4)).prefix == (0, 0)  # before CLS is added
+
+
 def test_the_answers_are_taken() -> None:
     assert infer("a", shapes("B", 10, 64), (2, 3), SQUARE, leading_tokens=6).places == (2, 2)
     assert infer("a", shapes("B", 24, 24, 24), (2, 3), SQUARE, channels="last").kind == "last"
