@@ -139,7 +139,7 @@ def fit(
         r2_test = score(model, source, targets, parts.test, parts.image_of, evidence)
         with torch.no_grad():
             selection = model.select().cpu()
-    dead = saturated(selection)
+    dead = saturated(selection, spec.fixed)
     if dead:
         print(  # noqa: T201 - a failed fit must not look like a good one
             f"warning: saturated selector: {', '.join(dead)}. Its values are meaningless. Fit again with a larger "

@@ -14,14 +14,16 @@ MOST_WEIGHT = 0.999
 MOST_MOVED = {"layer_changed": 0.1, "confidence_moved": 0.05, "place_moved": 0.05, "scale_moved": 0.05}
 
 
-def saturated(selection: Selection) -> list[str]:
-    """Return the names of the saturated selectors.
+def saturated(selection: Selection, fixed: str | None = None) -> list[str]:
+    """Return the names of the saturated selectors, without the scale where it is `fixed` to local tokens.
 
     A place or scale selector is saturated if the slope of its last activation, averaged over voxels, is close to zero.
     The layer selector is saturated if all voxels select the same one of several layers.
     """
     x, y = selection.place.unbind(1)
     slopes = {"place x": _tanh(x), "place y": _tanh(y), "scale": 4 * selection.scale * (1 - selection.scale)}
+    if fixed == "local":
+        del slopes["scale"]
     dead = [name for name, slope in slopes.items() if slope.mean() < LEAST_SLOPE]
     one_layer = selection.layer.shape[1] > 1 and selection.layer.mean(0).max() > MOST_WEIGHT
     return dead + ["layer"] * bool(one_layer)

@@ -132,14 +132,18 @@ class Selectors(Factorized):
         self.scale = _mlp(self.position.width, spec.selector_width, 1)
         n_blurs = len(grid.blurs)
         self.size = _mlp(self.position.width, spec.selector_width, n_blurs) if n_blurs > 1 else None
+        self.only_local = spec.fixed == "local"
+        parts = {"place": self.space, "layer": self.layer, "scale": self.scale, "local": self.scale}
         if spec.fixed is not None:  # its output stays zero
-            {"place": self.space, "layer": self.layer, "scale": self.scale}[spec.fixed].requires_grad_(False)
+            parts[spec.fixed].requires_grad_(False)
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """Return the selection of the given voxels."""
         code = self.code[voxels]
         space, layer, scale = (self._see(network, code) for network in (self.space, self.layer, self.scale))
         size = None if self.size is None else self._see(self.size, code)
+        if self.only_local:
+            scale = scale.new_full(scale.shape, -math.inf)
         return Selection.of(space, layer, scale.squeeze(-1), size)
 
     def place(self, voxels: slice | Tensor) -> Tensor:

@@ -35,6 +35,7 @@ _POSITION: dict[Space, str] = {
 _FIXED = {
     "layer": ", except that all layers had equal weights",
     "place": ", except that every place was the centre of the image",
+    "local": ", except that only local tokens were read",
     "scale": ", except that local and global token had equal weights",
     None: "",
 }

@@ -68,9 +68,12 @@ class FitSpec(Spec):
     )
     """Blurs of the grid, as standard deviations in tokens, between which every voxel selects the size of its receptive
     field. This is not in the paper, whose model reads the sharp grid: (0,)."""
-    fixed: Literal["layer", "place", "scale"] | None = Field(default=None, exclude_if=lambda part: part is None)
-    """A part of the selection that is not learned but stays as it is at the start, as a control: equal weights of all
-    layers, the centre of the image, or local and global token in equal parts. None: all are learned."""
+    fixed: Literal["layer", "local", "place", "scale"] | None = Field(
+        default=None, exclude_if=lambda part: part is None
+    )
+    """A part of the selection that is not learned, as a control: equal weights of all layers (`layer`), the centre of
+    the image (`place`), or local and global token in equal parts (`scale`), as at the start; or local tokens alone
+    (`local`), for networks whose global token is only the mean of the local ones. None: all are learned."""
     readout: Literal["mean", "root"] = "mean"
     """Divisor of the sum over the D shared channels in a prediction: D (`mean`), or √D (`root`), which fits faster."""
     features: Literal["raw", "whitened"] = "raw"

@@ -79,12 +79,12 @@ def test_a_selected_size_agrees_with_the_textbook_form(
 
 
 @pytest.mark.parametrize("blurs", [(0.0,), (0.0, 1.0)])
-@pytest.mark.parametrize("fixed", ["layer", "place", "scale"])
+@pytest.mark.parametrize("fixed", ["layer", "local", "place", "scale"])
 def test_a_fixed_part_agrees_with_the_textbook_form(fixed: str, blurs: tuple[float, ...]) -> None:
     model, features, target = _model((5, 3), 233, 1.0, blurs=blurs, fixed=fixed)
     _compare(model, features, target, tolerance=1e-9)
     still = {name.split(".")[1] for name, value in model.named_parameters() if value.grad is None}
-    assert still == {{"place": "space"}.get(fixed, fixed)}
+    assert still == {{"place": "space", "local": "scale"}.get(fixed, fixed)}
 
 
 @pytest.mark.parametrize("selection", ["topological", "free", "unfactorized"])

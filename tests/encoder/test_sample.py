@@ -37,7 +37,7 @@ def test_a_sample_is_spread_as_the_voxels_are() -> None:
         assert torch.equal(evenly_spread(coords, n), torch.arange(1000))
 
 
-def _fit(spec: FitSpec, n_voxels: int = 200) -> Fitted:
+def _fit(spec: FitSpec, n_voxels: int = 200, other_global: bool = False) -> Fitted:
     g = torch.Generator().manual_seed(1)
     coords = torch.rand(n_voxels, 3, generator=g) * 100
     features = Features(
@@ -49,6 +49,8 @@ def _fit(spec: FitSpec, n_voxels: int = 200) -> Fitted:
     signal = features.global_[0][:, :1] * mix + features.global_[0][:, 1:2] * (1 - mix)
     responses = signal + 0.3 * torch.randn(200, n_voxels, generator=g)
     parts = Parts(np.arange(140), np.arange(140, 170), np.arange(170, 200))
+    if other_global:
+        features = Features(features.local, [torch.randn(one.shape, generator=g) for one in features.global_])
     return fit(new_encoder(coords, WIDTHS, GRID, spec), Resident.of(features), responses.__getitem__, parts, spec)
 
 
@@ -144,6 +146,16 @@ def test_a_fixed_part_of_the_selection_stays_as_it_is_at_the_start(fixed: str) -
     moved = {name: (getattr(found, name) - value).abs().max().item() for name, value in start.items()}
     assert moved.pop(fixed) == 0
     assert min(moved.values()) > 0.1
+
+
+def test_where_only_local_tokens_are_read_global_ones_change_nothing() -> None:
+    spec = SPEC.model_copy(update={"fixed": "local", "epochs": 2})
+    fitted, other = _fit(spec), _fit(spec, other_global=True)
+    assert (fitted.selection.scale == 0).all()
+    assert "scale" not in fitted.saturated
+    assert torch.equal(fitted.selection.layer, other.selection.layer)
+    assert torch.equal(fitted.model.channels, other.model.channels)
+    assert (fitted.selection.layer - 0.5).abs().max() > 0.1
 
 
 def test_only_functions_of_position_can_be_fixed() -> None:
