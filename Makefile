@@ -40,6 +40,8 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
+	# without torchvision, which must be of torch's build; tests bring what timm imports of it
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps timm
 	-@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib # on all cores, where pip would use one
 	touch $@
 

@@ -24,6 +24,8 @@ def select(model: FactorTopy, code: Tensor | None) -> Selection:
         return model.select()
     log_layer = torch.log_softmax(model.selectors.layer(code), dim=-1)
     place, scale = torch.tanh(model.selectors.space(code)), torch.sigmoid(model.selectors.scale(code))
+    if model.selectors.only_local:
+        scale = torch.zeros_like(scale)
     found = place, log_layer.exp(), log_layer, scale.squeeze(-1)
     if model.selectors.size is None:
         return Selection(*found)

@@ -44,6 +44,7 @@ KNOWN_BY = {
     "jinja2": {"report"},
     "sklearn": {"stats", "run"},
     "peft": {"finetune"},
+    "timm": {"backbones"},
     "xarray": {"run"},
     "typer": {"cli"},
     "pytest": {"testing"},

@@ -6,6 +6,7 @@ import pytest
 
 from bddn.errors import SpecError
 from bddn.spec import (
+    AlexNetSpec,
     CacheSpec,
     CeilingSpec,
     DiffusionSpec,
@@ -23,6 +24,7 @@ from bddn.spec import (
     Spec,
     SplitBy,
     StimuliSpec,
+    TimmSpec,
     VoxelsSpec,
     WeightsSpec,
 )
@@ -44,6 +46,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "compile": True,
         "grid": [4, 8],
         "global_token": "mean",
+        "registers": True,
         "precision": "float32",
         "batch_size": 3,
         "chunk_images": 8,
@@ -172,6 +175,15 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "layers": ["up_2.resnet_0@t*"],
     },
     SplitBy: {"categories": "b.csv", "test": ["a", "b"]},  # clusters, layer and file stand without categories
+    TimmSpec: {
+        "model": "vit_tiny_patch16_224.augreg_in21k",
+        "architecture": {"depth": 3},
+        "layers": ["blocks.?"],
+        "leading_tokens": 1,
+        "channels": "last",
+        "output": 1,
+    },
+    AlexNetSpec: {"layers": ["features.1"], "leading_tokens": 1, "channels": "last", "output": 1},
     ModuleSpec: {
         "module": "a.b:d",
         "state": "s.safetensors",
@@ -204,6 +216,8 @@ BASE: dict[type[Spec], dict[str, Any]] = {
     FamilySpec: {"family": "clip"},
     DiffusionSpec: {"family": "stable_diffusion", "latents": "noised"},
     SplitBy: {"categories": "a.csv"},
+    TimmSpec: {"family": "timm", "model": "vit_tiny_patch16_224"},
+    AlexNetSpec: {"family": "alexnet"},
     ModuleSpec: {"module": "a.b:c"},
 }
 
@@ -215,6 +229,8 @@ def test_every_field_changes_the_digest_and_survives_a_round_trip(cls: type[Spec
     other_sources = {"folder", "url", "file", "format", "sha256", "random"} if cls is WeightsSpec else set()
     only_one = {
         DiffusionSpec: {"family"},
+        TimmSpec: {"family"},
+        AlexNetSpec: {"family"},
         PlantSpec: {"photographs"},
         SplitBy: {"clusters", "layer", "file"},
         StimuliSpec: {"array", "key"},

@@ -27,8 +27,9 @@ DROPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 STRUCTURE = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}
 
 
-def sources(module: nn.Module) -> dict[str, str]:
-    """Return the hash of the source of every class's methods in a network, by class name, without torch's own classes.
+def sources(module: nn.Module, library: str = "torch") -> dict[str, str]:
+    """Return the hash of the source of every class's methods in a network, by class name, without torch's own classes
+    and those of a library whose version tells its code.
 
     The current source of a patched method counts; a `forward` that was patched on an instance has its own entry. If
     there is no source, as for classes made by a program, the value is `NOT_AVAILABLE`.
@@ -36,10 +37,10 @@ def sources(module: nn.Module) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in module.modules():
         for kind in type(one).__mro__:
-            if _is_own(kind) and _name(kind) not in found:
+            if _is_own(kind, library) and _name(kind) not in found:
                 found[_name(kind)] = _hashed(_methods(kind))
         patch = vars(one).get("forward")
-        if patch is not None and _is_own(patch):
+        if patch is not None and _is_own(patch, library):
             found[f"{_name(type(one))}.forward of an instance"] = source_of_function(patch)
     return dict(sorted(found.items()))
 
@@ -126,9 +127,9 @@ def _methods(kind: type) -> list[Any]:
     return found
 
 
-def _is_own(what: Any) -> bool:
+def _is_own(what: Any, library: str) -> bool:
     package = str(getattr(what, "__module__", "") or "").partition(".")[0]
-    return package not in ("torch", "builtins", "typing", "abc")
+    return package not in ("torch", library, "builtins", "typing", "abc")
 
 
 def _name(kind: type) -> str:

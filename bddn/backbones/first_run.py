@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from bddn.backbones.outputs import TensorInfo, choose, tensors_in
 from bddn.backbones.shapes import Form, infer
 from bddn.errors import BackboneError, SpecError
-from bddn.spec import CacheSpec, ModuleSpec
+from bddn.spec import CacheSpec, HookedSpec
+from bddn.tokens import Prefix
 
 BATCHES = (2, 1)  # batch sizes of the two passes; the axis that changes is that of images
 Outputs = dict[str, TensorInfo]
@@ -20,7 +21,8 @@ def forms_of(
     chosen: Mapping[str, nn.Module],
     run: Callable[[Tensor], object],
     spec: CacheSpec,
-    answers: ModuleSpec,
+    answers: HookedSpec,
+    prefix: Prefix | None = None,
 ) -> dict[str, tuple[str, Form]]:
     """Return for each chosen submodule the path of its tokens in the output and their form, in the order of running.
 
@@ -33,8 +35,10 @@ def forms_of(
         Runs the whole network.
     spec : CacheSpec
         Gives the image size and the global token.
-    answers : ModuleSpec
+    answers : HookedSpec
         The user's settings for ambiguous outputs.
+    prefix : (int, int), optional
+        CLS tokens and registers of sequences, if the network's class tells them.
 
     Raises
     ------
@@ -59,9 +63,9 @@ def forms_of(
         both = seen, second[name][0]
         path = choose(name, both, BATCHES, spec.image_hw, answers.output)
         shapes = both[0][path].shape, both[1][path].shape
-        form = infer(name, shapes, BATCHES, spec.image_hw, answers.leading_tokens, answers.channels)
+        form = infer(name, shapes, BATCHES, spec.image_hw, answers.leading_tokens, answers.channels, prefix)
         forms[name] = path, form
-    without = [name for name, (_, form) in forms.items() if not form.n_leading]
+    without = [name for name, (_, form) in forms.items() if not form.prefix[0]]
     if without and spec.global_token == "cls":
         raise SpecError(
             f"layer '{without[0]}'",

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,11 +25,29 @@ from bddn.errors import BackboneError, SpecError
 from bddn.identity import PROBE
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
-from bddn.spec import CacheSpec, ModuleSpec
-from bddn.tokens import LayerTokens, Tokens
+from bddn.spec import CacheSpec, HookedSpec, ModuleSpec
+from bddn.tokens import LayerTokens, Prefix, Tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Library:
+    """The library that a network is a class of: its version tells the code, which otherwise its source does.
+
+    Attributes
+    ----------
+    package : str
+    built_from : mapping
+        What the library builds the network from, as JSON types, for the identity.
+    prefix : (int, int), optional
+        CLS tokens and registers before the local tokens of its sequences.
+    """
+
+    package: str
+    built_from: Mapping[str, Any]
+    prefix: Prefix | None = None
 
 
 class HookedModule:
@@ -37,11 +56,13 @@ class HookedModule:
     Parameters
     ----------
     module : Module
-    answers : ModuleSpec
+    answers : HookedSpec
         Selected submodules, and settings for ambiguous outputs.
     preprocess : function of a PIL image, optional
     spec : CacheSpec
     device : str
+    library : Library, optional
+        Where the network comes from, if it is not the user's own.
 
     Attributes
     ----------
@@ -54,12 +75,13 @@ class HookedModule:
     def __init__(
         self,
         module: nn.Module,
-        answers: ModuleSpec,
+        answers: HookedSpec,
         preprocess: "Callable[[Image], Tensor] | None",
         spec: CacheSpec,
         device: str = "cpu",
+        library: Library | None = None,
     ) -> None:
-        self.spec, self._device, self._preprocess = spec, device, preprocess
+        self.spec, self._device, self._preprocess, self._library = spec, device, preprocess, library
         self._module = module.eval()
         place = type(module).__name__
         # Include all names of a module with several names: it runs several times, which is an error.
@@ -75,7 +97,7 @@ class HookedModule:
         self._module.to(device)
         named = [str(layer) for layer in answers.layers]  # names of a Sequential's children are 0, 1, …
         chosen = {name: submodules[name] for name in select(named, tuple(submodules), place)}
-        read = forms_of(module, chosen, self._run, spec, answers)
+        read = forms_of(module, chosen, self._run, spec, answers, library.prefix if library else None)
         self.forms = {name: form for name, (_, form) in read.items()}
         self._paths = {name: path for name, (path, _) in read.items()}
         self.layers = tuple(read)
@@ -85,11 +107,11 @@ class HookedModule:
         self.identity: dict[str, Any] = {
             "class": f"{type(module).__module__}.{type(module).__qualname__}",
             "weights_sha256": weights,
-            "structure_sha256": hashlib.sha256(repr(module).encode()).hexdigest(),
+            **(library.built_from if library else {"structure_sha256": _sha256(repr(module))}),
             "layers": {name: self._describe_layer(name) for name in self.layers},
             "preprocess_sha256": None if preprocess is None else self._preprocessed_noise(),
             "code": self._code(),
-            "made_with": {name: version(name) for name in ("torch", "pillow")},
+            "made_with": {name: version(name) for name in ("torch", "pillow", *([library.package] if library else []))},
         }
 
     @property
@@ -160,6 +182,8 @@ class HookedModule:
         """Return the entries of the identity about code; see `bddn.backbones.code`."""
         with single_threaded_kernels():  # so that last bits do not depend on the number of threads
             measured = code.measure(self._fingerprint, noise(2, self.spec.image_hw))
+        if self._library is not None:
+            return {"source": code.sources(self._module, self._library.package), PROBE: measured}
         preprocess = {} if self._preprocess is None else {"preprocess": code.source_of_function(self._preprocess)}
         return {"source": code.sources(self._module) | preprocess, PROBE: measured}
 
@@ -170,6 +194,10 @@ class HookedModule:
         noise = torch.randint(256, (300, 425, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         pixels = self.preprocess(Image.fromarray(noise.numpy()))
         return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @own_settings()

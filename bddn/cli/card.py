@@ -58,8 +58,9 @@ def image_bytes(spec: "CacheSpec", said: "Description") -> int:
     """Return the size in bytes of the tokens of one image, as `Layout.image_bytes`, without loading the store."""
     from bddn.spec.cache import VALUE_BYTES
 
-    n_tokens = spec.grid[0] * spec.grid[1] + 1
-    return VALUE_BYTES[spec.precision.partition(":")[0]] * n_tokens * sum(one.channels for one in said.outline.values())
+    n_others = spec.grid[0] * spec.grid[1] + 1
+    n_values = sum(one.channels * (n_others + one.n_registers * spec.registers) for one in said.outline.values())
+    return VALUE_BYTES[spec.precision.partition(":")[0]] * n_values
 
 
 def layout_of(spec: "CacheSpec", said: "Description", n_images: int) -> "Layout":

@@ -1,6 +1,6 @@
 """Specs: frozen settings that are checked when they are created."""
 
-from bddn.spec.backbone import BackboneSpec, DiffusionSpec, FamilySpec, ModuleSpec
+from bddn.spec.backbone import AlexNetSpec, BackboneSpec, DiffusionSpec, FamilySpec, HookedSpec, ModuleSpec, TimmSpec
 from bddn.spec.base import Spec
 from bddn.spec.cache import PRECISION, CacheSpec, WeightsSpec
 from bddn.spec.finetune import FinetuneSpec, ParentSpec
@@ -22,6 +22,7 @@ from bddn.spec.split_by import SplitBy
 __all__ = [
     "PRECISION",
     "RECIPES",
+    "AlexNetSpec",
     "BackboneSpec",
     "CacheSpec",
     "CeilingSpec",
@@ -29,6 +30,7 @@ __all__ = [
     "FamilySpec",
     "FinetuneSpec",
     "FitSpec",
+    "HookedSpec",
     "ModuleSpec",
     "NumbersSpec",
     "OwnDataSpec",
@@ -41,6 +43,7 @@ __all__ = [
     "Spec",
     "SplitBy",
     "StimuliSpec",
+    "TimmSpec",
     "VoxelsSpec",
     "WeightsSpec",
 ]

@@ -95,17 +95,9 @@ class DiffusionSpec(BackboneSpec):
         return self
 
 
-class ModuleSpec(BackboneSpec):
-    """A network of the user's own."""
+class HookedSpec(BackboneSpec):
+    """A network whose layers are the outputs of its submodules."""
 
-    brings_weights: ClassVar[bool] = True
-
-    module: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    """Import path of a function without arguments, `package.module:function`, that returns the torch module, or a pair
-    of it and a function from a picture to pixels (for `preprocess: native`)."""
-    state: Annotated[str, Field(pattern=r"\.safetensors$")] | None = Field(default=None, exclude_if=lambda x: x is None)
-    """A safetensors file of all weights and buffers, which replace those of the module; its path is relative to the
-    working directory, or from ~. None keeps the module's own."""
     layers: Layers = Field(default=None, min_length=1)
     """Submodules whose outputs are stored: names or globs as `named_modules` gives them (blocks.3, blocks.*); `*` is
     one level of a name, `**` any number of levels."""
@@ -116,6 +108,39 @@ class ModuleSpec(BackboneSpec):
     """Tokens before those of places, the first of them global, where shapes alone do not tell."""
     channels: Literal["first", "last"] | None = None
     """Where the channels of maps are, where shapes alone do not tell."""
+
+
+class TimmSpec(HookedSpec):
+    """A network of the library timm, which the extra `timm` installs."""
+
+    family: Literal["timm"]
+    """The library."""
+    model: Annotated[str, Field(pattern=r"^\w+(\.\w+)?$")]
+    """Name of the network in timm; after a dot the tag of its weights, as in vit_pe_core_base_patch16_224.fb.
+    `preprocess: native` uses the mean and deviation of this tag."""
+    architecture: dict[str, JsonValue] = Field(default_factory=dict)
+    """Arguments of the network that replace its own. With depth, embed_dim and patch_size, the layers of a transformer
+    are listed without opening it."""
+
+
+class AlexNetSpec(HookedSpec):
+    """AlexNet as in torchvision, without its fully connected layers, which have no places."""
+
+    family: Literal["alexnet"]
+    """The network."""
+
+
+class ModuleSpec(HookedSpec):
+    """A network of the user's own."""
+
+    brings_weights: ClassVar[bool] = True
+
+    module: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """Import path of a function without arguments, `package.module:function`, that returns the torch module, or a pair
+    of it and a function from a picture to pixels (for `preprocess: native`)."""
+    state: Annotated[str, Field(pattern=r"\.safetensors$")] | None = Field(default=None, exclude_if=lambda x: x is None)
+    """A safetensors file of all weights and buffers, which replace those of the module; its path is relative to the
+    working directory, or from ~. None keeps the module's own."""
 
     @field_validator("state")
     @classmethod

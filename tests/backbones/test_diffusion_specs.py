@@ -64,7 +64,7 @@ def test_layers_are_those_that_the_spec_tells_of(name: str, network: Backbone, t
     told = kind_of(load_spec(name)).outline(load_spec(name))
     assert list(network.layers) == list(tokens) == list(told)
     widths = dict(zip([320, 640, 1280], [8, 16, 24], strict=True))
-    for layer, (channels, _) in told.items():
+    for layer, (channels, *_) in told.items():
         small = tokens[layer].local_.shape[1]
         assert small == widths[channels] or (channels, small) == (1280, 32)
         assert tokens[layer].local_.shape == (3, small, 8, 8)

@@ -60,7 +60,7 @@ def test_channels_and_places_of_a_u_net_are_those_of_its_blocks(image: tuple[int
                 one.register_forward_hook(look(f"{side}.{kind}_{j}"))
     latent = torch.zeros(1, 4, image[0] // 8, image[1] // 8)
     unet(latent, 1, encoder_hidden_states=torch.zeros(1, 3, UNET["cross_attention_dim"]))
-    assert outline(spec) == {name: Outline(shape[0], shape[1:]) for name, shape in seen.items()}
+    assert outline(spec) == {name: Outline(shape[0], (shape[1], shape[2])) for name, shape in seen.items()}
 
 
 @pytest.mark.parametrize("name", [name for name in spec_names() if name != "demo"])  # whose network is what is planted

@@ -1,0 +1,166 @@
+"""Open a network of the library timm, with hooks on its submodules. timm never downloads here."""
+
+import difflib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bddn.backbones.convert import read_checkpoint
+from bddn.backbones.loading import first_line
+from bddn.backbones.module import HookedModule, Library
+from bddn.backbones.preprocess import squash
+from bddn.backbones.timm_kind import BLOCKS, PACKAGE
+from bddn.backbones.weights import TRANSFORMERS_FILES, file_of, folder_of
+from bddn.errors import BackboneError, SpecError
+from bddn.spec import CacheSpec, TimmSpec
+from bddn.tokens import Prefix
+
+NOT_SIZES = {  # arguments of timm.create_model that choose weights, or return something else than the network
+    *("cache_dir", "checkpoint_path", "exportable", "features_only", "in_chans", "no_jit", "num_classes", "pretrained"),
+    *("pretrained_cfg", "pretrained_cfg_overlay", "pruned", "scriptable"),
+}
+LONGEST = 400  # characters of an error of timm
+
+
+def open_timm(spec: CacheSpec, device: str = "cpu") -> HookedModule:
+    """Return the network of a spec whose backbone has `family: timm`.
+
+    Positions are adapted to `image_size` by timm, where the network is built for one size.
+
+    Raises
+    ------
+    BackboneError
+        If timm is not installed, or weights are missing or do not fit: every weight of the network must be in the file,
+        and no other.
+    SpecError
+        If timm has no such network, or the network does not support the spec.
+    """
+    about = spec.section(TimmSpec)
+    timm = _timm()
+    settings = _settings(timm, about)
+    options = dict(about.architecture)
+    if settings["fixed_input_size"]:
+        options.setdefault("img_size", list(spec.image_hw))
+    module = _built(timm, spec, options, _state(spec))
+    _check_size(spec, module)
+    mean, std = (tuple(settings[name]) for name in ("mean", "std"))
+    native = partial(squash, size=spec.image_hw, mean=mean, std=std) if spec.preprocess == "native" else None
+    answers = about if about.layers is not None else about.model_copy(update={"layers": (BLOCKS,)})
+    built_from = {PACKAGE: {"model": about.model, "architecture": about.architecture}}
+    return HookedModule(module, answers, native, spec, device, Library(PACKAGE, built_from, _prefix(module)))
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except Exception as error:  # torchvision, which timm needs, fails in several ways if it does not fit torch
+        absent = isinstance(error, ModuleNotFoundError) and error.name == PACKAGE
+        raise BackboneError(
+            "family timm",
+            expected="the package timm, and torchvision of the same build as torch",
+            got="no timm" if absent else first_line(error),
+            fix="Install it: pip install 'bddn[timm]'.",
+        ) from error
+    return timm
+
+
+def _settings(timm: Any, about: TimmSpec) -> dict[str, Any]:
+    """Return timm's settings of a network and tag: mean, std, fixed_input_size."""
+    if not timm.is_model(about.model):
+        known = timm.list_models(pretrained=False)
+        near = difflib.get_close_matches(about.model.partition(".")[0], known, n=3)
+        raise SpecError(
+            f"model '{about.model}'",
+            expected=f"one of the {len(known)} networks of timm {timm.__version__}",
+            got="no such network",
+            fix=f"Did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them.",
+        )
+    try:
+        found: dict[str, Any] = vars(timm.models.get_pretrained_cfg(about.model, allow_unregistered=False))
+    except RuntimeError as error:
+        tags = timm.list_pretrained(f"{about.model.partition('.')[0]}.*")
+        raise SpecError(
+            f"model '{about.model}'",
+            expected=f"a tag of weights that timm knows: {', '.join(tags) or 'none for this network'}",
+            got=first_line(error),
+            fix="Correct the part after the dot, or leave it out.",
+        ) from error
+    return found
+
+
+def _built(timm: Any, spec: CacheSpec, options: Mapping[str, Any], state: dict[str, Tensor] | None) -> nn.Module:
+    """Return the network with all of its weights. timm converts older names, and resizes position codes."""
+    about, weights = spec.section(TimmSpec), spec.weights
+    assert weights is not None
+    if others := sorted(NOT_SIZES & about.architecture.keys()):
+        raise SpecError(
+            "backbone.architecture",
+            expected="arguments of the network only",
+            got=", ".join(others),
+            fix="Delete them from the spec.",
+        )
+    given = {} if state is None else {"pretrained_cfg_overlay": {"state_dict": state, "custom_load": False}}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(weights.random or 0)
+            module: nn.Module = timm.create_model(about.model, pretrained=state is not None, **given, **options)
+    except Exception as error:
+        if state is None or isinstance(error, TypeError):
+            raise SpecError(
+                "backbone.architecture",
+                expected=f"arguments of {about.model}",
+                got=first_line(error)[:LONGEST],
+                fix="Correct these fields, or image_size, in the spec.",
+            ) from error
+        raise BackboneError(
+            weights.place,
+            expected=f"the weights of {about.model}, all and only those",
+            got=first_line(error)[:LONGEST],
+            fix="Use weights of this network, or correct model and architecture in the spec.",
+        ) from error
+    getattr(module, "pretrained_cfg", {}).pop("state_dict", None)  # a copy of the weights
+    return module
+
+
+def _state(spec: CacheSpec) -> dict[str, Tensor] | None:
+    """Return the weights of the spec by timm's names; None if they are random."""
+    weights = spec.weights
+    assert weights is not None
+    if weights.random is not None:
+        return None
+    if weights.format is not None:
+        if weights.format != PACKAGE:
+            raise SpecError(
+                f"spec '{spec.title}'",
+                expected="weights of format: timm, because the family is timm",
+                got=f"format: {weights.format}",
+                fix="Use a file in timm's names, or another family.",
+            )
+        return read_checkpoint(file_of(weights))
+    folder = folder_of(weights)
+    paths = [folder / name for name in TRANSFORMERS_FILES if (folder / name).is_file()]
+    return read_checkpoint(paths[0] if paths else folder / TRANSFORMERS_FILES[0])
+
+
+def _prefix(module: Any) -> Prefix | None:
+    """Return the CLS tokens and registers of a network's sequences, if it tells them."""
+    n: int | None = getattr(module, "num_prefix_tokens", None)
+    if n is None:
+        return None
+    n_cls = int(n > 0 and getattr(module, "cls_token", None) is not None)
+    return n_cls, n - n_cls
+
+
+def _check_size(spec: CacheSpec, module: Any) -> None:
+    patch = getattr(getattr(module, "patch_embed", None), "patch_size", None)
+    if not isinstance(patch, tuple) or all(n % side == 0 for n, side in zip(spec.image_hw, patch, strict=True)):
+        return
+    raise SpecError(
+        f"spec '{spec.title}'",
+        expected=f"image_size to be a multiple of the patch size {' × '.join(map(str, patch))}",
+        got=" × ".join(map(str, spec.image_hw)),
+        fix="Correct image_size in the spec.",
+    )
