@@ -28,7 +28,8 @@ class Family:
     model : str
         The class.
     kinds : tuple of str
-        Values of `model_type` in the config.json of checkpoints with its weights.
+        Values of `model_type` in the config.json of checkpoints with its weights; empty if it is that of the class, or
+        of a larger model that contains it.
     cls : bool
         Whether its sequences begin with a CLS token; otherwise its blocks return maps (B, H, W, C).
     options : mapping
@@ -37,14 +38,17 @@ class Family:
         Whether its forward needs an option to adapt position codes to another image size.
     short : str
         Short name for a narrow column, if it has one.
+    tower : str, optional
+        Path of the network in the files of a larger one.
     """
 
     model: str
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
     cls: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     interpolates: bool = False
     short: str = ""
+    tower: str | None = None
 
 
 FAMILIES = {
@@ -86,15 +90,13 @@ class FamilyKind(Kind):
         family = spec.section(FamilySpec).family
         processor = [PROCESSOR] if PROCESSOR in names else []
         without = f"{PROCESSOR}, for preprocess: native" if spec.preprocess == "native" and not processor else ""
-        weights = whole_or_shards(names, TRANSFORMERS_FILES)
-        if CONFIG in names and weights:
-            return [CONFIG, *processor, *weights], without
+        found, lacks = transformers_files(names)
+        if found:
+            return [found[0], *processor, *found[1:]], without
         foreign = [name for name in OPEN_CLIP_FILES if name in names] if family == "clip" else []
         if foreign:  # without config.json, which marks weights of transformers
             return [*([OPEN_CLIP_CONFIG] if OPEN_CLIP_CONFIG in names else []), *processor, foreign[0]], without
-        or_foreign = f", or {OPEN_CLIP_FILES[0]}" if family == "clip" else ""
-        first, second = TRANSFORMERS_FILES
-        return [], f"{CONFIG} and {first} (or all of its shards, or {second}){or_foreign}"
+        return [], f"{lacks}, or {OPEN_CLIP_FILES[0]}" if family == "clip" else lacks
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
         """See `Kind.describe`."""
@@ -134,6 +136,15 @@ class FamilyKind(Kind):
 
 
 KIND = FamilyKind()
+
+
+def transformers_files(names: Collection[str]) -> tuple[list[str], str]:
+    """Return config.json and the weights of a repository, and a text that names them if one is missing ('' if none)."""
+    weights = whole_or_shards(names, TRANSFORMERS_FILES)
+    first, second = TRANSFORMERS_FILES
+    if CONFIG in names and weights:
+        return [CONFIG, *weights], ""
+    return [], f"{CONFIG} and {first} (or all of its shards, or {second})"
 
 
 def interpolated(spec: CacheSpec, trained: object) -> str:

@@ -23,6 +23,8 @@ def forms_of(
     spec: CacheSpec,
     answers: HookedSpec,
     prefix: Prefix | None = None,
+    *,
+    packed: bool = False,
 ) -> dict[str, tuple[str, Form]]:
     """Return for each chosen submodule the path of its tokens in the output and their form, in the order of running.
 
@@ -39,6 +41,8 @@ def forms_of(
         The user's settings for ambiguous outputs.
     prefix : (int, int), optional
         CLS tokens and registers of sequences, if the network's class tells them.
+    packed : bool
+        Whether the first axis of outputs contains the tokens of all images, one image after the other.
 
     Raises
     ------
@@ -48,7 +52,7 @@ def forms_of(
         If the form of an output is ambiguous or unknown, or if a submodule does not run exactly once per batch.
     """
     place = type(module).__name__
-    first, second = (_outputs(module, chosen, run, spec, n) for n in BATCHES)
+    first, second = (_outputs(module, chosen, run, spec, n, packed) for n in BATCHES)
     for name in chosen:
         times = [len(seen.get(name, ())) for seen in (first, second)]
         if times != [1, 1]:
@@ -76,6 +80,12 @@ def forms_of(
     return forms
 
 
+def unpacked(tensor: Tensor, n_images: int) -> Tensor:
+    """Return a tensor (B × T, ...) as (B, T, ...), if its first axis has a multiple of `n_images` entries."""
+    fits = tensor.ndim > 0 and tensor.shape[0] % n_images == 0
+    return tensor.unflatten(0, (n_images, -1)) if fits else tensor
+
+
 def noise(n_images: int, image_hw: tuple[int, int]) -> Tensor:
     """Return normal noise as pixels (n, 3, H, W) float32, the same for every network."""
     generator = torch.Generator().manual_seed(0)
@@ -83,14 +93,19 @@ def noise(n_images: int, image_hw: tuple[int, int]) -> Tensor:
 
 
 def _outputs(
-    module: nn.Module, chosen: Mapping[str, nn.Module], run: Callable[[Tensor], object], spec: CacheSpec, n_images: int
+    module: nn.Module,
+    chosen: Mapping[str, nn.Module],
+    run: Callable[[Tensor], object],
+    spec: CacheSpec,
+    n_images: int,
+    packed: bool,
 ) -> dict[str, list[Outputs]]:
     """Return the outputs of the submodules for `n_images` images, one entry per run of a submodule."""
     seen: dict[str, list[Outputs]] = {}
 
     def remember(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            tensors = tensors_in(output)
+            tensors = {path: unpacked(one, n_images) if packed else one for path, one in tensors_in(output).items()}
             seen.setdefault(name, []).append({path: TensorInfo.of(tensor) for path, tensor in tensors.items()})
 
         return hook

@@ -4,7 +4,7 @@ An order is a list of places, each with its number in row-major order: position 
 row by row) contains the token of place `order[i]`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -20,15 +20,52 @@ def known_orders(h: int, w: int) -> Iterator[tuple[str, Tensor]]:
     sides = [side for side in range(2, min(h, w) + 1) if h % side == 0 and w % side == 0 and side < max(h, w)]
     for side in sides:
         blocks = places.view(h // side, side, w // side, side)
-        yield f"window by window, of {side}×{side} places", blocks.permute(0, 2, 1, 3)
+        yield f"window by window, of {side}×{side} places", windows(places, (side,))
         yield f"every {side}th place of rows and columns first", blocks.permute(1, 3, 0, 2)
         for inner in [i for i in sides if i < side and side % i == 0]:
-            nested = places.view(h // side, side // inner, inner, w // side, side // inner, inner)
             yield (
                 f"window by window, of {side}×{side} places, each in windows of {inner}×{inner}",
-                nested.permute(0, 3, 1, 4, 2, 5),
+                windows(places, (side, inner)),
             )
-    yield from _mask_units(places)
+    n_halvings, units = 0, places[None]
+    while _can_be_halved(units):
+        n_halvings, units = n_halvings + 1, _halved(units)
+        if n_halvings > 1:  # one halving gives every 2nd place of rows and columns
+            side = 2**n_halvings
+            yield f"mask units of {side}×{side} places, as Hiera's", units
+
+
+def windows(places: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return places window by window, row by row inside the innermost windows.
+
+    Parameters
+    ----------
+    places : Tensor, (..., H, W)
+    sides : sequence of int
+        Sides of nested windows in places, outer first. At the right and bottom edge windows may be cut.
+
+    Returns
+    -------
+    Tensor, (..., H × W)
+    """
+    if not sides:
+        return places.flatten(-2)
+    side, inner = sides[0], sides[1:]
+    h, w = places.shape[-2:]
+    if h % side or w % side:
+        blocks = [block for row in places.split(side, -2) for block in row.split(side, -1)]
+        return torch.cat([windows(block, inner) for block in blocks], -1)
+    blocks_of = places.unflatten(-2, (h // side, side)).unflatten(-1, (w // side, side)).transpose(-3, -2)
+    return windows(blocks_of, inner).flatten(-3)
+
+
+def mask_units(places: Tensor, n_halvings: int) -> Tensor:
+    """Return places (H, W) in the order of Hiera, (H × W,): halved repeatedly, with the four corners of each 2×2 as the
+    slowest index."""
+    units = places[None]
+    for _ in range(n_halvings):
+        units = _halved(units)
+    return units.flatten()
 
 
 def _turned(places: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -41,14 +78,10 @@ def _turned(places: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield "transposed along the other diagonal", places.rot90(2).T
 
 
-def _mask_units(places: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield orders of repeated halving, with the four corners of each 2×2 as the slowest index, as in Hiera."""
-    units = places[None]
-    while units.shape[1] % 2 == 0 and units.shape[2] % 2 == 0 and max(units.shape[1:]) > 2:
-        n, h, w = units.shape
-        units = units.view(n, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3).reshape(4 * n, h // 2, w // 2)
-        if n > 1:  # one halving gives every 2nd place of rows and columns
-            yield (
-                f"mask units of {round(units.shape[0] ** 0.5)}×{round(units.shape[0] ** 0.5)} places, as Hiera's",
-                units,
-            )
+def _can_be_halved(units: Tensor) -> bool:
+    return units.shape[1] % 2 == 0 and units.shape[2] % 2 == 0 and max(units.shape[1:]) > 2
+
+
+def _halved(units: Tensor) -> Tensor:
+    n, h, w = units.shape
+    return units.view(n, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3).reshape(4 * n, h // 2, w // 2)

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bddn.spec.library import IMAGENET
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = IMAGENET.mean, IMAGENET.std
 HALF = (0.5, 0.5, 0.5)
 
 

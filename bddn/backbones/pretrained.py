@@ -1,6 +1,8 @@
-"""Load weights into the vision transformers of the `transformers` library, completely or with an error."""
+"""Load weights into networks of the `transformers` library, completely or with an error."""
 
+import difflib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,57 +10,66 @@ from typing import Any
 import torch
 
 from bddn.backbones import convert
-from bddn.backbones.family_kind import FAMILIES, Family
+from bddn.backbones.family_kind import Family
 from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.files.filekind import explain_folder
-from bddn.spec import CacheSpec, FamilySpec
+from bddn.spec import WeightsSpec
 
+OTHER_PARTS = ("text_model", "language_model", "decoder", "prompt_encoder", "predictor", "memory_attention")
 INITIAL_STD = 0.02  # of random weights: the default of all classes but SAM, whose 1e-10 gives almost zero outputs
 
 
-def load(spec: CacheSpec) -> Any:
-    """Return the model, in float32 on the CPU, with all weights from the place in the spec.
+def load(weights: WeightsSpec, family: Family, architecture: Mapping[str, Any]) -> Any:
+    """Return the model, in float32 on the CPU, with all weights.
+
+    Parameters
+    ----------
+    weights : WeightsSpec
+        Their place.
+    family : Family
+        The class.
+    architecture : mapping
+        Fields of the class's configuration, with which weights must agree.
 
     Raises
     ------
     BackboneError, SpecError
         If weights are missing, do not fit, or have another architecture.
     """
-    assert spec.weights is not None
     keep_transformers_quiet()
-    weights, about = spec.weights, spec.section(FamilySpec)
-    family, architecture = FAMILIES[about.family], about.architecture
     if weights.random is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(weights.random)
-            return untrained(family, {**architecture, "initializer_range": INITIAL_STD} if architecture else {})
+            return untrained(family, architecture, INITIAL_STD)
     if weights.format is not None:
         return _converted(family, architecture, file_of(weights), weights.format)
     folder = folder_of(weights)
     open_clip = [folder / name for name in OPEN_CLIP_FILES if (folder / name).is_file()]
     if (
-        about.family == "clip"
+        family.model == "CLIPVisionModel"
         and open_clip
         and not any(path.name.startswith(TRANSFORMERS_FILES) for path in folder.iterdir())
     ):
         return _converted(family, architecture, open_clip[0], "open_clip")
     model = _pretrained(family, folder)
-    differ = [
-        f"{name} {json.dumps(value)} → {json.dumps(getattr(model.config, name, None))}"
-        for name, value in architecture.items()
-        if json.dumps(getattr(model.config, name, None)) != json.dumps(value)
-    ]
-    refuse_architecture(weights.place, differ)
+    refuse_architecture(weights.place, _differences(model.config.to_dict(), architecture))
     return model
 
 
-def untrained(family: Family, architecture: Mapping[str, Any]) -> Any:
-    """Return a model with the initial weights of its constructor, on torch's current device."""
-    import transformers
+def untrained(family: Family, architecture: Mapping[str, Any], initial_std: float | None = None) -> Any:
+    """Return a model with the initial weights of its constructor, on torch's current device.
 
-    model_class = getattr(transformers, family.model)
+    Parameters
+    ----------
+    family : Family
+    architecture : mapping
+        Fields of the class's configuration.
+    initial_std : float, optional
+        Standard deviation of initial weights, where the class has a setting for it.
+    """
+    model_class = class_of(family.model)
     known = model_class.config_class().to_dict()
     unknown = sorted(architecture.keys() - known.keys())
     if unknown or not architecture:
@@ -68,8 +79,9 @@ def untrained(family: Family, architecture: Mapping[str, Any]) -> Any:
             got=f"unknown: {', '.join(unknown)}" if unknown else "no fields, so the network cannot be built",
             fix="Correct it in the spec; the specs in cache_specs/ are examples.",
         )
+    std = {"initializer_range": initial_std} if initial_std is not None and "initializer_range" in known else {}
     try:
-        return model_class(model_class.config_class(**architecture), **family.options).eval()
+        return model_class(model_class.config_class(**{**architecture, **std}), **family.options).eval()
     except Exception as error:
         raise SpecError(
             "backbone.architecture",
@@ -79,6 +91,40 @@ def untrained(family: Family, architecture: Mapping[str, Any]) -> Any:
         ) from error
 
 
+def class_of(name: str) -> Any:
+    """Return a class of networks that transformers itself exports.
+
+    Raises
+    ------
+    SpecError
+        If there is none of this name.
+    """
+    import transformers
+
+    found = getattr(transformers, name, None)
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        near = difflib.get_close_matches(name, [one for one in dir(transformers) if one[0].isupper()], n=3)
+        raise SpecError(
+            "backbone.model",
+            expected=f"a class of networks that transformers {transformers.__version__} exports",
+            got=name,
+            fix=f"Did you mean {' or '.join(near)}?" if near else "Correct it, or update transformers.",
+        )
+    return found
+
+
+def _differences(config: Mapping[str, Any], architecture: Mapping[str, Any], place: str = "") -> list[str]:
+    """Return a text for each field of an architecture that differs in the configuration of weights."""
+    texts = []
+    for name, value in architecture.items():
+        found = config.get(name)
+        if isinstance(value, Mapping) and isinstance(found, Mapping):
+            texts += _differences(found, value, f"{place}{name}.")
+        elif json.dumps(found) != json.dumps(value):
+            texts.append(f"{place}{name} {json.dumps(value)} → {json.dumps(found)}")
+    return texts
+
+
 def _converted(family: Family, architecture: Mapping[str, Any], path: Path, source: convert.Format) -> Any:
     model = untrained(family, architecture)
     convert.load_converted(model, path, source)
@@ -86,8 +132,6 @@ def _converted(family: Family, architecture: Mapping[str, Any], path: Path, sour
 
 
 def _pretrained(family: Family, folder: Path) -> Any:
-    import transformers
-
     config = folder / "config.json"
     if not config.is_file():
         got, fix = "a folder without config.json", "Correct weights.folder in the spec, or give --weights."
@@ -98,17 +142,23 @@ def _pretrained(family: Family, folder: Path) -> Any:
             got=got,
             fix=fix,
         )
+    model_class = class_of(family.model)
+    settings = model_class.config_class
+    prefix = {} if family.tower is None else {"key_mapping": {rf"^(model\.)?{re.escape(family.tower)}\.": ""}}
     try:
-        kind = json.loads(config.read_bytes()).get("model_type")
-        if kind not in family.kinds:
-            raise ValueError(f"model_type '{kind}' in config.json, not {' or '.join(family.kinds)}")
-        model, info = getattr(transformers, family.model).from_pretrained(
+        fields = json.loads(config.read_bytes())
+        kind, kinds = fields.get("model_type"), family.kinds or (settings.model_type,)
+        is_part = not family.kinds and bool(settings.base_config_key) and settings.base_config_key in fields
+        if kind not in kinds and not is_part:
+            raise ValueError(f"model_type '{kind}' in config.json, not {' or '.join(kinds)}")
+        model, info = model_class.from_pretrained(
             folder,
             dtype=torch.float32,  # the checkpoint may be in half precision
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # listed below
             local_files_only=True,
             trust_remote_code=False,
+            **prefix,
             **family.options,
         )
     except Exception as error:
@@ -129,4 +179,4 @@ def _pretrained(family: Family, folder: Path) -> Any:
 
 def _is_of_blocks(key: str) -> bool:
     """Return whether an unknown key belongs to a block of a vision encoder, not to a head or another tower."""
-    return ".layer" in f".{key}" and not any(word in key for word in ("text_model", "decoder", "prompt_encoder"))
+    return re.search(r"(^|\.)(layers?|blocks)\.\d", key) is not None and not any(word in key for word in OTHER_PARTS)

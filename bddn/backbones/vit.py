@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.family_kind import FAMILIES, Family
-from bddn.backbones.hooks import LayerHooks, Reduce, compile_blocks, frozen, pooling
+from bddn.backbones.hooked import HookedNetwork
+from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.layers import select
 from bddn.backbones.loading import first_line, refuse_cls
 from bddn.backbones.preprocess import squash
@@ -20,7 +21,7 @@ from bddn.backbones.pretrained import load
 from bddn.backbones.weights import folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec
-from bddn.tokens import LayerTokens, Tokens
+from bddn.tokens import LayerTokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,7 +48,7 @@ IDENTITY_FIELDS = (  # fields of a configuration that determine the tokens, besi
 )
 
 
-class VisionTransformer:
+class VisionTransformer(HookedNetwork):
     """A frozen vision transformer; its layers are its blocks `block_0`, `block_1`, ….
 
     Parameters
@@ -70,7 +71,7 @@ class VisionTransformer:
         assert spec.weights is not None
         self._spec, self._device = spec, device
         self._family = FAMILIES[about.family]
-        self._model = load(spec).eval().requires_grad_(False)
+        self._model = load(spec.weights, self._family, about.architecture).eval().requires_grad_(False)
         config, place = self._model.config, spec.weights.place
         self._places = _places(spec, self._family, config)
         self._prefix = int(self._family.cls), getattr(config, "num_register_tokens", 0)
@@ -94,12 +95,6 @@ class VisionTransformer:
             compile_blocks(blocks)
         self._hooks = LayerHooks({name: blocks[name] for name in self.layers}, self._read)
 
-    @property
-    def module(self) -> nn.Module:
-        """See `Trainable.module`."""
-        module: nn.Module = self._model
-        return module
-
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`."""
         size = self._spec.image_hw
@@ -115,31 +110,14 @@ class VisionTransformer:
             )
         return pixels
 
-    def __call__(self, pixels: Tensor) -> Tokens:
-        """See `Backbone.__call__`."""
-        return Tokens(self.each_layer(pixels, pooling(self._spec)))
-
-    def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
-        """See `ShowsFullSize.each_layer`."""
-        with frozen(self._device, self._spec.autocast):
-            pixels = pixels.to(self._device)
-            return self._hooks.run(lambda: self._model(pixels, **self._options), self.layers, reduce)
-
-    def last_global(self, pixels: Tensor) -> Tensor:
-        """See `Trainable.last_global`."""
-        pixels, last = pixels.to(self._device), self.layers[-1]
-        found: Tensor = self._hooks.run(
-            lambda: self._model(pixels, **self._options),
-            [last],
-            lambda tokens: tokens.stored_global(self._spec.global_token),
-        )[last]
-        return found
-
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
-        """See `Trainable.save`: a folder in the Hugging Face format."""
-        self._model.save_pretrained(folder, state_dict=dict(state))
+        """See `Trainable.save`: a folder in the Hugging Face format, with the image processor if it is used."""
+        super().save(folder, state)
         if self._native is not None:
             self._native.save_pretrained(folder)
+
+    def _forward(self, pixels: Tensor) -> object:
+        return self._model(pixels, **self._options)
 
     def _read(self, name: str, output: Any) -> LayerTokens:
         state: Tensor = output[0] if isinstance(output, tuple) else output

@@ -5,6 +5,7 @@ from bddn.spec.base import Spec
 from bddn.spec.cache import PRECISION, CacheSpec, WeightsSpec
 from bddn.spec.finetune import FinetuneSpec, ParentSpec
 from bddn.spec.fit import RECIPES, FitSpec
+from bddn.spec.library import PixelsSpec, PrefixSpec, TransformersSpec
 from bddn.spec.own_data import (
     CeilingSpec,
     NumbersSpec,
@@ -36,7 +37,9 @@ __all__ = [
     "OwnDataSpec",
     "OwnerSpec",
     "ParentSpec",
+    "PixelsSpec",
     "PlantSpec",
+    "PrefixSpec",
     "ResponsesSpec",
     "RoiSpec",
     "SidesSpec",
@@ -44,6 +47,7 @@ __all__ = [
     "SplitBy",
     "StimuliSpec",
     "TimmSpec",
+    "TransformersSpec",
     "VoxelsSpec",
     "WeightsSpec",
 ]

@@ -1,0 +1,62 @@
+"""What the two kinds of backbones of the transformers library share: hooks on blocks, and saved weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bddn.backbones.hooks import LayerHooks, Reduce, frozen, pooling
+from bddn.spec import CacheSpec
+from bddn.tokens import Tokens
+
+
+class HookedNetwork:
+    """A frozen network with hooks on its blocks. A subclass sets the attributes, and defines `_forward`.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        The stored layers, early to late.
+    identity : dict
+        See `Backbone.identity`.
+    """
+
+    layers: tuple[str, ...]
+    identity: dict[str, Any]
+    _spec: CacheSpec
+    _device: str
+    _model: Any  # a network of transformers, on the device
+    _hooks: LayerHooks
+
+    def _forward(self, pixels: Tensor) -> object:
+        """Run the network on pixels (B, 3, H, W) on its device."""
+        raise NotImplementedError
+
+    @property
+    def module(self) -> nn.Module:
+        """See `Trainable.module`."""
+        module: nn.Module = self._model
+        return module
+
+    def __call__(self, pixels: Tensor) -> Tokens:
+        """See `Backbone.__call__`."""
+        return Tokens(self.each_layer(pixels, pooling(self._spec)))
+
+    def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
+        """See `ShowsFullSize.each_layer`."""
+        with frozen(self._device, self._spec.autocast):
+            pixels = pixels.to(self._device)
+            return self._hooks.run(lambda: self._forward(pixels), self.layers, reduce)
+
+    def last_global(self, pixels: Tensor) -> Tensor:
+        """See `Trainable.last_global`."""
+        pixels, last = pixels.to(self._device), self.layers[-1]
+        found: Tensor = self._hooks.run(
+            lambda: self._forward(pixels), [last], lambda tokens: tokens.stored_global(self._spec.global_token)
+        )[last]
+        return found
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """See `Trainable.save`: a folder in the Hugging Face format."""
+        self._model.save_pretrained(folder, state_dict=dict(state))

@@ -1,0 +1,260 @@
+"""Any network of the transformers library: its blocks found by their path, its tokens put row by row."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bddn.backbones.backbone import weights_sha256
+from bddn.backbones.first_run import forms_of
+from bddn.backbones.forward_inputs import arguments
+from bddn.backbones.hooked import HookedNetwork
+from bddn.backbones.hooks import LayerHooks, compile_blocks, frozen
+from bddn.backbones.layers import matching, select
+from bddn.backbones.loading import refuse_cls
+from bddn.backbones.orders import mask_units, windows
+from bddn.backbones.outputs import tensor_at
+from bddn.backbones.preprocess import squash
+from bddn.backbones.pretrained import load
+from bddn.backbones.shapes import Form
+from bddn.backbones.transformers_kind import class_name, family_of, identity_of, names_of, outline_of_blocks
+from bddn.errors import BackboneError, SpecError
+from bddn.spec import CacheSpec, HookedSpec, TransformersSpec
+from bddn.spec.library import UNIT, wild_levels
+from bddn.tokens import LayerTokens
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NOT_OF_TOKENS = {
+    *("architectures", "dtype", "id2label", "label2id", "problem_type", "torch_dtype", "transformers_version"),
+    *("out_features", "out_indices", "stage_names"),  # which maps a class for detectors returns
+}
+"""Fields of a configuration that are no part of a network's identity, besides names with `_` or `initializer` first."""
+
+
+class TransformersNetwork(HookedNetwork):
+    """A frozen network of the transformers library; its layers are its blocks.
+
+    Parameters
+    ----------
+    spec : CacheSpec
+        Its backbone has `family: transformers`.
+    device : str
+        'cpu' or 'cuda'.
+
+    Attributes
+    ----------
+    forms : dict of str to Form
+        How the output of each block contains tokens, early to late.
+
+    Raises
+    ------
+    BackboneError
+        If the weights are missing or do not fit, or the network does not run.
+    SpecError
+        If the spec does not fit the network.
+    """
+
+    def __init__(self, spec: CacheSpec, device: str = "cpu") -> None:
+        about = spec.section(TransformersSpec)
+        assert spec.weights is not None
+        _check(spec, about)
+        told = outline_of_blocks(spec)
+        self._spec, self._about, self._device = spec, about, device
+        self._model = load(spec.weights, family_of(about), about.architecture).eval().requires_grad_(False)
+        blocks = find_blocks(self._model, about.blocks)
+        self.layers = select(about.layers, tuple(blocks), spec.weights.place)
+        _check_config(spec, self._model.config)
+        self._arguments = arguments(about, self._model.config)
+        self.identity = {
+            "class": class_name(about),
+            "weights_sha256": weights_sha256(self._model.state_dict()),
+            "config": identity_config(self._model.config),
+            "section": identity_of(about),
+            "made_with": {name: version(name) for name in ("torch", "transformers", "pillow")},
+        }
+        self._model.to(device)
+        read = forms_of(
+            self._model,
+            blocks,
+            self._run,
+            spec,
+            HookedSpec(output=about.output, channels=about.channels),
+            prefix=(about.prefix.cls, about.prefix.registers),
+            packed=about.input == "packed",
+        )
+        self.forms = {name: form for name, (_, form) in read.items()}
+        self._paths = {name: path for name, (path, _) in read.items()}
+        _compare(spec, self.forms, told)
+        self._order = {name: self._gathered(name) for name in self.layers}
+        if spec.compile:
+            compile_blocks({name: blocks[name] for name in self.layers})
+        self._hooks = LayerHooks({name: blocks[name] for name in self.layers}, self._read)
+
+    def preprocess(self, image: "Image") -> Tensor:
+        """See `Backbone.preprocess`. `native` takes the whole image too, with the network's own mean and deviation."""
+        if self._spec.preprocess == "paper":
+            return squash(image, self._spec.image_hw)
+        return squash(image, self._spec.image_hw, self._about.pixels.mean, self._about.pixels.std)
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """See `Trainable.save`: a folder in the Hugging Face format, of this network alone."""
+        self._model.save_pretrained(folder, state_dict=dict(state), save_original_format=self._about.tower is None)
+
+    def _forward(self, pixels: Tensor) -> object:
+        return self._model(*self._arguments(pixels), **self._about.forward)
+
+    def _run(self, pixels: Tensor) -> object:
+        with frozen(self._device, self._spec.autocast):
+            return self._forward(pixels.to(self._device))
+
+    def _read(self, name: str, output: Any) -> LayerTokens:
+        form, tensor = self.forms[name], tensor_at(output, self._paths[name])
+        if self._about.input == "packed":
+            tensor = tensor.unflatten(0, (-1, sum(form.prefix) + form.places[0] * form.places[1]))
+        if (order := self._order[name]) is not None:
+            tensor = tensor.movedim(form.batch_dim, 0)[:, order].movedim(0, form.batch_dim)
+        return form.tokens(tensor)
+
+    def _gathered(self, name: str) -> Tensor | None:
+        """Return which token of a sequence comes where: the global CLS token first, local tokens row by row.
+
+        None if they already lie so."""
+        form, about = self.forms[name], self._about
+        if form.kind != "sequence":
+            return None
+        places = torch.arange(form.places[0] * form.places[1]).view(form.places)
+        n_leading = sum(form.prefix)
+        leading = list(range(n_leading))
+        leading.insert(0, leading.pop(about.prefix.global_cls)) if leading else None
+        if about.order == "rows":
+            order = places.flatten()
+        elif about.order == "mask_units":
+            last = min(form.places[0] for form in self.forms.values())
+            order = mask_units(places, round(form.places[0] / last).bit_length() - 1)
+        else:
+            order = windows(places, about.order)
+        index = torch.cat([torch.tensor(leading, dtype=torch.int64), order.argsort() + n_leading])
+        return None if torch.equal(index, torch.arange(len(index))) else index.to(self._device)
+
+
+def find_blocks(model: nn.Module, path: str) -> dict[str, nn.Module]:
+    """Return the blocks of a network by the names of their layers, early to late.
+
+    Raises
+    ------
+    SpecError
+        If the path matches none.
+    """
+    modules = dict(model.named_modules())
+    found = matching(path, tuple(modules))
+    if not found:
+        lists = [f"{name}.*" for name, one in modules.items() if isinstance(one, nn.ModuleList) and len(one) > 1]
+        raise SpecError(
+            "backbone.blocks",
+            expected=f"the path of the blocks of a {type(model).__name__}",
+            got=f"{path}, which matches nothing",
+            fix=f"Set it to one of its lists of modules: {', '.join(lists[:8]) or 'it has none'}.",
+        )
+    first = wild_levels(path)[0]
+    stages: dict[str, int] = {}
+    for name in found:
+        stage = name.split(".")[first]
+        stages[stage] = stages.get(stage, 0) + 1
+    return dict(zip(names_of(list(stages.values()), path), (modules[name] for name in found), strict=True))
+
+
+def identity_config(config: Any) -> dict[str, Any]:
+    """Return the fields of a configuration that differ from the defaults of its class, and of all configurations."""
+    from transformers import PreTrainedConfig
+
+    usual = PreTrainedConfig().to_dict()
+    found = _without(config.to_dict(), type(config)().to_dict())
+    nested = {name: _without(value, usual) for name, value in found.items() if isinstance(value, dict)}
+    return {name: value for name, value in found.items() if name not in NOT_OF_TOKENS} | nested
+
+
+def _without(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields that differ from defaults, without those that change no weight and no output."""
+    return {
+        name: value
+        for name, value in sorted(fields.items())
+        if not name.startswith(("_", "initializer"))
+        and name not in ("id2label", "label2id", "dtype")
+        and (name not in defaults or defaults[name] != value)
+    }
+
+
+def _check(spec: CacheSpec, about: TransformersSpec) -> None:
+    if not about.prefix.cls:
+        refuse_cls(spec)
+    if about.pixels == UNIT and spec.preprocess == "paper":
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected="preprocess: native, because the network normalizes pixels itself (pixels: unit)",
+            got="paper, which would normalize them twice",
+            fix="Set preprocess: native in the spec.",
+        )
+
+
+def _check_config(spec: CacheSpec, config: Any) -> None:
+    """Raise a SpecError if prefix or order of the spec differ from what a configuration says of them."""
+    about = spec.section(TransformersSpec)
+    told = {
+        "num_cls_tokens": about.prefix.cls,
+        "num_register_tokens": about.prefix.registers,
+        "num_registers": about.prefix.registers,
+    }
+    wrong = [f"{name} {getattr(config, name)}, not {n}" for name, n in told.items() if getattr(config, name, n) != n]
+    if wrong:
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected="the prefix of the network's configuration",
+            got=", ".join(wrong),
+            fix="Correct prefix in the spec.",
+        )
+    if about.input != "packed":
+        return
+    outer = [config.window_size // config.patch_size] if hasattr(config, "window_size") else []
+    order = [*outer, config.spatial_merge_size]
+    if about.order != tuple(order):
+        raise SpecError(
+            f"spec '{spec.title}'",
+            expected=f"order: {order}, as the network's configuration says",
+            got=str(list(about.order)),
+            fix="Correct order in the spec.",
+        )
+
+
+def _compare(spec: CacheSpec, forms: Mapping[str, Form], told: Mapping[str, Any]) -> None:
+    """Raise a SpecError if blocks are not as the spec says."""
+    about = spec.section(TransformersSpec)
+    prefix = about.prefix.cls, about.prefix.registers
+    for name, form in forms.items():
+        if form.prefix != prefix or (about.order != "rows" and form.kind != "sequence"):
+            order = "" if about.order == "rows" else f" and are in the order {about.order}"
+            raise SpecError(
+                f"layer '{name}'",
+                expected=f"tokens that begin with {prefix[0]} CLS tokens and {prefix[1]} registers{order}, as prefix"
+                f"{' and order' if order else ''} in the spec say",
+                got=str(form),
+                fix="Correct prefix or order in the spec.",
+            )
+    found = {name: (form.channels, form.places) for name, form in forms.items()}
+    expected = {name: (outline.channels, outline.places) for name, outline in told.items()}
+    if expected and found != expected:
+        name = next(one for one in [*found, *expected] if found.get(one) != expected.get(one))
+        raise BackboneError(
+            f"layer '{name}'",
+            expected=_sizes(expected.get(name)) + ", as stages or architecture in the spec say",
+            got=_sizes(found.get(name)),
+            fix="Correct stages or architecture in the spec.",
+        )
+
+
+def _sizes(size: tuple[int, tuple[int, int]] | None) -> str:
+    return "no such block" if size is None else f"{size[0]} channels at {size[1][0]}×{size[1][1]} places"
