@@ -18,18 +18,33 @@ if TYPE_CHECKING:
     from bddn.api import extract, fit, open_cache, open_run, to_himalaya
     from bddn.backbones.module import from_module
     from bddn.data.dataset import Dataset
+    from bddn.exports.exporting import export
+    from bddn.predict.loaded import load_encoder
     from bddn.run.arrays import FactorTopy
 
 __version__ = "0.3.0"
 
-__all__ = ["Dataset", "FactorTopy", "extract", "fit", "from_module", "open_cache", "open_run", "to_himalaya"]
+__all__ = [
+    "Dataset",
+    "FactorTopy",
+    "export",
+    "extract",
+    "fit",
+    "from_module",
+    "load_encoder",
+    "open_cache",
+    "open_run",
+    "to_himalaya",
+]
 
 _MODULES = {
     "Dataset": "bddn.data.dataset",
     "FactorTopy": "bddn.run.arrays",
+    "export": "bddn.exports.exporting",
     "extract": "bddn.api",
     "fit": "bddn.api",
     "from_module": "bddn.backbones.module",
+    "load_encoder": "bddn.predict.loaded",
     "open_cache": "bddn.api",
     "open_run": "bddn.api",
     "to_himalaya": "bddn.api",

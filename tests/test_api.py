@@ -62,7 +62,7 @@ def test_importing_it_loads_no_numbers() -> None:
 
 
 def test_every_public_name_is_there_and_is_explained() -> None:
-    functions = {"extract", "fit", "from_module", "open_cache", "open_run", "to_himalaya"}
+    functions = {"export", "extract", "fit", "from_module", "load_encoder", "open_cache", "open_run", "to_himalaya"}
     assert set(bddn.__all__) == {"Dataset", "FactorTopy", *functions}
     assert set(bddn.__all__) <= set(dir(bddn))
     for name in bddn.__all__:

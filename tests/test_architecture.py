@@ -21,7 +21,7 @@ ORDER = (
     {"evaluation"},
     {"maps"},
     {"figures"},
-    {"film"},
+    {"film", "exports"},
     {"report"},
     {"cli"},
 )

@@ -156,7 +156,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
     },
     RoiSpec: {"name": "b", "column": "d", "table": "t.csv", "key": "k", "labels": {"1": "V1"}},
     CeilingSpec: {"column": "d", "table": "t.csv", "key": "k", "unit": "percent", "n_trials": 3},
-    OwnerSpec: {"description": "a", "citation": ["b"], "terms": "c", "show_images": True},
+    OwnerSpec: {"description": "a", "citation": ["b"], "terms": "c", "show_images": True, "share_responses": True},
     OwnDataSpec: {
         "title": "u",
         "stimuli": {"table": "b.csv"},

@@ -12,6 +12,7 @@ from bddn.cli.data import data_app
 from bddn.cli.datasets import datasets
 from bddn.cli.diagnose import diagnose
 from bddn.cli.ensemble import ensemble
+from bddn.cli.export import export
 from bddn.cli.figures import figure, maps
 from bddn.cli.finetune import finetune
 from bddn.cli.hierarchy import hierarchy
@@ -43,6 +44,7 @@ COMMANDS = (  # panel of `bddn --help`, command, example; in the order of the he
     ("Numbers", compare, "bddn compare many/clip/subj01/seed0 many/dino/subj01/seed0"),
     ("Numbers", diagnose, "bddn diagnose many/*/subj01/seed0 --out diagnosis"),
     ("Numbers", predict, "bddn predict run photos/"),
+    ("Numbers", export, "bddn export run --out clip_subj01_encoder"),
     ("Pictures", maps, "bddn maps run --format png,svg"),
     ("Pictures", report, "bddn report run"),
     ("Pictures", figure, "bddn figure figure5 run_a run_b run_c"),

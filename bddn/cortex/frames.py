@@ -196,20 +196,29 @@ def _hemispheres(
     return found
 
 
-def _write_volume(
-    path: Path, volume: Volume, table: "pd.DataFrame", arrays: Mapping[str, npt.NDArray[Any]], about: str
-) -> Path:
-    """Write a NIfTI file (i, j, k, array) of float32, with NaN outside the voxels of the table."""
-    import gzip
-
+def volume_image(volume: Volume, table: "pd.DataFrame", arrays: Sequence[npt.NDArray[Any]]) -> Any:
+    """Return arrays (N,) of voxels of a volume as a Nifti1Image (i, j, k, array) of float32, with NaN outside the
+    voxels of the table; of one array, (i, j, k)."""
     import nibabel
 
     at = tuple(volume.indices(coordinates(table)).T)
     data = np.full((*volume.shape, len(arrays)), np.nan, np.float32)
-    for k, values in enumerate(arrays.values()):
+    for k, values in enumerate(arrays):
         data[(*at, k)] = values
     image: Any = nibabel.Nifti1Image(data if len(arrays) > 1 else data[..., 0], np.array(volume.affine))
     image.header.set_xyzt_units("mm")
+    return image
+
+
+def _write_volume(
+    path: Path, volume: Volume, table: "pd.DataFrame", arrays: Mapping[str, npt.NDArray[Any]], about: str
+) -> Path:
+    """Write a NIfTI file (i, j, k, array) of float32."""
+    import gzip
+
+    import nibabel
+
+    image = volume_image(volume, table, list(arrays.values()))
     image.header["descrip"] = about.encode()[:79]
     names = "\n".join(arrays).encode()
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", names))

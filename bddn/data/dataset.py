@@ -200,6 +200,10 @@ class About:
         ceilings differ, so they are never put together. A dataset that can give both has its own `about`.
     shows_images : bool
         Whether these terms let a page that is passed on contain small copies of the images.
+    terms_stated : bool
+        Whether `terms` says what the owner allows. If not, `bddn export` asks for a statement.
+    shares_responses : bool
+        Whether these terms let anyone pass the responses on.
     """
 
     name: str
@@ -210,6 +214,8 @@ class About:
     options: str = ""
     trials: Trials = "unknown"
     shows_images: bool = False
+    terms_stated: bool = True
+    shares_responses: bool = False
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -221,6 +227,7 @@ OWN = About(
     responses="Responses are the user's own data.",
     references=(),
     terms="Data terms: those of the data's owner.",
+    terms_stated=False,
 )
 """The description of a dataset class without `about`."""
 

@@ -40,6 +40,7 @@ class OwnData:
         responses="Responses are your own data, in arrays, tables or imaging files.",
         references=(),
         terms="Data terms: those of the data's owner, which FILE.yaml states.",
+        terms_stated=False,
     )
 
     def __init__(self, path: Path) -> None:
@@ -219,6 +220,8 @@ class OwnData:
             terms=f"Data terms: {_sentence(owner.terms or NOT_STATED)}",
             trials=trials,
             shows_images=owner.show_images,
+            terms_stated=owner.terms is not None,
+            shares_responses=owner.share_responses,
         )
 
 

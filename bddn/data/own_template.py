@@ -83,7 +83,8 @@ def template(folder: Path, found: Folder) -> str:
         "  # description: Responses are …   # sentences for the Methods text",
         '  # citation: ["Author A (2025). Title. Journal."]',
         "  # terms: …                       # terms of use",
-        "  show_images: false  # true if a page that is passed on may contain small copies of the images",
+        "  show_images: false      # true if a page that is passed on may contain small copies of the images",
+        "  share_responses: false  # true if anyone may pass the responses on",
     ]
     return "\n".join(lines) + "\n"
 

@@ -10,8 +10,12 @@ from torch import Tensor
 
 from bddn.encoder import saved
 from bddn.encoder.factor_topy import FactorTopy
+from bddn.errors import RunError
 from bddn.machine.settings import own_settings
 from bddn.spec import FitSpec
+
+FIX = "Fit again, or copy the file again."
+MAX_PLACES = 1 << 14  # of a grid; blurs need memory for its square
 
 
 def save(model: FactorTopy, spec: FitSpec, path: Path) -> None:
@@ -25,16 +29,50 @@ def save(model: FactorTopy, spec: FitSpec, path: Path) -> None:
 def load(path: Path) -> FactorTopy:
     """Build a saved encoder again.
 
+    The file may be a stranger's: nothing in it is run, and nothing is made that is larger than its tensors.
+
     Raises
     ------
     RunError
         If the file is missing or damaged, or is not an encoder.
     """
-    state, about = saved.read(path, saved.AN_ENCODER, "Fit again.", framework="pt")
-    widths, (h, w) = {name: layer["channels"] for name, layer in about["layers"]}, about["layers"][0][1]["grid"]
-    model = FactorTopy(state["coords_mm"], widths, (h, w), FitSpec(**about["spec"]))
-    model.load_state_dict(state)
+    state, about = saved.read(path, saved.AN_ENCODER, FIX, framework="pt")
+    try:
+        widths, grid, spec = _described(about, state)
+        model = FactorTopy(state["coords_mm"], widths, grid, spec)
+        model.load_state_dict(state)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        got = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise RunError(path, expected=saved.AN_ENCODER, got=got, fix=FIX) from error
     return model
+
+
+def _described(
+    about: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> tuple[dict[str, int], tuple[int, int], FitSpec]:
+    """Return the widths of the layers, the grid and the settings that a file describes.
+
+    Raises
+    ------
+    ValueError
+        If they do not agree with the shapes of its tensors.
+    """
+    spec, layers = FitSpec(**about["spec"]), list(about["layers"])
+    widths = {str(name): int(layer["channels"]) for name, layer in layers}
+    h, w = map(int, layers[0][1]["grid"])
+    n, d = len(state["coords_mm"]), spec.channels
+    shapes = {"coords_mm": (n, 3), "channels": (n, d), "bias": (n,)}
+    for kind in ("local", "global"):
+        shapes |= {f"align_{kind}.{k}": (width, d) for k, width in enumerate(widths.values())}
+    if spec.selection == "topological":
+        code = 6 * spec.code_frequencies  # a sine and a cosine for each of three axes
+        shapes["selectors.space.0.weight"] = (spec.selector_width, code)
+    for name, shape in shapes.items():
+        if tuple(state[name].shape) != shape:
+            raise ValueError(f"'{name}' of shape {tuple(state[name].shape)}, not {shape}")
+    if len(widths) < len(layers) or not 0 < h * w <= MAX_PLACES:
+        raise ValueError(f"{len(layers)} layers, a grid of {h} × {w}")
+    return widths, (h, w), spec
 
 
 def save_checked(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:

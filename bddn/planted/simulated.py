@@ -64,6 +64,7 @@ class Simulated:
         responses="Responses are simulated: a planted brain with a known answer, not a measurement.",
         references=(),
         terms="Data terms: those of the stimuli's owner.",
+        terms_stated=False,
     )
 
     @property

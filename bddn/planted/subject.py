@@ -34,6 +34,7 @@ class Planted(Algonauts):
         terms="Data terms: none; the data are synthetic.",
         trials="averaged",
         shows_images=True,
+        shares_responses=True,
     )
 
     def __init__(self, folder: Path) -> None:

@@ -3,6 +3,7 @@
 The network of the run is opened again. It must be identical to the network that filled the cache.
 """
 
+from bddn.predict.loaded import Encoder, load_encoder, network_of
 from bddn.predict.network import Network, cache_of, check_network, open_network, specs_of
 from bddn.predict.pictures import Pictures, read_pictures
 from bddn.predict.responses import (
@@ -14,11 +15,14 @@ from bddn.predict.responses import (
 )
 
 __all__ = [
+    "Encoder",
     "Network",
     "Pictures",
     "aligned_local",
     "cache_of",
     "check_network",
+    "load_encoder",
+    "network_of",
     "open_network",
     "predict",
     "predict_pictures",

@@ -14,6 +14,7 @@ from bddn.extraction.source import network_identity
 from bddn.identity import Identity
 from bddn.machine.parallel import choose_device
 from bddn.machine.settings import own_settings
+from bddn.predict.exported import SPEC, check_export, exported_spec
 from bddn.run import Run
 from bddn.spec import CacheSpec
 
@@ -34,8 +35,17 @@ class Network:
 
 
 def specs_of(run: Run) -> dict[str, CacheSpec]:
-    """Return the named specs that may belong to the cache of the run, without opening their networks."""
+    """Return the named specs that may belong to the cache of the run, without opening their networks. Of a folder of
+    `bddn export`, return the spec in it.
+
+    Raises
+    ------
+    BddnError
+        If an exported folder is not such as `bddn export` writes.
+    """
     about = cache_of(run)
+    if (exported := exported_spec(run)) is not None:
+        return {str(run.folder / SPEC): exported}
     return {
         name: spec
         for name, spec in load_specs().items()
@@ -61,6 +71,7 @@ def open_network(run: Run, specs: Mapping[str, CacheSpec], device: str = "auto")
     BddnError
         If none of them gives this network: weights are missing, or it is another network.
     """
+    check_export(run)
     device, refused = choose_device(device), dict[str, BddnError]()
     for name, spec in specs.items():
         try:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.frames import Frame, read_frame
+from bddn.cortex.meshes import Mesh
 from bddn.data.dataset import OWN
 from bddn.data.plugins import dataset_kinds, load_kind
 from bddn.encoder import learning, saved
@@ -80,6 +81,38 @@ class Run:
 
         return as_xarray(self)
 
+    def to_nilearn(self, values: "str | npt.ArrayLike", mesh: Mesh = "fsaverage5") -> Any:
+        """Return numbers of the voxels as an image of nilearn, for its plots and statistics.
+
+        Parameters
+        ----------
+        values : str, or array of numbers (N,)
+            A column of `voxels`, or a number for each voxel, such as predicted responses to an image.
+        mesh : str
+            The mesh of voxels on a surface: 'fsaverage5', or 'fsaverage6' or 'fsaverage7' if their files are found.
+
+        Returns
+        -------
+        nilearn.surface.SurfaceImage
+            On the inflated surfaces of both hemispheres, float64, with NaN at vertices without a voxel. Of voxels of a
+            volume, a nibabel.Nifti1Image, float32.
+
+        Raises
+        ------
+        RunError
+            If there is no such column of numbers.
+        DataError
+            If the voxels are points without a volume, or the mesh is not found.
+
+        Examples
+        --------
+        >>> from nilearn import plotting
+        >>> plotting.plot_surf_stat_map(stat_map=bddn.open_run("clip_subj01").to_nilearn("depth"), hemi="left")
+        """
+        from bddn.run.as_nilearn import as_nilearn
+
+        return as_nilearn(self, values, mesh)
+
 
 def labels(folders: Sequence[Path]) -> list[str]:
     """Return short names that distinguish the folders: their paths relative to the common parent, or the name of a
@@ -133,10 +166,18 @@ def _describe(folder: Path, error: Exception) -> str:
 
 
 def encoder_files(run: Run) -> list[Path]:
-    """Return the file of the encoder of a run; for an ensemble, the files of its fits."""
+    """Return the file of the encoder of a run; for an ensemble, the files of its fits.
+
+    Raises
+    ------
+    RunError
+        If an exported folder names files outside it.
+    """
     if ENSEMBLE not in run.about:
         return [run.folder / ENCODER]
-    return [run.folder / fit / ENCODER for fit in run.about[ENSEMBLE]["fits"]]
+    fits = run.about[ENSEMBLE]["fits"]
+    refuse_outside(run.folder, fits)
+    return [run.folder / fit / ENCODER for fit in fits]
 
 
 def check_single(run: Run, what: str) -> None:
@@ -211,7 +252,7 @@ def about_data(run: Run) -> dict[str, Any]:
     What runs of earlier versions did not record is that of the kind of their dataset.
     """
     recorded: dict[str, Any] = run.metrics.get("dataset", {})
-    if "trials" in recorded:
+    if recorded.keys() >= OWN.to_dict().keys():
         return recorded
     kind = recorded.get("name", run.metrics["title"].partition(":")[0])
     known = load_kind(kind).about if kind in dataset_kinds() else OWN

@@ -202,6 +202,8 @@ class OwnerSpec(Spec):
     """Terms of use."""
     show_images: bool = False
     """Whether the terms let a page that is passed on contain small copies of the images."""
+    share_responses: bool = False
+    """Whether the terms let anyone pass the responses on, e.g. with an exported encoder."""
 
 
 class OwnDataSpec(Spec):
