@@ -15,7 +15,7 @@ SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_sp
 members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[([^]]*, *)?$(1) *[],]' cache_specs/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo finetuning figures docs test check bench bench-extract clean
+.PHONY: help install demo finetuning figures docs test check bench bench-extract lowest wheel-test clean
 
 help:
 	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 5 minutes)"
@@ -26,6 +26,8 @@ help:
 	@echo "make check          format, lint, types and tests, also of the page's scripts"
 	@echo "make bench          measure store, fits and recipes at full size (about 2 hours, 15 GB of disk)"
 	@echo "make bench-extract  measure extraction against the bare forward pass (about 8 minutes)"
+	@echo "make lowest         test with the lowest allowed versions (about 5 minutes, needs a package index)"
+	@echo "make wheel-test     build the wheel and run a small demo from it elsewhere (about 4 minutes)"
 	@echo "make install        create $(VENV) with bddn and its tools"
 	@echo "make clean          remove build/"
 	@echo
@@ -99,6 +101,48 @@ bench: install
 
 bench-extract: install
 	$(BIN)/python -m pytest tests/bench/test_extract_rate.py --true-size -s
+
+# Versions of direct dependencies are the lowest that pyproject.toml allows. KEEP='torch==2.13.0' keeps some of them.
+LOWEST := build/lowest
+LOWEST_EXTRAS := controls film hdf5 lora s3 slurm xarray
+LOWEST_TESTS := tests/test_api.py tests/test_run.py tests/test_predict.py tests/test_yaml.py tests/exports \
+	tests/store/test_golden.py tests/store/test_writer.py tests/store/test_xarray.py tests/data/test_decoding.py \
+	tests/data/test_own_data.py tests/cortex tests/figures/test_single.py tests/report/test_report.py \
+	tests/backbones/test_vit.py tests/backbones/test_diffusion.py tests/encoder/test_fit.py tests/film/test_film.py
+lowest:
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)/tools
+	$(LOWEST)/tools/bin/python -m pip install --quiet uv
+	$(LOWEST)/tools/bin/uv pip compile --quiet --resolution lowest-direct --python $$(command -v $(PYTHON)) \
+		$(LOWEST_EXTRAS:%=--extra %) pyproject.toml --output-file $(LOWEST)/lowest.txt
+	for kept in $(KEEP); do sed -i "s/^$${kept%%=*}==.*/$$kept/" $(LOWEST)/lowest.txt; done
+	$(PYTHON) -m venv $(LOWEST)/venv
+	$(LOWEST)/venv/bin/python -m pip install --quiet --requirement $(LOWEST)/lowest.txt pytest hypothesis
+	$(LOWEST)/venv/bin/python -m pip install --quiet --no-deps --editable .
+	$(LOWEST)/venv/bin/python -m pytest -q $(LOWEST_TESTS)
+
+# The wheel is built from the sdist, and sees nothing of this checkout. DEMO_ARGS= runs the whole demo.
+WHEEL := build/wheel
+DEMO_ARGS ?= --images 320 --layers 4 --radius 0.3
+wheel-test:
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)/tools
+	$(WHEEL)/tools/bin/python -m pip install --quiet build
+	$(WHEEL)/tools/bin/python -m build --outdir $(WHEEL)/dist . > $(WHEEL)/build.log
+	$(PYTHON) tests/check_wheel.py $(WHEEL)/dist
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/python -m pip install --quiet --constraint constraints.txt $(WHEEL)/dist/*.whl
+	elsewhere=$$(mktemp -d) && PATH=$(CURDIR)/$(WHEEL)/venv/bin:$$PATH && cd $$elsewhere && set -x && \
+		bddn plant build/demo $(DEMO_ARGS) && \
+		bddn extract demo --data planted:build/demo --out build/demo/demo.zarr && \
+		bddn fit build/demo/demo.zarr --data planted:build/demo --out build/demo/run --spec fast && \
+		bddn maps build/demo/run && \
+		bddn report build/demo/run && \
+		bddn export build/demo/run --out encoder && \
+		bddn predict build/demo/run build/demo/subj01/training_split/training_images --out here && \
+		mv encoder moved && mv build gone && \
+		bddn predict moved gone/demo/subj01/training_split/training_images --out there && \
+		cmp here/responses.npy there/responses.npy && rm -r $$elsewhere
 
 clean:
 	rm -rf build

@@ -29,6 +29,7 @@ from bddn.files.filekind import explain_folder, is_listed
 from bddn.files.output import check_folder, is_vacant
 from bddn.files.paths import printable
 from bddn.identity import PROBE, Identity, digest
+from bddn.run.passed_on import refuse_outside
 from bddn.stats.evidence import FDR, q_values, without_evidence
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import LEAST_R2, robust_mean, roi_scores

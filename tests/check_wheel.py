@@ -1,0 +1,29 @@
+"""Whether sdist and wheel hold what they must and nothing else; run by `make wheel-test` with their folder."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".pdf")
+MAX_WHEEL_BYTES = 2_000_000
+
+root, dist = Path(__file__).parent.parent, Path(sys.argv[1])
+(wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+tracked = subprocess.run(
+    ["git", "ls-files", "bddn", "cache_specs"], cwd=root, capture_output=True, text=True, check=True
+).stdout.split()
+wanted = {f"bddn/{name}" if name.startswith("cache_specs/") else name for name in tracked}
+names = set(zipfile.ZipFile(wheel).namelist())
+with tarfile.open(sdist) as archive:
+    sources = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+
+bad = [f"the wheel lacks {name}" for name in sorted(wanted - names)]
+bad += [f"the wheel has {name}" for name in sorted(names - wanted) if ".dist-info/" not in name]
+bad += [f"the wheel has the picture {name}" for name in sorted(names) if name.endswith(PICTURES)]
+bad += [f"the sdist lacks {name}" for name in sorted({*tracked, "pyproject.toml", "CHANGELOG.md"} - sources)]
+bad += [f"the sdist has {name}" for name in sorted(sources) if name.startswith((".ci", "build/", ".venv"))]
+if wheel.stat().st_size > MAX_WHEEL_BYTES:
+    bad.append(f"the wheel has {wheel.stat().st_size:,} bytes")
+sys.exit("wheel: " + "; ".join(bad) if bad else 0)
