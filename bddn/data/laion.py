@@ -91,6 +91,7 @@ class Laion(SessionData):
         "trials=mean|single; zscore=yes|no; ceiling=all|ood|…: which images noise ceilings are for; "
         "unpacked=FOLDER keeps unpacked betas.",
         trials="averaged",
+        shares_responses=True,
     )
 
     def __init__(

@@ -69,6 +69,7 @@ class Mosaic(SessionData):
         options="cifti=FILE with the same grayordinates; spheres=FOLDER of fsLR 32k deformed to fsaverage; "
         "stimuli=FOLDER; rois=FILE.dlabel.nii; trials=mean|single; ceiling=all|test.",
         trials="averaged",
+        terms_stated=False,
     )
 
     def __init__(

@@ -84,6 +84,7 @@ class Things(SessionData):
         options="subject=01|02|03; voxels=rois|all|ROI; images=FOLDER; trials=mean|single; zscore=yes|no; "
         "ceiling=all|test: which images noise ceilings are for.",
         trials="averaged",
+        terms_stated=False,
     )
 
     def __init__(
