@@ -22,6 +22,7 @@ LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=Tr
 PAGES = sorted({ROOT / name for name in LISTED.stdout.split()} | {*ROOT.glob("docs/*.md"), ROOT / "README.md"})
 EXECUTED = {  # pages whose blocks without a reason are run, and the test that does it
     "docs/demo.md": "tests/test_docs_run.py",
+    "docs/export.md": "tests/test_docs_run.py",
     "docs/own_data.md": "tests/test_own_data_docs.py",
     "docs/own_model.md": "tests/test_tutorial.py",
     "docs/python.md": "tests/test_docs_run.py",

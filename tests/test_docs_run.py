@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -64,6 +65,19 @@ def test_the_page_on_python_runs_as_written() -> None:
     assert "EBA" in said[0]
     assert "(20, 2) (20, 2)" in said[1]
     assert "layer_weight" in said[2]
+
+
+@pytest.mark.usefixtures("demo")
+def test_the_page_on_exports_runs_as_written() -> None:
+    names: dict[str, Any] = {}
+    for block in blocks(DOCS / "export.md"):
+        if block.language == "bash" and not block.why:
+            for line in block.text.splitlines():
+                done = CliRunner().invoke(app, shlex.split(line)[1:])
+                assert done.exit_code == 0, done.output
+        elif block.language == "python":
+            _run(block.text, names)
+    assert names["responses"].tobytes() == np.load("build/demo/predicted/responses.npy").tobytes()
 
 
 def _run(text: str, names: dict[str, Any]) -> str:

@@ -7,7 +7,10 @@ from bddn.errors import SpecError
 from bddn.files.paths import printable
 from bddn.spec import CacheSpec
 
-NO_RESPONSES = "This folder contains no responses; means and standard deviations of voxels are in `voxels.parquet`."
+NO_RESPONSES = (
+    "This folder contains no responses; the noise ceiling, mean and standard deviation of each voxel are in "
+    "`voxels.parquet`."
+)
 
 
 @dataclass(frozen=True)
