@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _copy(pairs: Iterable[tuple[Path, str]], aside: Path) -> None:
     for source, name in pairs:
         target = aside / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace_file(target, lambda temporary, source=source: shutil.copyfile(source, temporary))
+        atomic.replace_file(target, partial(shutil.copyfile, source))
 
 
 def _plain(value: Any) -> Any:

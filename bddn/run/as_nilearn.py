@@ -15,7 +15,7 @@ def as_nilearn(run: Run, values: str | npt.ArrayLike, mesh: Mesh) -> Any:
     """Return a column, or other numbers of the voxels, as an image; see `Run.to_nilearn`."""
     if not isinstance(values, str):
         return nilearn_image(run.voxels, np.asarray(values), mesh, frame_of_run(run))
-    numeric = list(run.voxels.select_dtypes("number"))
+    numeric = [str(name) for name in run.voxels.select_dtypes("number")]
     if values not in numeric:
         raise RunError(
             run.folder / VOXELS,

@@ -25,6 +25,7 @@ from bddn.exports.card import FILES
 from bddn.exports.exporting import title_of
 from bddn.exports.sidecars import VOXEL_COLUMNS, roi_table
 from bddn.exports.writing import write_list
+from bddn.files.checksum import file_sha256
 from bddn.identity import Identity
 from bddn.planted.subject import Planted
 from bddn.run import Run, fit_run, read_run
@@ -302,7 +303,7 @@ def _grid(folder: Path) -> None:
     _list_again(folder)
 
 
-HARM: dict[str, tuple[Callable[[Path], None], str]] = {
+HARM: dict[str, tuple[Callable[[Path], object], str]] = {
     "a damaged file": (_flip, "other bytes"),
     "a shorter file": (lambda folder: (folder / "split.json").write_text("{}"), "2 bytes, not"),
     "a missing file": (lambda folder: (folder / "split.json").unlink(), "no such file"),
@@ -351,7 +352,7 @@ def test_public_weights_are_named_with_what_pins_them(
     for weights, pin in (
         (WeightsSpec(hub="a/b"), {"revision": "0123abc"}),
         (WeightsSpec(hub="a/b", revision="main2"), {"revision": "main2"}),
-        (WeightsSpec(url="https://x/y.pth", format="timm"), {"sha256": exporting.file_sha256(checkpoint)}),
+        (WeightsSpec(url="https://x/y.pth", format="timm"), {"sha256": file_sha256(checkpoint)}),
     ):
         named = spec.model_copy(update={"weights": weights, "licence": "MIT"})
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
