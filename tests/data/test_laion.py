@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import ConvexHull
 from sklearn.preprocessing import StandardScaler
 
 from bddn.cortex.fsaverage import fsaverage5, sphere
@@ -390,9 +391,11 @@ def test_betas_that_stay_unpacked_are_read_by_later_commands(
     np.testing.assert_array_equal(changed, Laion(root, subject="03", zscore="no").responses())
 
 
-def write_cortex(root: Path, shift: float = 0, exchanged: bool = False) -> None:
-    """Write the surfaces of the subject, whose registered sphere is turned by a known angle."""
+def write_cortex(root: Path, shift: float = 0, exchanged: bool = False, n: int | None = None) -> None:
+    """Write the surfaces of the subject, whose registered sphere is turned by a known angle; n vertices, if few."""
     points, faces = fsaverage5("sphere", "lh")
+    if n is not None:
+        points, faces = points[:n], ConvexHull(points[:n]).simplices.astype(np.int32)
     unit = points / np.linalg.norm(points, axis=1, keepdims=True)
     centres = [*CENTRES.values()][:: -1 if exchanged else 1]
     middle = {hemi: centre + RADIUS * unit + shift for hemi, centre in zip(CENTRES, centres, strict=True)}
@@ -436,6 +439,18 @@ class TestOnFsaverage(DatasetContract):
         assert re.search(
             "(9[5-9]|100) % of the voxels of ROIs are at vertices of the same", " ".join(dataset.remarks())
         )
+
+
+def test_voxels_at_one_vertex_have_places_between_its_neighbours(root: Path) -> None:
+    write_cortex(root, n=42)
+    data = Laion(root, subject="03", place="fsaverage")
+    voxels, at = data.voxels(), data.coords_mm()
+    assert len(np.unique(at, axis=0)) == len(at)
+    assert len(voxels) > 2 * 2 * 42
+    mm = millimetres()[CORTEX] - np.where(millimetres()[CORTEX][:, :1] < 0, CENTRES["lh"], CENTRES["rh"])
+    expected = 100 * mm / np.linalg.norm(mm, axis=1, keepdims=True) @ TURN
+    away = np.linalg.norm(voxels[["x_mm", "y_mm", "z_mm"]].to_numpy() - expected, axis=1)
+    assert away.mean() < 12  # neighbouring vertices are 60 mm apart
 
 
 def test_voxels_far_from_the_cortex_have_no_place(surfaces: Path) -> None:

@@ -16,7 +16,7 @@ from data.own_trees import N_MESH, STRUCTURES, write_sphere
 
 AXES: Any = nibabel.cifti2
 VERTEX = {"lh": np.array([3, 40, 500]), "rh": np.array([7, 9_000])}
-BELOW = 2  # grayordinates below the cortex
+BELOW = 2  # grayordinates below the cortex, here between both hemispheres
 NAMES = ("nsd-00013.png", "nsd-00720.png", "grating.png")
 TRIALS = ((0, "train", 0), (0, "train", 1), (1, "train", 0), (2, "test", 0), (2, "test", 1), (2, "test", 2))
 FILLED = 1  # a grayordinate without data in one trial
@@ -34,7 +34,7 @@ def models() -> Any:
     ]
     voxel = np.array([[1, 1, 1], [1, 1, 2]])
     below = AXES.BrainModelAxis("CIFTI_STRUCTURE_THALAMUS_LEFT", voxel=voxel, affine=np.eye(4), volume_shape=(4, 4, 4))
-    return parts[0] + parts[1] + below
+    return parts[0] + below + parts[1]
 
 
 def write(path: Path, ceiling: np.ndarray = CEILING, without: str = "") -> None:
@@ -64,7 +64,7 @@ def root(tmp_path: Path) -> Path:
         write_sphere(tmp_path / f"spheres/fs_LR-deformed_to-fsaverage.{side}.sphere.32k_fs_LR.surf.gii", hemi)
     axis = AXES.ScalarAxis(["any"])
     nibabel.save(AXES.Cifti2Image(np.zeros((1, 7), np.float32), (axis, models())), tmp_path / "any.dscalar.nii")
-    labels = np.array([[1, 2, 0, 1, 0, 0, 0]], np.float32)
+    labels = np.array([[1, 2, 0, 2, 2, 1, 0]], np.float32)
     key = {0: ("???", (0, 0, 0, 0)), 1: ("L_V1_ROI", (1, 0, 0, 1)), 2: ("L_V2_ROI", (1, 0, 0, 1))}
     image = AXES.Cifti2Image(labels, (AXES.LabelAxis(["glasser"], [key]), models()))
     nibabel.save(image, tmp_path / "glasser.dlabel.nii")
@@ -93,7 +93,7 @@ class TestTrials(DatasetContract):
 
 def test_responses_are_those_of_the_cortex_in_the_trials_of_an_image(root: Path) -> None:
     data = opened(root)
-    cortex = [0, 2, 3, 4]  # not the one that was filled, nor those below
+    cortex = [0, 2, 5, 6]  # not the one that was filled, nor those below
     assert data.stimuli.ids == tuple(sorted(NAMES))
     expected = []
     for name in data.stimuli.ids:
@@ -116,7 +116,7 @@ def test_responses_are_those_of_the_cortex_in_the_trials_of_an_image(root: Path)
 
 def test_ceilings_and_rois_are_those_of_the_grayordinate(root: Path) -> None:
     data = opened(root, ceiling="test", rois=f"{root / 'glasser.dlabel.nii'}")
-    share = CEILING[[0, 2, 3, 4]] / 100
+    share = CEILING[[0, 2, 5, 6]] / 100
     squared = share / (1 - share)
     np.testing.assert_allclose(data.voxels()["ceiling"], squared / (squared + 1 / 3))
     assert data.voxels()["roi"].tolist() == ["L_V1_ROI", "", "L_V1_ROI", ""]
