@@ -79,7 +79,8 @@ def united(
 
 def test_one_extraction_serves_all_subjects(united: tuple[Path, str], sealed: Path, other: str) -> None:
     place, printed = united
-    assert "images: 48 different images, of 270 in 6 datasets; 30 of them under another id" in printed
+    n = len(LAYOUTS)
+    assert f"images: 48 different images, of {48 * n + 30} in {n + 1} datasets; 30 of them under another id" in printed
     both, alone = Cache(place), Cache(sealed)
     assert both.ids == alone.ids
     assert list(both.images) != list(alone.images)  # of pixels, and of PNG files

@@ -11,6 +11,7 @@ import numpy as np
 
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.planted.subject import SUBJECT, Planted
+from data import laion_tree, mosaic_tree
 from data import nsd_tree as tree
 from data.own_trees import Lab, make
 
@@ -62,6 +63,8 @@ def lab_of(brain: Planted) -> Lab:
 
 LAYOUTS: Mapping[str, Callable[[Planted, Path], str]] = {
     "algonauts": algonauts,
+    "laion": laion_tree.planted,
+    "mosaic": mosaic_tree.planted,
     "nsd": nsd,
     **{f"table-{kind}": own_data(kind) for kind in ("npy", "hdf5", "gifti")},
 }

@@ -1,7 +1,9 @@
 """LAION-fMRI as it lies on disk: trial → image → response, and each trap on the way."""
 
+import json
 import re
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 from PIL import Image
 from scipy.spatial import ConvexHull
 from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
 
+from bddn.cli import app
 from bddn.cortex.fsaverage import fsaverage5, sphere
 from bddn.data.laion import Laion
 from bddn.errors import DataError
@@ -19,7 +23,7 @@ from data import laion_tree as tree
 
 SUB, SHAPE = "sub-03", (22, 12, 11)
 HERE = (1, 2, 4)
-N_TRIALS = 12
+N_TRIALS = 16
 CENTRES = {"lh": np.array([-8.0, -1, 3]), "rh": np.array([8.0, -1, 3])}
 RADIUS = 5.0
 """Each hemisphere is a ball, whose surface is the middle of the cortex."""
@@ -28,7 +32,7 @@ NAMES = (
     "shared_12rep_THINGS_dog.jpg",
     "shared_4rep_OOD_shape_7.png",
     "shared_4rep_OOD_gabor_1.png",
-    *(f"unique_LAION_cluster_{k}_i1_p04.jpg" for k in range(9)),
+    *(f"unique_LAION_cluster_{k}_i1_p04.jpg" for k in range(20)),
 )
 
 
@@ -256,9 +260,9 @@ def test_volumes_of_another_order_grid_or_length_are_refused(root: Path) -> None
     path = tree.betas_path(root, SUB, 2)
     whole = betas(2)
     changes = {
-        r"\(22, 12, 11, 12\).*float32 of shape \(12, 11, 12, 22\), with axes in another order": whole.T,
-        r"float32 of shape \(12, 22, 11, 12\), with axes in another order": whole.swapaxes(0, 1),
-        r"float32 of shape \(22, 12, 11, 11\)\.": whole[..., :-1],
+        r"\(22, 12, 11, 16\).*float32 of shape \(16, 11, 12, 22\), with axes in another order": whole.T,
+        r"float32 of shape \(12, 22, 11, 16\), with axes in another order": whole.swapaxes(0, 1),
+        r"float32 of shape \(22, 12, 11, 15\)\.": whole[..., :-1],
     }
     for match, values in changes.items():
         replace_volume(path, values)
@@ -300,10 +304,10 @@ def test_voxels_without_data_are_left_out_and_counted_and_never_zeros(root: Path
 def test_a_missing_session_shifts_no_other_and_is_told(root: Path) -> None:
     data = Laion(root, subject="03", zscore="no")
     said = " ".join(data.remarks())
-    assert "sessions 1-2, 4: 36 trials" in said
+    assert "sessions 1-2, 4: 48 trials" in said
     assert "sessions 3, 5-30 are not on this machine, 3 between others that are." in said
     assert "aws s3 cp --no-sign-request s3://laion-fmri/derivatives/glmsingle-tedana/sub-03/ses-03/func/" in said
-    assert "sessions 1-2, 4: 36 trials" in data.about.responses
+    assert "sessions 1-2, 4: 48 trials" in data.about.responses
     with pytest.raises(DataError, match=r"no sub-03_ses-03_task-images_space-T1w.*aws s3 cp"):
         Laion(root, subject="03", sessions="1-4")
     tree.trials_path(root, SUB, 2).unlink()
@@ -326,7 +330,7 @@ def test_covariates_say_what_was_shown_before_as_far_as_it_is_known(whole: Path)
 @pytest.mark.parametrize(
     ("first", "session", "match"),
     [
-        (1, 2, r"beta_index with each number from 0 to 11 once.*from 1 to 12, as if counted from 1"),
+        (1, 2, r"beta_index with each number from 0 to 15 once.*from 1 to 16, as if counted from 1"),
         (0, 3, r"trials of session 2.*session 3"),
     ],
 )
@@ -363,7 +367,7 @@ def test_what_is_missing_or_of_another_kind_is_told_with_the_next_step(root: Pat
     with pytest.raises(DataError, match=f"no {NAMES[0]}.*laion-fmri download-stimuli"):
         _ = Laion(root, subject="03").stimuli
     table.write_text(rows + rows.splitlines()[-1].replace("unique", "more") + "\n")
-    with pytest.raises(DataError, match=r"shape \(14,\), but 15 rows in task-images_metadata\.csv"):
+    with pytest.raises(DataError, match=r"shape \(25,\), but 26 rows in task-images_metadata\.csv"):
         Laion(root, subject="03").stimuli.image(0)
     table.unlink()
     stimuli = Laion(root, subject="03").stimuli
@@ -490,3 +494,22 @@ def test_masks_of_hemispheres_tell_left_from_right(root: Path) -> None:
         replace_volume(tree.roi_path(root, SUB, "more", name, side), (depth(hemi) < 1).astype(np.uint8))
     with pytest.raises(DataError, match="left and right are exchanged"):
         Laion(root, subject="03").voxels()
+
+
+def test_the_commands_read_it_by_name(whole: Path, tmp_path: Path) -> None:
+    def said(*words: object) -> str:
+        result = CliRunner().invoke(app, [*map(str, words)])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    name, out = f"laion:{whole},subject=03", tmp_path / "ood.json"
+    checked = said("data", "check", name)
+    data = Laion(whole, subject="03")
+    assert f"hemisphere not known {CORTEX.sum()}" in checked
+    assert re.search(r"test sets ood 2, shared \d, tau \d", checked)
+    assert "public domain (CC0)" in checked
+    assert checked.endswith("good: all images and responses can be read")
+    assert "2 test (ood)" in said("data", "split", name, "ood", "--out", out)
+    parts = json.loads(out.read_text())
+    assert sorted(chain.from_iterable(parts.values())) == sorted(data.stimuli.ids)
+    assert set(parts["test"]) == set(data.named_tests()["ood"])
