@@ -25,6 +25,7 @@ EXECUTED = {  # pages whose blocks without a reason are run, and the test that d
     "docs/export.md": "tests/test_docs_run.py",
     "docs/own_data.md": "tests/test_own_data_docs.py",
     "docs/own_model.md": "tests/test_tutorial.py",
+    "docs/library_networks.md": "tests/test_library_tutorial.py",
     "docs/python.md": "tests/test_docs_run.py",
 }
 LANGUAGES = {"bash", "python", "yaml", "toml", "text", "json"}

@@ -1,5 +1,6 @@
 """The kind `family: transformers`: any network of the `transformers` library, described by its spec alone."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from bddn.spec.library import PIXELS, UNIT, wild_levels
 if TYPE_CHECKING:
     from bddn.backbones.backbone import Backbone
 
+WIDTH = 10  # of the column `family`
 Stage = tuple[int, int, int]  # number of blocks, channels, pixels along the side of a token
 
 
@@ -61,7 +63,7 @@ class TransformersKind(Kind):
         )
         sizes = about.architecture.get("image_size")
         return Description(
-            family="transformers",
+            family=_short(about.model),
             network=f"{about.model} of transformers",
             outline=outline,
             architecture=(describe_fields(about.architecture) or "unknown",),
@@ -179,4 +181,10 @@ def _pixels(spec: CacheSpec, about: TransformersSpec) -> str:
 
 
 def _range(values: Sequence[int]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else f"{values[0]}…{values[-1]}"
+    return str(values[0]) if len(set(values)) == 1 else f"{values[0]}…"
+
+
+def _short(model: str) -> str:
+    """Return the name of a class for a narrow column: CLIP for CLIPVisionModel."""
+    name = re.sub(r"_?(Vision)?(Transformer)?(Pretrained)?(Model|For[A-Z]\w*)?$", "", model)
+    return name if len(name) <= WIDTH else f"{name[: WIDTH - 1]}…"

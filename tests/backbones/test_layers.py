@@ -6,6 +6,7 @@ from bddn.backbones.kind import kind_of
 from bddn.backbones.layers import matched, matching, select
 from bddn.backbones.registry import load_spec, spec_names
 from bddn.errors import SpecError
+from bddn.spec import TransformersSpec
 
 PARTS = ("", ".norm1", ".attn", ".attn.qkv", ".attn.proj", ".norm2", ".mlp", ".mlp.fc1")
 VIT = ("patch_embed", "blocks", *(f"blocks.{i}{part}" for i in range(12) for part in PARTS), "norm2", "head")
@@ -87,5 +88,8 @@ def test_the_specs_select_what_they_say(name: str) -> None:
     layers = list(kind_of(load_spec(name)).outline(load_spec(name)))
     if name in SELECTED:
         assert (len(layers), layers[0], layers[-1]) == SELECTED[name]
+    elif layers[0].startswith("stage_"):
+        about = load_spec(name).section(TransformersSpec)
+        assert layers == [f"stage_{i}.block_{j}" for i, (n, *_) in enumerate(about.stages or ()) for j in range(n)]
     else:
         assert layers == [f"block_{i}" for i in range(len(layers))]

@@ -1,0 +1,359 @@
+"""The traps of networks of transformers: each is refused in words, or avoided, where a plain reading would be wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from backbones.small_transformers import Small, shrink
+from bddn.backbones import probe
+from bddn.backbones.kind import kind_of
+from bddn.backbones.registry import load_spec, open_backbone
+from bddn.backbones.transformers_network import TransformersNetwork
+from bddn.errors import BackboneError, BddnError, SpecError
+from bddn.planted.scenes import draw_scene
+from bddn.spec import CacheSpec, TransformersSpec
+from bddn.testing.contract_of_backbones import difference
+
+Make = Callable[[str], Small]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Small networks by the names of their specs, each made once; read only."""
+    made: dict[str, Small] = {}
+
+    def make(name: str) -> Small:
+        if name not in made:
+            made[name] = shrink(load_spec(name), tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return make
+
+
+def other(spec: CacheSpec, section: dict[str, Any] | None = None, **fields: Any) -> CacheSpec:
+    """A spec in which fields of the section `backbone`, or of itself, are changed."""
+    about = spec.section(TransformersSpec).to_dict() | (section or {})
+    return CacheSpec.parse(spec.to_dict() | {"backbone": about} | fields, spec.title)
+
+
+def opened(spec: CacheSpec) -> TransformersNetwork:
+    found = open_backbone(spec)
+    assert isinstance(found, TransformersNetwork)
+    return found
+
+
+def scene(network: TransformersNetwork, n: int = 1) -> Tensor:
+    return torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(n)])
+
+
+# --- where blocks are
+
+
+def test_blocks_that_are_not_at_the_top_are_named(small: Make) -> None:
+    with pytest.raises(SpecError, match=r"blocks of a DINOv3ViTModel; got layer\.\*.*model\.layer\.\*"):
+        open_backbone(other(small("dinov3_b").spec, {"blocks": "layer.*"}))
+    with pytest.raises(SpecError, match=r"blocks of a BeitModel; got encoder\.layer\.\*.* layers\.\*"):
+        open_backbone(other(small("beit_b").spec, {"blocks": "encoder.layer.*"}))
+
+
+@pytest.mark.parametrize("blocks", ["encoder.layers", "**.layers.*", "a.*.b.*.c.*"])
+def test_a_path_without_one_or_two_wildcards_is_refused(small: Make, blocks: str) -> None:
+    with pytest.raises(SpecError, match="one or two levels that have a wildcard"):
+        other(small("dinov3_b").spec, {"blocks": blocks})
+
+
+def test_the_first_hidden_state_of_a_dinov3_convnext_is_the_image_and_no_layer(small: Make) -> None:
+    one = small("dinov3_convnext_b")
+    network = opened(one.spec)
+    pixels = scene(network)
+    states = one.tower(pixels, output_hidden_states=True).hidden_states
+    assert torch.equal(states[0], pixels)
+    assert len(states) == 5
+    assert [form.channels for form in network.forms.values()] == [16, 24, 32, 32, 40]
+
+
+def test_hidden_states_of_swin_come_after_down_sampling_and_layers_before(small: Make) -> None:
+    one = small("swinv2_b")
+    network = opened(one.spec)
+    state = one.tower(scene(network), output_hidden_states=True).reshaped_hidden_states[1]
+    assert tuple(state.shape[1:]) == (32, 8, 8)
+    assert (network.forms["stage_0.block_0"].channels, network.forms["stage_0.block_0"].places) == (16, (16, 16))
+
+
+def test_a_class_that_transformers_does_not_export_is_refused(small: Make) -> None:
+    with pytest.raises(
+        SpecError, match=r"that transformers .* exports; got DINOv3VitModel\. Did you mean DINOv3ViTModel"
+    ):
+        open_backbone(other(small("dinov3_b").spec, {"model": "DINOv3VitModel"}))
+    with pytest.raises(SpecError, match="exports; got DINOv3ViTConfig"):
+        open_backbone(other(small("dinov3_b").spec, {"model": "DINOv3ViTConfig"}))
+
+
+def test_stages_that_are_not_those_of_the_network_are_refused(small: Make) -> None:
+    one = small("sam21_b_plus")
+    about = one.spec.section(TransformersSpec)
+    assert about.stages is not None
+    (n, channels, side), *rest = about.stages
+    for first, words in (((n, channels + 1, side), "17 channels"), ((n + 1, channels, side), "got 32 channels at 8×8")):
+        with pytest.raises(BackboneError, match=words):
+            open_backbone(other(one.spec, {"stages": [first, *rest]}))
+    with pytest.raises(SpecError, match="image_size to be a multiple of 32 pixels"):
+        open_backbone(other(one.spec, image_size=48))
+
+
+# --- tokens before the local ones
+
+
+@pytest.mark.parametrize("prefix", [{"cls": 1}, {"registers": 5}, {"cls": 5}, {"cls": 1, "registers": 3}, {}])
+def test_the_registers_of_dinov3_are_not_taken_for_something_else(small: Make, prefix: dict[str, int]) -> None:
+    spec = other(small("dinov3_b").spec, {"prefix": prefix}, global_token="cls" if prefix.get("cls") else "mean")
+    with pytest.raises(SpecError, match="prefix"):
+        open_backbone(spec)
+
+
+@pytest.mark.parametrize("name", ["siglip2_b16", "ijepa_h14", "aimv2_l14", "vjepa2_l", "convnext_b", "qwen3_vl_8b"])
+def test_a_network_without_cls_token_asks_for_the_mean(small: Make, name: str) -> None:
+    with pytest.raises(SpecError, match="global_token: mean"):
+        open_backbone(other(small(name).spec, global_token="cls"))
+
+
+def test_any_of_the_cls_tokens_of_radio_can_be_the_global_one(small: Make) -> None:
+    one = small("cradio_v4_h")
+    pixels = scene(opened(one.spec))
+    state = one.sequences(pixels)["block_1"]
+    for i in range(3):
+        network = opened(other(one.spec, {"prefix": {"cls": 3, "registers": 7, "global_cls": i}}))
+        torch.testing.assert_close(network(pixels)["block_1"].global_, state[:, i], rtol=0, atol=1e-5)
+    with pytest.raises(SpecError, match="global_cls below the number of CLS tokens, 3"):
+        other(one.spec, {"prefix": {"cls": 3, "registers": 7, "global_cls": 3}})
+
+
+# --- pixels
+
+
+def test_radio_normalizes_inside_and_is_not_given_normalized_pixels(small: Make) -> None:
+    one = small("cradio_v4_h")
+    pixels = scene(opened(one.spec))
+    assert 0 <= pixels.min() < 0.2
+    assert 0.8 < pixels.max() <= 1
+    inside = one.tower.input_conditioner(pixels)
+    assert inside.min() < -1
+    with pytest.raises(SpecError, match="paper, which would normalize them twice"):
+        open_backbone(other(one.spec, preprocess="paper"))
+
+
+@pytest.mark.parametrize(
+    ("name", "black", "white"),
+    [("siglip2_b16", -1.0, 1.0), ("clip_openai_b16", -1.7923, 1.9303), ("dinov3_b", -2.1179, 2.2489)],
+)
+def test_native_pixels_are_of_the_whole_image_with_the_networks_own_values(
+    small: Make, name: str, black: float, white: float
+) -> None:
+    from PIL import Image
+
+    network = opened(other(small(name).spec, preprocess="native"))
+    picture = Image.new("RGB", (200, 100))
+    picture.paste((255, 255, 255), (100, 0, 200, 100))
+    pixels = network.preprocess(picture)
+    assert pixels[0, :, :20].flatten().tolist() == pytest.approx([black] * 48 * 20, abs=1e-4)
+    assert pixels[0, :, 28:].flatten().tolist() == pytest.approx([white] * 48 * 20, abs=1e-4)
+
+
+def test_values_of_pixels_may_be_given_and_wrong_ones_are_refused(small: Make) -> None:
+    one = small("dinov3_b").spec
+    own = {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]}
+    white = draw_scene(np.random.default_rng(0)).point(lambda _: 255)
+    pixels = opened(other(one, {"pixels": own}, preprocess="native")).preprocess(white)
+    assert pixels[:, 0, 0].tolist() == pytest.approx([0.9, 0.4, 0.175])
+    for wrong in ("siglip", {"mean": [0, 0, 0], "std": [1, 1, 0]}, {"mean": [0, 0]}):
+        with pytest.raises(SpecError, match=r"backbone\.pixels"):
+            other(one, {"pixels": wrong})
+
+
+# --- the order of places
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "size", "words"),
+    [
+        ("hiera_b", {"order": "rows"}, 64, r"stage_0\.block_0.*mask units of 8×8 places, as Hiera's"),
+        ("dinov3_b", {"order": [4]}, 128, r"block_0.*another order"),
+        ("siglip2_naflex_b16", {"order": [8, 2]}, 128, r"block_0.*another order"),
+    ],
+)
+def test_a_wrong_order_is_measured_and_refused(
+    small: Make, name: str, section: dict[str, Any], size: int, words: str
+) -> None:
+    spec = other(small(name).spec, section, image_size=size)
+    with pytest.raises(BackboneError, match=words):
+        probe.check_order(opened(spec), spec)
+
+
+@pytest.mark.parametrize(("name", "order"), [("qwen3_vl_8b", [1]), ("qwen25_vl_7b", [2]), ("qwen25_vl_7b", [4, 1])])
+def test_windows_that_are_not_those_of_qwen_are_refused(small: Make, name: str, order: list[int]) -> None:
+    with pytest.raises(SpecError, match=r"order: \[(4, )?2\], as the network's configuration says"):
+        open_backbone(other(small(name).spec, {"order": order}))
+
+
+def test_an_order_of_tokens_is_not_for_maps(small: Make) -> None:
+    with pytest.raises(SpecError, match="prefix or order"):
+        open_backbone(other(small("convnext_b").spec, {"order": "mask_units"}))
+    with pytest.raises(SpecError, match="rows, mask_units, or a list"):
+        other(small("convnext_b").spec, {"order": "columns"})
+
+
+@pytest.mark.parametrize("name", ["qwen25_vl_7b", "qwen3_vl_8b"])
+@pytest.mark.parametrize("size", [(32, 48), (40, 24)])
+def test_windows_of_qwen_may_be_cut_and_images_are_read_one_by_one(
+    small: Make, name: str, size: tuple[int, int]
+) -> None:
+    """The places of 10 × 6 patches do not fill windows of 4 × 4."""
+    one = small(name)
+    places = size[0] // 4, size[1] // 4
+    network = opened(other(one.spec, image_size=size, grid=places))
+    pixels = scene(network, 3)
+    full = network.each_layer(pixels, lambda tokens: tokens)
+    for layer, state in one.states(pixels).items():
+        torch.testing.assert_close(full[layer].local_, state, rtol=0, atol=1e-5)
+    alone = network(pixels[1:2])["block_1"].local_
+    torch.testing.assert_close(network(pixels)["block_1"].local_[1:2], alone, rtol=0, atol=1e-5)
+    with pytest.raises(SpecError, match="'order' where input is packed"):
+        other(one.spec, {"order": "rows"})
+
+
+@pytest.mark.parametrize("name", ["dinov3_b", "siglip2_naflex_b16", "convnext_b"])
+def test_images_that_are_not_square_have_a_grid_that_is_not(small: Make, name: str) -> None:
+    one = small(name)
+    size = (64, 96) if name == "convnext_b" else (48, 32)
+    network = opened(other(one.spec, image_size=size, grid=(4, 6)))
+    picture = scene(network)
+    changed = picture.clone()
+    changed[:, :, :8, -8:] *= -1
+    h, w = size[0] // 8, size[1] // 8
+    before, after = network.each_layer(torch.cat([picture, changed]), lambda tokens: tokens)[network.layers[0]].local_
+    far = torch.nn.functional.adaptive_avg_pool2d((after - before).square().sum(0)[None], (h, w))
+    assert divmod(int(far.argmax()), w) == (0, w - 1)
+
+
+# --- maps
+
+
+def test_the_maps_of_sam_shrink_and_have_channels_last(small: Make) -> None:
+    network = opened(small("sam21_b_plus").spec)
+    forms = list(network.forms.values())
+    assert [form.places[0] for form in forms] == [16, 8, 4, 4, 2]
+    assert [form.channels for form in forms] == [16, 32, 64, 64, 128]
+    with pytest.raises(SpecError, match=r"channels in the spec: first \(16 channels\) or last \(16 channels\)"):
+        open_backbone(other(small("sam21_b_plus").spec, {"channels": None}))
+
+
+# --- videos
+
+
+def test_an_image_is_one_step_of_a_video(small: Make) -> None:
+    one = small("vjepa2_l").spec
+    with pytest.raises(BackboneError, match="expected a network that runs on pixels"):
+        open_backbone(other(one, {"input": "image"}))  # pixels have no axis of frames
+    with pytest.raises(BddnError, match=r"72 tokens|12×6|6×12"):
+        open_backbone(other(one, {"frames": 4}))  # two steps in time of 36 places each
+    still = opened(one)
+    pixels = scene(still)
+    assert difference(opened(other(one, {"frames": 1}))(pixels), still(pixels)) == 0  # the class repeats a single frame
+
+
+# --- weights
+
+
+def test_the_tower_of_a_larger_model_is_read_alone_and_whole(small: Make, tmp_path: Path) -> None:
+    one = small("qwen3_vl_8b")
+    assert one.spec.weights is not None
+    assert one.spec.weights.folder is not None
+    folder = Path(one.spec.weights.folder)
+    state = load_file(folder / "model.safetensors")
+    assert any("language_model" in key for key in state)
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    gone = next(key for key in state if "visual.blocks.1." in key)
+    save_file(
+        {key: value for key, value in state.items() if key != gone}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(BackboneError, match=r"1 missing: blocks\.1\."):
+        open_backbone(other(one.spec, weights={"folder": str(tmp_path)}))
+    with pytest.raises(BackboneError, match="missing"):
+        open_backbone(other(one.spec, {"tower": None}))
+
+
+def test_blocks_that_the_config_does_not_tell_of_are_refused(small: Make, tmp_path: Path) -> None:
+    one = small("ijepa_h14")
+    assert one.spec.weights is not None
+    assert one.spec.weights.folder is not None
+    folder = Path(one.spec.weights.folder)
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    spec = other(one.spec, {"architecture": {}}, weights={"folder": str(tmp_path)})
+    with pytest.raises(BackboneError, match=r"blocks that config\.json does not contain.*layers\.1\."):
+        open_backbone(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "words"),
+    [
+        ("siglip2_b16", {"num_attention_heads": 4}, "num_attention_heads 4 → 2"),
+        ("clip_openai_b16", {"hidden_act": "gelu"}, 'hidden_act "gelu" → "quick_gelu"'),
+        (
+            "depth_anything2_b",
+            {"backbone_config": {"hidden_act": "relu"}},
+            'backbone_config.hidden_act "relu" → "gelu"',
+        ),
+    ],
+)
+def test_another_architecture_than_the_specs_is_refused(
+    small: Make, name: str, field: dict[str, Any], words: str
+) -> None:
+    spec = small(name).spec
+    with pytest.raises(BackboneError, match=words):
+        open_backbone(other(spec, {"architecture": spec.section(TransformersSpec).architecture | field}))
+
+
+def test_weights_of_another_class_are_refused(small: Make) -> None:
+    place = small("dinov3_b").spec.weights
+    assert place is not None
+    with pytest.raises(BackboneError, match=r"model_type 'dinov3_vit' in config\.json, not ijepa"):
+        open_backbone(other(small("ijepa_h14").spec, weights=place.to_dict()))
+
+
+@pytest.mark.parametrize("name", ["dinov3_b", "hiera_b", "qwen25_vl_7b"])
+def test_a_trained_network_is_saved_and_opened(small: Make, name: str, tmp_path: Path) -> None:
+    spec = small(name).spec
+    network = opened(spec)
+    pixels = scene(network)
+    state = {key: value * 1.1 for key, value in network.module.state_dict().items()}
+    network.save(tmp_path, state)
+    tuned = opened(kind_of(spec).in_folder(spec, tmp_path))
+    found = tuned.module.state_dict()
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[key], value) for key, value in state.items())
+    assert difference(tuned(pixels), network(pixels)) > 1e-3
+    last = network.last_global(pixels)
+    torch.testing.assert_close(last, network(pixels)[network.layers[-1]].global_, rtol=0, atol=1e-5)
+
+
+def test_fewer_layers_have_the_same_identity_and_the_forward_ends_with_the_last(small: Make) -> None:
+    spec = small("hiera_b").spec
+    whole, part = opened(spec), opened(other(spec, {"layers": ["stage_0.*", "50%"]}))
+    assert part.layers == ("stage_0.block_0", "stage_2.block_0")
+    assert part.identity == whole.identity
+    ran = []
+    part.module.encoder.stages[2].layers[1].register_forward_pre_hook(lambda *_: ran.append(1))  # type: ignore[union-attr,index]
+    found = part(scene(part))
+    assert tuple(found) == part.layers
+    assert not ran
+    with pytest.raises(SpecError, match="stage_9"):
+        kind_of(spec).outline(other(spec, {"layers": ["stage_9.block_0"]}))
