@@ -368,6 +368,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "readout": "mean",
     "features": "raw",
     "bootstrap": 0,
+    "half": 1,
     "epochs": 2,
     "batch_size": 4,
     "learning_rate": 1e-3,
@@ -540,7 +541,8 @@ def _spoil(given: dict[str, Any], what: str) -> None:
 
 
 def test_every_input_of_a_campaign_is_in_the_tests() -> None:
-    tried = {"caches", "datasets", "out", "spec", "seeds", "bootstraps", "paired", "device", "memory_gib", "work"}
+    tried = {"caches", "datasets", "out", "spec", "seeds", "bootstraps", "paired", "halves", "device"}
+    tried |= {"memory_gib", "work"}
     assert tried == inspect.signature(fit_many).parameters.keys()
 
 
@@ -559,7 +561,7 @@ def test_a_campaign_on_changed_data_mixes_no_rows(many: dict[str, Any], what: st
     assert _runs(many["out"]) == before
 
 
-@pytest.mark.parametrize("name", [name for name in OF_A_FIT if name not in {"seed", "bootstrap"}])
+@pytest.mark.parametrize("name", [name for name in OF_A_FIT if name not in {"seed", "bootstrap", "half"}])
 def test_a_campaign_with_other_settings_is_refused_before_any_fit(many: dict[str, Any], name: str) -> None:
     before = files(many["out"])
     with pytest.raises(RunError, match=rf"fit\.{name} "):

@@ -71,6 +71,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "readout": "root",
         "features": "whitened",
         "bootstrap": 3,
+        "half": 0,
         "epochs": 1,
         "batch_size": 9,
         "learning_rate": 0.1,

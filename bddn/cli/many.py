@@ -37,6 +37,12 @@ def fit_many(
     bootstraps: Annotated[
         str | None, typer.Option(help="Bootstraps of each seed, e.g. 0-19; by default none: each image is used once.")
     ] = None,
+    halves: Annotated[
+        bool,
+        typer.Option(
+            "--halves", help="Also fit each half of the training images of every seed, and compare their maps."
+        ),
+    ] = False,
     split_seed: Annotated[int | None, SPLIT_SEED] = None,
     spec: Annotated[str, FIT_SPEC] = "paper",
     epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the spec's.")] = None,
@@ -47,7 +53,8 @@ def fit_many(
 ) -> None:
     """Fit caches × subjects × seeds × bootstraps, each in its own run folder, with one table of all runs.
 
-    A subject is fitted on the caches that contain its images. Completed runs are kept: after an interruption, the same
+    A subject is fitted on the caches that contain its images. The table tells how layer maps agree between runs, halves
+    of the images, and subjects. Completed runs are kept: after an interruption, the same
     command resumes. If runs fail, the others continue; the exit code is 2, and the failures are listed.
     """
     from bddn.many import fit_many as run
@@ -68,6 +75,7 @@ def fit_many(
             settings,
             seeds=seed_numbers,
             bootstraps=bootstrap_numbers,
+            halves=halves,
             device=where,
             memory_gib=memory,
             work=work,

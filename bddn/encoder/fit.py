@@ -116,7 +116,7 @@ def fit(
     RunError
         If the checkpoint is damaged.
     """
-    parts = parts.resampled(spec.seed, spec.bootstrap)
+    parts = parts.resampled(spec.seed, spec.bootstrap).halved(spec.seed_of_split, spec.half)
     with single_threaded_kernels(), repeatable(model.bias.device, spec.arithmetic):
         responses = Standardized.of(targets, parts.train)
         sample, trained, of_sample = evenly_spread(model.coords_mm, spec.sample), model, responses

@@ -45,6 +45,14 @@ class Parts:
         drawn = np.random.default_rng([seed, 2, bootstrap]).integers(0, len(images), len(images))
         return replace(self, train=np.concatenate([images[k] for k in np.sort(drawn)]))
 
+    def halved(self, seed: int, half: int | None) -> "Parts":
+        """Return parts with one half of the training images, 0 or 1, which are drawn by the seed; None means all."""
+        if half is None:
+            return self
+        images = by_image(self.train, self.image_of)
+        order = np.random.default_rng([seed, 3]).permutation(len(images))
+        return replace(self, train=np.concatenate([images[k] for k in np.sort(order[half::2])]))
+
     def images(self, rows: Rows) -> Rows:
         """Return the number of the image of each of some rows, counted from 0 in the order of the rows."""
         return np.arange(len(rows)) if self.image_of is None else distinct(self.image_of[rows])[1]

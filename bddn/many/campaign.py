@@ -57,6 +57,7 @@ def fit_many(
     seeds: Sequence[int] = (0,),
     bootstraps: Sequence[int | None] = (None,),
     paired: bool = False,
+    halves: bool = False,
     device: str = "cpu",
     memory_gib: float | None = None,
     work: Work | None = None,
@@ -81,6 +82,8 @@ def fit_many(
         Numbers from 0. A bootstrap of None uses each training image once.
     paired : bool
         Whether fit k has the k-th seed and the k-th bootstrap, instead of every bootstrap of every seed.
+    halves : bool
+        Whether there are two more fits for each seed, each of one half of the training images, e.g. seed0-half1.
     device : {'cpu', 'cuda', 'auto'}
         With `work` on a cluster, the device of its workers.
     memory_gib : float, optional
@@ -97,7 +100,7 @@ def fit_many(
     check_folder(out)
     device = choose_device(device) if work is None else device
     fits = list(zip(seeds, bootstraps, strict=True) if paired else product(seeds, bootstraps))
-    plan = make_plan(caches, datasets, out, spec, fits, device=device, memory_gib=memory_gib)
+    plan = make_plan(caches, datasets, out, spec, fits, device=device, memory_gib=memory_gib, halves=halves)
     rows = {folder: row_of(folder, run) for folder, run in finished(out, plan.tasks)}
     atomic.make_folder(out)
     n_kept = sum(task.folder in rows for task in plan.tasks)

@@ -120,9 +120,10 @@ def make_plan(
     *,
     device: str,
     memory_gib: float | None,
+    halves: bool = False,
 ) -> Plan:
     """Open all caches and datasets, and plan the runs of every pair that belongs together: `fits` are seeds and
-    bootstraps.
+    bootstraps; with `halves`, there are also fits of both halves of the training images of every seed.
 
     A subject belongs to the caches that contain all its images. Other pairs are left out, because subjects usually see
     different images. A cache or a subject without any partner is an error.
@@ -142,17 +143,23 @@ def make_plan(
     stores = [(str(place), Cache(place)) for place in caches]
     subjects = [(name, _checked(open_dataset(name))) for name in datasets]
     groups, left_out = _pairs(stores, subjects, spec)
+    named: dict[str, dict[str, int | None]] = {}
+    for seed, bootstrap in fits:
+        name = f"seed{seed}" + ("" if bootstrap is None else f"-boot{bootstrap}")
+        named[name] = {"seed": seed, "bootstrap": bootstrap, "half": None}
+    for seed, half in product(dict.fromkeys(seed for seed, _ in fits), (0, 1) if halves else ()):
+        named[f"seed{seed}-half{half}"] = {"seed": seed, "bootstrap": None, "half": half}
     tasks = tuple(
         Task(
             group,
             out,
-            f"{parent}/seed{seed}" + ("" if bootstrap is None else f"-boot{bootstrap}"),
-            FitSpec.parse(spec.to_dict() | {"seed": seed, "bootstrap": bootstrap}, "fit-many"),
+            f"{parent}/{name}",
+            FitSpec.parse(spec.to_dict() | own, "fit-many"),
             device,
             memory_gib,
         )
         for parent, group in groups.items()
-        for seed, bootstrap in fits
+        for name, own in named.items()
     )
     return Plan(tasks, tuple(left_out))
 
@@ -200,7 +207,7 @@ def finished(out: Path, tasks: Iterable[Task], exclude: Container[str] = ()) -> 
 
 
 def _shared(fit: dict[str, object]) -> dict[str, object]:
-    return {field: value for field, value in fit.items() if field not in VARIED}
+    return {field: value for field, value in fit.items() if field not in (*VARIED, "half")}
 
 
 def _checked(dataset: Dataset) -> Dataset:

@@ -1,6 +1,6 @@
 """The table of all runs, one row per run, and its summary."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ LAST = ("n_voxels_without_score", "n_without_evidence", "best_epoch", "saturated
 SUMMED = {"r2_test": "R²", "slope": "slope"}  # with standard deviations
 SHARED = {
     "agreement": "agreement",
+    "agreement_halves": "agreement of halves",
     "agreement_subjects": "between subjects",
     "overlap": "overlap of ROIs",
     "overlap_subjects": "overlap between subjects",
 }  # see `add_agreement`; names in the printed table
 MEANS = ("confidence", "depth_spread", *SHARED)
-ALL, DRAWN = "all", "bootstrap"
+ALL, DRAWN, HALF = "all", "bootstrap", "half"
 
 
 def row_of(folder: str, run: Run) -> Row:
@@ -50,6 +51,7 @@ def row_of(folder: str, run: Run) -> Row:
         "subject": subject,
         "trials": about_data(run)["trials"],
         **{name: metrics[name] for name in ("seed", "bootstrap", "r2_test", "r2_val")},
+        HALF: metrics.get(HALF),
         **{name: hierarchy.get(name) for name in ("slope", "b0", "b1")},
         "confidence": float(run.voxels["confidence"].mean()),
         "depth_spread": float(depth_spread(weights).mean()),
@@ -65,7 +67,8 @@ def row_of(folder: str, run: Run) -> Row:
 
 
 def table_of(rows: Iterable[Row]) -> pd.DataFrame:
-    """Return a table sorted by cache, subject, seed and bootstrap. Empty ROI and truth columns are dropped."""
+    """Return a table sorted by cache, subject, seed, bootstrap and half. Empty columns between the first and the last
+    ones are dropped."""
     table = pd.DataFrame(list(rows))
     if table.empty:
         return pd.DataFrame(columns=[*FIRST, *LAST])
@@ -73,10 +76,10 @@ def table_of(rows: Iterable[Row]) -> pd.DataFrame:
     table = table[[*FIRST, *between, *LAST]]
     texts = ["cache", "subject", "trials", "saturated", "cache_digest", "network", "folder"]
     numbers = table.columns.difference(texts)
-    counts = {"seed", "bootstrap", "best_epoch", NOISE_SEED}
+    counts = {"seed", "bootstrap", HALF, "best_epoch", NOISE_SEED}
     counts |= {name for name in numbers if name.startswith(("n_", "truth_n_"))}
     kinds = {name: "Int64" if name in counts else "float64" for name in numbers}
-    order = ["cache", "subject", "seed", "bootstrap"]
+    order = ["cache", "subject", "seed", "bootstrap", *([HALF] if HALF in table else [])]
     return table.astype(kinds).sort_values(order, na_position="first", ignore_index=True)
 
 
@@ -91,7 +94,8 @@ def add_agreement(rows: Iterable[Row], out: Path) -> None:
 
     `agreement` is the share of the other runs of the same cache and subject that select the same layer, averaged over
     voxels. With several subjects of a cache, `agreement_subjects` is that of runs of other subjects at the same vertex,
-    and `overlap` and `overlap_subjects` compare layers by ROI; see `bddn.stats.between_subjects`.
+    and `overlap` and `overlap_subjects` compare layers by ROI; see `bddn.stats.between_subjects`. A fit of one half of
+    the training images is only compared with that of the other half, in `agreement_halves`.
     """
     caches: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
@@ -99,18 +103,34 @@ def add_agreement(rows: Iterable[Row], out: Path) -> None:
     for subjects in caches.values():
         number, maps = dict[str, int](), list[LayerMaps]()
         for group in subjects.values():
+            _add_halves([row for row in group if row.get(HALF) is not None], out)
+        whole = [[row for row in group if row.get(HALF) is None] for group in subjects.values()]
+        whole = [group for group in whole if group]
+        for group in whole:
             chosen = np.stack([_selected(out / row["folder"], number) for row in group])
             counts = np.stack([(chosen == k).sum(0) for k in range(len(number))])
             for row, own in zip(group, chosen, strict=True):
                 others = np.take_along_axis(counts, own[None].astype(np.intp), 0)[0] - 1
                 row["agreement"] = float(others.mean() / (len(group) - 1)) if len(group) > 1 else None
-            if len(subjects) > 1:
+            if len(whole) > 1:
                 maps.append(LayerMaps(pd.read_parquet(out / group[0]["folder"] / VOXELS), chosen))
         if maps:
             agreement, overlaps = agreement_between(maps, len(number)), overlap_of_rois(maps, len(number))
-            for group, between, (within, of_others) in zip(subjects.values(), agreement, overlaps, strict=True):
+            for group, between, (within, of_others) in zip(whole, agreement, overlaps, strict=True):
                 for k, row in enumerate(group):
                     row |= {"agreement_subjects": between[k], "overlap": within[k], "overlap_subjects": of_others[k]}
+
+
+def _add_halves(rows: Sequence[Row], out: Path) -> None:
+    """Add to the two fits of the halves of each seed the share of voxels in which they select the same layer."""
+    by_seed: dict[int, list[Row]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row)
+    for pair in (pair for pair in by_seed.values() if len(pair) > 1):
+        number = dict[str, int]()
+        one, other = (_selected(out / row["folder"], number) for row in pair)
+        for row in pair:
+            row["agreement_halves"] = float((one == other).mean())
 
 
 def _selected(folder: Path, number: dict[str, int]) -> npt.NDArray[np.int16]:
@@ -120,7 +140,7 @@ def _selected(folder: Path, number: dict[str, int]) -> npt.NDArray[np.int16]:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Summarize runs by cache, subject and images: `all`, each training image once, or `bootstrap`.
+    """Summarize runs by cache, subject and images: `all`, each training image once; `bootstrap`; or `half` of them.
 
     Returns
     -------
@@ -128,12 +148,14 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         With columns `cache`, `subject`, `trials` (what a response is), `images`, `n`, the number of runs, and for
         `r2_test` and `slope` the mean, the standard deviation over seeds `…_sd_seeds` (of a seed's mean over its
         bootstraps; a seed sets the initial weights and, without `split_seed`, the split), and over the bootstraps of
-        one seed `…_sd_bootstraps` (the root of the mean variance over seeds). Means of `confidence`, `depth_spread` and
-        the columns of `add_agreement`. NaN for unknown values.
+        one seed `…_sd_bootstraps` (the root of the mean variance over seeds); with halves, over those of one seed
+        `…_sd_halves`. Means of `confidence`, `depth_spread` and the columns of `add_agreement`. NaN for unknown values.
         Caches that differ only in the noise in their latents have one more row, whose `…_sd_noise` is the standard
         deviation over their means.
     """
     table = table.assign(images=np.where(table["bootstrap"].isna(), ALL, DRAWN))
+    if HALF in table:
+        table["images"] = table["images"].where(table[HALF].isna(), HALF)
     by = ["cache", "subject", "trials", "images"]
     groups = table.groupby(by, sort=True)
     seeds = table.groupby([*by, "seed"])
@@ -146,6 +168,10 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         }
     columns |= {name: groups[name].mean() for name in MEANS if name in table}
     found = pd.DataFrame(columns).reset_index()
+    if HALF in table:
+        for name in SUMMED:
+            drawn, is_half = found[f"{name}_sd_bootstraps"], found["images"] == HALF
+            found[f"{name}_sd_halves"], found[f"{name}_sd_bootstraps"] = drawn.where(is_half), drawn.mask(is_half)
     return pd.concat([found, *_over_noise(table)], ignore_index=True) if NOISE_SEED in table else found
 
 
@@ -165,7 +191,7 @@ def to_text(found: pd.DataFrame) -> list[dict[str, str]]:
     def text(row: Mapping[Any, Any], name: str, digits: int) -> str:
         if pd.isna(row.get(name)):
             return "-"
-        spreads = {kind: row.get(f"{name}_sd_{kind}") for kind in ("seeds", "bootstraps", "noise")}
+        spreads = {kind: row.get(f"{name}_sd_{kind}") for kind in ("seeds", "bootstraps", "halves", "noise")}
         told = "".join(f" ± {sd:.{digits}f} ({kind})" for kind, sd in spreads.items() if not pd.isna(sd))
         return f"{row[name]:.{digits}f}{told}"
 

@@ -155,6 +155,7 @@ def fit_run(
             "layer_audit": audited.to_dict(),
             "seed": spec.seed,
             "bootstrap": spec.bootstrap,
+            **({} if spec.half is None else {"half": spec.half}),
             "cache_digest": store.digest,
             "versions": identity.parts["environment"],
             "threads": n_threads(),

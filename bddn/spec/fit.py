@@ -81,6 +81,8 @@ class FitSpec(Spec):
     images. The saved encoder takes raw tokens in both cases."""
     bootstrap: Seed | None = None
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
+    half: Literal[0, 1] | None = Field(default=None, exclude_if=lambda half: half is None)
+    """Half of the training images that is used. The two halves of one split have no image in common. None means all."""
     sample: Positive | None = Field(default=None, exclude_if=lambda sample: sample is None)
     """Number of voxels, spread evenly over cortex, on which selectors and alignment are trained. All voxels then get
     their channel weights from the closed form (`polish`). None means all voxels, as do selections that are not
@@ -116,6 +118,12 @@ class FitSpec(Spec):
     def _sizes_are_selected(self) -> Self:
         if self.selection == "unfactorized" and self.blurs != SHARP:
             raise ValueError("with blurs: [0] where selection is unfactorized, which has no size")
+        return self
+
+    @model_validator(mode="after")
+    def _half_is_not_resampled(self) -> Self:
+        if self.half is not None and self.bootstrap is not None:
+            raise ValueError("with half or bootstrap, not both")
         return self
 
     @model_validator(mode="after")
