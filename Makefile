@@ -15,13 +15,14 @@ SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_sp
 members = $(patsubst cache_specs/%.yaml,%,$(sort $(shell grep -lE '^groups: *\[([^]]*, *)?$(1) *[],]' cache_specs/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo finetuning figures docs test check bench bench-extract lowest wheel-test clean
+.PHONY: help install demo finetuning figures gallery docs test check bench bench-extract lowest wheel-test clean
 
 help:
 	@echo "make demo           plant a brain, extract, fit, map it, write its page (about 5 minutes)"
 	@echo "make finetuning     fine-tune two networks; what they forget of planted brains (6 minutes)"
 	@echo "make figures        draw the paper's figures, a film and pages from toy data, without a download"
 	@echo "make docs           build the documentation into build/site, without a network"
+	@echo "make gallery        draw the pictures of its gallery from the demo (about 8 minutes)"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests, also of the page's scripts"
 	@echo "make bench          measure store, fits and recipes at full size (about 2 hours, 15 GB of disk)"
@@ -80,7 +81,13 @@ finetuning: install
 figures: install
 	$(BIN)/python tests/draw_figures.py build/figures
 
-# With the demo's page to turn, if it was made before.
+$(DEMO)/run/report.html:
+	$(MAKE) demo
+
+gallery: install $(DEMO)/run/report.html
+	$(BIN)/python docs/making/gallery.py
+
+# With the demo's page and the gallery's pictures, if they were made before.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "documentation: build/site/index.html"

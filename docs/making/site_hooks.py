@@ -13,6 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import builder_facts
+import gallery
 from fenced_code import FENCE, attributes
 from reference_pages import commands, datasets, recipes, settings, weights
 
@@ -47,6 +48,7 @@ INSERTS: dict[str, Callable[[str], str]] = {
     "brain": brain,
     "commands": commands,
     "datasets": datasets,
+    "gallery": gallery.page,
     "recipes": recipes,
     "room": room,
     "settings": settings,
@@ -55,8 +57,10 @@ INSERTS: dict[str, Callable[[str], str]] = {
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
-    """Add what the command builder knows, and the page of the demo, if there is one."""
+    """Add what the command builder knows, and the page of the demo and the gallery's pictures, if they were made."""
     files.append(File.generated(config, "js/facts.js", content=builder_facts.script()))
+    for picture in gallery.drawn():
+        files.append(File.generated(config, f"gallery/{picture.name}", abs_src_path=str(picture)))
     if DEMO_PAGE.is_file():
         files.append(File.generated(config, SHOWN_PAGE, abs_src_path=str(DEMO_PAGE)))
     return files
