@@ -31,6 +31,8 @@ EXECUTED = {  # pages whose blocks without a reason are run, and the test that d
 LANGUAGES = {"bash", "python", "yaml", "toml", "text", "json"}
 SPECS = (CacheSpec, FitSpec, FinetuneSpec, PlantSpec, OwnDataSpec)
 OTHERS = {
+    "apptainer",
+    "docker",
     "apt-get",
     "aws",
     "cat",
@@ -216,6 +218,16 @@ def test_the_demo_page_has_the_commands_of_make_demo() -> None:
     done = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
     made = [line.strip().partition("/bin/")[2] for line in done.stdout.splitlines() if "/bin/bddn " in line]
     assert block.text.splitlines() == made
+
+
+def test_a_package_index_shows_no_broken_pictures_and_links() -> None:
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
+    text = (ROOT / "README.md").read_text()
+    for one in hook["fancy-pypi-readme"]["substitutions"]:
+        text, n = re.subn(one["pattern"], one["replacement"], text)
+        assert n
+    assert not [target for target in LINK.findall(text) if "://" not in target]
+    assert "make demo" in text
 
 
 def test_the_readme_names_what_a_newcomer_needs() -> None:

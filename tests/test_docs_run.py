@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from bddn.api import extract, fit
 from bddn.cli import app
+from bddn.data import open_dataset
 from bddn.planted.plant import plant
 from bddn.spec import PlantSpec
 from fenced_code import blocks
@@ -84,3 +85,17 @@ def _run(text: str, names: dict[str, Any]) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(compile(text, "page", "exec"), names)  # noqa: S102 # as Python does
     return out.getvalue()
+
+
+@pytest.mark.usefixtures("demo")
+def test_the_lab_to_try_with_is_made_as_written() -> None:
+    files = {block.file: block.text for block in blocks(DOCS / "own_data.md") if block.file}
+    _run(files["make_lab.py"], {})
+    Path("npy/data.yaml").write_text(files["npy/data.yaml"])
+    begun = CliRunner().invoke(app, ["data", "init", "npy", "--out", "npy/begun.yaml"])
+    assert begun.exit_code == 0, begun.output
+    done = CliRunner().invoke(app, ["data", "check", "table:npy/data.yaml"])
+    assert done.exit_code == 0, done.output
+    assert "good: all images and responses can be read" in done.output
+    table = open_dataset("table:npy/data.yaml")
+    assert np.array_equal(table.responses(), open_dataset("planted:build/demo").responses())

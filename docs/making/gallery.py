@@ -20,11 +20,11 @@ FINDINGS = {"check": (1,)}  # exit codes that say something about a run, and are
 RUN, SMALL, MANY = "build/demo/run", "build/small", "build/small/many"
 DATA = f"--data planted:{SMALL}"
 PREPARED = (
-    f"bddn plant {SMALL} --images 480 --radius 0.4 --layers 5",
+    f"bddn plant {SMALL} --images 320 --radius 0.35 --layers 4",
     f"bddn extract demo --weights {SMALL}/backbone {DATA} --out {SMALL}/small.zarr",
     f"bddn controls {SMALL}/small.zarr {DATA} --out {SMALL}/controls --only untrained --only no_topology --only pixels "
     "--only gabor --only ridge_layer --only shuffled",
-    f"bddn ensemble {SMALL}/small.zarr {DATA} --out {MANY} --fits 4 --spec fast",
+    f"bddn ensemble {SMALL}/small.zarr {DATA} --out {MANY} --fits 3 --spec fast",
 )
 FIT, UNTRAINED, FREE = (f"{SMALL}/controls/{name}" for name in ("fit", "untrained", "no_topology"))
 NETWORK = f"--spec demo --weights {SMALL}/backbone"
@@ -93,7 +93,7 @@ GROUPS: dict[str, tuple[Figure, ...]] = {
             f"{FIT}/calibration/calibration.png",
             "Calibration",
             "Known slopes, planted on the run's cache, and what a fit finds.",
-            f"bddn calibrate {FIT} --cache {SMALL}/small.zarr {DATA} --brains 4",
+            f"bddn calibrate {FIT} --cache {SMALL}/small.zarr {DATA} --brains 3",
         ),
     ),
     "Several runs": (

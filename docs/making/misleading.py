@@ -118,15 +118,15 @@ def ceilings() -> None:
 def trials() -> None:
     """One encoder, scored on single trials and on means of three."""
     draw = np.random.default_rng(1)
-    signal, y = responses(draw, 3000, 0.25)
+    signal, y = responses(draw, 3000, draw.uniform(0.1, 0.4, N_VOXELS))
     noise = np.std(y - signal, axis=0)
     means = signal + noise * np.mean(draw.normal(size=(3, *signal.shape)), axis=0)
     scores = [r2(given, 0.8 * signal) for given in (y, means)]
     figure, axis = plt.subplots(figsize=(6.4, 3.4))
-    bins = np.linspace(0, 0.7, 57).tolist()
+    bins = np.linspace(0, 0.8, 41).tolist()
     for values, colour, words in zip(scores, (RED, BLUE), ("single trials", "means of three trials"), strict=True):
         axis.hist(values, bins, color=colour, alpha=0.8, label=f"{words}: mean R² {values.mean():.2f}")
-    axis.set(xlabel="R² of a voxel, same encoder, same brain", ylabel="voxels")
+    axis.set(xlabel="R² of a voxel, same encoder, same brain", ylabel="voxels", ylim=(0, 1.4 * axis.get_ylim()[1]))
     axis.legend(frameon=False)
     save(figure, "trials")
 
@@ -147,12 +147,12 @@ def best() -> None:
     for table, colour, words in ((same, RED, "by the images that chose it"), (new, BLUE, "by other images")):
         means = [np.take_along_axis(table, won[None], axis=0).mean() for won in winners]
         axis.plot(numbers, means, "o-", color=colour, label=words)
-    axis.set(xlabel="networks, all equally good", ylabel="mean R² of each voxel's best", ylim=(0, None))
+    axis.set(xlabel="networks, all equally good", ylabel="mean R² of each voxel's best", ylim=(0, 0.32))
     axis.legend(frameon=False)
     save(figure, "best")
 
 
-def responses(draw: np.random.Generator, n: int, ceiling: float) -> tuple[Array, Array]:
+def responses(draw: np.random.Generator, n: int, ceiling: float | Array) -> tuple[Array, Array]:
     """Signal and responses (n, N) of voxels with this ceiling; the signal has variance 1."""
     signal = draw.normal(size=(n, N_VOXELS))
     return signal, signal + np.sqrt(1 / ceiling - 1) * draw.normal(size=signal.shape)
