@@ -31,6 +31,7 @@ from bddn.data.things_voxels import (
     roi_columns,
     selected_voxels,
 )
+from bddn.data.unpacked import Unpacked
 from bddn.errors import DataError
 from bddn.files.filekind import MISSING, explain, is_listed
 from bddn.files.paths import expand_home
@@ -181,7 +182,8 @@ class Things(SessionData):
         """The selected voxels, as rows of the array of responses."""
         rows = selected_voxels(self._about_voxels, self.selected)
         file = self._path_of("ResponseData.h5")
-        return TableVoxels(rows, find_responses(file, self._about_voxels, len(self._shown)), self._about_voxels)
+        key = find_responses(file, self._about_voxels, len(self._shown))
+        return TableVoxels(rows, key, self._about_voxels, Unpacked())
 
     @cached_property
     def frame(self) -> Volume | None:

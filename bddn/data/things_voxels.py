@@ -19,6 +19,7 @@ from bddn.data.ceiling import ncsnr_of_percent
 from bddn.data.grid_voxels import Grid
 from bddn.data.mask_labels import label_by_smallest
 from bddn.data.session_betas import N_PROBES, Floats, Ints, Session
+from bddn.data.unpacked import Unpacked
 from bddn.errors import DataError
 from bddn.files.filekind import explain
 
@@ -79,11 +80,15 @@ class TableVoxels:
         Name of the array in its file.
     about : VoxelTable
         The table of all voxels.
+    unpacked : Unpacked
+        Keeps the trials of a session: the file has the trials of each voxel side by side, so that few trials take as
+        long to read as all.
     """
 
     rows: Ints
     key: str
     about: VoxelTable
+    unpacked: Unpacked
 
     @property
     def n(self) -> int:
@@ -99,12 +104,19 @@ class TableVoxels:
         return np.arange(min(N_PROBES, len(session.shown)))
 
     def read(self, session: Session, trials: Ints) -> Floats:
-        """See `Voxels.read`; a block of voxels is in memory at a time."""
+        """See `Voxels.read`."""
+        if len(trials) and trials.max() < N_PROBES:
+            return self._from_file(session, trials)
+        every, file = np.arange(len(session.shown)), session.files[RESPONSES]
+        return self.unpacked.read(
+            file, self.rows, len(every), lambda: self._from_file(session, every), trials, session.name
+        )
+
+    def _from_file(self, session: Session, trials: Ints) -> Floats:
+        """Return the voxels in some trials, at least one; a block of voxels is in memory beside the result."""
         assert isinstance(session, ColumnSession)
-        found = np.empty((len(trials), self.n), np.float32)
-        if not len(trials):
-            return found
         array = open_array(session.files[RESPONSES], self.key)
+        found = np.empty((len(trials), self.n), np.float32)
         columns = session.columns[trials]
         low, high = int(columns.min()), int(columns.max()) + 1
         for start in range(0, array.shape[0], ROWS_AT_ONCE):

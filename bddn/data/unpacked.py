@@ -39,7 +39,7 @@ class Unpacked:
         """Another process opens its own files."""
         return Unpacked, (self._folder,)
 
-    def read(self, source: Path, columns: Ints, n_rows: int, rows: Rows, wanted: Ints) -> Floats:
+    def read(self, source: Path, columns: Ints, n_rows: int, rows: Rows, wanted: Ints, part: str = "") -> Floats:
         """Return some rows, (wanted, N).
 
         Parameters
@@ -52,18 +52,20 @@ class Unpacked:
         rows : callable
             Returns all rows, in order. It is called once for each source and columns.
         wanted : array of int
+        part : str
+            Which part of the file the rows are, if it has several.
         """
-        file = self._file(source, columns, n_rows, rows)
+        file = self._file(source, part, columns, n_rows, rows)
         out = np.empty((len(wanted), len(columns)), np.float32)
         n_bytes = out[:1].nbytes
         for place, row in enumerate(wanted):
             out[place] = np.frombuffer(os.pread(file, n_bytes, int(row) * n_bytes), DTYPE)
         return out
 
-    def _file(self, source: Path, columns: Ints, n_rows: int, rows: Rows) -> int:
+    def _file(self, source: Path, part: str, columns: Ints, n_rows: int, rows: Rows) -> int:
         """Return the descriptor of a file, which is closed with this object."""
         status = source.stat()
-        about = f"{source.absolute()}|{status.st_size}|{status.st_mtime_ns}|{columns.shape}|".encode()
+        about = f"{source.absolute()}|{status.st_size}|{status.st_mtime_ns}|{part}|{columns.shape}|".encode()
         key = hashlib.sha256(about + columns.astype("<i8").tobytes()).hexdigest()[:16]
         if key not in self._open:
             name = f"{source.name.partition('.')[0]}-{key}.f32"

@@ -65,6 +65,7 @@ class TestTrials(DatasetContract):
 
 def test_responses_are_those_of_the_trials_of_an_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(things_voxels, "ROWS_AT_ONCE", 3)  # voxels 3 and 5 are in one block, without 4
+    monkeypatch.setattr(things_voxels, "N_PROBES", 1)  # other trials are unpacked
     data = Things(root, subject="01", zscore="no")
     assert data.stimuli.ids == tuple(sorted(NAMES))
     expected = [VALUES[IN_ROIS][:, [t[2] == name for t in TRIALS]].mean(1) for name in data.stimuli.ids]
