@@ -1,6 +1,7 @@
 """Voxels that are no vertices of fsaverage: points and native surfaces, from the fit to the maps."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +29,9 @@ from bddn.cortex.places import (
 )
 from bddn.data.dataset import About
 from bddn.errors import DataError
+from bddn.evaluation.brains_like import BrainsLike
+from bddn.evaluation.calibration import line_of
+from bddn.evaluation.slopes import hierarchy_of
 from bddn.figures.points import PointViews
 from bddn.film.film import Frames
 from bddn.planted.subject import Planted
@@ -35,6 +39,7 @@ from bddn.run import Run, read_learning, read_run
 from bddn.run.fitting import fit_run
 from bddn.spec import FitSpec
 from bddn.stats.average import average
+from bddn.stats.evidence import untested
 from bddn.testing import DatasetContract
 
 SPEC = FitSpec(epochs=2, channels=8, selector_width=16, batch_size=16)
@@ -129,6 +134,18 @@ def test_points_at_the_places_of_vertices_give_the_same_fit(runs: dict[str, Run]
     for name in ("truth", "layers"):
         assert getattr(runs["fsaverage"], name) == getattr(runs["points"], name)
     assert runs["fsaverage"].metrics["hierarchy"] == runs["points"].metrics["hierarchy"]
+
+
+def test_points_without_a_hemisphere_have_a_hierarchy_and_brains_like_theirs(runs: dict[str, Run]) -> None:
+    run = replace(runs["scattered"], voxels=untested(runs["scattered"].voxels))
+    ideal = {"V3d": 0.0, "EBA": 1.0}
+    found = hierarchy_of([run], ideal)
+    assert {one["roi"]: one["n_voxels"] for one in found.rois} == {"V3d": 3, "EBA": 73}
+    assert found.tests["maps"].low < found.tests["maps"].high
+    like = BrainsLike(run, line_of(run, ideal), ideal, on_spheres(run.voxels), (4, 3))
+    brains = [like.brain(number, 1.0) for number in range(5)]
+    assert all(np.isfinite(brain.maps.to_numpy()).all() for brain in brains)
+    assert np.std([brain.slope for brain in brains]) > 0.1
 
 
 def test_maps_of_points_have_their_numbers_and_no_surface(runs: dict[str, Run]) -> None:

@@ -16,7 +16,11 @@ from bddn.stats.preferred_images import Preferred
 
 PER_ROW, SIDE, GAP = 3, 150, 6  # images of a montage; pixels
 WHITE = 255
-HOW: Mapping[Trials, str] = {"averaged": "means over repetitions", "single": "single trials", "unknown": "responses"}
+HOW: Mapping[Trials, str] = {
+    "averaged": "means over repetitions",
+    "single": "single trials",
+    "unknown": "repetitions unknown",
+}
 
 
 def data_sheet(dataset: Dataset, found: Preferred) -> Sheet:
