@@ -55,7 +55,10 @@ class TransformersKind(Kind):
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
         """See `Kind.describe`."""
         about = spec.section(TransformersSpec)
-        stages, prefix, outline = stages_of(spec), about.prefix, self.outline(spec)
+        stages, prefix = stages_of(spec), about.prefix
+        all_forms = {} if network is None or stages else getattr(network, "forms", {})
+        forms = {name: form for name, form in all_forms.items() if network is not None and name in network.layers}
+        opened = {name: Outline(form.channels, form.places, form.prefix[1]) for name, form in forms.items()}
         widths, sides = ([stage[i] for stage in stages] for i in (1, 2))
         several = f"; CLS token {prefix.global_cls} of {prefix.cls} is the global one" if prefix.cls > 1 else ""
         repeated = (
@@ -65,7 +68,8 @@ class TransformersKind(Kind):
         return Description(
             family=_short(about.model),
             network=f"{about.model} of transformers",
-            outline=outline,
+            outline=opened or self.outline(spec),
+            layers=tuple(f"{name} → {form}" for name, form in forms.items()),
             architecture=(describe_fields(about.architecture) or "unknown",),
             positions=interpolated(spec, sizes) if about.forward.get("interpolate_pos_encoding") else "",
             pixels=f"{_pixels(spec, about)}{repeated}",

@@ -25,6 +25,8 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
     network = open_backbone(spec) if about.brings_weights else None
     said = kind.describe(spec, network)
     here, place = weights_here(spec), location_of(spec)
+    if not said.outline and network is None and here != "no":
+        network, said = _as_opened(spec, said)
     lines = [
         ("title", spec.title),
         ("class", said.network),
@@ -61,6 +63,18 @@ def image_bytes(spec: "CacheSpec", said: "Description") -> int:
     n_others = spec.grid[0] * spec.grid[1] + 1
     n_values = sum(one.channels * (n_others + one.n_registers * spec.registers) for one in said.outline.values())
     return VALUE_BYTES[spec.precision.partition(":")[0]] * n_values
+
+
+def _as_opened(spec: "CacheSpec", said: "Description") -> "tuple[Backbone | None, Description]":
+    """Return the network of a spec that does not list its layers, and its description; None if it cannot be opened."""
+    from bddn.backbones.kind import kind_of
+    from bddn.backbones.registry import open_backbone
+
+    try:
+        network = open_backbone(spec)
+    except BddnError:
+        return None, said
+    return network, kind_of(spec).describe(spec, network)
 
 
 def layout_of(spec: "CacheSpec", said: "Description", n_images: int) -> "Layout":

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
 from backbones.small_transformers import Small, shrink
 from bddn.backbones import probe
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_spec, open_backbone
 from bddn.backbones.transformers_network import TransformersNetwork
+from bddn.cli import app
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, TransformersSpec
@@ -131,6 +134,8 @@ def test_any_of_the_cls_tokens_of_radio_can_be_the_global_one(small: Make) -> No
     for i in range(3):
         network = opened(other(one.spec, {"prefix": {"cls": 3, "registers": 7, "global_cls": i}}))
         torch.testing.assert_close(network(pixels)["block_1"].global_, state[:, i], rtol=0, atol=1e-5)
+        full = network.each_layer(pixels, lambda tokens: tokens)["block_1"]
+        torch.testing.assert_close(full.register, state[:, 3:10], rtol=0, atol=1e-5)
     with pytest.raises(SpecError, match="global_cls below the number of CLS tokens, 3"):
         other(one.spec, {"prefix": {"cls": 3, "registers": 7, "global_cls": 3}})
 
@@ -343,6 +348,16 @@ def test_a_trained_network_is_saved_and_opened(small: Make, name: str, tmp_path:
     assert difference(tuned(pixels), network(pixels)) > 1e-3
     last = network.last_global(pixels)
     torch.testing.assert_close(last, network(pixels)[network.layers[-1]].global_, rtol=0, atol=1e-5)
+
+
+def test_the_card_of_a_spec_without_sizes_tells_what_the_network_gives(small: Make, tmp_path: Path) -> None:
+    spec = other(small("hiera_b").spec, {"stages": None, "architecture": {}})
+    assert kind_of(spec).outline(spec) == {}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))
+    card = CliRunner().invoke(app, ["backbones", "show", str(tmp_path / "mine.yaml")]).output
+    assert "stage_0.block_0 → 256 tokens = 16×16, 16 channels" in card
+    assert "stage_3.block_0 → 4 tokens = 2×2, 128 channels" in card
+    assert "order         row by row: stage_0.block_0" in card
 
 
 def test_fewer_layers_have_the_same_identity_and_the_forward_ends_with_the_last(small: Make) -> None:
