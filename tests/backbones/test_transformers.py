@@ -1,7 +1,6 @@
 """Every spec of `family: transformers`, as a small network of its true class in its true file format, and at full size
 without memory for its weights."""
 
-import json
 from functools import cache
 from typing import Any
 
@@ -106,15 +105,12 @@ def test_the_global_token_is_the_first_cls_token_or_the_mean(small: Small, shown
 
 
 def test_places_come_row_by_row(small: Small, network: TransformersNetwork) -> None:
-    probe.check_order(network, small.spec)
     found = probe.measure_orders(network, small.spec)
     assert {order.kind for order in found.values()} <= {"rows", "mixed"}
     assert found[network.layers[0]].agreement >= CLEAR
 
 
-def test_its_identity_is_stable_and_builds_its_untrained_twin(small: Small, network: TransformersNetwork) -> None:
-    again = open_backbone(small.spec)
-    assert again.identity == network.identity == json.loads(json.dumps(network.identity))
+def test_its_identity_builds_its_untrained_twin(small: Small, network: TransformersNetwork) -> None:
     section = kind_of(small.spec).section_of(network.identity, network.layers)
     assert section is not None
     update = {"backbone": section, "weights": WeightsSpec(random=0)}
