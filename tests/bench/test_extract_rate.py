@@ -12,15 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from bddn.backbones.registry import open_backbone
+from bddn.backbones.pretrained import load
+from bddn.backbones.registry import load_spec, open_backbone
+from bddn.backbones.transformers_kind import family_of
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.data.dataset import Stimuli
 from bddn.extraction import extract
@@ -29,7 +31,7 @@ from bddn.machine.parallel import choose_device, n_threads
 from bddn.planted.brain import image_path, write_subject
 from bddn.planted.scenes import draw_scene
 from bddn.progress import Advance
-from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
+from bddn.spec import CacheSpec, FamilySpec, TransformersSpec, WeightsSpec
 from bddn.store.reader import Cache
 from bench.command import measured
 from bench.report import keep
@@ -55,11 +57,18 @@ def pictures(folder: Path, n: int) -> Stimuli:
     return Stimuli(tuple(path.stem for path in paths), tuple(paths))
 
 
+class Took(NamedTuple):
+    """Seconds by the clock, and of all cores together, which hardly depend on what else the machine does."""
+
+    wall: float
+    cpu: float
+
+
 class Timed:
     """Computes shards as `extract` does by itself, and tells the seconds from the first lease to the last record."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.took = Took(0.0, 0.0)
         self.batch = 0
 
     @contextmanager
@@ -67,10 +76,9 @@ class Timed:
         self.batch = job.source.batch
 
         def compute(shards: list[int], advance: Advance) -> Owners:
-            start = time.perf_counter()
-            others = compute_all(job, shards, advance)
-            self.seconds = time.perf_counter() - start
-            return others
+            others: list[Owners] = []
+            self.took = seconds(lambda: others.append(compute_all(job, shards, advance)))
+            return others[0]
 
         yield compute
 
@@ -78,11 +86,8 @@ class Timed:
 class Bare:
     """The network alone on pixels that are there already: no decoding, no hooks, no pooling, nothing written."""
 
-    def __init__(self, spec: CacheSpec, pixels: Tensor, device: str) -> None:
-        from transformers import CLIPVisionModel
-
-        assert spec.weights is not None
-        self._model = CLIPVisionModel.from_pretrained(spec.weights.folder).eval().to(device)
+    def __init__(self, model: nn.Module, pixels: Tensor, device: str) -> None:
+        self._model = model.eval().to(device)
         self._pixels, self._device = pixels.to(device), device
 
     def _forward(self, pixels: Tensor) -> None:
@@ -102,40 +107,52 @@ class Bare:
             torch.cuda.synchronize()
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(work: Callable[[], object]) -> Took:
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def test_rate_against_the_bare_forward(true_size: bool, tmp_path: Path) -> None:
-    device = choose_device("auto")
-    n_images = (2048 if device == "cuda" else 64) if true_size else 12
-    spec = network(tmp_path / "network", *((12, 768, 224, 16) if true_size else (2, 64, 32, 8)))
-    dataset: Any = SimpleNamespace(name="bench", stimuli=pictures(tmp_path / "images", n_images))
+def rates(
+    spec: CacheSpec,
+    model: nn.Module,
+    n_images: int,
+    n_rounds: int,
+    device: str,
+    folder: Path,
+    textbook: bool = True,
+) -> dict[str, dict[str, Any]]:
+    """Images per second of `extract` and of the bare forward of a model that has the spec's weights, in turn.
+
+    On a CPU the textbook forward, which is the slower one, may be left out.
+    """
+    dataset: Any = SimpleNamespace(name="bench", stimuli=pictures(folder / "images", n_images))
     backbone = open_backbone(spec, device)
     pixels = torch.stack([backbone.preprocess(dataset.stimuli.image(i)) for i in range(n_images)])
-    bare, timed = Bare(spec, pixels, device), Timed()
+    del backbone
+    bare, timed = Bare(model, pixels, device), Timed()
     found: dict[str, list[float]] = {"whole command": []}
+    cpu: dict[str, list[float]] = {}
 
-    def extracted(i: int) -> float:
-        out = tmp_path / f"{i}.zarr"
+    def extracted(i: int) -> Took:
+        out = folder / f"{i}.zarr"
         whole = seconds(lambda: extract(spec, dataset, out, device=device, work=timed))
         assert len(Cache(out).ids) == n_images
-        found["whole command"].append(n_images / whole)
-        return timed.seconds
+        found["whole command"].append(n_images / whole.wall)
+        return timed.took
 
     extracted(-1)  # to warm up
     found["whole command"].clear()
-    sides: dict[str, Callable[[int], float]] = {
-        "extract": extracted,
-        "textbook forward": lambda i: seconds(lambda: bare.textbook(spec.batch_size)),
-    }
+    sides: dict[str, Callable[[int], Took]] = {"extract": extracted}
+    if textbook or device != "cpu":
+        sides["textbook forward"] = lambda i: seconds(lambda: bare.textbook(spec.batch_size))
     if device == "cpu":
         sides["parallel forward"] = lambda i: seconds(lambda: bare.parallel(timed.batch))
-    for i in range(6 if true_size else 2):
+    for i in range(n_rounds):
         for name in list(sides) if i % 2 else reversed(sides):  # what else the machine does strikes all alike
-            found.setdefault(name, []).append(n_images / sides[name](i))
+            took = sides[name](i)
+            found.setdefault(name, []).append(n_images / took.wall)
+            cpu.setdefault(name, []).append(took.cpu / n_images)
     medians = {name: statistics.median(each) for name, each in found.items()}
     bests = {name: max(each) for name, each in found.items()}
     forwards = [name for name in sides if name != "extract"]
@@ -145,22 +162,61 @@ def test_rate_against_the_bare_forward(true_size: bool, tmp_path: Path) -> None:
         "of bests": bests["extract"] / max(bests[name] for name in forwards),
         "median by round": statistics.median(by_round),
         "by round": by_round,
+        "of CPU seconds": min(statistics.median(cpu[name]) for name in forwards) / statistics.median(cpu["extract"]),
     }
+    return {
+        "batch": {"parallel": timed.batch, "textbook": spec.batch_size},
+        "images_per_s": found,
+        "median_images_per_s": medians,
+        "cpu_s_per_image": cpu,
+        "extract_over_best_forward": ratios,
+    }
+
+
+SIDES = {
+    "extract": "from the first lease to the last record: decoding, forward, pooling, rounding, writing",
+    "whole command": "the same with opening the network, checking all images and sealing",
+    "parallel forward": "prepared batches of batch.parallel images, one on each core; nothing else",
+    "textbook forward": "prepared batches of batch.textbook images, one after the other; nothing else",
+}
+
+
+def test_rate_against_the_bare_forward(true_size: bool, tmp_path: Path) -> None:
+    from transformers import CLIPVisionModel
+
+    device = choose_device("auto")
+    n_images = (2048 if device == "cuda" else 64) if true_size else 12
+    spec = network(tmp_path / "network", *((12, 768, 224, 16) if true_size else (2, 64, 32, 8)))
+    assert spec.weights is not None
+    model = CLIPVisionModel.from_pretrained(spec.weights.folder)
+    found = rates(spec, model, n_images, 6 if true_size else 2, device, tmp_path)
     if true_size:
-        keep(
-            f"extract_rate_{device}",
-            {
-                "what": f"{n_images} images of 425 px (JPEG and PNG) through ViT-B/16 at 224 px, all 12 layers stored",
-                "extract": "from the first lease to the last record: decoding, forward, pooling, rounding, writing",
-                "whole command": "the same with opening the network, checking all images and sealing",
-                "parallel forward": f"prepared batches of {timed.batch}, one on each core; nothing else",
-                "textbook forward": f"prepared batches of {spec.batch_size}, one after the other; nothing else",
-                "images_per_s": found,
-                "median_images_per_s": medians,
-                "extract_over_best_forward": ratios,
-                "load_1min": os.getloadavg()[0],
-            },
-        )
+        what = f"{n_images} images of 425 px (JPEG and PNG) through ViT-B/16 at 224 px, all 12 layers stored"
+        keep(f"extract_rate_{device}", {"what": what, **SIDES, **found, "load_1min": os.getloadavg()[0]})
+
+
+FAMILIES = ("siglip2_b16", "dinov3_b", "swinv2_b")
+SMALL = {"image_size": 32, "patch_size": 8, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def test_rate_of_families_of_transformers(true_size: bool, tmp_path: Path) -> None:
+    """As shipped but for random weights; without `--true-size` only the first one, small."""
+    device = choose_device("auto")
+    n_images = (1024 if device == "cuda" else 16) if true_size else 8
+    reports = {}
+    for name in FAMILIES if true_size else FAMILIES[:1]:
+        (tmp_path / name).mkdir()
+        spec = load_spec(name).model_copy(update={"weights": WeightsSpec(random=0)})
+        about = spec.section(TransformersSpec)
+        if not true_size:
+            about = about.model_copy(update={"architecture": SMALL | {"intermediate_size": 128}})
+            spec = spec.model_copy(update={"backbone": about, "image_size": 32})
+        assert spec.weights is not None
+        model = load(spec.weights, family_of(about), about.architecture)
+        reports[name] = rates(spec, model, n_images, 3 if true_size else 1, device, tmp_path / name, textbook=False)
+    if true_size:
+        what = f"{n_images} images of 425 px (JPEG and PNG) through networks of family transformers, random weights"
+        keep(f"extract_rate_families_{device}", {"what": what, **SIDES, **reports, "load_1min": os.getloadavg()[0]})
 
 
 def write_subject_of(subject: Path, n_images: int) -> None:
