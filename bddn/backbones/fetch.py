@@ -263,7 +263,7 @@ def _refuse_full_disk(place: str, sizes: Mapping[Path, int]) -> None:
         cache = next(iter(sizes)).parent.parent.parent
         raise BackboneError(
             place,
-            expected=f"{needed / 1e9:.2f} GB of free space in {cache}",
-            got=f"{free / 1e9:.2f} GB",
+            expected=f"{needed / 1e6:,.2f} MB of free space in {cache}",
+            got=f"{free / 1e6:,.2f} MB",
             fix=f"Free space, or set {variable_of(cache)} to another folder, then run 'bddn fetch' again.",
         )

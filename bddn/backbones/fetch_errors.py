@@ -26,7 +26,7 @@ def hub_error(weights: WeightsSpec, error: Exception) -> BackboneError:
     cause = error.__cause__ if wrapped and isinstance(error.__cause__, Exception) else error
     status = cause.response.status_code if isinstance(cause, errors.HfHubHTTPError) else None
     if isinstance(cause, errors.GatedRepoError) or status == 403:
-        return _gated(weights, page, f"HTTP {status}{_said(cause)}")
+        return _gated(weights, page, f"HTTP {status}", _said(cause))
     if status == 401 and token_place():
         expected, got = "a valid token, or none", f"HTTP 401 for the token in {token_place()}"
         fix = f"Make a new token at {constants.ENDPOINT}/settings/tokens and run 'hf auth login', or remove this one."
@@ -99,18 +99,18 @@ def without_token(text: str) -> str:
     return text.replace(token, "…") if token else text
 
 
-def _gated(weights: WeightsSpec, page: str, got: str) -> BackboneError:
+def _gated(weights: WeightsSpec, page: str, got: str, said: str) -> BackboneError:
     from huggingface_hub import constants
 
     if place := token_place():
-        got += f", with the token in {place}"
+        got += f" with the token in {place}"
         fix = (
             f"Ask for access at {page} with the account of this token, and wait if its owners decide; a fine-grained "
             f"token also needs the permission to read gated repositories ({constants.ENDPOINT}/settings/tokens). Then "
             "run 'bddn fetch' again."
         )
     else:
-        got += f", without a token (none in HF_TOKEN or {constants.HF_TOKEN_PATH})"
+        got += f" without a token (none in HF_TOKEN or {constants.HF_TOKEN_PATH})"
         fix = (
             f"Accept the terms at {page}, make a token at {constants.ENDPOINT}/settings/tokens, give it to "
             "'hf auth login' or HF_TOKEN, then run 'bddn fetch' again."
@@ -118,7 +118,7 @@ def _gated(weights: WeightsSpec, page: str, got: str) -> BackboneError:
     return BackboneError(
         hub_place(weights),
         expected=f"access to the gated repository {weights.hub}",
-        got=without_token(got),
+        got=without_token(got + said),
         fix=fix + _mirror(weights),
     )
 
@@ -141,10 +141,10 @@ def _mirror(weights: WeightsSpec) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """Return the message of the server after a colon; '' if there is none."""
+    """Return the message of the server, after a colon and in quotes; '' if there is none."""
     message = getattr(error, "server_message", None) or ""
-    line = " ".join(message.split())
-    return f": {line[:300].rstrip('.')}" if line else ""
+    line = " ".join(message.split())[:300].rstrip(".")
+    return f": '{line}'" if line else ""
 
 
 def _is_of_disk(error: BaseException) -> bool:

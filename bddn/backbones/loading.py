@@ -6,6 +6,8 @@ from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec
 
 SHOWN = 8  # names per kind of mistake in a message
+UNREADABLE = "Correct weights in the spec, or give --weights. 'bddn fetch' replaces damaged files of the hub."
+"""Next step for weights that a library cannot read."""
 
 
 def refuse_misfits(place: object, expected: str, misfits: Mapping[str, Sequence[str]], fix: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bddn.backbones.diffusion_families import FAMILIES, T5, Family, tokenizer_of
-from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_misfits
+from bddn.backbones.loading import UNREADABLE, first_line, keep_transformers_quiet, refuse_misfits
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.files.filekind import explain, explain_folder
 from bddn.spec import DiffusionSpec
@@ -190,7 +190,7 @@ def _json(place: Path, what: str) -> dict[str, Any]:
 
 def not_readable(place: object, what: str, error: Exception) -> BddnError:
     """Return the error about a folder or file that cannot be read."""
-    got, fix = first_line(error), "Correct weights in the spec, or give --weights."
+    got, fix = first_line(error), UNREADABLE
     if isinstance(place, Path) and place.is_dir():
         names = sorted(path.name for path in place.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
         got, fix = explain_folder(place, names, got, fix)

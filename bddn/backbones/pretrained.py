@@ -11,7 +11,7 @@ import torch
 
 from bddn.backbones import convert
 from bddn.backbones.family_kind import Family
-from bddn.backbones.loading import first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
+from bddn.backbones.loading import UNREADABLE, first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
 from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.files.filekind import explain_folder
@@ -162,7 +162,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
             **family.options,
         )
     except Exception as error:
-        fix = "Correct weights in the spec, or give --weights."
+        fix = UNREADABLE
         names = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
         got, fix = explain_folder(folder, names, first_line(error), fix)
         raise BackboneError(folder, expected=f"weights of a {family.model}", got=got, fix=fix) from error

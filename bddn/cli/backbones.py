@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LONGEST_LICENCE = 12
 WIDTH = 100  # default number of columns
-OPTIONAL_COLUMNS = ("groups", "grid", "family", "licence")  # left out in this order if the table is too wide
+OPTIONAL_COLUMNS = ("family", "grid", "groups", "licence")  # left out in this order if the table is too wide
 
 backbones_app = typer.Typer(help="List backbones, and show what is cached of them.")
 
