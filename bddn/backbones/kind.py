@@ -53,8 +53,6 @@ class Description:
         Whether its layers have a CLS token; None if only the network itself tells.
     registers : bool
         Whether its layers have register tokens.
-    pooling : str
-        What becomes of the network's own pooling, if it has no CLS token but such a head after its last layer.
     blocks, patch : str
         Number × channels of its blocks, and the side of its patches in pixels, if it has them.
     weights : str
@@ -72,7 +70,6 @@ class Description:
     local: str = "tokens of places"
     cls: bool | None = False
     registers: bool = False
-    pooling: str = ""
     blocks: str = "-"
     patch: str = ""
     weights: str = "the network brings them"

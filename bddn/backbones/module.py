@@ -19,8 +19,9 @@ from bddn.backbones.hooks import LayerHooks, Reduce, compile_blocks, frozen, poo
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
 from bddn.backbones.outputs import tensor_at
-from bddn.backbones.own_weights import STATE, load_state, write_state
+from bddn.backbones.own_weights import load_state, write_state
 from bddn.backbones.preprocess import squash
+from bddn.backbones.weights import STATE
 from bddn.errors import BackboneError, SpecError
 from bddn.identity import PROBE
 from bddn.machine.parallel import single_threaded_kernels

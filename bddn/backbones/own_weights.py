@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from bddn.errors import BackboneError
 from bddn.files.atomic import replace_file
 
-STATE = "state.safetensors"
-
 
 def write_state(state: Mapping[str, Tensor], path: Path) -> None:
     """Write the weights and buffers of a module. Equal ones give equal bytes."""

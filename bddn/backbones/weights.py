@@ -13,6 +13,7 @@ from bddn.spec import WeightsSpec
 
 TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")  # the first existing one is read
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+STATE = "state.safetensors"  # weights of a fine-tuned network, by its own names
 MAIN = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -161,9 +161,7 @@ def _order(spec: "CacheSpec", network: "Backbone | None", here: str) -> list[str
 def _cached(spec: "CacheSpec", said: "Description", sizes: str) -> list[str]:
     mean = f"the mean of the full {sizes} map" + ("s" if ", " in sizes else "")
     global_ = "the CLS token" if spec.global_token == "cls" else mean
-    global_ += (
-        "" if said.cls is not False else f", because no layer has a CLS token{said.pooling and f' ({said.pooling})'}"
-    )
+    global_ += "" if said.cls is not False else ", because no layer has a CLS token"
     left = ["CLS token"] if said.cls and spec.global_token == "mean" else []
     left += ["register tokens"] if said.registers and not spec.registers else []
     out = f"; {' and '.join(left)} {'are' if 'register tokens' in left else 'is'} left out" if left else ""
