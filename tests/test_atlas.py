@@ -12,6 +12,9 @@ from typer.testing import CliRunner
 from backbones.small_pipelines import ARCHITECTURES, write_pipeline
 from bddn.cli import app
 from bddn.errors import SpecError
+from bddn.figures.paper import layer_maps
+from bddn.many import summary
+from bddn.many.run_table import to_text
 from bddn.maps.atlas import Atlas, atlas_map, atlas_rgb
 from bddn.run import read_run
 from bddn.store.reader import Cache
@@ -45,52 +48,61 @@ def write_spec(path: Path, family: str, weights: Path, **fields: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("family", LAYERS)
-def test_a_pipeline_goes_from_pictures_to_the_atlas(family: str, brain: Path, tmp_path: Path) -> None:
-    write_pipeline(tmp_path / family, family)
-    data, out = ("--data", f"planted:{brain}"), tmp_path / "figures"
-    more = {"latents": "noised", "noise_seed": 1} if family == "flux" else {}
-    spec = write_spec(tmp_path / "spec.yaml", family, tmp_path / family, **more)
-    run("extract", spec, *data, "--out", tmp_path / "a.zarr", "--device", "cpu")
-    names = [layer.name for layer in Cache(tmp_path / "a.zarr").layers]
-    run("fit", tmp_path / "a.zarr", *data, "--out", tmp_path / "run", "--epochs", "1")
-    drawn = run("figure", "atlas", tmp_path / "run", "--out", out, "--dpi", "30", "--all")
+def assert_atlas(folder: Path, out: Path, names: list[str]) -> None:
+    """The figure of a run shows its layers and their weights."""
+    drawn = run("figure", "atlas", folder, "--out", out, "--dpi", "30", "--all")
     assert str(out / "atlas.png") in drawn
-    found = read_run(tmp_path / "run")
+    found = read_run(folder)
     assert list(found.layers) == names
-    table = pd.read_csv(out / "atlas.1.csv")
-    assert set(table["layer_argmax"]) <= set(names)
+    assert set(pd.read_csv(out / "atlas.1.csv")["layer_argmax"]) <= set(names)
     means = pd.read_csv(out / "atlas.4.csv", index_col="block")
     for name in names:
         block, step = name.split("@")
-        expected = found.voxels[f"weight_{name}"].mean()
-        assert means.loc[block, step] == pytest.approx(expected, abs=1e-6)
+        assert means.loc[block, step] == pytest.approx(found.voxels[f"weight_{name}"].mean(), abs=1e-6)
     assert int(means.notna().to_numpy().sum()) == len(names)  # a block that is not stored at a step has no weight there
-    if more:
-        assert found.about["cache"]["backbone"] | more == found.about["cache"]["backbone"]
 
 
-def test_the_spread_over_noise_seeds_is_told(brain: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_a_pipeline_goes_from_pictures_to_the_atlas(family: str, brain: Path, tmp_path: Path) -> None:
+    write_pipeline(tmp_path / family, family)
+    data = ("--data", f"planted:{brain}")
+    spec = write_spec(tmp_path / "spec.yaml", family, tmp_path / family)
+    run("extract", spec, *data, "--out", tmp_path / "a.zarr", "--device", "cpu")
+    run("fit", tmp_path / "a.zarr", *data, "--out", tmp_path / "run", "--epochs", "1")
+    assert_atlas(tmp_path / "run", tmp_path / "figures", [layer.name for layer in Cache(tmp_path / "a.zarr").layers])
+
+
+def test_noised_latents_of_flux_go_to_the_atlas_and_the_spread_over_noise_is_told(brain: Path, tmp_path: Path) -> None:
     write_pipeline(tmp_path / "flux", "flux")
-    caches = []
-    for seed in (0, 1):
-        about = {"latents": "noised", "noise_seed": seed, "layers": ["double_1@t2", "single_1@t2"]}
-        spec = write_spec(tmp_path / f"{seed}.yaml", "flux", tmp_path / "flux", **about)
-        caches.append(tmp_path / f"noise{seed}.zarr")
-        run("extract", spec, "--data", f"planted:{brain}", "--out", caches[-1], "--device", "cpu")
+    caches = [tmp_path / f"noise{seed}.zarr" for seed in (0, 1)]
+    for seed, cache in enumerate(caches):
+        spec = write_spec(tmp_path / "s.yaml", "flux", tmp_path / "flux", latents="noised", noise_seed=seed)
+        run("extract", spec, "--data", f"planted:{brain}", "--out", cache, "--device", "cpu")
     assert Cache(caches[0]).digest != Cache(caches[1]).digest
-    many = (*caches, "--data", f"planted:{brain}", "--out", tmp_path / "many", "--epochs", 1, "--seeds", "0-1")
-    told = run("fit-many", *many)
+    assert Cache(caches[1]).header["backbone"]["noise_seed"] == 1
+    told = run("fit-many", *caches, "--data", f"planted:{brain}", "--out", tmp_path / "many", "--epochs", 1)
     table = pd.read_parquet(tmp_path / "many" / "results.parquet")
-    of_seed = table.groupby("noise_seed")["r2_test"].mean()
-    assert list(of_seed.index) == [0, 1]
-    assert f"{of_seed.mean():.3f} ± {of_seed.std():.3f} (noise)" in " ".join(told.split())
-    assert "2 noise seeds: noise0, noise1" in " ".join(told.split())
+    assert list(table["noise_seed"]) == [0, 1]
+    words = " ".join(told.split())
+    assert f"{table['r2_test'].mean():.3f} ± {table['r2_test'].std():.3f} (noise)" in words
+    assert "2 noise seeds: noise0, noise1" in words
     runs = sorted((tmp_path / "many").glob("noise*/*/seed0"))
-    drawn = run("figure", "layers", *runs, "--out", tmp_path / "figures", "--dpi", "30", "--all")
-    caption = (tmp_path / "figures" / "layers.txt").read_text()
-    assert "average of 2" in caption, drawn
-    assert "agreement of their layers" in caption
+    assert_atlas(runs[0], tmp_path / "figures", [layer.name for layer in Cache(caches[0]).layers])
+    titles = [panel.title for row in layer_maps([read_run(one) for one in runs], "hue").rows for panel in row]
+    assert titles[:2] == ["average of 2", "agreement of their layers"]
+
+
+def test_the_spread_over_noise_is_that_of_the_means_over_seeds() -> None:
+    columns = ("cache", "network", "noise_seed", "seed", "r2_test")
+    values = [("a", "x", 0, 0, 0.1), ("a", "x", 0, 1, 0.2), ("b", "x", 1, 0, 0.3), ("b", "x", 1, 1, 0.4)]
+    runs = [*values, ("c", None, None, 0, 0.9), ("d", "y", 0, 0, 0.9)]
+    table = pd.DataFrame(runs, columns=list(columns)).assign(subject="s", trials="means", bootstrap=None, slope=1.0)
+    found = summary(table)
+    assert list(found["cache"]) == ["a", "b", "c", "d", "2 noise seeds: a, b"]
+    last = found.iloc[-1]
+    assert (last["n"], last["r2_test"]) == (4, pytest.approx(0.25))
+    assert last["r2_test_sd_noise"] == pytest.approx(np.std([0.15, 0.35], ddof=1))
+    assert to_text(found)[-1]["R²"] == "0.250 ± 0.141 (noise)"
 
 
 # the maps

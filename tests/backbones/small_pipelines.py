@@ -9,8 +9,11 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from backbones.small_diffusion import ARCHITECTURE, SCHEDULER, TEXT, edit_weights, write_json, write_tokenizer
+from bddn.backbones.diffusion_families import FAMILIES
+from bddn.spec import CacheSpec, DiffusionSpec
 
 VAE: dict[str, Any] = {
     "block_out_channels": [8, 8],
@@ -98,40 +101,57 @@ ARCHITECTURES: dict[str, dict[str, dict[str, Any]]] = {
         "scheduler": {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True},
     },
 }
+TEXT_SIZES = {"sdxl": (40, 20), "sd3": (48, 36), "flux": (48, 16)}  # channels of a text token, and of the pooled text
 SIZES = {"stable_diffusion": 64, "sdxl": 32, "sd3": 32, "flux": 32}
-MODELS = {"sdxl": "UNet2DConditionModel", "sd3": "SD3Transformer2DModel", "flux": "FluxTransformer2DModel"}
-ENCODERS = {
-    "sdxl": {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"},
-    "sd3": {
-        "text_encoder": "CLIPTextModelWithProjection",
-        "text_encoder_2": "CLIPTextModelWithProjection",
-        "text_encoder_3": "T5EncoderModel",
-    },
-    "flux": {"text_encoder": "CLIPTextModel", "text_encoder_2": "T5EncoderModel"},
-}
+
+
+def small_spec(spec: CacheSpec, folder: Path) -> CacheSpec:
+    """A spec of cache_specs with a network of its class that is narrow, and as deep; its weights are random, and its
+    text has three tokens, in a file in the folder."""
+    about = spec.section(DiffusionSpec)
+    small, family = dict(ARCHITECTURES[about.family]), FAMILIES[about.family]
+    if family.is_flow:
+        fields = ("num_layers", "num_single_layers", "guidance_embeds", "dual_attention_layers", "qk_norm")
+        true = about.architecture["transformer"]
+        small["transformer"] = small["transformer"] | {name: true[name] for name in fields if name in true}
+    else:
+        small["unet"] = small["unet"] | {"layers_per_block": about.architecture["unet"]["layers_per_block"]}
+    text = {} if about.family == "stable_diffusion" else {"text": str(folder / "text.safetensors")}
+    if text:
+        folder.mkdir(parents=True, exist_ok=True)
+        width, pooled = TEXT_SIZES[about.family]
+        tensors = {"prompt_embeds": torch.ones(3, width), "pooled_prompt_embeds": torch.ones(pooled)}
+        save_file(tensors, folder / "text.safetensors")
+    changed = {
+        "backbone": about.to_dict() | {"architecture": small} | text,
+        "weights": "random",
+        "image_size": SIZES[about.family],
+        "autocast": None,
+    }
+    return CacheSpec.parse(spec.to_dict() | changed, "test")
 
 
 def write_pipeline(folder: Path, family: str, seed: int = 0, architecture: Any = None) -> None:
     """Write the folder of a family other than stable_diffusion."""
     architecture = architecture or ARCHITECTURES[family]
-    network = "unet" if family == "sdxl" else "transformer"
+    network = FAMILIES[family].network
     auto: Any = transformers
     made: dict[str, Any] = {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made[network] = getattr(diffusers, MODELS[family])(**architecture[network])
+        made[network] = getattr(diffusers, FAMILIES[family].model)(**architecture[network])
         made["vae"] = diffusers.AutoencoderKL(**architecture["vae"])
-        for part, kind in ENCODERS[family].items():
+        for part, kind in FAMILIES[family].encoders.items():
             config = auto.T5Config if kind == "T5EncoderModel" else auto.CLIPTextConfig
             made[part] = getattr(auto, kind)(config(**architecture[part]))
     for part, model in made.items():
         model.save_pretrained(folder / part)
-        if ENCODERS[family].get(part) == "CLIPTextModel":
+        if FAMILIES[family].encoders.get(part) == "CLIPTextModel":
             edit_weights(folder / part, lambda state: {f"text_model.{k}": v for k, v in state.items()})
     kind = "EulerDiscreteScheduler" if family == "sdxl" else "FlowMatchEulerDiscreteScheduler"
     scheduler = architecture["scheduler"] | ({"timestep_spacing": "leading"} if family == "sdxl" else {})
     write_json(folder / "scheduler" / "scheduler_config.json", {"_class_name": kind} | scheduler)
-    clip = [part for part, of in ENCODERS[family].items() if of.startswith("CLIP")]
+    clip = [part for part, of in FAMILIES[family].encoders.items() if of.startswith("CLIP")]
     for i, part in enumerate(clip):
         write_tokenizer(folder / part.replace("text_encoder", "tokenizer"), pad="!" if i else "<|endoftext|>")
     write_json(folder / "model_index.json", {"_class_name": f"small {family}"})

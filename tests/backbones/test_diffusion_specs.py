@@ -1,4 +1,4 @@
-"""The contract of a backbone, kept by every spec of Stable Diffusion in cache_specs, on a small pipeline folder."""
+"""The contract of a backbone, kept by every spec of a diffusion pipeline in cache_specs, on a small pipeline folder."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,30 @@ import transformers
 from torch import Tensor
 
 from backbones.small_diffusion import ARCHITECTURE, write_small_diffusion
+from backbones.small_pipelines import small_spec
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.kind import kind_of
+from bddn.backbones.diffusion_families import FAMILIES, outline_of
+from bddn.backbones.kind import Outline, kind_of
+from bddn.backbones.probe import measure_orders
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, DiffusionSpec
 from bddn.tokens import Tokens
 
-NAMES = [name for name in spec_names() if isinstance(load_spec(name).backbone, DiffusionSpec)]
+SECTIONS = {name: about for name in spec_names() if isinstance(about := load_spec(name).backbone, DiffusionSpec)}
+NAMES = [name for name, about in SECTIONS.items() if about.family == "stable_diffusion"]
+LATER = [name for name in SECTIONS if name not in NAMES]
 PARAMETERS = {"unet": 859.5, "vae": 83.7, "text_encoder": 123.1}  # of Stable Diffusion 1.5, in millions
+
+
+PUBLISHED = {  # millions of parameters; those of Stable Diffusion 3.5 medium with its table of positions
+    "sdxl": 2567,
+    "sd3_medium": 2028,
+    "sd35_medium": 2470,
+    "sd35_large": 8057,
+    "flux_schnell": 11_900,
+    "flux_dev": 11_900,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +51,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def network(name: str, folder: Path) -> Backbone:
-    large = load_spec(name)
-    assert isinstance(large.backbone, DiffusionSpec)
-    small = large.backbone.to_dict() | {"architecture": ARCHITECTURE}
+    small = SECTIONS[name].to_dict() | {"architecture": ARCHITECTURE}
     changed = {"backbone": small, "weights": {"folder": str(folder)}, "image_size": 64, "grid": [8, 8]}
-    return open_backbone(CacheSpec.parse(large.to_dict() | changed, name))
+    return open_backbone(CacheSpec.parse(load_spec(name).to_dict() | changed, name))
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +104,9 @@ def test_half_precision_gives_nearly_the_same(name: str, network: Backbone, pixe
 
 
 def test_the_full_architecture_is_stable_diffusion_1_5() -> None:
-    architectures: list[Any] = []
-    for name in NAMES:
-        about = load_spec(name).backbone
-        assert isinstance(about, DiffusionSpec)
-        architectures.append(about.architecture)
+    architectures = [about.architecture for about in SECTIONS.values() if about.family == "stable_diffusion"]
     assert all(one == architectures[0] for one in architectures)
-    found = architectures[0]
+    found: Any = architectures[0]
     with torch.device("meta"):
         models: dict[str, Any] = {
             "unet": diffusers.UNet2DConditionModel(**found["unet"]),
@@ -109,6 +118,50 @@ def test_the_full_architecture_is_stable_diffusion_1_5() -> None:
         assert millions == pytest.approx(PARAMETERS[part], abs=0.1), part
 
 
+@pytest.mark.parametrize("name", LATER)
+def test_a_spec_of_a_later_pipeline_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    spec = small_spec(load_spec(name), tmp_path)
+    network = open_backbone(spec)
+    pixels = torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(2)])
+    tokens = network(pixels)
+    told = kind_of(load_spec(name)).outline(load_spec(name))
+    assert list(network.layers) == list(tokens) == list(told)
+    for layer, small in kind_of(spec).outline(spec).items():
+        assert tokens[layer].local_.shape == (2, small.channels, *spec.grid)
+    assert (stacked(tokens)[0] - stacked(tokens)[1]).abs().max() > 0.01  # images differ
+    orders = measure_orders(network, spec)
+    coarse = ("mid", "down_2", "up_0")  # 4 × 4 places of random weights, which mix much of the image
+    assert all(order.kind == "rows" or layer.startswith(coarse) for layer, order in orders.items()), orders
+    assert max(order.agreement for order in orders.values()) > 0.9
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_network_is_as_large_as_published(name: str) -> None:
+    about = SECTIONS[name]
+    family = FAMILIES[about.family]
+    with torch.device("meta"):
+        model = getattr(diffusers, family.model)(**about.architecture[family.network])
+        diffusers.AutoencoderKL(**about.architecture["vae"])
+    weights = [*model.parameters(), *(model.buffers() if name == "sd35_medium" else ())]
+    assert sum(weight.numel() for weight in weights) / 1e6 == pytest.approx(PUBLISHED[name], rel=0.02)
+    blocks = outline_of(about.family, about.architecture, load_spec(name).image_hw)
+    if family.is_flow:
+        modules = [*model.transformer_blocks, *getattr(model, "single_transformer_blocks", ())]
+        assert len(blocks) == len(modules)
+        assert {block.channels for block in blocks.values()} == {model.inner_dim}
+        assert {block.places for block in blocks.values()} == {(64, 64)}
+    else:
+        assert sum("resnet" in block for block in blocks) == 6 + 2 + 9
+        assert blocks["down_0.resnet_0"] == Outline(320, (128, 128))
+        assert blocks["mid.attention_0"] == Outline(1280, (32, 32))
+
+
+def test_every_later_spec_has_one_of_these_networks() -> None:
+    for name in LATER:
+        assert SECTIONS[name].architecture == SECTIONS[name.removesuffix("_grid")].architecture
+    assert {name.removesuffix("_grid") for name in LATER} == PUBLISHED.keys()
+
+
 @pytest.mark.parametrize(
     ("name", "n_layers", "channels"),
     [
@@ -117,10 +170,18 @@ def test_the_full_architecture_is_stable_diffusion_1_5() -> None:
         ("sd_t40", 20, {320, 640, 1280}),
         ("sd_steps", 50, {640}),
         ("sd_grid", 40, {320, 640, 1280}),
+        ("sdxl", 15, {320, 640, 1280}),
+        ("sdxl_grid", 30, {320, 640, 1280}),
+        ("sd3_medium", 24, {1536}),
+        ("sd35_medium", 24, {1536}),
+        ("sd35_large", 19, {2432}),
+        ("flux_schnell", 19, {3072}),
+        ("flux_schnell_grid", 25, {3072}),
+        ("flux_dev", 19, {3072}),
     ],
 )
 def test_every_row_and_panel_is_there(name: str, n_layers: int, channels: set[int]) -> None:
-    assert name in NAMES
+    assert name in SECTIONS
     found = kind_of(load_spec(name)).outline(load_spec(name))
     assert len(found) == n_layers
     assert {layer.channels for layer in found.values()} == channels
