@@ -48,6 +48,7 @@ OTHERS = {
     "mv",
     "open",
     "rsync",
+    "source",
     "ssh",
     "unzip",
 }

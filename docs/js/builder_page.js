@@ -27,9 +27,10 @@
     const choice = Object.fromEntries(new FormData(form));
     const {files, steps} = Builder.write(choice, FACTS);
     const script = steps.map(({words, commands}) => [`# ${words}`, ...commands].join("\n")).join("\n\n");
-    const terms = FACTS.data.find((one) => one.kind === choice.data).terms;
+    const {terms} = FACTS.data.find((one) => one.kind === choice.data);
+    const licence = FACTS.networks.find((one) => one.name === choice.network)?.licence;
     out.replaceChildren(
-      element("p", {className: "hint", textContent: terms}),
+      element("p", {className: "hint", textContent: licence ? `${terms} Licence of the weights: ${licence}.` : terms}),
       ...files.flatMap(({name, text}) => part(name, text)),
       ...part("Commands", script),
     );

@@ -53,4 +53,10 @@ def _network(name: str) -> dict[str, Any]:
     spec = load_spec(name)
     section: BackboneSpec | None = spec.backbone
     extra = EXTRAS.get(str(getattr(section, "family", "")), "")
-    return {"name": name, "title": spec.title, "downloads": is_remote(spec), "extra": extra}
+    return {
+        "name": name,
+        "title": spec.title,
+        "licence": spec.licence or "",
+        "downloads": is_remote(spec),
+        "extra": extra,
+    }
