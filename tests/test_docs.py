@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+import gallery
 from bddn.errors import BddnError
 from bddn.spec import CacheSpec, FinetuneSpec, FitSpec, OwnDataSpec, PlantSpec
 from bddn.spec.yaml_file import read_yaml
@@ -212,6 +213,13 @@ def test_every_page_is_in_the_navigation() -> None:
         return set().union(*(pages(one) for one in (part.values() if isinstance(part, dict) else part)))
 
     assert pages(site["nav"]) == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_commands_of_the_gallery_exist() -> None:
+    for command in (*gallery.PREPARED, *(figure.command for figure in gallery.figures())):
+        _check(shell_commands(command)[0])
+    names = [figure.name for figure in gallery.figures()]
+    assert len({*names}) == len(names)
 
 
 def test_the_demo_page_has_the_commands_of_make_demo() -> None:

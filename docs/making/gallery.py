@@ -93,7 +93,7 @@ GROUPS: dict[str, tuple[Figure, ...]] = {
             f"{FIT}/calibration/calibration.png",
             "Calibration",
             "Known slopes, planted on the run's cache, and what a fit finds.",
-            f"bddn calibrate {FIT} --cache {SMALL}/small.zarr {DATA} --brains 3",
+            f"bddn calibrate {FIT} --cache {SMALL}/small.zarr {DATA} --brains 4",
         ),
     ),
     "Several runs": (
