@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
 from backbones.sources import seeded
 from backbones.timm_here import timm
@@ -20,10 +22,12 @@ from bddn.backbones.backbone import Backbone
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
 from bddn.backbones.untrained import untrained_spec
+from bddn.cli import app
 from bddn.errors import BackboneError, SpecError
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, TimmSpec
 from bddn.testing import BackboneContract
+from bddn.testing.contract_of_backbones import difference
 from bddn.tokens import Tokens
 
 timm()
@@ -167,6 +171,28 @@ def pe(tmp_path_factory: pytest.TempPathFactory) -> CacheSpec:
     spec = small_spec("pe_core_b16", folder)
     save_file(made(spec, spec.image_hw).state_dict(), folder / "model.safetensors")
     return spec
+
+
+def test_a_tuned_network_is_saved_in_timms_names_and_opened_again(pe: CacheSpec, tmp_path: Path) -> None:
+    network: Any = open_backbone(pe)
+    state = {name: value * 1.01 for name, value in network.module.state_dict().items()}
+    network.save(tmp_path, state)
+    tuned = kind_of(pe).in_folder(pe, tmp_path)
+    assert tuned.weights is not None
+    assert tuned.weights.format == "timm"
+    again: Any = open_backbone(tuned)
+    network.module.load_state_dict(state)
+    pixels = torch.zeros(1, 3, *pe.image_hw)
+    assert difference(again(pixels), network(pixels)) == 0
+    assert torch.equal(again.last_global(pixels), again(pixels)["blocks.2"].global_)
+
+
+def test_the_card_tells_how_positions_fit_the_image(pe: CacheSpec, tmp_path: Path) -> None:
+    (tmp_path / "pe.yaml").write_text(yaml.safe_dump(pe.to_dict()))
+    card = " ".join(CliRunner().invoke(app, ["backbones", "show", str(tmp_path / "pe.yaml")]).output.split())
+    assert "position codes interpolated from 224×224 pixels" in card
+    assert "the network's own mean and deviation" in card
+    assert "row by row: blocks.0" in card
 
 
 @pytest.mark.parametrize("fault", ["missing", "unknown", "another shape"])
