@@ -109,8 +109,10 @@ bench: install
 bench-extract: install
 	$(BIN)/python -m pytest tests/bench/test_extract_rate.py --true-size -s
 
-# Versions of direct dependencies are the lowest that pyproject.toml allows. KEEP='torch==2.13.0' keeps some of them.
+# Versions of direct dependencies are the lowest that pyproject.toml allows; old ones warn of newer ones. Options:
+# KEEP='torch==2.13.0+cpu' UV_FIND_LINKS=FOLDER keeps some of them.
 LOWEST := build/lowest
+UV = $(LOWEST)/tools/bin/uv
 LOWEST_EXTRAS := controls film hdf5 lora s3 slurm xarray
 LOWEST_TESTS := tests/test_api.py tests/test_run.py tests/test_predict.py tests/test_yaml.py tests/exports \
 	tests/store/test_golden.py tests/store/test_writer.py tests/store/test_xarray.py tests/data/test_decoding.py \
@@ -120,13 +122,13 @@ lowest:
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)/tools
 	$(LOWEST)/tools/bin/python -m pip install --quiet uv
-	$(LOWEST)/tools/bin/uv pip compile --quiet --resolution lowest-direct --python $$(command -v $(PYTHON)) \
-		$(LOWEST_EXTRAS:%=--extra %) pyproject.toml --output-file $(LOWEST)/lowest.txt
-	for kept in $(KEEP); do sed -i "s/^$${kept%%=*}==.*/$$kept/" $(LOWEST)/lowest.txt; done
-	$(PYTHON) -m venv $(LOWEST)/venv
-	$(LOWEST)/venv/bin/python -m pip install --quiet --requirement $(LOWEST)/lowest.txt pytest hypothesis
-	$(LOWEST)/venv/bin/python -m pip install --quiet --no-deps --editable .
-	$(LOWEST)/venv/bin/python -m pytest -q $(LOWEST_TESTS)
+	printf '%s\n' $(KEEP) > $(LOWEST)/keep.txt
+	$(UV) venv --quiet --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(LOWEST)/venv
+	$(UV) pip compile --quiet --resolution lowest-direct --python $(LOWEST)/venv/bin/python \
+		$(LOWEST_EXTRAS:%=--extra %) --constraint $(LOWEST)/keep.txt pyproject.toml --output-file $(LOWEST)/lowest.txt
+	$(UV) pip install --quiet --python $(LOWEST)/venv/bin/python --requirement $(LOWEST)/lowest.txt pytest hypothesis
+	$(UV) pip install --quiet --python $(LOWEST)/venv/bin/python --no-deps --editable .
+	$(LOWEST)/venv/bin/python -m pytest -q --override-ini filterwarnings=ignore $(LOWEST_TESTS)
 
 # The wheel is built from the sdist, and sees nothing of this checkout. DEMO_ARGS= runs the whole demo.
 WHEEL := build/wheel
@@ -138,7 +140,7 @@ wheel-test:
 	$(WHEEL)/tools/bin/python -m build --outdir $(WHEEL)/dist . > $(WHEEL)/build.log
 	$(PYTHON) tests/check_wheel.py $(WHEEL)/dist
 	$(PYTHON) -m venv $(WHEEL)/venv
-	$(WHEEL)/venv/bin/python -m pip install --quiet --constraint constraints.txt $(WHEEL)/dist/*.whl
+	$(WHEEL)/venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt $(WHEEL)/dist/*.whl
 	elsewhere=$$(mktemp -d) && PATH=$(CURDIR)/$(WHEEL)/venv/bin:$$PATH && cd $$elsewhere && set -x && \
 		bddn plant build/demo $(DEMO_ARGS) && \
 		bddn extract demo --data planted:build/demo --out build/demo/demo.zarr && \

@@ -250,7 +250,9 @@ def metadata_files(layout: Layout, header: dict[str, Any]) -> dict[str, bytes]:
     return _as_bytes(_empty_group(layout, header)[0])
 
 
-def _empty_group(layout: Layout, header: dict[str, Any]) -> tuple[dict[str, Buffer], zarr.Array[Any], zarr.Array[Any]]:
+def _empty_group(
+    layout: Layout, header: dict[str, Any]
+) -> tuple[dict[str, Buffer], "zarr.Array[Any]", "zarr.Array[Any]"]:
     """Return the in-memory files of a group with all arrays of a store, empty, and its arrays of ids and hashes."""
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files), attributes={"bddn": header})
