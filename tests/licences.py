@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bddn.backbones.fetch import is_remote
 from bddn.backbones.registry import load_specs
 from bddn.files.atomic import write_text
 
@@ -19,10 +20,9 @@ def table() -> str:
     """The table in Markdown: the licence and the place of the weights of every spec."""
     lines = ["| spec | licence | weights | mirror |", "|---|---|---|---|"]
     for name, spec in load_specs().items():
-        if spec.licence:
+        if spec.weights is not None and is_remote(spec):
             licence = f"[{spec.licence}]({TERMS[spec.licence]})" if spec.licence in TERMS else spec.licence
-            place, mirror = ("", None) if spec.weights is None else (_linked(spec.weights.place), spec.weights.mirror)
-            lines.append(f"| {name} | {licence} | {place} | {mirror or ''} |")
+            lines.append(f"| {name} | {licence} | {_linked(spec.weights.place)} | {spec.weights.mirror or ''} |")
     return "\n".join(lines) + "\n"
 
 
