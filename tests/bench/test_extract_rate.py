@@ -178,7 +178,7 @@ SIDES = {
     "whole command": "the same with opening the network, checking all images and sealing",
     "parallel forward": "prepared batches of batch.parallel images, one on each core; nothing else",
     "textbook forward": "prepared batches of batch.textbook images, one after the other; nothing else",
-    "of CPU seconds": "CPU seconds per image of the best forward over those of extract; on a busy machine rates vary, these hardly",
+    "of CPU seconds": "CPU seconds per image of the best forward over those of extract: steadier on a busy machine",
 }
 
 
