@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bddn.backbones.weights import STATE
 from bddn.encoder import saved
 from bddn.errors import RunError, SpecError
 from bddn.files import atomic
@@ -25,7 +26,7 @@ from bddn.spec import CacheSpec
 
 FORMAT = 1
 SPEC, NETWORK = "spec.yaml", "network"
-OF_NETWORK = re.compile(r"(config|preprocessor_config)\.json|model[\w-]*\.safetensors(\.index\.json)?")
+OF_NETWORK = re.compile(r"(config|preprocessor_config)\.json|(model[\w-]*|state)\.safetensors(\.index\.json)?")
 FOREIGN_CODE = ("auto_map", "implementation", "quantization")
 """Parts of keys in the files of a network that make `transformers` load other code than its own class."""
 HARMLESS = (None, "eager", "sdpa")  # values of such keys that stand for code of PyTorch
@@ -85,13 +86,15 @@ def exported_spec(run: Run) -> CacheSpec | None:
         raise _refused(path, "a network whose code is part of bddn", "one that is code of its author")
     if foreign := sorted(_foreign(spec.to_dict())):
         raise _refused(path, "fields of a network", f"'{foreign[0]}', which may load other code")
-    if spec.weights.file is not None or spec.weights.folder not in (None, NETWORK):
-        raise _refused(path, f"weights in the folder '{NETWORK}' or at a public address", spec.weights.place)
-    if spec.weights.folder is None:
+    local = spec.weights.folder or spec.weights.file
+    if local is None:
         return spec
+    if local not in (NETWORK, f"{NETWORK}/{STATE}"):
+        raise _refused(path, f"weights in the folder '{NETWORK}' or at a public address", spec.weights.place)
     for name in _inside(run.folder, NETWORK):
         _check_network_file(run.folder / name)
-    here = spec.weights.model_copy(update={"folder": str(run.folder / NETWORK)})
+    field = "file" if spec.weights.folder is None else "folder"
+    here = spec.weights.model_copy(update={field: str(run.folder / local)})
     return spec.model_copy(update={"weights": here})
 
 
@@ -135,7 +138,7 @@ def _check_encoders(run: Run, listed: set[str]) -> None:
 def _check_network_file(path: Path) -> None:
     """Refuse files that libraries would read in other ways than as weights and sizes."""
     if not OF_NETWORK.fullmatch(path.name) or path.parent.name != NETWORK:
-        raise _refused(path, "only config.json, preprocessor_config.json and model.safetensors", path.name)
+        raise _refused(path, "only config.json, preprocessor_config.json and safetensors", path.name)
     if path.suffix != ".json":
         return
     try:

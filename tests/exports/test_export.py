@@ -28,6 +28,7 @@ from bddn.exports.writing import write_list
 from bddn.files.checksum import file_sha256
 from bddn.identity import Identity
 from bddn.planted.subject import Planted
+from bddn.predict.exported import exported_spec
 from bddn.run import Run, fit_run, read_run
 from bddn.spec import CacheSpec, FitSpec, WeightsSpec
 from bddn.stats.scores import ROIS, labels_of
@@ -337,6 +338,14 @@ def test_a_folder_that_export_would_not_write_is_refused(name: str, copy: Path, 
         code, said = _said("predict", copy, images[0])
         assert code == 2
         assert words in said
+
+
+def test_a_checkpoint_in_the_folder_is_found_where_the_folder_is(copy: Path) -> None:
+    _spec(weights={"file": "network/state.safetensors", "format": "timm"})(copy)
+    found = exported_spec(read_run(copy))
+    assert found is not None
+    assert found.weights is not None
+    assert found.weights.file == str(copy / "network" / "state.safetensors")
 
 
 def test_public_weights_are_named_with_what_pins_them(
