@@ -80,6 +80,15 @@ SELECTED = {  # layers of the specs that name some
     "sd_t20": (20, "down_0.resnet_0@t30", "up_3.resnet_2@t30"),
     "sd_t25": (20, "down_0.resnet_0@t25", "up_3.resnet_2@t25"),
     "sd_t40": (20, "down_0.resnet_0@t10", "up_3.resnet_2@t10"),
+    "sdxl": (15, "down_0.resnet_0@t10", "up_2.resnet_2@t10"),
+    "sdxl_grid": (30, "down_0.resnet_0@t10", "up_2.resnet_0@t50"),
+    "sd3_medium": (24, "block_0@t8", "block_23@t8"),
+    "sd35_medium": (24, "block_0@t8", "block_23@t8"),
+    "sd35_large": (19, "block_1@t8", "block_37@t8"),
+    "flux_schnell": (19, "double_0@t17", "single_35@t17"),
+    "flux_schnell_grid": (25, "double_0@t1", "single_37@t5"),
+    "flux_dev": (19, "double_0@t8", "single_35@t8"),
+    "alexnet": (5, "features.1", "features.11"),
 }
 
 
@@ -92,4 +101,5 @@ def test_the_specs_select_what_they_say(name: str) -> None:
         about = load_spec(name).section(TransformersSpec)
         assert layers == [f"stage_{i}.block_{j}" for i, (n, *_) in enumerate(about.stages or ()) for j in range(n)]
     else:
-        assert layers == [f"block_{i}" for i in range(len(layers))]
+        block = "blocks." if getattr(load_spec(name).backbone, "family", "") == "timm" else "block_"
+        assert layers == [f"{block}{i}" for i in range(len(layers))]

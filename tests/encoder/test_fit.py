@@ -294,6 +294,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "readout": "root",
         "features": "whitened",
         "bootstrap": 0,
+        "half": 0,
         "epochs": 1,
         "batch_size": 5,
         "learning_rate": 1e-3,

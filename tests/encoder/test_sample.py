@@ -149,7 +149,7 @@ def test_a_fixed_part_of_the_selection_stays_as_it_is_at_the_start(fixed: str) -
 
 
 def test_where_only_local_tokens_are_read_global_ones_change_nothing() -> None:
-    spec = SPEC.model_copy(update={"fixed": "local", "epochs": 2})
+    spec = SPEC.model_copy(update={"fixed": "local", "epochs": 6})
     fitted, other = _fit(spec), _fit(spec, other_global=True)
     assert (fitted.selection.scale == 0).all()
     assert "scale" not in fitted.saturated

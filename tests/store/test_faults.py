@@ -257,7 +257,7 @@ LEFT_OUT = {
     "hub models without a pinned revision": "the hash of the weights, not their name, is in the identity of a store",
     "errors of GPU memory and drivers": "they need a GPU; that batches fail is tried with a stand-in",
     "another kind of GPU gives other bits": "the device and the versions are recorded in the store, and told",
-    "file systems without hard links or locks": "no locks are used; without links a file is renamed",
+    "file systems without hard links or locks": "stores use no locks; without links a file is renamed",
 }
 
 
@@ -269,6 +269,9 @@ ABSENT = {  # words that the package would have in it if a fault could not be le
     "npz and joblib files as weights": ("joblib", "NpzFile"),
     "pickle filters and unknown codecs of Zarr version 2": ("zarr_format=2",),
     "file systems without hard links or locks": ("flock", "lockf", "FileLock"),
+}
+OUTSIDE_STORES = {  # modules that have such words and touch no store
+    "file systems without hard links or locks": {"download.py"},  # which works without a lock where there are none
 }
 
 
@@ -295,8 +298,8 @@ def test_at_least_forty_faults_are_covered_and_those_left_out_have_a_reason() ->
 def test_what_is_left_out_as_not_being_there_is_not_there(fault: str) -> None:
     assert fault in LEFT_OUT
     package = (TESTS.parent / "bddn").rglob("*.py")
-    found = [path.name for path in package if any(word in path.read_text() for word in ABSENT[fault])]
-    assert found == []
+    found = {path.name for path in package if any(word in path.read_text() for word in ABSENT[fault])}
+    assert found <= OUTSIDE_STORES.get(fault, set())
 
 
 # --- processes and the system
@@ -348,6 +351,8 @@ def open_backbone(spec, device):
         global n
         n += 1
         if n > 5:
+            while not os.path.exists(os.path.join(sys.argv[-1], "manifest/shard-000000.json")):
+                time.sleep(0.01)  # the first shard is written behind the second one's computing
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
             os.kill(os.getpid(), signal.SIGINT)
