@@ -1,4 +1,4 @@
-"""What the two kinds of backbones of the transformers library share: hooks on blocks, and saved weights."""
+"""What networks with hooks on their layers share: those of the transformers library, and torch modules."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,21 +12,22 @@ from bddn.tokens import Tokens
 
 
 class HookedNetwork:
-    """A frozen network with hooks on its blocks. A subclass sets the attributes, and defines `_forward`.
+    """A frozen network with hooks on its layers. A subclass sets the attributes, and defines `_forward`.
 
     Attributes
     ----------
+    spec : CacheSpec
     layers : tuple of str
         The stored layers, early to late.
     identity : dict
         See `Backbone.identity`.
     """
 
+    spec: CacheSpec
     layers: tuple[str, ...]
     identity: dict[str, Any]
-    _spec: CacheSpec
     _device: str
-    _model: Any  # a network of transformers, on the device
+    _model: Any  # on the device
     _hooks: LayerHooks
 
     def _forward(self, pixels: Tensor) -> object:
@@ -41,11 +42,11 @@ class HookedNetwork:
 
     def __call__(self, pixels: Tensor) -> Tokens:
         """See `Backbone.__call__`."""
-        return Tokens(self.each_layer(pixels, pooling(self._spec)))
+        return Tokens(self.each_layer(pixels, pooling(self.spec)))
 
     def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
         """See `ShowsFullSize.each_layer`."""
-        with frozen(self._device, self._spec.autocast):
+        with frozen(self._device, self.spec.autocast):
             pixels = pixels.to(self._device)
             return self._hooks.run(lambda: self._forward(pixels), self.layers, reduce)
 
@@ -53,7 +54,7 @@ class HookedNetwork:
         """See `Trainable.last_global`."""
         pixels, last = pixels.to(self._device), self.layers[-1]
         found: Tensor = self._hooks.run(
-            lambda: self._forward(pixels), [last], lambda tokens: tokens.stored_global(self._spec.global_token)
+            lambda: self._forward(pixels), [last], lambda tokens: tokens.stored_global(self.spec.global_token)
         )[last]
         return found
 

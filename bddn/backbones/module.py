@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from bddn.backbones import code
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.first_run import forms_of, noise
-from bddn.backbones.hooks import LayerHooks, Reduce, compile_blocks, frozen, pooling
+from bddn.backbones.hooked import HookedNetwork
+from bddn.backbones.hooks import LayerHooks, compile_blocks, frozen
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
 from bddn.backbones.outputs import tensor_at
@@ -27,7 +28,7 @@ from bddn.identity import PROBE
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
 from bddn.spec import CacheSpec, HookedSpec, ModuleSpec
-from bddn.tokens import LayerTokens, Prefix, Tokens
+from bddn.tokens import LayerTokens, Prefix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +52,7 @@ class Library:
     prefix: Prefix | None = None
 
 
-class HookedModule:
+class HookedModule(HookedNetwork):
     """A frozen module whose selected submodules are its layers; see `from_module`.
 
     Parameters
@@ -67,8 +68,6 @@ class HookedModule:
 
     Attributes
     ----------
-    spec : CacheSpec
-        Spec of an extraction.
     forms : dict of str to Form
         Form of each layer's output, early to late.
     """
@@ -83,7 +82,7 @@ class HookedModule:
         library: Library | None = None,
     ) -> None:
         self.spec, self._device, self._preprocess, self._library = spec, device, preprocess, library
-        self._module = module.eval()
+        self._model = module.eval()
         place = type(module).__name__
         # Include all names of a module with several names: it runs several times, which is an error.
         submodules = {name: one for name, one in module.named_modules(remove_duplicate=False) if name}
@@ -95,7 +94,7 @@ class HookedModule:
                 fix=f"Set it to some of: {', '.join(submodules)}.",
             )
         weights = weights_sha256(module.state_dict())
-        self._module.to(device)
+        self._model.to(device)
         named = [str(layer) for layer in answers.layers]  # names of a Sequential's children are 0, 1, …
         chosen = {name: submodules[name] for name in select(named, tuple(submodules), place)}
         read = forms_of(module, chosen, self._run, spec, answers, library.prefix if library else None)
@@ -114,11 +113,6 @@ class HookedModule:
             "code": self._code(),
             "made_with": {name: version(name) for name in ("torch", "pillow", *([library.package] if library else []))},
         }
-
-    @property
-    def module(self) -> nn.Module:
-        """See `Trainable.module`."""
-        return self._module
 
     @property
     def device(self) -> str:
@@ -141,36 +135,23 @@ class HookedModule:
             )
         return pixels
 
-    def __call__(self, pixels: Tensor) -> Tokens:
-        """See `Backbone.__call__`."""
-        return Tokens(self.each_layer(pixels, pooling(self.spec)))
-
-    def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
-        """See `ShowsFullSize.each_layer`."""
-        return self._hooks.run(lambda: self._run(pixels), self.layers, reduce)
-
-    def last_global(self, pixels: Tensor) -> Tensor:
-        """See `Trainable.last_global`."""
-        pixels, last = pixels.to(self._device), self.layers[-1]
-        found: Tensor = self._hooks.run(
-            lambda: self._module(pixels), [last], lambda tokens: tokens.stored_global(self.spec.global_token)
-        )[last]
-        return found
-
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """See `Trainable.save`: a safetensors file."""
         write_state(state, folder / STATE)
 
+    def _forward(self, pixels: Tensor) -> object:
+        return self._model(pixels)
+
     def _run(self, pixels: Tensor) -> object:
         with frozen(self._device, self.spec.autocast):
-            return self._module(pixels.to(self._device))
+            return self._forward(pixels.to(self._device))
 
     def _fingerprint(self, pixels: Tensor) -> dict[str, Any]:
         """Return the fingerprint of each layer, in full precision if the weights are float32."""
-        full = all(weight.dtype == torch.float32 for weight in self._module.parameters())
+        full = all(weight.dtype == torch.float32 for weight in self._model.parameters())
         with frozen(self._device, None if full else self.spec.autocast):
             pixels = pixels.to(self._device)
-            return self._hooks.run(lambda: self._module(pixels), self.layers, code.fingerprint)
+            return self._hooks.run(lambda: self._forward(pixels), self.layers, code.fingerprint)
 
     def _read(self, name: str, output: Any) -> LayerTokens:
         return self.forms[name].tokens(tensor_at(output, self._paths[name]))
@@ -184,9 +165,9 @@ class HookedModule:
         with single_threaded_kernels():  # so that last bits do not depend on the number of threads
             measured = code.measure(self._fingerprint, noise(2, self.spec.image_hw))
         if self._library is not None:
-            return {"source": code.sources(self._module, self._library.package), PROBE: measured}
+            return {"source": code.sources(self._model, self._library.package), PROBE: measured}
         preprocess = {} if self._preprocess is None else {"preprocess": code.source_of_function(self._preprocess)}
-        return {"source": code.sources(self._module) | preprocess, PROBE: measured}
+        return {"source": code.sources(self._model) | preprocess, PROBE: measured}
 
     def _preprocessed_noise(self) -> str:
         """Return the hash of the preprocessed pixels of an image of noise."""

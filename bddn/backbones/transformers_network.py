@@ -64,7 +64,7 @@ class TransformersNetwork(HookedNetwork):
         assert spec.weights is not None
         _check(spec, about)
         told = outline_of_blocks(spec)
-        self._spec, self._about, self._device = spec, about, device
+        self.spec, self._about, self._device = spec, about, device
         self._model = load(spec.weights, family_of(about), about.architecture).eval().requires_grad_(False)
         blocks = find_blocks(self._model, about.blocks)
         self.layers = select(about.layers, tuple(blocks), spec.weights.place)
@@ -97,9 +97,9 @@ class TransformersNetwork(HookedNetwork):
 
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`. `native` takes the whole image too, with the network's own mean and deviation."""
-        if self._spec.preprocess == "paper":
-            return squash(image, self._spec.image_hw)
-        return squash(image, self._spec.image_hw, self._about.pixels.mean, self._about.pixels.std)
+        if self.spec.preprocess == "paper":
+            return squash(image, self.spec.image_hw)
+        return squash(image, self.spec.image_hw, self._about.pixels.mean, self._about.pixels.std)
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """See `Trainable.save`: a folder in the Hugging Face format, of this network alone."""
@@ -109,7 +109,7 @@ class TransformersNetwork(HookedNetwork):
         return self._model(*self._arguments(pixels), **self._about.forward)
 
     def _run(self, pixels: Tensor) -> object:
-        with frozen(self._device, self._spec.autocast):
+        with frozen(self._device, self.spec.autocast):
             return self._forward(pixels.to(self._device))
 
     def _read(self, name: str, output: Any) -> LayerTokens:

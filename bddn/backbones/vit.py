@@ -69,7 +69,7 @@ class VisionTransformer(HookedNetwork):
     def __init__(self, spec: CacheSpec, device: str = "cpu") -> None:
         about = spec.section(FamilySpec)
         assert spec.weights is not None
-        self._spec, self._device = spec, device
+        self.spec, self._device = spec, device
         self._family = FAMILIES[about.family]
         self._model = load(spec.weights, self._family, about.architecture).eval().requires_grad_(False)
         config, place = self._model.config, spec.weights.place
@@ -97,7 +97,7 @@ class VisionTransformer(HookedNetwork):
 
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`."""
-        size = self._spec.image_hw
+        size = self.spec.image_hw
         if self._native is None:
             return squash(image, size)
         pixels: Tensor = self._native(image, return_tensors="pt")["pixel_values"][0]

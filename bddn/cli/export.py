@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bddn.cli.shared import DEVICE, WEIGHTS, Device, clear_errors
+from bddn.cli.shared import DEVICE, NETWORK, WEIGHTS, Device, clear_errors
 
 
 @clear_errors
@@ -18,13 +18,7 @@ def export(
             help="A statement for the card; required if the data do not state their terms.", show_default=False
         ),
     ] = None,
-    spec: Annotated[
-        str | None,
-        typer.Option(
-            help="Spec of the cache, by name or as a .yaml file; by default it is searched in cache_specs/.",
-            show_default=False,
-        ),
-    ] = None,
+    spec: Annotated[str | None, NETWORK] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     no_weights: Annotated[
         bool, typer.Option("--no-weights", help="Leave out the network's weights, also those without a public address.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bddn.cli.shared import DEVICE, WEIGHTS, Device, clear_errors
+from bddn.cli.shared import DEVICE, NETWORK, WEIGHTS, Device, clear_errors
 from bddn.errors import RunError, SpecError
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ MAX_STEM = 40  # characters of an image's name in the names of its maps
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Images, and folders of PNG and JPEG files.")],
-    spec: Annotated[
-        str | None,
-        typer.Option(
-            help="Spec of the cache, by name or as a .yaml file; by default it is searched in cache_specs/.",
-            show_default=False,
-        ),
-    ] = None,
+    spec: Annotated[str | None, NETWORK] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[Device, DEVICE] = "auto",
     out: Annotated[
@@ -45,15 +39,12 @@ def predict(
 
     This needs the network of the run, and refuses any other.
     """
-    from bddn.files.output import check_folder, is_vacant
+    from bddn.files.output import check_new_or_result
     from bddn.predict import predict_pictures, prediction_identity, read_pictures
     from bddn.run import read_run
 
     found, folder = read_run(run), out or run / "predicted"
-    if is_vacant(folder, ABOUT):
-        check_folder(folder)
-    elif not (folder / ABOUT).is_file():
-        raise _occupied(folder, "a folder with other files")
+    check_new_or_result(folder, ABOUT, lambda: _occupied(folder, "a folder with other files"))
     pictures = read_pictures(images)
     identity = prediction_identity(found, pictures, device)
     n = f"{len(pictures)} images × {len(found.voxels)} voxels"

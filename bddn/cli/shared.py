@@ -31,6 +31,10 @@ SPEC = typer.Argument(help="Name of a spec in cache_specs/, a .yaml file, or a f
 FIT_SPEC = typer.Option("--spec", help="Recipe of the fit: paper, fast, or a YAML file of settings.")
 SPLIT_SEED = typer.Option(help="Seed of the split alone, so that fits of many seeds have the same test images.")
 CACHE = typer.Argument(help="A sealed feature cache: a folder or a URL.")
+NETWORK = typer.Option(
+    help="Spec of the cache, by name or as a .yaml file; by default it is searched in cache_specs/.",
+    show_default=False,
+)
 WEIGHTS = typer.Option(
     help="Weights instead of the spec's: a local folder, a checkpoint of another library (FILE in the spec's format, "
     "or FORMAT:FILE), or random, random:SEED.",

@@ -1,7 +1,8 @@
 """The options of a dataset's name, such as `nsd:ROOT,subject=1,sessions=1-37`."""
 
+import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bddn.errors import DataError
 
@@ -100,6 +101,7 @@ def sessions_in_words(sessions: Iterable[int]) -> str:
     return ", ".join(f"{low}-{high}" if high > low else f"{low}" for low, high in ranges)
 
 
-def given_options(given: dict[str, tuple[str, str]]) -> str:
-    """Return the options of a name that are not their defaults, e.g. ',betas=b2'; `given` has value and default."""
-    return "".join(f",{key}={value}" for key, (value, default) in given.items() if value != default)
+def given_options(made_by: Callable[..., object], **given: str) -> str:
+    """Return the options of a name that are not the defaults of what is made by them, e.g. ',betas=b2'."""
+    defaults = inspect.signature(made_by).parameters
+    return "".join(f",{key}={value}" for key, value in given.items() if value != defaults[key].default)

@@ -4,17 +4,16 @@ Source: J. Zerbe et al. (2026), Vision Sciences Society, talk 25.11, and the doc
 (github.com/ViCCo-Group/LAION-fMRI). `docs/laion.md` lists the files.
 """
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.frames import Volume
-from bddn.data.dataset import About, Stimuli, Trials
+from bddn.data.dataset import About, Stimuli
 from bddn.data.dataset_options import choice, given_options, session_numbers, subject_number
 from bddn.data.laion_files import (
     HOW_TO_GET_IMAGES,
@@ -74,7 +73,7 @@ class Laion(SessionData):
         If files are missing, which it names with the official command, or an option is wrong.
     """
 
-    about: ClassVar[About] = About(
+    about: About = About(
         name="laion",
         usage="laion:ROOT,subject=01",
         responses="Responses are betas of LAION-fMRI (Zerbe et al., 2026).",
@@ -108,26 +107,25 @@ class Laion(SessionData):
     ) -> None:
         self.root, self.selected = root, voxels
         self.subject = subject_number("laion", subject, SUBJECTS, f"one of {', '.join(f'{s:02d}' for s in SUBJECTS)}")
-        single = choice("laion", "trials", trials, ("mean", "single")) == "single"
-        super().__init__(single, choice("laion", "zscore", zscore, ("yes", "no")) == "yes", ceiling)
+        super().__init__("laion", trials, zscore, ceiling)
         self._on_fsaverage = choice("laion", "place", place, (T1W, FSAVERAGE)) == FSAVERAGE
-        given = {
-            "sessions": (sessions, ALL),
-            "voxels": (voxels, GENERAL),
-            "place": (place, T1W),
-            "trials": (trials, "mean"),
-            "zscore": (zscore, "yes"),
-            "ceiling": (ceiling, ALL),
-            "unpacked": (unpacked, ""),
-        }
-        self.name = f"laion:{root},subject={self.subject:02d}{given_options(given)}"
+        given = given_options(
+            type(self),
+            sessions=sessions,
+            voxels=voxels,
+            place=place,
+            trials=trials,
+            zscore=zscore,
+            ceiling=ceiling,
+            unpacked=unpacked,
+        )
+        self.name = f"laion:{root},subject={self.subject:02d}{given}"
         self._agreement: float | None = None
         self._check_folder()
         self.shown = Shown(root, self.subject, session_numbers("laion", sessions, LAST_SESSION, self.subject))
         self._space = T1w(root, self.subject, voxels, Unpacked(Path(expand_home(unpacked)) if unpacked else None))
         choice("laion", "ceiling", ceiling, (ALL, *self.named_tests()))
-        kind: Trials = "single" if single else "averaged"
-        self.about = replace(self.about, responses=self._in_words(), trials=kind)  # type: ignore[misc]
+        self._describe(self._in_words())
 
     def _check_folder(self) -> None:
         folder = self.root / betas_folder(self.subject)

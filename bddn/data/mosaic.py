@@ -5,10 +5,9 @@ Source: B. Lahner et al. (2025), bioRxiv 2025.11.28.690060, and github.com/blahn
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ import pandas as pd
 
 from bddn.cortex.frames import Frame
 from bddn.data.array_files import open_group
-from bddn.data.dataset import About, Stimuli, Trials
+from bddn.data.dataset import About, Stimuli
 from bddn.data.dataset_options import choice, given_options
 from bddn.data.mosaic_trials import MosaicTrials, MosaicVoxels, find_spheres, read_ncsnr
 from bddn.data.own_numbers import Numbers, labels_of, read_numbers
@@ -57,7 +56,7 @@ class Mosaic(SessionData):
         If a file is missing, damaged or does not fit, or an option is wrong.
     """
 
-    about: ClassVar[About] = About(
+    about: About = About(
         name="mosaic",
         usage="mosaic:FILE,cifti=ANY.dscalar.nii,spheres=FOLDER",
         responses="Responses are single-trial betas of one dataset of MOSAIC (Lahner et al., 2025).",
@@ -83,13 +82,11 @@ class Mosaic(SessionData):
         ceiling: str = ALL,
     ) -> None:
         self.path, self.selected = path, "the cortex"
-        single = choice("mosaic", "trials", trials, ("mean", "single")) == "single"
-        super().__init__(single, False, choice("mosaic", "ceiling", ceiling, (ALL, TEST)))
+        super().__init__("mosaic", trials, "no", choice("mosaic", "ceiling", ceiling, (ALL, TEST)))
         self._cifti, self._spheres, self._rois = (Path(expand_home(name)) for name in (cifti, spheres, rois))
         self._images = Path(expand_home(stimuli)) if stimuli else path.parent / "stimuli"
         files = {"cifti": cifti, "spheres": spheres, "stimuli": stimuli, "rois": rois}
-        given = {**{key: (value, "") for key, value in files.items()}, "trials": (trials, "mean")}
-        self.name = f"mosaic:{path}{given_options({**given, 'ceiling': (ceiling, ALL)})}"
+        self.name = f"mosaic:{path}{given_options(type(self), **files, trials=trials, ceiling=ceiling)}"
         for option, what in (("cifti", "a CIFTI file with the grayordinates of the HCP"), ("spheres", "a folder")):
             if not files[option]:
                 raise DataError(
@@ -99,8 +96,7 @@ class Mosaic(SessionData):
                     fix=f"Write {self.about.usage}; docs/mosaic.md says where to get both.",
                 )
         self.shown = MosaicTrials(path)
-        kind: Trials = "single" if single else "averaged"
-        self.about = replace(self.about, responses=self._in_words(), trials=kind)  # type: ignore[misc]
+        self._describe(self._in_words())
 
     @cached_property
     def stimuli(self) -> Stimuli:

@@ -3,16 +3,15 @@
 Source: E. Allen et al. (2022), Nature Neuroscience 25: 116-126, and the NSD data manual. `docs/nsd.md` lists the files.
 """
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.frames import Volume
-from bddn.data.dataset import About, Stimuli, Trials
+from bddn.data.dataset import About, Stimuli
 from bddn.data.dataset_options import choice, given_options, session_numbers, subject_number
 from bddn.data.nsd_experiment import SYNTHETIC, Experiment
 from bddn.data.nsd_files import DESIGN, N_SESSIONS, SYNTHETIC_DESIGN, VERSIONS, how_to_get
@@ -58,7 +57,7 @@ class Nsd(SessionData):
         If files are missing, which it names with the official command, or an option is wrong.
     """
 
-    about: ClassVar[About] = About(
+    about: About = About(
         name="nsd",
         usage="nsd:ROOT,subject=1",
         responses="Responses are betas of the Natural Scenes Dataset (Allen et al., 2022) on fsaverage.",
@@ -93,28 +92,27 @@ class Nsd(SessionData):
         )
         self.version = choice("nsd", "betas", betas, VERSIONS)
         self._space = SPACES[choice("nsd", "space", space, SPACES)](root, self.subject, self.version, voxels)
-        single = choice("nsd", "trials", trials, ("mean", "single")) == "single"
-        super().__init__(single, choice("nsd", "zscore", zscore, ("yes", "no")) == "yes", ceiling)
+        super().__init__("nsd", trials, zscore, ceiling)
         with_synthetic = choice("nsd", SYNTHETIC, synthetic, ("no", "yes")) == "yes"
-        given = {
-            "betas": (betas, "b3"),
-            "sessions": (sessions, ALL),
-            "voxels": (voxels, NSDGENERAL),
-            "space": (space, FSAVERAGE),
-            "trials": (trials, "mean"),
-            "zscore": (zscore, "yes"),
-            SYNTHETIC: (synthetic, "no"),
-            "ceiling": (ceiling, ALL),
-        }
-        self.name = f"nsd:{root},subject={self.subject}{given_options(given)}"
+        given = given_options(
+            type(self),
+            betas=betas,
+            sessions=sessions,
+            voxels=voxels,
+            space=space,
+            trials=trials,
+            zscore=zscore,
+            synthetic=synthetic,
+            ceiling=ceiling,
+        )
+        self.name = f"nsd:{root},subject={self.subject}{given}"
         wanted = session_numbers("nsd", sessions, N_SESSIONS[self.subject - 1], self.subject)
         self._check_files(with_synthetic)
         more = self._space.synthetic_files() if with_synthetic else None
         self.experiment = Experiment(root, self.subject, self._space.files_of, wanted, more)
         tests = [name for name in self.named_tests() if name != SYNTHETIC]
         choice("nsd", "ceiling", ceiling, (ALL, *tests))
-        kind: Trials = "single" if self._single else "averaged"
-        self.about = replace(self.about, responses=self._in_words(), trials=kind)  # type: ignore[misc]
+        self._describe(self._in_words())
 
     def _check_files(self, with_synthetic: bool) -> None:
         """Name all files that are missing, in one message."""

@@ -1,6 +1,7 @@
 """A subject whose responses are betas of single trials, in one file per scan session."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +10,8 @@ import pandas as pd
 
 from bddn.cortex.places import positions
 from bddn.data.ceiling import ceiling_of_ncsnr
-from bddn.data.dataset import Stimuli
+from bddn.data.dataset import About, Stimuli
+from bddn.data.dataset_options import choice
 from bddn.data.session_betas import Betas, Session, Voxels, without_data
 from bddn.errors import DataError
 
@@ -31,17 +33,33 @@ class SessionData(ABC):
 
     Parameters
     ----------
-    single, zscore : bool
-        Whether a response is a single trial, and whether it is standardized within its session.
+    kind : str
+        That of the dataset, for messages.
+    trials : str
+        Whether a response is the mean over the trials of an image ('mean'), or a single trial ('single').
+    zscore : str
+        Whether responses are standardized within each session: 'yes' or 'no'.
     ceiling_of : str
         The images that noise ceilings are for: 'all', or the name of a test set.
+
+    Raises
+    ------
+    DataError
+        If `trials` or `zscore` is something else.
     """
 
+    about: About
     name: str
     selected: str
 
-    def __init__(self, single: bool, zscore: bool, ceiling_of: str) -> None:
-        self._single, self._zscore, self._ceiling_of = single, zscore, ceiling_of
+    def __init__(self, kind: str, trials: str, zscore: str, ceiling_of: str) -> None:
+        self._single = choice(kind, "trials", trials, ("mean", "single")) == "single"
+        self._zscore = choice(kind, "zscore", zscore, ("yes", "no")) == "yes"
+        self._ceiling_of = ceiling_of
+
+    def _describe(self, responses: str) -> None:
+        """Say in `about` what the responses are, instead of what they are of any subject."""
+        self.about = replace(self.about, responses=responses, trials="single" if self._single else "averaged")
 
     @property
     @abstractmethod

@@ -4,17 +4,16 @@ Source: M. Hebart et al. (2023), eLife 12: e82580, and the notebooks of the data
 `docs/things.md` lists the files.
 """
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.frames import Volume
-from bddn.data.dataset import About, Stimuli, Trials
+from bddn.data.dataset import About, Stimuli
 from bddn.data.dataset_options import choice, given_options, subject_number
 from bddn.data.own_imaging import read_volume
 from bddn.data.own_tables import read_table
@@ -73,7 +72,7 @@ class Things(SessionData):
         If files are missing, damaged or do not fit together, or an option is wrong.
     """
 
-    about: ClassVar[About] = About(
+    about: About = About(
         name="things",
         usage="things:ROOT,subject=01",
         responses="Responses are single-trial betas of THINGS-fMRI (Hebart et al., 2023).",
@@ -100,22 +99,13 @@ class Things(SessionData):
     ) -> None:
         self.root, self.selected = root, voxels
         self.subject = subject_number("things", subject, SUBJECTS, "one of 01, 02, 03")
-        single = choice("things", "trials", trials, ("mean", "single")) == "single"
-        scored = choice("things", "zscore", zscore, ("yes", "no")) == "yes"
-        super().__init__(single, scored, choice("things", "ceiling", ceiling, (ALL, TEST)))
+        super().__init__("things", trials, zscore, choice("things", "ceiling", ceiling, (ALL, TEST)))
         self._images = Path(expand_home(images)) if images else root / "images"
-        given = {
-            "voxels": (voxels, ROIS),
-            "images": (images, ""),
-            "trials": (trials, "mean"),
-            "zscore": (zscore, "yes"),
-            "ceiling": (ceiling, ALL),
-        }
-        self.name = f"things:{root},subject={self.subject:02d}{given_options(given)}"
+        given = given_options(type(self), voxels=voxels, images=images, trials=trials, zscore=zscore, ceiling=ceiling)
+        self.name = f"things:{root},subject={self.subject:02d}{given}"
         self._shown = read_table(self._path_of("StimulusMetadata.csv"))
         self._about_voxels = read_voxels(self._path_of("VoxelMetadata.csv"))
-        kind: Trials = "single" if single else "averaged"
-        self.about = replace(self.about, responses=self._in_words(), trials=kind)  # type: ignore[misc]
+        self._describe(self._in_words())
 
     def _path_of(self, what: str) -> Path:
         name = f"sub-{self.subject:02d}_{what}"

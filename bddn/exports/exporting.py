@@ -15,7 +15,7 @@ from bddn.exports.terms import Terms, data_terms, network_terms
 from bddn.exports.writing import MADE_OF, write_descriptions, write_list, write_network, write_run
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
-from bddn.files.output import check_folder, is_vacant, new_folder
+from bddn.files.output import check_new_or_result, is_vacant, new_folder
 from bddn.files.paths import expanded, printable
 from bddn.identity import Identity, digest
 from bddn.machine.settings import own_settings
@@ -121,10 +121,7 @@ def check_out(out: Path) -> None:
     ------
     OutputError, RunError
     """
-    if is_vacant(out, EXPORT):
-        check_folder(out)
-    elif not (out / EXPORT).is_file():
-        raise _occupied(out, "a folder with other files")
+    check_new_or_result(out, EXPORT, lambda: _occupied(out, "a folder with other files"))
 
 
 @own_settings()

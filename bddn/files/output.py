@@ -11,10 +11,10 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bddn.errors import OutputError
+from bddn.errors import BddnError, OutputError
 from bddn.files import atomic
 from bddn.files.paths import refuse_unexpanded
 
@@ -81,6 +81,30 @@ def is_vacant(path: Path, last: str, option: str = "--out") -> bool:
             return all(name.startswith(HIDDEN) or name in FOREIGN for name in os.listdir(real))  # noqa: PTH208
         except FileNotFoundError:
             return True
+
+
+def check_new_or_result(path: Path, last: str, occupied: Callable[[], BddnError]) -> None:
+    """Check, before the work, an output folder that may contain an earlier result, which has the file `last`.
+
+    Parameters
+    ----------
+    path : Path
+    last : str
+        See `new_folder`.
+    occupied : function
+        Returns the error for a folder with other files.
+
+    Raises
+    ------
+    OutputError
+        If it is free, but no file can be made there.
+    BddnError
+        That of `occupied`.
+    """
+    if is_vacant(path, last):
+        check_folder(path)
+    elif not (path / last).is_file():
+        raise occupied()
 
 
 def hidden_folder(path: Path, label: str) -> Path:

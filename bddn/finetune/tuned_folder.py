@@ -21,7 +21,7 @@ from bddn.backbones.tuned import ABOUT, write_tuned
 from bddn.errors import FitError, RunError
 from bddn.files import atomic
 from bddn.files.filekind import explain_folder
-from bddn.files.output import check_folder, is_vacant
+from bddn.files.output import check_new_or_result, is_vacant
 from bddn.finetune.image_batches import Network
 from bddn.identity import Identity, only_made_with
 from bddn.spec import CacheSpec
@@ -116,10 +116,8 @@ def check_out(out: Path) -> None:
     ------
     OutputError, RunError
     """
-    if is_vacant(out, ABOUT):
-        check_folder(out)
-    elif not (out / ABOUT).is_file():
-        raise _occupied(out, "a folder that is not empty and is not a fine-tuned network")
+    other = "a folder that is not empty and is not a fine-tuned network"
+    check_new_or_result(out, ABOUT, lambda: _occupied(out, other))
 
 
 def differences_if_done(out: Path, identity: Identity) -> tuple[str, ...] | None:

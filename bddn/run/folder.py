@@ -26,7 +26,7 @@ from bddn.encoder import learning, saved
 from bddn.errors import RunError
 from bddn.files import atomic
 from bddn.files.filekind import explain_folder, is_listed
-from bddn.files.output import check_folder, is_vacant
+from bddn.files.output import check_new_or_result, is_vacant
 from bddn.files.paths import printable
 from bddn.identity import PROBE, Identity, digest
 from bddn.run.passed_on import refuse_outside
@@ -305,10 +305,7 @@ def check_out(out: Path) -> None:
     OutputError, RunError
         Before any input is read.
     """
-    if is_vacant(out, ABOUT):
-        check_folder(out)
-    elif not (out / ABOUT).is_file():
-        raise _occupied(out, "a folder that is not empty and is not a run")
+    check_new_or_result(out, ABOUT, lambda: _occupied(out, "a folder that is not empty and is not a run"))
 
 
 def is_done(out: Path, identity: Identity) -> bool:

@@ -9,13 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from backbones.sources import WRITERS, seeded
+from bddn.backbones.backbone import Backbone
+from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, FamilySpec
 
 DEPTH = 3
+
+
+def scenes(network: Backbone, n: int = 5) -> Tensor:
+    """Pixels of the first n scenes; by default five, fewer than there are tokens."""
+    return torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(n)])
+
+
 Reference = Callable[[Tensor], list[tuple[Tensor, Tensor]]]  # pixels to (local (B, H, W, C), global (B, C)) per block
 
 

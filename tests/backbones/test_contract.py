@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones.contract import DEPTH, Small, shrink
+from backbones.contract import DEPTH, Small, scenes, shrink
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.family_kind import FAMILIES
 from bddn.backbones.kind import kind_of
@@ -72,7 +72,7 @@ def network(small: Small) -> Backbone:
 @pytest.fixture(scope="module")
 def pixels(network: Backbone) -> Tensor:
     """Five pictures, fewer than there are tokens."""
-    return torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(5)])
+    return scenes(network)
 
 
 @pytest.fixture(scope="module")

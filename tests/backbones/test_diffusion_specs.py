@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import numpy as np
 import pytest
 import torch
 import transformers
 from torch import Tensor
 
+from backbones.contract import scenes
 from backbones.small_diffusion import ARCHITECTURE, write_small_diffusion
 from backbones.small_pipelines import small_spec
 from bddn.backbones.backbone import Backbone
@@ -17,7 +17,6 @@ from bddn.backbones.diffusion_families import FAMILIES, outline_of
 from bddn.backbones.kind import Outline, kind_of
 from bddn.backbones.probe import measure_orders
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
-from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, DiffusionSpec
 from bddn.tokens import Tokens
 
@@ -58,7 +57,7 @@ def network(name: str, folder: Path) -> Backbone:
 
 @pytest.fixture(scope="module")
 def pixels(network: Backbone) -> Tensor:
-    return torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(3)])
+    return scenes(network, 3)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +121,7 @@ def test_the_full_architecture_is_stable_diffusion_1_5() -> None:
 def test_a_spec_of_a_later_pipeline_keeps_the_contract(name: str, tmp_path: Path) -> None:
     spec = small_spec(load_spec(name), tmp_path)
     network = open_backbone(spec)
-    pixels = torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(2)])
+    pixels = scenes(network, 2)
     tokens = network(pixels)
     told = kind_of(load_spec(name)).outline(load_spec(name))
     assert list(network.layers) == list(tokens) == list(told)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
+from backbones.contract import scenes
 from backbones.sources import seeded
 from backbones.timm_here import timm
 from bddn.backbones.backbone import Backbone
@@ -81,7 +82,7 @@ def network(small: tuple[CacheSpec, Any]) -> Backbone:
 
 @pytest.fixture(scope="module")
 def pixels(network: Backbone) -> Tensor:
-    return torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(5)])
+    return scenes(network)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ without memory for its weights."""
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
 from torch import Tensor
 
+from backbones.contract import scenes
 from backbones.small_transformers import TINY, Small, distinct, shrink
 from bddn.backbones import probe
 from bddn.backbones.forward_inputs import arguments
@@ -19,7 +19,6 @@ from bddn.backbones.pretrained import untrained
 from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
 from bddn.backbones.transformers_kind import family_of, stages_of
 from bddn.backbones.transformers_network import TransformersNetwork, find_blocks
-from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, TransformersSpec, WeightsSpec
 from bddn.store.layout import Layout
 from bddn.testing import BackboneContract
@@ -52,7 +51,7 @@ def network(small: Small) -> TransformersNetwork:
 @pytest.fixture(scope="module")
 def shown(network: TransformersNetwork) -> Tensor:
     """Pixels of five scenes."""
-    return torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(5)])
+    return scenes(network)
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from typer.testing import CliRunner
 
+from backbones.contract import scenes
 from backbones.small_transformers import Small, shrink
 from bddn.backbones import probe
 from bddn.backbones.kind import kind_of
@@ -52,10 +52,6 @@ def opened(spec: CacheSpec) -> TransformersNetwork:
     return found
 
 
-def scene(network: TransformersNetwork, n: int = 1) -> Tensor:
-    return torch.stack([network.preprocess(draw_scene(np.random.default_rng([7, i]))) for i in range(n)])
-
-
 # --- where blocks are
 
 
@@ -75,7 +71,7 @@ def test_a_path_without_one_or_two_wildcards_is_refused(small: Make, blocks: str
 def test_the_first_hidden_state_of_a_dinov3_convnext_is_the_image_and_no_layer(small: Make) -> None:
     one = small("dinov3_convnext_b")
     network = opened(one.spec)
-    pixels = scene(network)
+    pixels = scenes(network, 1)
     states = one.tower(pixels, output_hidden_states=True).hidden_states
     assert torch.equal(states[0], pixels)
     assert len(states) == 5
@@ -85,7 +81,7 @@ def test_the_first_hidden_state_of_a_dinov3_convnext_is_the_image_and_no_layer(s
 def test_hidden_states_of_swin_come_after_down_sampling_and_layers_before(small: Make) -> None:
     one = small("swinv2_b")
     network = opened(one.spec)
-    state = one.tower(scene(network), output_hidden_states=True).reshaped_hidden_states[1]
+    state = one.tower(scenes(network, 1), output_hidden_states=True).reshaped_hidden_states[1]
     assert tuple(state.shape[1:]) == (32, 8, 8)
     assert (network.forms["stage_0.block_0"].channels, network.forms["stage_0.block_0"].places) == (16, (16, 16))
 
@@ -129,7 +125,7 @@ def test_a_network_without_cls_token_asks_for_the_mean(small: Make, name: str) -
 
 def test_any_of_the_cls_tokens_of_radio_can_be_the_global_one(small: Make) -> None:
     one = small("cradio_v4_h")
-    pixels = scene(opened(one.spec))
+    pixels = scenes(opened(one.spec), 1)
     state = one.sequences(pixels)["block_1"]
     for i in range(3):
         network = opened(other(one.spec, {"prefix": {"cls": 3, "registers": 7, "global_cls": i}}))
@@ -145,7 +141,7 @@ def test_any_of_the_cls_tokens_of_radio_can_be_the_global_one(small: Make) -> No
 
 def test_radio_normalizes_inside_and_is_not_given_normalized_pixels(small: Make) -> None:
     one = small("cradio_v4_h")
-    pixels = scene(opened(one.spec))
+    pixels = scenes(opened(one.spec), 1)
     assert 0 <= pixels.min() < 0.2
     assert 0.8 < pixels.max() <= 1
     inside = one.tower.input_conditioner(pixels)
@@ -223,7 +219,7 @@ def test_windows_of_qwen_may_be_cut_and_images_are_read_one_by_one(
     one = small(name)
     places = size[0] // 4, size[1] // 4
     network = opened(other(one.spec, image_size=size, grid=places))
-    pixels = scene(network, 3)
+    pixels = scenes(network, 3)
     full = network.each_layer(pixels, lambda tokens: tokens)
     for layer, state in one.states(pixels).items():
         torch.testing.assert_close(full[layer].local_, state, rtol=0, atol=1e-5)
@@ -238,7 +234,7 @@ def test_images_that_are_not_square_have_a_grid_that_is_not(small: Make, name: s
     one = small(name)
     size = (64, 96) if name == "convnext_b" else (48, 32)
     network = opened(other(one.spec, image_size=size, grid=(4, 6)))
-    picture = scene(network)
+    picture = scenes(network, 1)
     changed = picture.clone()
     changed[:, :, :8, -8:] *= -1
     h, w = size[0] // 8, size[1] // 8
@@ -269,7 +265,7 @@ def test_an_image_is_one_step_of_a_video(small: Make) -> None:
     with pytest.raises(BddnError, match=r"72 tokens|12×6|6×12"):
         open_backbone(other(one, {"frames": 4}))  # two steps in time of 36 places each
     still = opened(one)
-    pixels = scene(still)
+    pixels = scenes(still, 1)
     assert difference(opened(other(one, {"frames": 1}))(pixels), still(pixels)) == 0  # the class repeats a single frame
 
 
@@ -338,7 +334,7 @@ def test_weights_of_another_class_are_refused(small: Make) -> None:
 def test_a_trained_network_is_saved_and_opened(small: Make, name: str, tmp_path: Path) -> None:
     spec = small(name).spec
     network = opened(spec)
-    pixels = scene(network)
+    pixels = scenes(network, 1)
     state = {key: value * 1.1 for key, value in network.module.state_dict().items()}
     network.save(tmp_path, state)
     tuned = opened(kind_of(spec).in_folder(spec, tmp_path))
@@ -367,7 +363,7 @@ def test_fewer_layers_have_the_same_identity_and_the_forward_ends_with_the_last(
     assert part.identity == whole.identity
     ran = []
     part.module.encoder.stages[2].layers[1].register_forward_pre_hook(lambda *_: ran.append(1))  # type: ignore[union-attr,index]
-    found = part(scene(part))
+    found = part(scenes(part, 1))
     assert tuple(found) == part.layers
     assert not ran
     with pytest.raises(SpecError, match="stage_9"):
