@@ -319,3 +319,15 @@ def test_an_untrained_twin_is_extracted(here: Path, brain: Path) -> None:
     assert run(*extract, "--out", "b.zarr", "--weights", "random:1")[0] == 0
     a, b = (Cache(name).header["backbone"]["weights_sha256"] for name in ("a.zarr", "b.zarr"))
     assert a != b
+
+
+def test_why_a_network_does_not_open_stands_where_its_layers_would(tmp_path: Path) -> None:
+    about = "{family: transformers, model: PvtV2Model, blocks: encoder.layers.*.blocks.*, architecture: %s}"
+    sizes = "{image_size: 64, hidden_sizes: [32, 64, 96, 128]}"  # 96 channels do not fit five heads
+    (tmp_path / "pvt.yaml").write_text(
+        f"title: PVT\nbackbone: {about % sizes}\nweights: random\nimage_size: 64\nglobal_token: mean\n"
+    )
+    code, output = run("backbones", "show", tmp_path / "pvt.yaml")
+    shown = " ".join(output.split())
+    assert code == 0
+    assert "layers not known: backbone.architecture: expected a network of class PvtV2Model; got ValueError" in shown

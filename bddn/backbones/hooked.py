@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from bddn.backbones.code import fingerprint
 from bddn.backbones.hooks import LayerHooks, Reduce, frozen, pooling
 from bddn.spec import CacheSpec
 from bddn.tokens import Tokens
@@ -61,3 +63,10 @@ class HookedNetwork:
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """See `Trainable.save`: a folder in the Hugging Face format."""
         self._model.save_pretrained(folder, state_dict=dict(state))
+
+    def _fingerprint(self, pixels: Tensor) -> dict[str, Any]:
+        """Return the fingerprint of each layer, in full precision if the weights are float32."""
+        full = all(weight.dtype == torch.float32 for weight in self._model.parameters())
+        with frozen(self._device, None if full else self.spec.autocast):
+            pixels = pixels.to(self._device)
+            return self._hooks.run(lambda: self._forward(pixels), self.layers, fingerprint)

@@ -146,13 +146,6 @@ class HookedModule(HookedNetwork):
         with frozen(self._device, self.spec.autocast):
             return self._forward(pixels.to(self._device))
 
-    def _fingerprint(self, pixels: Tensor) -> dict[str, Any]:
-        """Return the fingerprint of each layer, in full precision if the weights are float32."""
-        full = all(weight.dtype == torch.float32 for weight in self._model.parameters())
-        with frozen(self._device, None if full else self.spec.autocast):
-            pixels = pixels.to(self._device)
-            return self._hooks.run(lambda: self._forward(pixels), self.layers, code.fingerprint)
-
     def _read(self, name: str, output: Any) -> LayerTokens:
         return self.forms[name].tokens(tensor_at(output, self._paths[name]))
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
-from bddn.backbones.first_run import forms_of
+from bddn.backbones.code import measure
+from bddn.backbones.first_run import forms_of, noise
 from bddn.backbones.forward_inputs import arguments
 from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks, frozen
@@ -94,6 +95,7 @@ class TransformersNetwork(HookedNetwork):
         if spec.compile:
             compile_blocks({name: blocks[name] for name in self.layers})
         self._hooks = LayerHooks({name: blocks[name] for name in self.layers}, self._read)
+        measure(self._fingerprint, noise(2, spec.image_hw))  # refuses random tokens, such as those of MAE's own class
 
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`. `native` takes the whole image too, with the network's own mean and deviation."""

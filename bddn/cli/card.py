@@ -25,8 +25,13 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
     network = open_backbone(spec) if about.brings_weights else None
     said = kind.describe(spec, network)
     here, place = weights_here(spec), location_of(spec)
+    why = "known only from the weights; set backbone.architecture in the spec to list them"
     if not said.outline and network is None and here != "no":
-        network, said = _as_opened(spec, said)
+        try:
+            network = open_backbone(spec)
+            said = kind.describe(spec, network)
+        except BddnError as error:
+            why = f"not known: {error}"
     lines = [
         ("title", spec.title),
         ("class", said.network),
@@ -40,7 +45,7 @@ def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
         ("image", _preprocessing(spec, said)),
     ]
     if not said.outline:
-        return [*lines, ("layers", "known only from the weights; set backbone.architecture in the spec to list them")]
+        return [*lines, ("layers", why)]
     layout = layout_of(spec, said, N_IMAGES)
     sizes = ", ".join(dict.fromkeys(height_width(layer.places) for layer in said.outline.values()))
     lines += [
@@ -63,18 +68,6 @@ def image_bytes(spec: "CacheSpec", said: "Description") -> int:
     n_others = spec.grid[0] * spec.grid[1] + 1
     n_values = sum(one.channels * (n_others + one.n_registers * spec.registers) for one in said.outline.values())
     return VALUE_BYTES[spec.precision.partition(":")[0]] * n_values
-
-
-def _as_opened(spec: "CacheSpec", said: "Description") -> "tuple[Backbone | None, Description]":
-    """Return the network of a spec that does not list its layers, and its description; None if it cannot be opened."""
-    from bddn.backbones.kind import kind_of
-    from bddn.backbones.registry import open_backbone
-
-    try:
-        network = open_backbone(spec)
-    except BddnError:
-        return None, said
-    return network, kind_of(spec).describe(spec, network)
 
 
 def layout_of(spec: "CacheSpec", said: "Description", n_images: int) -> "Layout":

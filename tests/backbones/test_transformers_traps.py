@@ -368,3 +368,18 @@ def test_fewer_layers_have_the_same_identity_and_the_forward_ends_with_the_last(
     assert not ran
     with pytest.raises(SpecError, match="stage_9"):
         kind_of(spec).outline(other(spec, {"layers": ["stage_9.block_0"]}))
+
+
+def test_a_class_that_shuffles_its_patches_is_refused() -> None:
+    """MAE's own class does so in every run, also if it masks none."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    about = {
+        "family": "transformers",
+        "model": "ViTMAEModel",
+        "blocks": "layers.*",
+        "prefix": {"cls": 1},
+        "architecture": sizes | {"image_size": 64, "patch_size": 16, "mask_ratio": 0.0},
+    }
+    spec = CacheSpec.parse({"title": "MAE", "backbone": about, "weights": "random", "image_size": 64}, "test")
+    with pytest.raises(BackboneError, match=r"same tokens for the same image in every run; got .* random numbers"):
+        open_backbone(spec)
