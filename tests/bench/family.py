@@ -4,8 +4,8 @@ Recipes are chosen on `CHOSEN_ON` and reported on `HELD_BACK`. A brain is named 
 
     python tests/bench/family.py FOLDER --recipes paper fast --brains held --seeds 0 1 2
 
-plants the brains in FOLDER, fits them, and keeps the figures in `results/family_cpu.json`. Each finished fit is a line
-of FOLDER/found.jsonl; the same command goes on where it stopped.
+plants the brains in FOLDER, fits them, and keeps the figures in `results/family_DEVICE.json`. Each finished fit is a
+line of FOLDER/found.jsonl; the same command goes on where it stopped, and several may share a folder with a brain each.
 """
 
 import argparse
@@ -126,7 +126,7 @@ def photographs(folder: Path) -> Path:
 class Brain:
     """A planted brain with its cache in memory."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, device: str = "cpu") -> None:
         kind, place = BRAINS[name], folder / name.replace(" ", "_").replace(",", "")
         values = dict(kind.spec)
         if values.get("scenes") == "photographs":
@@ -146,35 +146,37 @@ class Brain:
             tower = {"weights": WeightsSpec(folder=str(place / "brain" / BACKBONE))}
             network = load_spec("demo").model_copy(update=tower)
         data = Planted(place / "brain")
-        extract(network, data, place / "cache.zarr")
+        extract(network, data, place / "cache.zarr", device=device)
         cache = Cache(place / "cache.zarr")
+        self.device = device
         self.name, self.ids, self.truth = name, data.stimuli.ids, data.truth()
         self.coords = torch.from_numpy(data.coords_mm())
         self.responses = torch.from_numpy(data.responses())
-        self.source: Resident = Streamed(cache, cache.layers, self.ids).load()
+        self.source: Resident = Streamed(cache, cache.layers, self.ids, device=device).load()
         self.widths, self.grid = {layer.name: layer.channels for layer in cache.layers}, cache.grid
 
     def fit(self, spec: FitSpec) -> Fitted:
         """Fit an encoder on it."""
         parts = Parts.of(split_by_id(self.ids, spec.split, spec.seed), self.ids)
-        model = new_encoder(self.coords, self.widths, self.grid, spec)
-        return fit(model, self.source, self.responses.__getitem__, parts, spec)
+        model = new_encoder(self.coords, self.widths, self.grid, spec).to(self.device)
+        return fit(model, self.source, lambda rows: self.responses[rows].to(self.device), parts, spec)
 
     def compare(self, fitted: Fitted) -> dict[str, Any]:
         """Compare a fit with the truth, per hemisphere: r, slope and RMSE; the worse of both hemispheres counts."""
         assert self.truth is not None
-        place = fitted.selection.place.numpy()
+        selection = fitted.selection.cpu()
+        place = selection.place.numpy()
         found = pd.DataFrame(
             {
-                "depth": depth(fitted.selection.layer.numpy()),
+                "depth": depth(selection.layer.numpy()),
                 "x": place[:, 0],
                 "y": place[:, 1],
-                "scale": fitted.selection.scale.numpy(),
+                "scale": selection.scale.numpy(),
                 "r2_test": fitted.r2_test,
             }
         )
-        if fitted.selection.size is not None:
-            found["size"] = fitted.selection.size.numpy() @ np.array(fitted.model.grid.blurs, np.float32)
+        if selection.size is not None:
+            found["size"] = selection.size.numpy() @ np.array(fitted.model.grid.blurs, np.float32)
         return worse_hemisphere(compare_with_truth(found, self.truth))
 
 
@@ -196,14 +198,16 @@ def one(brain: Brain, recipe: str, spec: FitSpec) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, brains: Sequence[str], recipes: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def run(
+    folder: Path, brains: Sequence[str], recipes: Sequence[str], seeds: Sequence[int], device: str = "cpu"
+) -> list[dict[str, Any]]:
     """Fit what is not yet in `folder`, and return all that is there."""
     lines = folder / "found.jsonl"
     found = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
     done = {(row["recipe"], row["brain"], row["seed"]) for row in found}
     for name in filter(is_available, brains):
         wanted = [(recipe, seed) for seed in seeds for recipe in recipes if (recipe, name, seed) not in done]
-        brain = Brain(name, folder) if wanted else None
+        brain = Brain(name, folder, device) if wanted else None
         for recipe, seed in wanted:
             assert brain is not None
             row = one(brain, recipe, FitSpec.recipe(recipe).model_copy(update={"seed": seed}))
@@ -221,10 +225,11 @@ def main() -> None:
     parser.add_argument("--brains", nargs="+", default=["all"], help="chosen, held, all, or names")
     parser.add_argument("--recipes", nargs="+", default=["paper", "fast"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     given = parser.parse_args()
     brains = [name for part in given.brains for name in parts.get(part, [part])]
-    rows = run(given.folder, brains, given.recipes, given.seeds)
-    keep("family_cpu", {"what": "planted brains of different kinds", "rows": rows})
+    rows = run(given.folder, brains, given.recipes, given.seeds, given.device)
+    keep(f"family_{given.device}", {"what": "planted brains of different kinds", "rows": rows})
 
 
 if __name__ == "__main__":
