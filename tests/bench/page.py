@@ -31,11 +31,17 @@ def main() -> None:
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bddn"})
     sections: list[tuple[tuple[str, ...], Callable[..., str]]] = [
-        (("family_cpu",), family),
+        (("family_cpu", "family_cuda"), family),
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
-        ((*(f"step_gpu_{arithmetic}" for arithmetic in ARITHMETIC), "fit_true_size_gpu", "extract_rate_cuda"), gpu),
+        (
+            (
+                *(f"step_gpu_{arithmetic}" for arithmetic in ARITHMETIC),
+                *("fit_true_size_gpu", "fit_command_gpu", "extract_rate_cuda"),
+            ),
+            gpu,
+        ),
         (("check_cpu",), check),
         (("score_coverage",), score_coverage),
         (("compare_levels",), compare_levels),
@@ -51,9 +57,19 @@ def main() -> None:
     (RESULTS / "README.md").write_text("\n".join([intro, *parts]))
 
 
-def family(found: dict[str, Any]) -> str:
+def family(*found: dict[str, Any]) -> str:
     """Both recipes on brains that differ in kind; the worst first."""
-    rows = found["rows"]
+    tables = [f"{_about(one)}.\n\n{_of_family(one['rows'])}" for one in found]
+    saturated = sum(bool(row["saturated"]) for one in found for row in one["rows"] if row["recipe"] == "fast")
+    return (
+        "## Recipes on brains that differ in kind\n\n`paper` → `fast`, means over seeds (their numbers stand in the "
+        "table); r, slope and RMSE of the worse hemisphere, place of the worse axis. `fast` was chosen on the brains "
+        f"that are not held back. Fits of `fast` with a saturated selector: {saturated}. `python tests/bench/family.py "
+        "FOLDER` measures this.\n\n" + "\n".join(tables)
+    )
+
+
+def _of_family(rows: list[dict[str, Any]]) -> str:
     names = sorted({row["brain"] for row in rows})
 
     def of(brain: str, recipe: str) -> list[dict[str, Any]]:
@@ -69,14 +85,7 @@ def family(found: dict[str, Any]) -> str:
         images = _mean(fast, "images") / _mean(paper, "images")
         held = "yes" if fast[0]["held_back"] else "no"
         lines.append([name, held, f"{len(paper)}, {len(fast)}", *cells, f"{100 * images:.0f} %"])
-    saturated = sum(bool(row["saturated"]) for row in rows if row["recipe"] == "fast")
-    command = "python tests/bench/family.py FOLDER"
-    return (
-        f"## Recipes on brains that differ in kind\n\n{_about(found)}. `paper` → `fast`, means over seeds (their "
-        "numbers stand in the table); r, slope and RMSE of the worse hemisphere, place of the worse axis. `fast` was "
-        "chosen on the brains that are not held back. Fits of `fast` with a saturated selector: "
-        f"{saturated}. `{command}` measures this.\n\n{_table(heads, lines)}"
-    )
+    return _table(heads, lines)
 
 
 def _mean(rows: list[dict[str, Any]], key: str) -> float:
@@ -142,7 +151,8 @@ def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str
 
 def gpu(*found: dict[str, Any]) -> str:
     """Step, fits and extraction on a GPU."""
-    *steps, fits, rate = found
+    *steps, fits, command, rate = found
+    again = command["fits"][-1]
     rows = []
     for name, one in zip(ARITHMETIC, steps, strict=True):
         times = [f"{1000 * one[side]['median_s']:.1f}" for side in ("textbook", "product")]
@@ -157,6 +167,8 @@ def gpu(*found: dict[str, Any]) -> str:
         f"{_about(fits)}: {fits['n_images']:,} images, {fits['n_voxels']:,} voxels, {fits['n_layers']} layers × "
         f"{fits['width']}. {fits['first_s']:.0f} s for the first fit, {fits['median_of_the_others_s']:.0f} s for each "
         "of the others.\n\n"
+        f"{_about(command)}: {again['seconds']:.0f} s in a second process, of which steps "
+        f"{again['epoch_seconds'][0]:.0f} s, in {again['peak_gib']:.1f} GiB of the host's memory.\n\n"
         f"{_about(rate)}: {speeds['extract']:.0f} images per second, {speeds['textbook forward']:.0f} by the forward "
         "pass alone. Tokens of 450 MB per second were written to the disk of that machine.\n"
     )
