@@ -48,7 +48,7 @@ class AdamW:
             Norm of the gradient before clipping. It is not finite if the step was skipped.
         """
         names = [name for name, p in self._parameters.items() if p.grad is not None]
-        gradients = [g for name in names if (g := self._parameters[name].grad) is not None]
+        gradients = [_laid_out(g, p) for p in self._parameters.values() if (g := p.grad) is not None]
         norm = torch.nn.utils.get_total_norm(gradients) + 0 * loss
         adamw(
             [self._parameters[name].detach() for name in names],
@@ -80,3 +80,12 @@ class AdamW:
             self._mean[name].copy_(state[MEAN + name])
             self._square[name].copy_(state[SQUARE + name])
             self._steps[name].fill_(n_steps)
+
+
+def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """Return a gradient in the memory order of its parameter, as the kernel takes them: number by number.
+
+    Convolutions of images whose channels are last in memory have gradients in that order. The kernel of the CPU would
+    mix up their numbers without a word.
+    """
+    return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

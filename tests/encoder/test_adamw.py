@@ -1,5 +1,7 @@
 """AdamW with clipping is that of torch."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,17 @@ def test_steps_are_those_of_torch(size: float) -> None:
         torch.testing.assert_close(mine.step(0.03, 0.5, torch.zeros(())), norm)
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(a, b)
+
+
+def test_a_gradient_in_another_memory_order_is_the_same_gradient() -> None:
+    """Such as that of a convolution whose images have their channels last in memory, as blocks of transformers do."""
+    torch.manual_seed(0)
+    ours, gradient = nn.Conv2d(3, 4, 3), torch.randn(4, 3, 3, 3)
+    other = copy.deepcopy(ours)
+    for module, given in ((ours, gradient), (other, gradient.to(memory_format=torch.channels_last))):
+        module.weight.grad = given
+        AdamW(module, 0.1).step(0.03, 0.5, torch.zeros(()))
+    assert torch.equal(ours.weight, other.weight)
 
 
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
