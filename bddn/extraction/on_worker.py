@@ -21,6 +21,7 @@ from bddn.errors import BddnError, ClusterError, MismatchError
 from bddn.extraction.job import Job, Owner
 from bddn.extraction.source import TokenSource, network_identity
 from bddn.identity import Identity
+from bddn.machine.settings import own_settings
 from bddn.store.files import LocalFiles
 from bddn.store.lease import LeaseMonitor, Observation
 from bddn.store.manifest import HEADER
@@ -105,6 +106,7 @@ class SharedJob:
             )
 
 
+@own_settings()
 def compute(job: SharedJob, shard: int, seen: Observation | None, topic: str, name: str) -> Owner | BddnError | None:
     """Run one task: compute, write and commit a shard, and report the number of finished images.
 

@@ -191,13 +191,13 @@ class Training:
 
 @contextmanager
 def repeatable(device: str) -> Iterator[None]:
-    """Use only kernels that give the same bits in every run, and the same code with gradients as without."""
+    """Use only kernels that give the same bits in every run, as `own_settings` does, and the same code with gradients
+    as without."""
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)  # it would read weights without the changes of LoRA
         if device == "cuda":
             from torch.nn.attention import SDPBackend, sdpa_kernel
 
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield

@@ -3,8 +3,9 @@
 The caller's settings and the state of torch's global random generator are restored afterwards.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,19 +13,19 @@ import torch
 
 @contextmanager
 def own_settings() -> Iterator[None]:
-    """Use the settings of a fresh process inside the context. It also works as a decorator.
+    """Use fixed settings inside the context. It also works as a decorator.
 
     New tensors are float32 on the CPU, gradients are enabled and products have full precision, even if the caller has
-    set a default dtype or device, inference mode, autocast or lower-precision arithmetic.
+    set a default dtype or device, inference mode, autocast or lower-precision arithmetic. Convolutions on a GPU are the
+    same in every run; torch alone would compute them with TF32, whose numbers have 10 bits.
     """
     with ExitStack() as stack:
         restore = stack.callback
         restore(torch.random.set_rng_state, torch.random.get_rng_state())
         restore(torch.set_num_threads, torch.get_num_threads())  # our threads set it for all later threads
         restore(torch.set_default_dtype, torch.get_default_dtype())
-        restore(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_default_dtype(torch.float32)
-        torch.set_float32_matmul_precision("highest")
+        _full_precision(restore)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for kind in ("cpu", "cuda"):
@@ -41,6 +42,28 @@ def own_settings() -> Iterator[None]:
             torch.set_flush_denormal(False)
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         yield
+
+
+def _full_precision(restore: Callable[..., object]) -> None:
+    """Let products be those of float32, and let cuDNN choose its kernels by the sizes alone.
+
+    torch has two sets of names for the precision. It refuses to tell the older one to who has used the newer one; what
+    is restored last, the newer one, then holds.
+    """
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    kinds = (backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
+    for kind in kinds:
+        restore(setattr, kind, "fp32_precision", kind.fp32_precision)
+    with suppress(RuntimeError):
+        restore(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+    for name, value in (("allow_tf32", False), ("benchmark", False), ("deterministic", True)):
+        with suppress(RuntimeError):
+            restore(setattr, cudnn, name, getattr(cudnn, name))
+        setattr(cudnn, name, value)
+    torch.set_float32_matmul_precision("highest")
+    for kind in kinds:
+        kind.fp32_precision = "ieee"
 
 
 def _flushes_denormals() -> bool:
