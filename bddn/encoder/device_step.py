@@ -4,6 +4,7 @@ A step has about a hundred small kernels. Launching them one by one takes the ho
 them; a graph launches them all at once.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,34 +41,46 @@ class GraphedStep:
 
     Parameters
     ----------
-    step : callable
-        The step to capture. It must not wait for the device.
     device : device
     """
 
-    def __init__(self, step: Step, device: torch.device) -> None:
-        self._step = step
+    def __init__(self, device: torch.device) -> None:
         self._rate, self._softness = (torch.zeros((), device=device) for _ in range(2))
         self._size = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._features: Features | None = None
 
     def __call__(
-        self, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
+        self, step: Step, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Run one step; parameters and return values as in `Step`."""
+        """Run one step, the same at every call, which must not wait for the device. The others are as in `Step`.
+
+        The step is not kept, so that a graph and its memory are freed with the training whose method it is.
+        """
         self._rate.fill_(rate)
         self._softness.fill_(softness)
         if len(features) != self._size:
             self._size = self._size or len(features)
-            return self._step(features, target, self._rate, self._softness)
+            return step(features, target, self._rate, self._softness)
         if self._graph is None or self._features is None:
             self._features, self._target = features.copy(), target.clone()
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._outputs = self._step(self._features, self._target, self._rate, self._softness)
+            with _no_collection(), torch.cuda.graph(self._graph):
+                self._outputs = step(self._features, self._target, self._rate, self._softness)
         self._features.fill(features)
         self._target.copy_(target)
         self._graph.replay()
         loss, norm = self._outputs
         return loss.clone(), norm.clone()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let Python free no cycles meanwhile: a call that frees what is on a device could end the capture of a graph."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bddn.encoder import checkpoint
 from bddn.encoder.adamw import AdamW
-from bddn.encoder.device_step import GraphedStep, Step, repeatable
+from bddn.encoder.device_step import GraphedStep, repeatable
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.health import convergence, saturated
 from bddn.encoder.learning import Learning
@@ -239,7 +239,7 @@ class _Training:
         self._batches = n_batches(len(parts.train), spec.batch_size)
         self._epochs = n_epochs(self._batches, spec)
         self._on_device = model.bias.is_cuda
-        self._do_step: Step = GraphedStep(self._plain_step, model.bias.device) if self._on_device else self._plain_step
+        self._graphed = GraphedStep(model.bias.device) if self._on_device else None
         self._pending: list[tuple[Tensor, Tensor]] = []
         self.log = LearningLog(shown, self._epochs * self._batches, len(model.layers), model.bias.device)
         self.progress = Progress()
@@ -276,7 +276,8 @@ class _Training:
         step = self.progress.epoch * self._batches + self.progress.batch
         n_steps = self._epochs * self._batches
         rate, soft = learning_rate(step, n_steps, spec), softness(step, n_steps, spec)
-        self._pending.append(self._do_step(features, target, rate, soft))
+        given = features, target, rate, soft
+        self._pending.append(self._graphed(self._plain_step, *given) if self._graphed else self._plain_step(*given))
         self.progress.batch += 1
         is_due = self.log.is_due(step + 1)
         if is_due or len(self._pending) >= (CHECK_STEPS if self._on_device else 1):

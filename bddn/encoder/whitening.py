@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bddn.machine.parallel import each
+from bddn.machine.parallel import each_on
 from bddn.stream.features import Features
 from bddn.stream.loader import Source
 from bddn.stream.order import Rows
@@ -87,4 +87,4 @@ def _add(local: Sequence[Moments], global_: Sequence[Moments], tokens: Features,
             local[layer].add(tokens.local[layer][images[:n_local]].flatten(0, 1))
         global_[layer].add(tokens.global_[layer][images])
 
-    each(add, range(len(local)))
+    each_on(images.device, add, range(len(local)))

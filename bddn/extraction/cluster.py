@@ -4,6 +4,7 @@ If a worker dies, only its current shard is lost. Another worker computes it, af
 """
 
 import logging
+import os
 import pydoc
 import secrets
 import time
@@ -26,6 +27,7 @@ from bddn.machine.parallel import choose_device, n_threads
 from bddn.progress import Advance
 
 DEVICE = "GPU"  # the dask resource of workers that have a device
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # environment variable
 START_S = 60.0
 LOOK_S = 2.0
 DEATHS = 10  # workers that may die on one shard before it fails
@@ -164,10 +166,8 @@ def local_cluster(n_workers: int, device: str) -> Iterator[Cluster]:
         "silence_logs": logging.ERROR,
         "resources": {DEVICE: 1} if on_device else {},
     }
-    workers = {
-        i: {"cls": Nanny, "options": {**options, "env": {"CUDA_VISIBLE_DEVICES": str(i)} if on_device else {}}}
-        for i in range(n_workers)
-    }
+    one_each = [{VISIBLE: name} for name in device_names()] if on_device else [{}] * n_workers
+    workers = {i: {"cls": Nanny, "options": {**options, "env": one_each[i]}} for i in range(n_workers)}
     scheduler = {"cls": Scheduler, "options": {"port": 0, "dashboard_address": ":0"}}
     with (
         _quiet(),
@@ -175,6 +175,15 @@ def local_cluster(n_workers: int, device: str) -> Iterator[Cluster]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield Cluster(client, "cuda" if on_device else "cpu", max(1, n_threads() // n_workers))
+
+
+def device_names() -> list[str]:
+    """Return the CUDA devices that this process may use, as `CUDA_VISIBLE_DEVICES` names them.
+
+    A job that was given the devices 2 and 3 of a machine counts them as 0 and 1, which are those of others.
+    """
+    given, n = os.environ.get(VISIBLE), torch.cuda.device_count()
+    return given.split(",")[:n] if given else [str(i) for i in range(n)]
 
 
 @contextmanager

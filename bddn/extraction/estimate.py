@@ -16,7 +16,7 @@ from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
 from bddn.data.checking import check_images
 from bddn.extraction.source import TokenSource, batch_size, infer_layout
-from bddn.machine.memory import free_bytes
+from bddn.machine.memory import free_bytes, free_device_bytes
 from bddn.machine.parallel import choose_device, n_threads
 from bddn.machine.settings import own_settings
 from bddn.spec import CacheSpec
@@ -84,7 +84,7 @@ class Plan:
         disk = "" if self.free_disk_bytes is None else f" ({self.free_disk_bytes / 1e9:.1f} GB free)"
         device = "none, on the CPU"
         if self.device_bytes is not None and self.free_device_bytes is not None:
-            device = f"{self.device_bytes / 1e9:.2f} GB (of {self.free_device_bytes / 1e9:.1f} GB)"
+            device = f"{self.device_bytes / 1e9:.2f} GB ({self.free_device_bytes / 1e9:.1f} GB free)"
         words = [
             f"images   {self.n_images}, {self.n_layers} layers, {self.n_shards} shards",
             f"image    {self.image_bytes / 1e6:.3f} MB",
@@ -146,7 +146,7 @@ def plan(
         free_ram_bytes=free_ram,
         device=device,
         device_bytes=torch.cuda.max_memory_allocated() if on_device else None,
-        free_device_bytes=torch.cuda.mem_get_info()[1] if on_device else None,
+        free_device_bytes=free_device_bytes() + torch.cuda.memory_allocated() if on_device else None,
         images_per_s=images_per_s,
         advice=advice(spec, layout, free_disk, free_ram - resident),
         notes=notes,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import torch
 
 from bddn.machine.cgroups import PROC, groups, lines, number
 
@@ -37,6 +38,11 @@ def free_bytes(proc: Path = PROC) -> int:
     in_groups = [free for version, folder in groups("memory", proc) for free in _in_group(folder, _FILES[version])]
     of_machine = int(psutil.virtual_memory().available)
     return min([of_machine, *in_groups, *_of_address_space()])
+
+
+def free_device_bytes() -> int:
+    """Return the bytes of the GPU that this process can still allocate, with what torch keeps for its next tensors."""
+    return int(torch.cuda.mem_get_info()[0]) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
 def _in_group(folder: Path, names: _Names) -> list[int]:

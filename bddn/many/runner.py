@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-import torch
-
 from bddn.data import open_dataset
 from bddn.data.covariates import covariate_values
 from bddn.data.trials import response_ids
 from bddn.errors import BddnError, MismatchError, RunError
 from bddn.identity import Identity
-from bddn.machine.memory import free_bytes
+from bddn.machine.memory import free_bytes, free_device_bytes
 from bddn.many.plan import Group, Task
 from bddn.many.run_table import Row, row_of
 from bddn.run import Run, Subject, fit_run, read_run
@@ -144,7 +142,7 @@ def _load(held: _SharedInputs, task: Task) -> Resident | None:
 
 def _free_bytes(task: Task) -> float:
     free = free_bytes() if task.memory_gib is None else task.memory_gib * GIB
-    return min(free, torch.cuda.mem_get_info()[0]) if task.device == "cuda" else free
+    return min(free, free_device_bytes()) if task.device == "cuda" else free
 
 
 def _n_bytes(held: _SharedInputs, task: Task) -> int:

@@ -3,6 +3,7 @@
 Shape letters: n images, N voxels, L layers, H rows, W columns, C channels of a layer, D shared channels.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ class FactorTopy:
     spec : str, Path or FitSpec
         A recipe ('paper' or 'fast'), a YAML file of settings, or settings.
     device : {'auto', 'cpu', 'cuda'}
+        Where it is fitted and predicts. A pickled encoder is loaded on the CPU, on any machine.
     chunk_images : int
         Rows that are kept together when the order of images is drawn.
     **settings
@@ -125,6 +127,13 @@ class FactorTopy:
 
     def __repr__(self) -> str:
         return f"FactorTopy({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: the encoder in the memory of the host, since others may have no GPU."""
+        state = dict(vars(self))
+        if "encoder_" in state and state["encoder_"].bias.is_cuda:
+            state["encoder_"] = copy.deepcopy(state["encoder_"]).cpu()
+        return state
 
     @own_settings()
     def fit(

@@ -29,7 +29,7 @@ from bddn.files.output import new_folder
 from bddn.files.paths import printable
 from bddn.files.unfinished import state_file
 from bddn.identity import Identity
-from bddn.machine.memory import free_bytes
+from bddn.machine.memory import free_bytes, free_device_bytes
 from bddn.machine.parallel import choose_device, error_text, is_out_of_memory, n_threads
 from bddn.machine.settings import own_settings
 from bddn.run.checks import audit_layers, check_leakage, check_responses, check_voxels
@@ -248,6 +248,6 @@ def _residency(
     if spec.polish:
         rest += polish_bytes(n_voxels, d)
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
-    if model.bias.is_cuda and feature_bytes > torch.cuda.mem_get_info()[0] - rest:
+    if model.bias.is_cuda and feature_bytes > free_device_bytes() - rest:
         feature_bytes = max(feature_bytes, free)  # tokens that do not fit on the device must be streamed
     return Residency.choose(feature_bytes, 4 * n_responses * n_voxels, rest, free)

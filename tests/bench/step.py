@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -96,7 +97,7 @@ def _product(model: FactorTopy, features: Features, target: Tensor, spec: FitSpe
         loss = model.backward(features, target, spec.loss_beta, softness)
         return loss, optimizer.step(rate, spec.gradient_clip, loss)
 
-    step: Step = GraphedStep(take, target.device) if target.is_cuda else take
+    step: Step = partial(GraphedStep(target.device), take) if target.is_cuda else take
     return lambda: step(features, target, spec.learning_rate, spec.regularizer)
 
 

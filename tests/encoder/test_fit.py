@@ -1,5 +1,6 @@
 """Training: repeatable, resumed anywhere, stopped by what is not finite, best epoch kept."""
 
+import gc
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,17 @@ def test_number_of_threads_does_not_change_a_bit(
         with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             monkeypatch.setattr(parallel, "_pool", lambda pool=pool: pool)
             assert _bytes(_fit(spec), tmp_path) == first
+
+
+def test_a_training_is_freed_with_the_fit() -> None:
+    """At once, as many fits of one process need: on a GPU it holds a graph and its memory."""
+    gc.collect()
+    gc.disable()
+    try:
+        _fit(SPEC.model_copy(update={"epochs": 1}))
+        assert not [one for one in gc.get_objects() if type(one) is fitting._Training]
+    finally:
+        gc.enable()
 
 
 class Killed(BaseException):

@@ -20,7 +20,7 @@ from distributed import Client, LocalCluster
 
 from bddn.errors import BackboneError, ClusterError
 from bddn.extraction import extract
-from bddn.extraction.cluster import Cluster, joined_cluster, local_cluster
+from bddn.extraction.cluster import Cluster, device_names, joined_cluster, local_cluster
 from bddn.extraction.extraction import prepare
 from bddn.many import fit_many
 from bddn.many.workers import Workers
@@ -347,6 +347,13 @@ def test_more_workers_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(ClusterError, match="one CUDA device for each worker; got 1"), local_cluster(4, "cuda"):
         pass
+
+
+def test_devices_are_those_that_the_job_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for given, names in (("", ["0", "1"]), ("2,3", ["2", "3"]), ("GPU-8c1f,GPU-a02e,-1,0", ["GPU-8c1f", "GPU-a02e"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert device_names() == names
 
 
 def _enlarged(folder: Path, out: Path, factor: float = 1e6) -> None:
