@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from bddn.extraction import extract
 from bddn.planted.plant import plant
@@ -27,9 +28,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide all GPUs, so that tests are the same on every machine, also from processes that tests start. Tests of a GPU
+    (`-m gpu`) and benchmarks (`--true-size`) see them."""
+    if config.getoption("markexpr") != "gpu" and not config.getoption("--true-size", default=False):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no process is left alone with one of them at the end."""
     items.sort(key=lambda item: WAITING.index(item.path.name) if item.path.name in WAITING else len(WAITING))
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: on a machine with one, run pytest -m gpu"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,7 +92,7 @@ def spec(brain: Path) -> CacheSpec:
 def sealed(brain: Path, spec: CacheSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sealed cache of the planted brain; read only."""
     out = tmp_path_factory.mktemp("caches") / "sealed.zarr"
-    extract(spec, Planted(brain), out)
+    extract(spec, Planted(brain), out, device="cpu")
     return out
 
 

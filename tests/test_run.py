@@ -44,7 +44,7 @@ def spec_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reference(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     out = tmp_path_factory.mktemp("reference") / "run"
-    run, fresh = fit_run(sealed, Planted(brain), out, SPEC)
+    run, fresh = fit_run(sealed, Planted(brain), out, SPEC, device="cpu")
     assert fresh
     assert run.metrics["seconds_waited_for_tokens"] > 0
     assert len(run.metrics["epoch_seconds"]) == 3
@@ -68,7 +68,7 @@ def test_streamed_and_resident_fits_give_the_same_bytes(
     assert _bytes(tmp_path / "run") == reference
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 def test_a_run_on_a_device_repeats_and_is_close_to_one_on_the_cpu(
     sealed: Path, brain: Path, reference: list[bytes], tmp_path: Path
 ) -> None:

@@ -187,8 +187,6 @@ def test_cheap_checks_come_before_anything_is_read(
         (FIT, "cuda:1", "auto, cpu or cuda"),
         (FIT, "mps", "auto, cpu or cuda"),
     ):
-        if device == "cuda" and torch.cuda.is_available():
-            continue
         with pytest.raises(ValueError, match=words):
             fit_run(sealed, planted, tmp_path / "run", spec, device=device)
     assert list(tmp_path.iterdir()) == []
@@ -265,8 +263,6 @@ def test_the_device_is_chosen_by_itself_unless_it_cannot_do_the_fit(
     sealed: Path, brain: Path, planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a machine without a GPU nothing changes: runs of the default before, which was the CPU, are kept."""
-    if torch.cuda.is_available():
-        pytest.skip("on a machine without a GPU")
     _, fresh = fit_run(sealed, planted, tmp_path / "run", FitSpec(epochs=1), device="cpu")
     assert fresh
     arguments = ["fit", str(sealed), "--data", f"planted:{brain}", "--epochs", "1", "--out", str(tmp_path / "run")]

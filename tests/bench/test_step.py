@@ -69,7 +69,7 @@ def test_step_over_sizes(true_size: bool) -> None:
         assert whole["peak_gib"] <= 2.0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("arithmetic", ["float32", "tf32", "bfloat16"])
 def test_step_on_a_device(true_size: bool, arithmetic: str) -> None:
     """Against the textbook step there, and against the time that its products and its memory traffic take at least."""

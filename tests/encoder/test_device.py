@@ -1,5 +1,6 @@
-"""Fits on a CUDA device: repeatable, graphed or not, and close to those on a CPU. Skipped where there is none."""
+"""Fits on a GPU: repeatable, graphed or not, and close to those on a CPU."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 import oracle
 from bddn.encoder import checkpoint, learning
-from bddn.encoder.device_step import GraphedStep, repeatable
+from bddn.encoder.device_step import GraphedStep, Step, repeatable
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, fit
 from bddn.encoder.parts import Parts
@@ -17,7 +18,7 @@ from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = pytest.mark.gpu
 
 WIDTHS, GRID = {"early": 24, "late": 20}, (4, 4)
 FAST = FitSpec.parse(
@@ -55,11 +56,16 @@ def test_a_graph_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     graphed = _bytes(_fit(FAST, "cuda"), tmp_path)
 
     def step_by_step(
-        self: GraphedStep, features: Features, target: Tensor, rate: float | Tensor, softness: float | Tensor
+        self: GraphedStep,
+        step: Step,
+        features: Features,
+        target: Tensor,
+        rate: float | Tensor,
+        softness: float | Tensor,
     ) -> tuple[Tensor, Tensor]:
         self._rate.fill_(rate)  # as the graph reads them, in float32
         self._softness.fill_(softness)
-        return self._step(features, target, self._rate, self._softness)
+        return step(features, target, self._rate, self._softness)
 
     monkeypatch.setattr(GraphedStep, "__call__", step_by_step)
     assert _bytes(_fit(FAST, "cuda"), tmp_path) == graphed
@@ -81,20 +87,21 @@ def test_device_and_processor_agree(tmp_path: Path) -> None:
 
 
 def test_every_gradient_is_that_of_the_textbook_form() -> None:
+    """The textbook form runs on the CPU: torch has no gradient of it on a GPU that is the same in every run."""
     torch.manual_seed(0)
-    model = new_encoder(torch.rand(500, 3) * 100, WIDTHS, GRID, FAST).to("cuda")
+    model = new_encoder(torch.rand(500, 3) * 100, WIDTHS, GRID, FAST)
     for name, parameter in model.selectors.named_parameters():
         if name.endswith("4.weight"):
             torch.nn.init.normal_(parameter)
     features = Features(
-        [torch.randn(6, 16, channels, device="cuda") for channels in WIDTHS.values()],
-        [torch.randn(6, channels, device="cuda") for channels in WIDTHS.values()],
+        [torch.randn(6, 16, channels) for channels in WIDTHS.values()],
+        [torch.randn(6, channels) for channels in WIDTHS.values()],
     )
-    target = torch.randn(6, 500, device="cuda")
-    with repeatable(target.device, "float32"):
-        oracle.objective(model, features, target, beta=0.1, softness=0.05).backward()
-        expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-        model.backward(features, target, beta=0.1, softness=0.05)
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None
-        assert (parameter.grad - expected[name]).abs().max() <= 1e-5 * expected[name].abs().max(), name
+    target, there = torch.randn(6, 500), copy.deepcopy(model).to("cuda")
+    oracle.objective(model, features, target, beta=0.1, softness=0.05).backward()
+    with repeatable(there.bias.device, "float32"):
+        there.backward(features.to(there.bias.device), target.to("cuda"), beta=0.1, softness=0.05)
+    for (name, expected), found in zip(model.named_parameters(), there.parameters(), strict=True):
+        assert expected.grad is not None
+        assert found.grad is not None
+        assert (found.grad.cpu() - expected.grad).abs().max() <= 1e-5 * expected.grad.abs().max(), name

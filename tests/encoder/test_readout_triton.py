@@ -1,4 +1,4 @@
-"""The readout's kernels against the CPU's form: on a CUDA device where there is one, else in Triton's interpreter."""
+"""The readout's kernels against the CPU's form: with `-m gpu` on a GPU, else in Triton's interpreter."""
 
 import importlib
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from bddn.spec import FitSpec
 from bddn.stream.features import Features
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-on_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="needs a CUDA device")
+pytestmark = [pytest.mark.gpu] if DEVICE == "cuda" else []
 BETA, DIVISOR = 0.1, 3.0
 # of the largest number. Factors of products are cut off, each by 2⁻¹⁰ at most in tf32 (which the interpreter does not
 # imitate) and 2⁻⁷ in bfloat16 (rounded on a device, so by 2⁻⁸ there); seen in the interpreter: 7e-7, and 7e-3. The
@@ -241,7 +241,7 @@ def test_what_is_done_follows_from_sizes_alone(kernels: ModuleType) -> None:
     assert not {name for name, _ in done[0]} & (waits | shuffles)
 
 
-@on_cuda
+@pytest.mark.gpu
 def test_the_host_never_waits(kernels: ModuleType) -> None:
     batch = _batch(300, 4, 32).on_device()
     _all(kernels, batch, "tf32")  # compiles
@@ -252,7 +252,7 @@ def test_the_host_never_waits(kernels: ModuleType) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@on_cuda
+@pytest.mark.gpu
 def test_a_step_can_be_captured(kernels: ModuleType) -> None:
     first, second = (_batch(300, 4, 32, spread).on_device() for spread in (1.5, 0.1))
     expected = _smooth_l1(kernels, second, "tf32")
@@ -268,7 +268,7 @@ def test_a_step_can_be_captured(kernels: ModuleType) -> None:
         assert torch.equal(value, other)
 
 
-@on_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("arithmetic", list(TOLERANCE))
 def test_large_batches_agree(kernels: ModuleType, arithmetic: str) -> None:
     _compare(kernels, _batch(3000, 70, 150), arithmetic)

@@ -38,7 +38,7 @@ def test_tokens_of_the_cpu_are_not_copied(pixels: torch.Tensor) -> None:
     assert np.shares_memory(found["local/late"], tokens["late"].local_.numpy())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_a_device_gives_what_the_cpu_gives(pixels: torch.Tensor) -> None:
     run, expected = OnDevice(), on_cpu(forward, pixels, LAYERS)
     for _ in range(3):
