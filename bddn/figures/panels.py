@@ -116,9 +116,10 @@ def paint(
     colour = np.empty((len(raster.pixel), 3), dtype=np.float32)
     bare = grey.astype(np.float32)
     for start in range(0, len(colour), _CHUNK):
-        part = raster.part(np.arange(start, min(start + _CHUNK, len(colour))))
+        part = raster.part(slice(start, start + _CHUNK))
         colour[start : start + _CHUNK] = np.einsum("pk,pk->p", bare[part.corners], part.weight)[:, None]
-        near = np.flatnonzero(drawn[part.corners] @ np.ones(3, dtype=np.float32))
+        beside = drawn[part.corners]
+        near = np.flatnonzero(beside[:, 0] | beside[:, 1] | beside[:, 2])
         if len(near):
             painted = rgb(part.part(near))
             if hatched is not None:
