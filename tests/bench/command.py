@@ -1,5 +1,6 @@
-"""Commands of bddn in processes of their own: seconds, CPU seconds, and peak memory."""
+"""Commands of bddn and scripts in processes of their own: seconds, CPU seconds, and peak memory."""
 
+import os
 import subprocess
 import sys
 import time
@@ -23,11 +24,7 @@ finally:
 def measured(*arguments: object, accept: tuple[int, ...] = (0,)) -> dict[str, float]:
     """Run a command of bddn, which must end with one of the accepted exit codes."""
     start = time.perf_counter()
-    words = ["-c", MEASURED, *map(str, arguments)]
-    if FRESH:
-        done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=False)
-    else:
-        done = quick_commands.run(*words)
+    done = in_a_process("-c", MEASURED, *arguments)
     assert done.returncode in accept, done.returncode
     lines = dict(line.split(":", 1) for line in done.stdout.splitlines() if line.startswith(("VmHWM:", "CPU:")))
     return {
@@ -35,3 +32,12 @@ def measured(*arguments: object, accept: tuple[int, ...] = (0,)) -> dict[str, fl
         "cpu_seconds": float(lines["CPU"]),
         "peak_gib": int(lines["VmHWM"].split()[0]) / 2**20,
     }
+
+
+def in_a_process(*words: object) -> "subprocess.CompletedProcess[str]":
+    """Run a script, or `-c` and code, with words of its own."""
+    if not FRESH:
+        return quick_commands.run(*words)
+    command = [sys.executable, *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)

@@ -4,9 +4,7 @@ Reading images takes time in proportion to their number, so it is measured on fe
 in proportion to the square, so it is measured on as many thumbnails and tokens as NSD has images.
 """
 
-import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from bddn.data import Stimuli
 from bddn.evaluation.leaks import AtHand, find_pairs
 from bddn.evaluation.seen_images import Fingerprints, fingerprints
 from bddn.stats.fingerprints import SIDE
+from bench.command import in_a_process
 from bench.report import keep
 from photographs import noise
 
@@ -98,9 +97,8 @@ def _noises(rng: np.random.Generator, n: int, side: int) -> Iterator[npt.NDArray
 
 def _measured(what: str, argument: object) -> dict[str, float]:
     """Run a step in a process of its own; return seconds, CPU seconds, peak memory, and what it counted (`n`)."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    command = [sys.executable, __file__, what, str(argument)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    done = in_a_process(__file__, what, argument)
+    assert done.returncode == 0, done.stderr
     names = ("seconds", "cpu_seconds", "peak_gib", "n")
     return dict(zip(names, map(float, done.stdout.split()), strict=True))
 

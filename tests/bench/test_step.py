@@ -1,8 +1,6 @@
 """The training step against the textbook form's, in one run. Small here; `--true-size` measures and keeps figures."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +10,13 @@ import pytest
 import torch
 
 from bddn.encoder.device_step import repeatable
+from bench.command import in_a_process
 from bench.report import keep
 
 
 def _measure(side: str, n_steps: int, *sizes: str) -> dict[str, float]:
-    command = [sys.executable, str(Path(__file__).parent / "step.py"), side, *sizes, "--steps", str(n_steps)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = in_a_process(Path(__file__).parent / "step.py", side, *sizes, "--steps", n_steps)
+    assert done.returncode == 0, done.stderr
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

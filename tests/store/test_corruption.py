@@ -260,7 +260,7 @@ def _put(path: Path, data: bytes | None) -> None:
 
 
 def test_reading_finds_every_corruption_where_plain_zarr_would_not(tmp_path: Path, long: bool) -> None:
-    n = 10_000 if long else 300
+    n, n_compared = (10_000, 10_000) if long else (300, 30)
     ours: list[Victim] = []
     plain: list[Victim] = []
     default: list[Victim] = []
@@ -284,6 +284,8 @@ def test_reading_finds_every_corruption_where_plain_zarr_would_not(tmp_path: Pat
             table["bddn"][kind][outcome] += 1
             if outcome != FOUND:
                 missed.append(f"{seed}: {kind}, {', '.join(damage)}")
+            if seed >= n_compared:
+                continue
             table["zarr"][kind][plain[i].suffer(damage)] += 1
             table["zarr's defaults"][kind][default[i].suffer(default[i].damage(kind, seed))] += 1
     figures = {
