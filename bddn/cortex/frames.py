@@ -59,6 +59,11 @@ class Volume:
         matrix = np.array(self.affine)
         return np.asarray(np.asarray(ijk) @ matrix[:3, :3].T + matrix[:3, 3], np.float32)
 
+    def difference(self, other: "Volume") -> str:
+        """Return in words how another grid differs: in its shape, in its affine by more than 0.001 mm; '' if not."""
+        same = np.allclose(other.affine, self.affine, atol=1e-3)
+        return f"shape {other.shape}" if other.shape != self.shape else "" if same else "another affine"
+
     def indices(self, mm: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
         """Return the indices (N, 3) of the voxels whose centres have these coordinates (N, 3).
 

@@ -107,6 +107,7 @@ def read_mgh(path: Path) -> npt.NDArray[np.float32]:
         header = _header(path, file)
         file.seek(header.start)
         values = np.frombuffer(file.read(header.n_frames * header.frame_bytes), header.dtype)
+        file.read()  # to the end, where a .mgz has its checksum
         frames = values.reshape(header.n_frames, header.n_vertices).astype(np.float32)
     return frames[0] if header.n_frames == 1 else frames.T
 

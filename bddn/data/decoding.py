@@ -31,7 +31,7 @@ them to Pillow, because another process, such as a worker, could not read them."
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 RESTORE = "Restore the file from the original download."
 CONVERT = "Convert it to 8 bits per channel with the scaling that you want, or remove the image."
-ORIENTATION, UPRIGHT = 0x0112, 1  # EXIF tag and value
+ORIENTATION, UPRIGHT, TURNED = 0x0112, 1, range(2, 9)  # EXIF tag and values; others mean nothing
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # TIFF tags and value
 _FILL, _MORE = 128, bytes(range(1, 128)) * 4  # libjpeg's value for missing pixels; data that it can decode
 _CICP_SRGB = (1, 13)  # primaries and transfer function of sRGB (ITU-T H.273)
@@ -98,7 +98,7 @@ def _formats() -> tuple[str, ...]:
 
 def _unidentified(data: bytes) -> ImageError:
     """Return the error for data that Pillow does not open: damaged, too many bits, or another format."""
-    formats = {PNG_START: "PNG", b"\xff\xd8\xff": "JPEG"}
+    formats = {PNG_START: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
     name = next((name for start, name in formats.items() if data.startswith(start)), "")
     name = "AVIF" if data[4:12] == b"ftypavif" else name
     try:
@@ -106,8 +106,13 @@ def _unidentified(data: bytes) -> ImageError:
             return _too_deep(n_bits)
     except ValueError as error:
         return ImageError(f"{error}")
-    got = f"a variant of {name} that Pillow cannot read" if name else f"none of the formats {', '.join(FORMATS)}"
-    return ImageError(*explain_bytes(data[:HEAD_BYTES], got, RESTORE, IMAGE))
+    got = (
+        f"a damaged {name}, or a variant that Pillow cannot read"
+        if name
+        else f"none of the formats {', '.join(FORMATS)}"
+    )
+    fix = RESTORE if name else f"{RESTORE} If it is of another format, such as HEIC or SVG, save it as PNG or JPEG."
+    return ImageError(*explain_bytes(data[:HEAD_BYTES], got, fix, IMAGE))
 
 
 def _too_deep(n_bits: int) -> ImageError:
@@ -175,7 +180,7 @@ def _as_seen(image: "Image", data: bytes) -> Decoded:
     if image.format in ("JPEG", "MPO") and _ends_early(image, data):
         raise ImageError("damaged: the file ends before its last pixels")
     remarks = set()
-    if _orientation(image) != UPRIGHT:
+    if _orientation(image) in TURNED:
         remarks.add(Remark.ROTATION)
     if image.mode == "CMYK":
         remarks.add(Remark.CMYK)

@@ -81,11 +81,11 @@ def on_grid(path: Path, own: Volume, volume: Volume) -> None:
     ------
     DataError
     """
-    if own.shape != volume.shape or not np.allclose(own.affine, volume.affine, atol=1e-3):
+    if differs := volume.difference(own):
         raise DataError(
             path,
             expected=f"the grid of the selected voxels, {volume.shape}, with the same affine",
-            got=f"shape {own.shape}" if own.shape != volume.shape else "another affine",
+            got=differs,
             fix="Use files of one subject and space (T1w), as they were downloaded.",
         )
 

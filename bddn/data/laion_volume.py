@@ -19,7 +19,7 @@ from bddn.data.ceiling import ncsnr_of_percent
 from bddn.data.grid_voxels import FILE, Grid
 from bddn.data.laion_files import MASK, R2_MEAN, ceiling_file, how_to_get, how_to_get_folder, map_file, rois_folder
 from bddn.data.laion_rois import Roi, find_rois, hemispheres, label_columns, named, on_grid, read_mask
-from bddn.data.own_imaging import load_image, read_volume
+from bddn.data.own_imaging import load_image, read_volume, volumes_of
 from bddn.data.session_betas import N_PROBES, Floats, Ints, Session
 from bddn.data.unpacked import Unpacked
 from bddn.errors import DataError
@@ -63,8 +63,8 @@ class T1wGrid(Grid):
             )
         on_grid(path, Volume.of(image.affine, image.shape[:3]), self.volume)
         try:
-            for row in range(n):
-                yield np.asarray(image.dataobj[..., row])[self.at].astype(np.float32)
+            for volume in volumes_of(path, image, n):
+                yield volume[self.at].astype(np.float32)
         except (OSError, EOFError, ValueError, DamagedGzip) as error:
             got, fix = explain(path, f"a damaged file ({error})", "Download it again.", GZIP)
             raise DataError(path, expected="betas in a compressed NIfTI file", got=got, fix=fix) from error

@@ -134,8 +134,9 @@ def _names(root: Path, atlas: str, subject: int) -> dict[int, str]:
     for folder in (GROUP_LABELS, native_labels(subject)):
         path = root / folder / f"{atlas}.mgz.ctab"
         if path.is_file():
-            pairs = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
             try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+                pairs = (line.split(maxsplit=1) for line in lines if line.strip())
                 return {int(number): name.strip() for number, name in pairs}
             except ValueError as error:
                 raise DataError(

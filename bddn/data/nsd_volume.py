@@ -7,6 +7,7 @@ so that HDF5 gives (T, Z, Y, X): the axes of the NIfTI files of the same volume 
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zlib import error as DamagedGzip
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from bddn.data.array_files import open_array
 from bddn.data.grid_voxels import FILE, Grid
 from bddn.data.nsd_files import UNIT, betas_folder, how_to_get
 from bddn.data.nsd_labels import GROUP, OWN, label_columns
+from bddn.data.own_imaging import check_sum
 from bddn.data.session_betas import Floats, Ints, Session, even_probes
 from bddn.errors import DataError
 from bddn.files.filekind import GZIP, explain, is_listed
@@ -179,8 +181,9 @@ def _nifti(path: Path) -> Any:
 def _values(path: Path) -> npt.NDArray[np.float32]:
     image = _nifti(path)
     try:
+        check_sum(path)
         return np.asarray(image.dataobj, np.float32)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, DamagedGzip) as error:
         raise _damaged(path, f"{error}") from error
 
 

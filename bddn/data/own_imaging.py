@@ -1,6 +1,9 @@
 """Imaging files of own data: NIfTI, CIFTI, GIFTI, and FreeSurfer surfaces, labels and overlays."""
 
+import gzip
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ import numpy.typing as npt
 
 from bddn.cortex.frames import Volume
 from bddn.cortex.gifti import STRUCTURE, STRUCTURE_KEY
-from bddn.errors import DataError
-from bddn.files.filekind import explain
+from bddn.errors import BddnError, DataError
+from bddn.files.filekind import GZIP, FileKind, explain
 
+GZIP_BYTES = 1 << 20  # read at once
 UNPACKED = re.compile(r"\.(nii\.gz|[^.]+)$")
 SIDE = {
     "lh": re.compile(r"(?:^|[._-])(?:lh|hemi-L)(?=[._-]|$)"),
@@ -37,11 +41,8 @@ def load_image(path: Path) -> Any:
     """
     import nibabel
 
-    kept = {"keep_file_open": True} if path.name.endswith(".gz") else {}  # so that volumes are read in one pass
-    try:
-        return nibabel.load(path, **kept)
-    except Exception as error:  # the parsers of nibabel can raise anything
-        raise _unreadable(path, error, f"a file {suffix_of(path)} of nibabel") from error
+    with reading(path, f"a file {suffix_of(path)} of nibabel"):
+        return nibabel.load(path)
 
 
 def freesurfer() -> Any:
@@ -94,7 +95,49 @@ def read_volume(path: Path) -> tuple[npt.NDArray[Any], Volume]:
             got="none (sform_code and qform_code are 0)",
             fix="Copy the header of the image that the volume was computed from.",
         )
-    return np.asarray(image.dataobj).reshape(shape), Volume.of(image.affine, shape)
+    if not np.isfinite(image.affine).all() or not np.linalg.det(image.affine[:3, :3]):
+        raise DataError(
+            path,
+            expected="an affine in its header that gives each voxel a position of its own",
+            got=f"{np.round(image.affine[:3], 3).tolist()}",
+            fix="Copy the header of the image that the volume was computed from.",
+        )
+    with reading(path, "a complete NIfTI volume"):
+        check_sum(path)
+        return np.asarray(image.dataobj).reshape(shape), Volume.of(image.affine, shape)
+
+
+def check_sum(path: Path) -> None:
+    """Read a compressed file to its end, where its checksum is. nibabel stops before it, and reads damaged numbers."""
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as file:
+            while file.read(GZIP_BYTES):
+                pass
+
+
+def volumes_of(path: Path, image: Any, n: int) -> Iterator[npt.NDArray[Any]]:
+    """Yield the first volumes (X, Y, Z) of a compressed NIfTI file (X, Y, Z, images) in one pass, with the header's
+    scaling; after the last volume of the file, its checksum is compared.
+
+    Parameters
+    ----------
+    path : Path
+    image : nibabel image
+    n : int
+        Number of volumes.
+    """
+    from nibabel.volumeutils import apply_read_scaling
+
+    stored, shape = image.dataobj, image.shape[:3]
+    n_bytes = int(np.prod(shape)) * stored.dtype.itemsize
+    slope, inter = np.asanyarray(stored.slope), np.asanyarray(stored.inter)
+    with gzip.open(path) as file:
+        file.seek(stored.offset)
+        for _ in range(n):
+            volume = np.frombuffer(file.read(n_bytes), stored.dtype).reshape(shape, order="F")
+            yield apply_read_scaling(volume, slope, inter)
+        while n == image.shape[3] and file.read(GZIP_BYTES):
+            pass
 
 
 def read_surface(path: Path, hemi: str) -> npt.NDArray[np.float64]:
@@ -106,7 +149,7 @@ def read_surface(path: Path, hemi: str) -> npt.NDArray[np.float64]:
         If it is not a surface, or is of the other hemisphere.
     """
     check_side(path, hemi)
-    try:
+    with reading(path, "a FreeSurfer or GIFTI surface"):
         if suffix_of(path) == ".gii":
             found = load_image(path).agg_data("pointset")
         else:
@@ -114,10 +157,6 @@ def read_surface(path: Path, hemi: str) -> npt.NDArray[np.float64]:
         vertices = np.asarray(found, float)
         if vertices.ndim != 2 or vertices.shape[1] != 3 or not len(vertices):
             raise ValueError("no points")
-    except DataError:
-        raise
-    except Exception as error:  # see `load_image`
-        raise _unreadable(path, error, "a FreeSurfer or GIFTI surface") from error
     return vertices
 
 
@@ -137,10 +176,25 @@ def check_side(path: Path, hemi: str) -> None:
         )
 
 
-def _unreadable(path: Path, error: Exception, expected: str) -> DataError:
-    got, fix = explain(
-        path, f"a damaged file, or another kind of file ({error})", "Restore the file, or give another one."
-    )
-    if got.startswith("a gzip archive"):
-        got, fix = "a damaged or incomplete gzip file", "Restore the file, or give another one."
-    return DataError(path, expected=expected, got=got, fix=fix)
+@contextmanager
+def reading(path: Path, expected: str, *own: FileKind) -> Iterator[None]:
+    """Turn what libraries raise while they open or read a file into one `DataError`.
+
+    Parameters
+    ----------
+    path : Path
+    expected : str
+        What the file should be, for the message.
+    own : FileKind
+        The kinds that it should have; see `explain`.
+    """
+    try:
+        yield
+    except (BddnError, MemoryError):
+        raise
+    except Exception as error:  # parsers and decompressors have no common base class
+        restore = "Restore the file, or give another one."
+        got, fix = explain(path, f"a damaged file, or another kind of file ({error})", restore, *own)
+        if got == GZIP.name:
+            got, fix = "a damaged or incomplete gzip file", restore
+        raise DataError(path, expected=expected, got=got, fix=fix) from error

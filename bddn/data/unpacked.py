@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from bddn.errors import OutputError
 from bddn.files.atomic import replace_file
 
 DTYPE = np.dtype("<f4")
@@ -83,11 +84,20 @@ class Unpacked:
             with path.open("wb") as file:
                 write(file)
 
-        if self._folder is None:
-            with tempfile.TemporaryFile() as unnamed:
-                write(cast(BinaryIO, unnamed))
-                return os.dup(unnamed.fileno())
-        path = self._folder / name
-        if not path.is_file() or path.stat().st_size != n_bytes:
-            replace_file(path, fill)
-        return os.open(path, os.O_RDONLY)
+        try:
+            if self._folder is None:
+                with tempfile.TemporaryFile() as unnamed:
+                    write(cast(BinaryIO, unnamed))
+                    return os.dup(unnamed.fileno())
+            path = self._folder / name
+            if not path.is_file() or path.stat().st_size != n_bytes:
+                replace_file(path, fill)
+            return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise OutputError(
+                self._folder or f"temporary files in {tempfile.tempdir or 'no folder'}",
+                expected=f"room for {n_bytes / 2**20:,.0f} MiB of unpacked responses, for each session",
+                got=error.strerror or f"{error}",
+                fix="Set TMPDIR to a folder on a larger disk, or give one that keeps them, where there is the option "
+                "'unpacked'.",
+            ) from error

@@ -44,7 +44,10 @@ TORCH = FileKind("a PyTorch file written by torch.save")
 PICKLE = FileKind("a Python pickle")
 PARQUET = FileKind("a Parquet table")
 GZIP = FileKind("a gzip archive", UNPACK)
-MATLAB = FileKind("a MATLAB file")
+MATLAB = FileKind(
+    "a MATLAB file of a version before 7.3",
+    "Save it again with save(…, '-v7.3') in MATLAB, or with scipy.io.loadmat and numpy.save in Python.",
+)
 HDF5 = FileKind("an HDF5 file (as written by MATLAB 7.3 and Keras)")
 IMAGE = FileKind("an image")
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.cortex.fsaverage import fsaverage5, sphere
 from bddn.data.laion import Laion
-from bddn.errors import DataError
+from bddn.data.unpacked import Unpacked
+from bddn.errors import DataError, OutputError
 from bddn.testing import DatasetContract
 from data import laion_tree as tree
 
@@ -374,6 +375,15 @@ def test_what_is_missing_or_of_another_kind_is_told_with_the_next_step(root: Pat
     assert stimuli.ids
     with pytest.raises(DataError, match=r"which says which image is which.*laion-fmri\.hebartlab\.com/request"):
         stimuli.image(0)
+
+
+def test_a_full_disk_of_temporary_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(OutputError, match=r"expected room for 1 MiB of unpacked.*No space left.*Set TMPDIR"):
+        Unpacked().read(Path(__file__), np.arange(2**18), 1, lambda: [], np.arange(1))
 
 
 def test_betas_that_stay_unpacked_are_read_by_later_commands(
