@@ -1,13 +1,17 @@
 """Check a dataset of responses: everything in it is read once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from bddn.cortex.frames import check_frame
+from bddn.cortex.places import check_places, positions, space_of
 from bddn.data.checking import inspect_images
 from bddn.data.covariates import covariate_table
-from bddn.data.dataset import Dataset
+from bddn.data.dataset import Dataset, frame_of
+from bddn.data.image_files import count
 from bddn.data.trials import check_trials, response_ids
 from bddn.errors import DataError
 
@@ -51,6 +55,30 @@ class CheckedDataset:
     unreadable: list[DataError]
 
 
+def check_voxels(dataset: Dataset) -> pd.DataFrame:
+    """Return the voxels of a dataset; refuse a dataset without voxels, or whose table does not say where they lie.
+
+    Raises
+    ------
+    DataError
+    """
+    voxels = dataset.voxels()
+    if not len(voxels):
+        raise DataError(dataset.name, expected="at least one voxel", got="none", fix="Check the masks of the dataset.")
+    on_fsaverage = space_of(voxels) == "fsaverage"
+    different = voxels.drop_duplicates(["hemi", "vertex"]) if on_fsaverage else voxels  # a fit can have a vertex twice
+    check_places(f"voxels of {dataset.name}", different)
+    check_frame(voxels, frame_of(dataset))
+    if not on_fsaverage and not np.array_equal(positions(voxels), dataset.coords_mm()):
+        raise DataError(
+            f"coords_mm of {dataset.name}",
+            expected="bddn.cortex.places.positions(voxels()), so that a run's table says where its voxels lie",
+            got="other numbers",
+            fix="Return these positions.",
+        )
+    return voxels
+
+
 def inspect_dataset(dataset: Dataset) -> CheckedDataset:
     """Read voxels, positions, responses and images of a dataset.
 
@@ -62,8 +90,7 @@ def inspect_dataset(dataset: Dataset) -> CheckedDataset:
     check_trials(dataset)
     table = covariate_table(dataset)
     covariates = {} if table is None else {str(name): int(table[name].isna().sum()) for name in table}
-    voxels, n_images, n = dataset.voxels(), len(dataset.stimuli), len(response_ids(dataset))
-    dataset.coords_mm()
+    voxels, n_images, n = check_voxels(dataset), len(dataset.stimuli), len(response_ids(dataset))
     lowest, highest = np.full(len(voxels), np.inf), np.full(len(voxels), -np.inf)
     total = squares = 0.0
     for start in range(0, n, ROWS_AT_ONCE):
@@ -84,6 +111,19 @@ def inspect_dataset(dataset: Dataset) -> CheckedDataset:
         mean,
         std,
         constant,
-        tuple(checked.notes),
+        (*checked.notes, *_equal_images(dataset.stimuli.ids, checked.sha256)),
         unreadable,
     )
+
+
+def _equal_images(ids: Sequence[str], sha256: Sequence[str]) -> list[str]:
+    """Return a note on files that are the same under several ids; none if some images could not be read."""
+    first: dict[str, str] = {}
+    equal = [(first[one], name) for name, one in zip(ids, sha256, strict=False) if first.setdefault(one, name) != name]
+    if not equal or len(sha256) < len(ids):
+        return []
+    n = count(len(equal), "image")
+    return [
+        f"{n} with the same file as another one, first '{equal[0][1]}' as '{equal[0][0]}': a fit refuses a split that "
+        "has them in two parts. If they are one image, give them one id"
+    ]

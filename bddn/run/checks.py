@@ -3,12 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
-from bddn.cortex.frames import check_frame
-from bddn.cortex.places import check_places, positions, space_of
 from bddn.data import Dataset
-from bddn.data.dataset import frame_of
 from bddn.data.splits import PARTS, Split, equal_across
 from bddn.encoder.parts import Parts
 from bddn.errors import DataError
@@ -20,30 +16,6 @@ from bddn.stream.sampled import tokens_at_places, whole_chunks
 
 ROWS_PER_READ = 64  # response rows; in nearly every dataset the first two differ
 AUDIT_IMAGES = 256  # the sample of an audit of layers
-
-
-def check_voxels(dataset: Dataset) -> pd.DataFrame:
-    """Return the voxels of a dataset; refuse a dataset without voxels, or whose table does not say where they lie.
-
-    Raises
-    ------
-    DataError
-    """
-    voxels = dataset.voxels()
-    if not len(voxels):
-        raise DataError(dataset.name, expected="at least one voxel", got="none", fix="Check the masks of the dataset.")
-    on_fsaverage = space_of(voxels) == "fsaverage"
-    different = voxels.drop_duplicates(["hemi", "vertex"]) if on_fsaverage else voxels  # a fit can have a vertex twice
-    check_places(f"voxels of {dataset.name}", different)
-    check_frame(voxels, frame_of(dataset))
-    if not on_fsaverage and not np.array_equal(positions(voxels), dataset.coords_mm()):
-        raise DataError(
-            f"coords_mm of {dataset.name}",
-            expected="bddn.cortex.places.positions(voxels()), so that a run's table says where its voxels lie",
-            got="other numbers",
-            fix="Return these positions.",
-        )
-    return voxels
 
 
 def check_leakage(store: Cache, split: Split) -> None:
@@ -62,7 +34,7 @@ def check_leakage(store: Cache, split: Split) -> None:
             f"cache '{store.files.place}'",
             expected="every image in only one part of the split",
             got=f"the same image as '{one}' in {part_of[one]} and as '{other}' in {part_of[other]}",
-            fix="Remove one of the two stimuli from the dataset, and run 'bddn extract' again.",
+            fix="Remove one of the two stimuli from the dataset, or give both one id. The cache can stay.",
         )
 
 

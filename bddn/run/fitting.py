@@ -16,6 +16,7 @@ from bddn.cortex.places import drawn_rows
 from bddn.data import Dataset
 from bddn.data.covariates import WithoutCovariates, covariate_values, estimate
 from bddn.data.dataset import about, frame_of
+from bddn.data.dataset_check import check_voxels
 from bddn.data.trials import check_trials, response_ids
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
@@ -32,7 +33,7 @@ from bddn.identity import Identity
 from bddn.machine.memory import free_bytes, free_device_bytes
 from bddn.machine.parallel import choose_device, error_text, is_out_of_memory, n_threads
 from bddn.machine.settings import own_settings
-from bddn.run.checks import audit_layers, check_leakage, check_responses, check_voxels
+from bddn.run.checks import audit_layers, check_leakage, check_responses
 from bddn.run.covariate_file import COVARIATES, write_effects
 from bddn.run.folder import (
     ABOUT,
