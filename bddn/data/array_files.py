@@ -53,6 +53,17 @@ def arrays_of(path: Path) -> dict[str, Any]:
     return _in_zarr(path) if path.is_dir() else _in_hdf5(path)
 
 
+def n_unwritten(array: Any) -> int:
+    """Return the number of chunks of an HDF5 or zarr array that its file does not have, and that are read as its fill
+    value: those that a writer never wrote (in zarr, also those that are all 0), or that a copy has lost."""
+    if hasattr(array, "nchunks_initialized"):
+        return int(array.nchunks - array.nchunks_initialized)
+    if not getattr(array, "chunks", None):
+        return 0
+    n_chunks = np.prod([-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True)])
+    return int(n_chunks) - int(array.id.get_num_chunks())
+
+
 def _stamp(path: Path) -> tuple[int, int]:
     """Return time and size of a file, so that what was opened of another one in its place is not used."""
     try:
@@ -133,7 +144,7 @@ def _in_hdf5(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def visit(name: str, member: Any) -> bool | None:
-        if hasattr(member, "dtype"):
+        if hasattr(member, "shape"):  # a named type has a dtype too
             found[name] = member
         return True if len(found) >= 100 else None  # True ends the visit
 

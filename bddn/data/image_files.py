@@ -77,10 +77,10 @@ def lacking(found: ImageFiles, expected: str, got: str, fix: str) -> DataError:
     return DataError(found.root, expected=expected, got=got, fix=_unpack(got, fix))
 
 
-def shorten(names: Sequence[str]) -> str:
+def shorten(names: Sequence[str], shown: int = SHOWN) -> str:
     """Return the first names as text, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def count(n: int, what: str) -> str:

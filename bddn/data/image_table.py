@@ -16,6 +16,7 @@ from bddn.files.paths import expand_home
 NAME_COLUMNS = ("image", "file_name", "filename", "file", "image_name", "image_id", "image_path", "path", "id")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "dx", "diagnosis")
 GROUP_COLUMNS = ("patient_id", "subject_id", "lesion_id")  # coarse before fine
+SHOWN = 20  # columns in a message
 Row = Mapping[str, str]
 
 
@@ -55,7 +56,8 @@ def read_csv_set(path: Path, images: str = "", name: str = "", label: str = "", 
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a CSV file as texts by column.
+    """Return the rows of a CSV file as texts by column. Columns without a name, such as the row numbers that pandas and
+    R write first, are left out.
 
     Raises
     ------
@@ -64,10 +66,11 @@ def read_rows(path: Path) -> list[Row]:
     """
     lines = _lines(path)
     columns, *rows = lines or [[]]
+    named = {column: i for i, column in enumerate(columns) if column}
     ragged = next((i for i, row in enumerate(rows) if len(row) != len(columns)), None)
-    if rows and all(columns) and len(set(columns)) == len(columns) and ragged is None:
-        return [dict(zip(columns, row, strict=True)) for row in rows]
-    got = f"{count(len(rows), 'row')} below the header {', '.join(columns)}"
+    if rows and named and len(named) == sum(map(bool, columns)) and ragged is None:
+        return [{column: row[i] for column, i in named.items()} for row in rows]
+    got = f"{count(len(rows), 'row')} below the header {shorten(columns, SHOWN)}"
     if ragged is not None:
         got = f"{count(len(rows[ragged]), 'column')} in row {ragged + 1} below a header of {len(columns)}"
     raise _not_a_table(path, got)
@@ -85,12 +88,14 @@ def _lines(path: Path) -> list[list[str]]:
         return [[cell.strip() for cell in line] for line in lines if line]
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise _not_a_table(path, f"{error}", "Save it in UTF-8, in spreadsheets as 'CSV UTF-8'.") from error
     except (OSError, ValueError, csv.Error) as error:
         raise _not_a_table(path, f"{error}") from error
 
 
-def _not_a_table(path: Path, got: str) -> DataError:
-    got, fix = explain(path, got, "Correct the table, or give another one.")
+def _not_a_table(path: Path, got: str, fix: str = "Correct the table, or give another one.") -> DataError:
+    got, fix = explain(path, got, fix)
     return DataError(
         path, expected="a CSV file in UTF-8 with a header of different names, and rows as long", got=got, fix=fix
     )
@@ -165,7 +170,7 @@ def _no_column(place: Path, rows: Sequence[Row], expected: str, option: str) -> 
     return DataError(
         place,
         expected=expected,
-        got=f"the columns {', '.join(rows[0])}",
+        got=f"the columns {shorten(list(rows[0]), SHOWN)}",
         fix=f"Name the column with ',{option}=COLUMN' after the path.",
     )
 

@@ -19,7 +19,7 @@ from bddn.data.dataset import About, Stimuli
 from bddn.data.dataset_options import choice, given_options
 from bddn.data.mosaic_trials import MosaicTrials, MosaicVoxels, find_spheres, read_ncsnr
 from bddn.data.own_numbers import Numbers, labels_of, read_numbers
-from bddn.data.own_places import Places, read_places
+from bddn.data.own_places import Places, pick, read_places
 from bddn.data.session_betas import Session, repeats_in_words
 from bddn.data.session_data import ALL, SessionData
 from bddn.errors import DataError
@@ -139,13 +139,7 @@ class Mosaic(SessionData):
         if self._rois == Path():
             return table
         found, whole = read_numbers(self._rois), self._grayordinates.whole
-        try:
-            index = whole.select(len(found.values))
-        except ValueError as error:
-            raise DataError(
-                self._rois, expected=f"labels of {error}", got=f"{len(found.values):,}", fix="Give another file."
-            ) from None
-        values = found.values if index is None else found.values[index]
+        values = pick(self._rois, found.values, whole, self._grayordinates.sides)
         labels, _ = labels_of(self._rois, Numbers(values[voxels.rows], found.names), None)
         return table.assign(roi=labels.tolist(), atlas=labels.tolist())
 

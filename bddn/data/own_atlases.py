@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bddn.data.ceiling import ceiling_of_ncsnr
 from bddn.data.image_files import shorten
-from bddn.data.own_imaging import check_side
+from bddn.data.own_imaging import check_side, suffix_of
 from bddn.data.own_numbers import LABEL, Numbers, labels_of, read_numbers
-from bddn.data.own_places import Part, Places
+from bddn.data.own_places import Part, Places, pick
 from bddn.data.own_tables import Table, read_table
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
@@ -41,16 +40,14 @@ def read_atlases(specs: Sequence[RoiSpec], places: Places, folder: Path) -> tupl
             texts = table.texts(spec.column, f"the labels of '{spec.name}'", "column")
             labels, unnamed = _of_texts(table, spec, texts)
         else:
-            pieces, unnamed = [], list[str]()
-            for path, part in _files(spec, places, folder):
-                numbers, named = read_numbers(path, spec.key, places.volume, part.n_places), spec.labels
-                if path.suffix == LABEL:
-                    numbers, named = Numbers(numbers.values, {1: spec.name}), None
-                labelled, more = labels_of(path, Numbers(_pick(path, numbers.values, part), numbers.names), named)
-                pieces.append(labelled)
-                unnamed += more
-            labels = np.concatenate(pieces)
+            files = _numbers(spec, places, folder)
+            if spec.labels is not None and all(one.names is None for _, one in files):  # names of both hemispheres
+                files = [(files[0][0], Numbers(np.concatenate([one.values for _, one in files])))]
+            pieces = [labels_of(path, one, spec.labels) for path, one in files]
+            labels, unnamed = np.concatenate([one for one, _ in pieces]), [more for _, some in pieces for more in some]
         found[spec.name] = labels
+        if not (labels != "").any():
+            remarks.append(f"no voxel has a label of the atlas '{spec.name}'")
         if unnamed:
             numbers_text = shorten(sorted(set(unnamed), key=int))
             remarks.append(f"numbers of the atlas '{spec.name}' that have no name are in no ROI: {numbers_text}")
@@ -80,12 +77,11 @@ def read_ceiling(
         table = _table(spec, places, folder)
         place, values = table.path, table.numbers(spec.column, "the noise ceilings", "column")
     else:
-        pieces = []
-        for path, part in _files(spec, places, folder):
-            pieces.append(_pick(path, read_numbers(path, spec.key, places.volume, part.n_places).values, part))
-            if pieces[-1].dtype.kind not in "fiu":
-                raise DataError(path, expected="numbers", got=f"{pieces[-1].dtype}", fix="Save them as float32.")
-        place, values = path, np.concatenate(pieces).astype(np.float64)
+        files = _numbers(spec, places, folder)
+        for place, one in files:
+            if one.values.dtype.kind not in "fiu":
+                raise DataError(place, expected="numbers", got=f"{one.values.dtype}", fix="Save them as float32.")
+        values = np.concatenate([one.values for _, one in files]).astype(np.float64)
     highest = {"r2": 1.0, "r": 1.0, "percent": 100.0, "ncsnr": np.inf}[spec.unit]
     known = values[~np.isnan(values)]
     if known.size and not (known.min() >= 0 and known.max() <= highest):
@@ -122,10 +118,10 @@ def _table(spec: NumbersSpec, places: Places, folder: Path) -> Table:
     return table
 
 
-def _files(spec: NumbersSpec, places: Places, folder: Path) -> list[tuple[Path, Part]]:
-    """Return the files with the part of the voxels that each is about."""
+def _files(spec: NumbersSpec, places: Places, folder: Path) -> list[tuple[Path, str, Part]]:
+    """Return the files with the hemisphere, or '', and the voxels that each is about."""
     if spec.file is not None:
-        return [(folder / expand_home(spec.file), places.whole)]
+        return [(folder / expand_home(spec.file), "", places.whole)]
     given = {hemi: path for hemi, path in (("lh", spec.lh), ("rh", spec.rh)) if path is not None}
     if set(given) != set(places.sides):
         raise DataError(
@@ -136,23 +132,21 @@ def _files(spec: NumbersSpec, places: Places, folder: Path) -> list[tuple[Path, 
             got=f"files for {', '.join(given)}",
             fix="Give the same hemispheres as the voxels have.",
         )
-    found = [(folder / expand_home(given[hemi]), part) for hemi, part in places.sides.items()]
-    for (path, _), hemi in zip(found, places.sides, strict=True):
+    found = [(folder / expand_home(given[hemi]), hemi, part) for hemi, part in places.sides.items()]
+    for path, hemi, _ in found:
         check_side(path, hemi)
     return found
 
 
-def _pick(path: Path, values: npt.NDArray[Any], part: Part) -> npt.NDArray[Any]:
-    try:
-        index = part.select(len(values))
-    except ValueError as error:
-        raise DataError(
-            path,
-            expected=f"numbers of {error}",
-            got=f"{len(values):,}",
-            fix="Give a file of the same mesh, volume or voxels.",
-        ) from None
-    return values if index is None else values[index]
+def _numbers(spec: NumbersSpec, places: Places, folder: Path) -> list[tuple[Path, Numbers]]:
+    """Return each file with its numbers of the voxels. A FreeSurfer label, which is one ROI, is named as the atlas."""
+    found = []
+    for path, hemi, part in _files(spec, places, folder):
+        numbers = read_numbers(path, spec.key, places.volume, part.n_places if hemi else None)
+        names = {1: spec.name} if suffix_of(path) == LABEL and isinstance(spec, RoiSpec) else numbers.names
+        values = pick(path, numbers.values, part, {hemi: part} if hemi else places.sides)
+        found.append((path, Numbers(values, names)))
+    return found
 
 
 def _of_texts(table: Table, spec: RoiSpec, texts: list[str]) -> tuple[Labels, list[str]]:

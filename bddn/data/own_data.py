@@ -124,7 +124,7 @@ class OwnData:
     def remarks(self) -> list[str]:
         """Return what is unusual but allowed."""
         counts = self._shown.counts
-        found = [*self._shown.remarks, *self._atlases[1]]
+        found = [*self._shown.remarks, *self._atlases[1], *(words for part in self._parts for words in part.remarks())]
         if counts.max() > 1 and not self._single:
             found.append(f"{counts.sum()} responses to {len(counts)} images are averaged over repeats")
         if left_out := len(self._places.table) - len(self._kept):
@@ -167,7 +167,15 @@ class OwnData:
             lowest = np.fmin(lowest, np.fmin.reduce(trials))
             highest = np.fmax(highest, np.fmax.reduce(trials))
         kept = finite if "nan" in leave_out else np.ones(n, bool)
-        return np.flatnonzero(kept & (lowest < highest) if "constant" in leave_out else kept)
+        found = np.flatnonzero(kept & (lowest < highest) if "constant" in leave_out else kept)
+        if not len(found):
+            raise DataError(
+                f"{self._path}, voxels",
+                expected=f"voxels that 'leave_out: [{', '.join(leave_out)}]' keeps",
+                got=f"none of {count(n, 'voxel')}",
+                fix="Look at the responses: each voxel has such a number in some row.",
+            )
+        return found
 
     def _trials(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         """Return the responses in rows of the files, to all places, left hemisphere first."""

@@ -12,12 +12,13 @@ from bddn.cortex.frames import Volume
 from bddn.cortex.mgh import read_mgh
 from bddn.data.array_files import open_array
 from bddn.data.image_files import shorten
-from bddn.data.own_imaging import freesurfer, is_cifti, load_image, read_volume, suffix_of
+from bddn.data.own_imaging import freesurfer, is_cifti, load_image, read_volume, reading, suffix_of
+from bddn.data.own_tables import NO_VALUE
 from bddn.errors import DataError
-from bddn.files.filekind import explain
+from bddn.files.filekind import FOLDER, HDF5, NPY
 
 LABEL, ANNOT = ".label", ".annot"
-NO_LABEL = {"", "???", "unknown", "none", "background", "medial_wall", "medial wall", "corpuscallosum"}
+NO_LABEL = {*NO_VALUE, "???", "unknown", "none", "background", "medial_wall", "medial wall", "corpuscallosum"}
 """Names of labels, in lower case, that mean that a vertex is in no ROI."""
 
 
@@ -41,7 +42,7 @@ def read_numbers(path: Path, key: str = "", volume: Volume | None = None, n_plac
     volume : Volume, optional
         That a NIfTI volume must have.
     n_places : int, optional
-        Number of vertices, which a .label needs: it gives 1 inside and 0 outside.
+        Number of vertices of the hemisphere, which a .label needs: it gives 1 inside and 0 outside.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def read_numbers(path: Path, key: str = "", volume: Volume | None = None, n_plac
         return Numbers(_checked(path, read_mgh(path)))
     if suffix in (".nii", ".nii.gz"):
         return _cifti(path) if is_cifti(path) else Numbers(_on_grid(path, volume))
-    return Numbers(_checked(path, np.asarray(open_array(path, key)[...])))
+    return Numbers(_checked(path, _of_array(path, key)))
 
 
 def labels_of(path: Path, found: Numbers, named: Mapping[str, str] | None) -> tuple[npt.NDArray[np.object_], list[str]]:
@@ -77,14 +78,15 @@ def labels_of(path: Path, found: Numbers, named: Mapping[str, str] | None) -> tu
     Raises
     ------
     DataError
-        If the numbers are not whole, have no names or two sources of names, or none of the named ones occurs.
+        If the numbers are not whole, have no names or two sources of names, or none of those in `named` occurs.
     """
     if named is not None and found.names is not None:
         raise DataError(path, expected="no 'labels' for this file, which has names", got="labels", fix="Remove them.")
-    if found.values.dtype.kind in "US":
+    if found.values.dtype.kind == "U":
         texts = [str(one).strip() for one in found.values]
         return np.array(["" if one.casefold() in NO_LABEL else one for one in texts], object), []
-    whole = np.nan_to_num(found.values) if found.values.dtype.kind == "f" else found.values
+    known = np.isfinite(found.values)  # a place without a number has no label, not that of 0
+    whole = np.where(known, found.values, 0)
     if not np.array_equal(whole, np.rint(whole)):
         raise DataError(
             path,
@@ -94,17 +96,17 @@ def labels_of(path: Path, found: Numbers, named: Mapping[str, str] | None) -> tu
         )
     names = _names(path, found, named)
     values = whole.astype(np.int64)
-    there = np.unique(values)
-    if not set(names) & set(there.tolist()):
+    there = np.unique(values[known])
+    if named is not None and not set(names) & set(there.tolist()):
         raise DataError(
             path,
             expected=f"some of the labels {shorten([f'{number} ({name})' for number, name in names.items()])}",
-            got=f"the numbers {shorten([str(one) for one in there])}",
+            got=f"the numbers {shorten([str(one) for one in there]) or 'none'}",
             fix="Correct 'labels'.",
         )
     out = np.full(len(values), "", object)
     for number, name in names.items():
-        out[values == number] = name
+        out[known & (values == number)] = name
     return out, [str(one) for one in there if one > 0 and one not in names]
 
 
@@ -126,10 +128,24 @@ def _names(path: Path, found: Numbers, named: Mapping[str, str] | None) -> Mappi
     )
 
 
+def _of_array(path: Path, key: str) -> npt.NDArray[Any]:
+    """Return an array of numbers, or of texts, which HDF5 keeps as bytes."""
+    array = open_array(path, key)
+    with reading(path, "a complete array", NPY, HDF5, FOLDER):
+        values = np.asarray(array[...])
+        if values.dtype.kind not in "SO":
+            return values
+        texts = [one.decode() if isinstance(one, bytes) else one for one in values.ravel().tolist()]
+        return np.array(texts, str if all(isinstance(one, str) for one in texts) else object).reshape(values.shape)
+
+
 def _inside(path: Path, n_places: int | None) -> npt.NDArray[np.int64]:
     if n_places is None:
         raise DataError(
-            path, expected="a FreeSurfer label of a surface", got="voxels of another kind", fix="Give a volume or .npy."
+            path,
+            expected="a FreeSurfer label under 'lh' or 'rh', because it counts the vertices of one hemisphere",
+            got="a label for all voxels",
+            fix="Write 'lh' or 'rh'; for voxels that are not on a surface, give a volume, an array or a column.",
         )
     index = np.asarray(_freesurfer(path, "read_label"), np.int64)
     if index.size and not 0 <= index.min() <= index.max() < n_places:
@@ -145,12 +161,9 @@ def _inside(path: Path, n_places: int | None) -> npt.NDArray[np.int64]:
 
 
 def _freesurfer(path: Path, reader: str) -> Any:
-    try:
+    with reading(path, f"a FreeSurfer file {suffix_of(path)}"):
         found = getattr(freesurfer(), reader)(path)
         return (found[0], [name.decode() for name in found[2]]) if reader == "read_annot" else found
-    except Exception as error:  # the parsers of nibabel can raise anything
-        got, fix = explain(path, f"a damaged file, or another kind of file ({error})", "Restore the file.")
-        raise DataError(path, expected=f"a FreeSurfer file {suffix_of(path)}", got=got, fix=fix) from error
 
 
 def _gifti(path: Path) -> Numbers:
@@ -173,7 +186,8 @@ def _cifti(path: Path) -> Numbers:
     names = None
     if hasattr(axis, "label"):
         names = {key: name for key, (name, _) in axis.label[0].items() if name.casefold() not in NO_LABEL}
-    return Numbers(_checked(path, np.asarray(image.dataobj[0])), names)
+    with reading(path, "a complete CIFTI-2 file"):
+        return Numbers(_checked(path, np.asarray(image.dataobj[0])), names)
 
 
 def _on_grid(path: Path, volume: Volume | None) -> npt.NDArray[Any]:
@@ -185,12 +199,11 @@ def _on_grid(path: Path, volume: Volume | None) -> npt.NDArray[Any]:
             got="a NIfTI volume",
             fix="Sample it on the voxels first.",
         )
-    if own.shape != volume.shape or not np.allclose(own.affine, volume.affine, atol=1e-3):
-        differ = f"shape {own.shape}" if own.shape != volume.shape else "another affine"
+    if differs := volume.difference(own):
         raise DataError(
             path,
             expected=f"the grid of the mask, {volume.shape}, with the same affine",
-            got=differ,
+            got=differs,
             fix="Resample it to the mask; labels by the nearest neighbour.",
         )
     return values.ravel()
@@ -198,7 +211,7 @@ def _on_grid(path: Path, volume: Volume | None) -> npt.NDArray[Any]:
 
 def _checked(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return one number for each place: all but one axis have the length 1."""
-    if values.dtype.kind in "biufUS" and values.size and values.size == max(values.shape, default=0):
+    if values.dtype.kind in "biufU" and values.size and values.size == max(values.shape, default=0):
         return values.ravel().astype(np.int64) if values.dtype.kind == "b" else values.ravel()
     raise DataError(
         path,

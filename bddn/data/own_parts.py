@@ -1,16 +1,18 @@
 """Open the responses of own data, and compare their shapes with the stimuli and the voxels."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from bddn.cortex.frames import Volume
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.data.image_files import count
-from bddn.data.own_imaging import check_side, suffix_of
-from bddn.data.own_places import Part, Places
-from bddn.data.own_responses import VOLUMES, ResponseFile, Responses, open_responses
+from bddn.data.own_imaging import check_side
+from bddn.data.own_places import Part, Places, cifti_columns
+from bddn.data.own_responses import CiftiRows, ResponseFile, Responses, VolumeRows, open_responses
 from bddn.data.own_stimuli import Shown
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
@@ -56,10 +58,24 @@ def open_parts(spec: OwnDataSpec, path: Path, places: Places, shown: Shown) -> l
     return [opener.open(given[hemi] or (), part, hemi) for hemi, part in places.sides.items()]
 
 
+def _check_grid(file: VolumeRows, mask: Volume) -> None:
+    """Refuse volumes of another grid than that of the mask. Where they have no affine, only their shape is compared."""
+    differs = mask.difference(file.grid)
+    if differs and (file.has_affine or file.grid.shape != mask.shape):
+        raise DataError(
+            file.path,
+            expected=f"responses of volumes of shape {mask.shape}, as the mask",
+            got=f"volumes of shape {file.grid.shape}{' with ' + differs if file.grid.shape == mask.shape else ''}, "
+            f"and {count(file.shape[0], 'image')}",
+            fix="Give a mask on the grid of the responses, or resample it to this grid by the nearest neighbour.",
+        )
+
+
 class _Opener:
     def __init__(self, spec: OwnDataSpec, path: Path, places: Places, shown: Shown) -> None:
         self._path, self._order, self._volume, self._shown = path, spec.voxels.order, places.volume, shown
         self._spec: ResponsesSpec = spec.responses
+        self._sides = places.sides
 
     def open(self, names: tuple[str, ...], part: Part, hemi: str) -> Responses:
         files = []
@@ -69,23 +85,25 @@ class _Opener:
             files.append(open_responses(path, self._spec.key, self._spec.images))
         self._check_rows(files, part)
         self._check_sessions([file.shape[0] for file in files])
-        return Responses(files, [self._index(file, part) for file in files], len(part.index))
+        sides = {hemi: part} if hemi else self._sides
+        return Responses(files, [self._index(file, part, sides) for file in files], len(part.index))
 
-    def _index(self, file: ResponseFile, part: Part) -> npt.NDArray[np.intp] | None:
+    def _index(self, file: ResponseFile, part: Part, sides: Mapping[str, Part]) -> npt.NDArray[np.intp] | None:
         """Return which columns of a file are the voxels, or refuse their number."""
-        n, is_volume = file.shape[1], suffix_of(file.path) in VOLUMES
+        if sides and isinstance(file, CiftiRows):
+            return cifti_columns(file.path, sides)
+        n, is_volume = file.shape[1], isinstance(file, VolumeRows)
+        if self._volume is not None and isinstance(file, VolumeRows):
+            _check_grid(file, self._volume)
         try:
-            if self._volume is not None and is_volume and getattr(file, "volume", ()) != self._volume.shape:
-                raise ValueError(f"volumes of shape {self._volume.shape}, as the mask")
             if self._volume is not None and not is_volume and n != len(part.index):
                 raise ValueError(f"{len(part.index):,} voxels, those of the mask")
             found = part.select(n)
         except ValueError as error:
-            got = f"volumes of shape {getattr(file, 'volume', ())}" if self._volume and is_volume else f"{n:,} voxels"
             raise DataError(
                 file.path,
                 expected=f"responses of {error}",
-                got=f"{got}, and {count(file.shape[0], 'image')}",
+                got=f"{n:,} voxels, and {count(file.shape[0], 'image')}",
                 fix="Correct 'voxels', or give the responses of these voxels.",
             ) from None
         if self._volume is not None and not is_volume and self._order is None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from bddn.cortex.fsaverage import HEMISPHERES, Floats
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES, native_voxels
 from bddn.data.image_files import count, shorten
-from bddn.data.own_imaging import brain_models, check_side, read_surface, read_volume
+from bddn.data.own_imaging import brain_models, check_side, is_cifti, read_surface, read_volume
 from bddn.data.own_numbers import read_numbers
 from bddn.data.own_tables import Table, read_table
 from bddn.errors import DataError
@@ -130,6 +131,56 @@ def read_places(spec: VoxelsSpec, folder: Path) -> Places:
     return _of_surface(table, index, whole, n_vertices, frame)
 
 
+def cifti_columns(path: Path, sides: Mapping[str, Part]) -> Ints:
+    """Return the columns of a CIFTI file that are the voxels of surfaces, by their vertices.
+
+    Raises
+    ------
+    DataError
+        If it has none for some of them.
+    """
+    axis, found = brain_models(path), list[Ints]()
+    for hemi, part in sides.items():
+        name = next(name for name, side in CIFTI_SIDE.items() if side == hemi)
+        columns = np.full(part.n_places, -1)
+        if axis.nvertices.get(name) == part.n_places:
+            mine = np.flatnonzero(np.asarray(axis.name) == name)
+            columns[np.asarray(axis.vertex)[mine]] = mine
+        found.append(columns[part.index])
+    lacking = int((np.concatenate(found) < 0).sum())
+    if lacking:
+        n = ", ".join(f"{hemi} {part.n_places:,}" for hemi, part in sides.items())
+        raise DataError(
+            path,
+            expected=f"brain models with the {sum(map(len, found)):,} voxels, on meshes of as many vertices ({n})",
+            got=f"no number for {lacking:,} of them",
+            fix="Give a CIFTI file of the same mesh that has these vertices.",
+        )
+    return np.concatenate(found)
+
+
+def pick(path: Path, values: npt.NDArray[Any], part: Part, sides: Mapping[str, Part]) -> npt.NDArray[Any]:
+    """Return the numbers of a file that are those of some voxels, which on surfaces are `sides`.
+
+    Raises
+    ------
+    DataError
+        If it has another number of voxels or places.
+    """
+    if sides and is_cifti(path):
+        return np.asarray(values[cifti_columns(path, sides)])
+    try:
+        index = part.select(len(values))
+    except ValueError as error:
+        raise DataError(
+            path,
+            expected=f"numbers of {error}",
+            got=f"{len(values):,}",
+            fix="Give a file of the same mesh, volume or voxels.",
+        ) from None
+    return values if index is None else values[index]
+
+
 def _side_paths(sides: SidesSpec, folder: Path) -> dict[str, Path]:
     given = {"lh": sides.lh, "rh": sides.rh}
     return {hemi: folder / expand_home(path) for hemi, path in given.items() if path is not None}
@@ -239,7 +290,8 @@ def _of_surface(
 
 
 def _points(hemi: Sequence[str], voxel: Sequence[str | int], coords: npt.NDArray[np.floating]) -> pd.DataFrame:
-    places = dict(zip(COORDINATES, coords.T.astype(np.float32), strict=True))
+    with np.errstate(over="ignore"):  # infinite ones are refused with their row
+        places = dict(zip(COORDINATES, coords.T.astype(np.float32), strict=True))
     return pd.DataFrame({"hemi": hemi, "vertex": np.full(len(coords), -1), "voxel": voxel, **places})
 
 
@@ -266,10 +318,12 @@ def _of_table(path: Path) -> Places:
 def _of_mask(path: Path, spec: VoxelsSpec) -> Places:
     values, volume = read_volume(path)
     if not np.isin(values, (0, 1)).all() or not values.any():
+        odd = values[np.isfinite(values) & ~np.isin(values, (0, 1))]
+        also = f", also {odd[0]:.9g}" if odd.size else "" if np.isfinite(values).all() else ", also NaN"
         raise DataError(
             path,
             expected="a mask of 0 and 1, with at least one 1",
-            got=f"numbers from {np.nanmin(values):g} to {np.nanmax(values):g}",
+            got=f"numbers from {np.nanmin(values):g} to {np.nanmax(values):g}{also}",
             fix="Save a mask that is 1 at the voxels that you mean.",
         )
     place = np.argwhere(values) if spec.order != "matlab" else np.argwhere(values.T)[:, ::-1]

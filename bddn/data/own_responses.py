@@ -13,11 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bddn.cortex.frames import Volume
 from bddn.cortex.mgh import open_mgh, read_mgh
-from bddn.data.array_files import open_array
-from bddn.data.own_imaging import is_cifti, load_image, suffix_of
+from bddn.data.array_files import n_unwritten, open_array
+from bddn.data.image_files import count
+from bddn.data.own_imaging import is_cifti, load_image, reading, suffix_of, volumes_of
 from bddn.data.own_tables import read_table
 from bddn.errors import DataError
+from bddn.files.filekind import FOLDER, HDF5, NPY
 
 Rows = npt.NDArray[np.intp]
 Axis = Literal["rows", "columns"]
@@ -26,6 +29,8 @@ ARRAYS = (".npy", ".h5", ".hdf5", ".hdf", ".mat", ".nwb", ".zarr", ".parquet", "
 """Formats that do not know what the images are."""
 VOLUMES = (".nii", ".nii.gz")
 MGH = (".mgh", ".mgz")
+KNOWING = (*VOLUMES, *MGH, ".gii")
+"""Formats that know it."""
 NUMBERS = "fiu"  # kinds of dtype
 ROWS_AT_ONCE = 64
 
@@ -58,6 +63,13 @@ def open_responses(path: Path, key: str, images: Axis | None) -> ResponseFile:
     """
     suffix = suffix_of(path)
     knows = not path.is_dir() and suffix not in ARRAYS
+    if knows and suffix not in KNOWING:
+        raise DataError(
+            path,
+            expected=f"a file of responses: {', '.join((*ARRAYS, *KNOWING))}",
+            got=f"a file {suffix}" if suffix else "a file without suffix",
+            fix="Save the responses in one of these formats, e.g. with numpy.save.",
+        )
     if knows == (images is not None):
         raise DataError(
             path,
@@ -75,32 +87,25 @@ def open_responses(path: Path, key: str, images: Axis | None) -> ResponseFile:
         raise DataError(path, expected="no 'key' for this format", got=f"'{key}'", fix="Remove the key.")
     if suffix == ".gii":
         return _GiftiRows(path)
-    if suffix not in (*VOLUMES, *MGH):
-        raise DataError(
-            path,
-            expected=f"a file of responses: {', '.join((*ARRAYS, *VOLUMES, *MGH, '.gii'))}",
-            got=f"a file {suffix}" if suffix else "a file without suffix",
-            fix="Save the responses in one of these formats.",
-        )
     if suffix in MGH:
         return _MghRows(path) if suffix == ".mgh" else _MemoryRows(path, np.atleast_2d(read_mgh(path).T))
-    return _CiftiRows(path) if is_cifti(path) else _VolumeRows(path)
+    return CiftiRows(path) if is_cifti(path) else VolumeRows(path)
 
 
 class _ArrayRows:
     def __init__(self, path: Path, key: str, transposed: bool) -> None:
         self.path, self._key, self._transposed = path, key, transposed
-        shape, dtype = tuple(self._array.shape), self._array.dtype
+        shape, dtype = tuple(self.array.shape or ()), self.array.dtype  # h5py's empty arrays have none
         if len(shape) != 2 or np.dtype(dtype).kind not in NUMBERS:
             raise _not_numbers(path, f"{dtype} of shape {shape}")
         self.shape = shape[::-1] if transposed else shape
 
     @property
-    def _array(self) -> Any:
+    def array(self) -> Any:
         return open_array(self.path, self._key)
 
     def read(self, rows: Rows, places: Rows | None) -> npt.NDArray[Any]:
-        array = self._array
+        array = self.array
         wanted, back = np.unique(rows, return_inverse=True)
         if isinstance(array, np.ndarray):
             found = array[:, wanted] if self._transposed else array[wanted]
@@ -133,6 +138,16 @@ class _ParquetRows(_MemoryRows):
         except (OSError, pa.ArrowException):
             read_table(path)  # raises an error that explains the file
             raise
+        index = [
+            name for name in (table.schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)
+        ]
+        if index:
+            raise DataError(
+                path,
+                expected="only columns of responses",
+                got=f"an index of pandas beside them, {', '.join(index)}",
+                fix="Bring the rows into the order of the other files, and save them with to_parquet(…, index=False).",
+            )
         odd = [f"{field.name} ({field.type})" for field in table.schema if not _is_number(field.type)]
         if odd or not table.num_columns:
             raise _not_numbers(path, f"the columns {', '.join(odd[:3])}" if odd else "no column")
@@ -164,7 +179,7 @@ class _MghRows:
         return self._file.read(np.arange(self.shape[1]) if places is None else places, rows)
 
 
-class _VolumeRows:
+class VolumeRows:
     """Volumes (X, Y, Z, images) of NIfTI; a place is a voxel of the volume in the order of numpy."""
 
     def __init__(self, path: Path) -> None:
@@ -173,24 +188,22 @@ class _VolumeRows:
         if len(shape) != 4 or np.dtype(self._image.get_data_dtype()).kind not in NUMBERS:
             got = f"{self._image.get_data_dtype()} of shape {shape}"
             raise _not_numbers(path, got, "real numbers of shape (X, Y, Z, images)")
-        self.volume: tuple[int, ...] = shape[:3]
-        self.shape = (shape[3], int(np.prod(self.volume)))
+        placed = self._image.header["sform_code"] or self._image.header["qform_code"]
+        self.grid, self.has_affine = Volume.of(self._image.affine, shape[:3]), bool(placed)
+        self.shape = (shape[3], int(np.prod(shape[:3])))
         self._kept: npt.NDArray[np.float32] | None = None
 
     def read(self, rows: Rows, places: Rows | None) -> npt.NDArray[Any]:
-        if self.path.suffix != ".gz":
-            return np.stack([self._frame(row, places) for row in rows])
+        here = slice(None) if places is None else places
+        if suffix_of(self.path) != ".nii.gz":
+            return np.stack([np.asarray(self._image.dataobj[..., int(row)]).ravel()[here] for row in rows])
         if self._kept is None:  # compressed: only one pass from the start is quick
-            frames = (self._frame(row, places) for row in range(self.shape[0]))
-            self._kept = np.stack([frame.astype(np.float32) for frame in frames])
+            volumes = volumes_of(self.path, self._image, self.shape[0])
+            self._kept = np.stack([volume.ravel()[here].astype(np.float32) for volume in volumes])
         return self._kept[rows]
 
-    def _frame(self, row: int, places: Rows | None) -> npt.NDArray[Any]:
-        frame = np.asarray(self._image.dataobj[..., int(row)]).ravel()
-        return frame if places is None else frame[places]
 
-
-class _CiftiRows:
+class CiftiRows:
     def __init__(self, path: Path) -> None:
         self.path, self._image = path, load_image(path)
         self.shape: tuple[int, int] = self._image.shape
@@ -227,9 +240,18 @@ class Responses:
             mine = np.flatnonzero(which == number)
             for start in range(0, len(mine), ROWS_AT_ONCE):
                 some = mine[start : start + ROWS_AT_ONCE]
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore"), reading(file.path, "complete responses", NPY, HDF5, FOLDER):
                     out[some] = file.read(rows[some] - self._starts[number], self._places[number])
         return out
+
+    def remarks(self) -> list[str]:
+        """Return which files have gaps that are read as zeros."""
+        gaps = {file.path: n_unwritten(file.array) for file in self._files if isinstance(file, _ArrayRows)}
+        return [
+            f"{count(n, 'chunk')} of {path} never written, or lost: the numbers are read as 0, or as its fill value"
+            for path, n in gaps.items()
+            if n
+        ]
 
     def place(self, row: int) -> tuple[Path, int]:
         """Return the file of a row, and its number there."""

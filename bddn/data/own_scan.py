@@ -11,7 +11,8 @@ import numpy as np
 from bddn.cortex.gifti import STRUCTURE, STRUCTURE_KEY
 from bddn.cortex.mgh import open_mgh
 from bddn.data.array_files import arrays_of, open_array
-from bddn.data.image_files import SUFFIXES
+from bddn.data.image_files import SUFFIXES, shorten
+from bddn.data.image_table import SHOWN
 from bddn.data.listing import is_hidden, is_printable
 from bddn.data.own_imaging import SIDE, freesurfer, is_cifti, load_image, suffix_of
 from bddn.data.own_tables import read_table
@@ -56,9 +57,9 @@ class File:
     hemi: str = ""
 
     def words(self) -> str:
-        """Return what it is in one line."""
+        """Return what it is, in one line of at most `SHOWN` columns."""
         key = f", key {self.key}" if self.key else ""
-        columns = f": {', '.join(self.columns)}" if self.columns else ""
+        columns = f": {shorten(self.columns, SHOWN)}" if self.columns else ""
         shape = f" {' × '.join(map(str, self.shape))}" if self.shape else ""
         return f"{self.name}{key}: {self.kind}{f' {self.dtype}' if self.dtype else ''}{shape}{columns}"
 
@@ -95,19 +96,19 @@ def scan(folder: Path) -> Folder:
             try:
                 found.files += [replace(one, hemi=_side_of(path.name) or one.hemi) for one in _describe(path, name)]
             except DataError as error:
-                found.unreadable.append(f"{name}: {error.got}")
+                found.unreadable.append(f"{name}: {error.got}. {error.fix}")
     return found
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield files, and folders that are zarr stores."""
+    """Yield files, and folders that are zarr stores. Links that lead back up are not followed."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if is_hidden(entry.name) or not is_printable(entry.name):
             continue
         path = Path(entry.path)
         if not entry.is_dir() or any((path / name).is_file() for name in ZARR_FILES):
             yield path
-        elif depth < MAX_DEPTH:
+        elif depth < MAX_DEPTH and not (entry.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
             yield from _walk(path, depth + 1)
 
 

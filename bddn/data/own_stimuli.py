@@ -1,5 +1,6 @@
 """The stimuli of own data: the images, and the image of every response."""
 
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -205,8 +206,8 @@ def _check_listed(table: Table, root: Path, names: list[str]) -> tuple[str, ...]
         listed = {path.name for path in parent.iterdir()}
         lacking = [name for name in inside if name not in listed]
         missing += lacking
-        folded = {name.casefold(): name for name in listed}
-        near = near or next((folded[name.casefold()] for name in lacking if name.casefold() in folded), "")
+        folded = {_folded(name): name for name in listed}
+        near = near or next((folded[_folded(name)] for name in lacking if _folded(name) in folded), "")
         known = set(inside)
         spare += [name for name in listed - known if _is_image(name)]
     backslash = next((name for name in names if "\\" in name), None)
@@ -218,7 +219,7 @@ def _check_listed(table: Table, root: Path, names: list[str]) -> tuple[str, ...]
             fix="Replace every \\ by /, and drive letters by a folder of this machine.",
         )
     if missing:
-        hint = f"; there is {near}, which differs by case" if near else ""
+        hint = f"; there is {near}, which differs by case or by how accents are written (Unicode)" if near else ""
         raise DataError(
             table.path,
             expected=f"files that are in {root}",
@@ -229,6 +230,10 @@ def _check_listed(table: Table, root: Path, names: list[str]) -> tuple[str, ...]
     if spare:
         remarks.append(f"{count(len(spare), 'image')} without a row in {table.path}: {shorten(sorted(spare))}")
     return tuple(remarks)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _is_image(name: str) -> bool:

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bddn.data.image_files import count, shorten
-from bddn.data.image_table import read_rows
+from bddn.data.image_table import SHOWN, read_rows
 from bddn.errors import DataError
 from bddn.files.filekind import PARQUET, explain
 
 SHEETS = (".xlsx", ".xls", ".ods")
+NO_VALUE = ("", "n/a", "na", "nan")
+"""Cells that mean "not known", in lower case: those of BIDS, R and pandas."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class Table:
         raise DataError(
             self.path,
             expected=f"a column '{column}' with {what}",
-            got=f"the columns {', '.join(self.cells)}",
+            got=f"the columns {shorten(list(self.cells), SHOWN)}",
             fix=fix,
         )
 
     def numbers(self, column: str, what: str, field: str) -> npt.NDArray[np.float64]:
-        """Return a column as numbers, with NaN for empty cells. Parameters are those of `texts`.
+        """Return a column as numbers, with NaN for `NO_VALUE`. Parameters are those of `texts`.
 
         Raises
         ------
@@ -68,7 +70,7 @@ class Table:
         found, wrong = np.full(len(cells), np.nan), list[int]()
         for i, cell in enumerate(cells):
             try:
-                found[i] = float(cell) if cell else np.nan
+                found[i] = np.nan if cell.casefold() in NO_VALUE else float(cell)
             except ValueError:
                 wrong.append(i)
         if not wrong:

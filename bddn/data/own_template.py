@@ -42,7 +42,15 @@ def begin(folder: Path, found: Folder, out: Path) -> str:
             fix="Give another name; nothing is overwritten." if inside else f"Write --out {folder / out.name}.",
         )
     text = template(folder, found)
-    write_text(out, text)
+    try:
+        write_text(out, text)
+    except PermissionError as error:
+        raise OutputError(
+            out,
+            expected="a folder in which you can write",
+            got=f"{error.strerror}",
+            fix=f"Link the data into a folder of your own ('ln -s {folder.resolve()} OWN/data'), and give that folder.",
+        ) from error
     return text
 
 
@@ -59,15 +67,15 @@ def template(folder: Path, found: Folder) -> str:
     stimuli, n_images = _stimuli(folder, found)
     responses, n_voxels = _responses(found, n_images)
     lines = [
-        f"# Own data for bddn, begun from what is in {folder.name or folder}/. Every line with '# ?' is a guess or a",
-        '# question: correct it, and then delete the mark. Nothing is read while a "?" is left.',
+        f"# Own data for bddn, begun from what is in {_line(folder.resolve().name)}/.",
+        "# Every line with '# ?' is a guess or a question: correct it, and then delete the mark. Nothing is read while",
+        '# a "?" is left.',
         "# docs/own_data.md of bddn explains all fields; 'bddn data check table:FILE.yaml' checks the file.",
         "#",
         "# Found:",
-        *[f"#   {name}/: {n} images" for name, n in sorted(found.images.items())],
-        *[f"#   {file.words()}" for file in found.files[:SHOWN]],
-        *([f"#   and {len(found.files) - SHOWN} more files"] if len(found.files) > SHOWN else []),
-        *[f"#   not readable: {words}" for words in found.unreadable[:SHOWN]],
+        *_comments([f"{name}/: {n} images" for name, n in sorted(found.images.items())], "folders"),
+        *_comments([file.words() for file in found.files], "files"),
+        *_comments([f"not readable: {words}" for words in found.unreadable], "files"),
         "",
         f"title: {_quoted(folder.resolve().name)}  # ? one line for people",
         "",
@@ -87,6 +95,17 @@ def template(folder: Path, found: Folder) -> str:
         "  share_responses: false  # true if anyone may pass the responses on",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _comments(lines: Sequence[str], what: str) -> list[str]:
+    """Return the first lines as comments."""
+    more = [f"and {len(lines) - SHOWN} more {what}"] if len(lines) > SHOWN else []
+    return [f"#   {_line(words)}" for words in (*lines[:SHOWN], *more)]
+
+
+def _line(text: str) -> str:
+    """Return a text, such as a name with a line break in it, in one line."""
+    return " ".join(text.split())
 
 
 def _stimuli(folder: Path, found: Folder) -> tuple[list[str], int | None]:
@@ -264,7 +283,7 @@ def _rois(found: Folder, n_voxels: int | None) -> list[str]:
             lines.append(f"    {free[0]}: {OPEN}  # ? {_quoted(unknown[0].name)}, under lh or rh: which is it of?")
     table = next(iter(_tables_of_voxels(found, n_voxels)), None)
     if table is not None:
-        spare = [c for c in table.columns if c not in (*COORDINATES, "hemi", "voxel") and not _is_ceiling(c)]
+        spare = [c for c in table.columns if c not in (*COORDINATES, "hemi", "voxel") and not _is_ceiling(c)][:SHOWN]
         lines += [
             line
             for c in spare

@@ -124,6 +124,8 @@ def _spec_error(
         else:
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             message = message.replace("String should match", "a text that matches")
+            if item["type"] == "too_short":
+                message = f"a list of at least {item['ctx']['min_length']}"
             expected.append(f"'{where}' to be {message}" if where else f"settings {message}")
             got.append(f"{_shown(item['input'])}{line}")
             fixes.append(f"Correct '{where}'." if where else "Correct the settings.")

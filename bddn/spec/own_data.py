@@ -118,7 +118,7 @@ class VoxelsSpec(Spec):
     vertices: SidesSpec | None = None
     """Files that tell which vertices of a mesh the voxels are: a mask of 0 and 1, indices from 0, or a FreeSurfer
     label. None: all vertices."""
-    hemispheres: tuple[Literal["lh", "rh"], ...] = ("lh", "rh")
+    hemispheres: tuple[Literal["lh", "rh"], ...] = Field(default=("lh", "rh"), min_length=1)
     """Hemispheres that there are, on fsaverage without `vertices`."""
     cifti: str | None = None
     """A CIFTI file whose brain models tell the vertices and the order of the columns. It may be that of the

@@ -113,6 +113,40 @@ def both(*breaks: Break) -> Break:
     return edit
 
 
+def changed(name: str, change: Callable[[bytes], bytes]) -> Break:
+    def edit(folder: Path, lab: Lab) -> None:
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+    return edit
+
+
+def damaged_chunk(folder: Path, lab: Lab) -> None:
+    with h5py.File(folder / "betas.hdf5", "r+") as file:
+        betas = file["betas"][:]
+        del file["betas"]
+        stored = file.create_dataset("betas", data=betas, chunks=betas.shape, fletcher32=True)
+        place = stored.id.get_chunk_info(0).byte_offset
+    with (folder / "betas.hdf5").open("r+b") as file:
+        file.seek(place)
+        file.write(b"damage")
+
+
+def unlike_its_name(folder: Path, lab: Lab) -> None:
+    """As macOS writes a name, and as the table of another system does."""
+    (folder / "images/square3.png").rename(folder / "images/e\u0301.png")
+    csv("square3.png", "\u00e9.png")(folder, lab)
+
+
+def pandas_index(folder: Path, lab: Lab) -> None:
+    table = pd.read_parquet(folder / "responses.parquet")
+    table.set_index(pd.Index(list(lab.pictures), name="id")).to_parquet(folder / "responses.parquet")
+
+
+def surface_label(folder: Path, lab: Lab) -> None:
+    (folder / "V1.label").write_text("#!ascii label\n1\n0 0 0 0 0\n")
+    yaml("file: visual_areas.nii.gz, labels: {1: V1, 2: V2, 3: hV4}", "file: V1.label")(folder, lab)
+
+
 def spreadsheet(folder: Path, lab: Lab) -> None:
     (folder / "stimuli.xlsx").write_bytes(b"PK\x03\x04")
     yaml("stimuli.csv", "stimuli.xlsx")(folder, lab)
@@ -168,6 +202,8 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "images from 0 to 1": ("hdf5", float_images, "images of uint8.*got float64"),
     "a short row": ("npy", csv("square3.png", "square3.png,x"), "3 columns in row 4 below a header of 2"),
     "a table in UTF-16": ("npy", write("stimuli.csv", "id,file\na,b\n".encode("utf-16")), "a CSV file in UTF-8"),
+    "a table in Latin-1": ("npy", write("stimuli.csv", "id,größe\n1,2\n".encode("latin-1")), "Save it in UTF-8"),
+    "a name whose accent is written otherwise": ("npy", unlike_its_name, "by how accents are written"),
     "a spreadsheet": ("npy", spreadsheet, "Export it as CSV"),
     "no table": ("npy", removed("stimuli.csv"), "no such file"),
     # responses
@@ -180,6 +216,13 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "objects": ("npy", left(lambda r: r.astype(object)), "Python objects"),
     "texts": ("npy", left(lambda r: r.astype(str)), "Convert the texts"),
     "texts in Parquet": ("electrodes", text_responses, r"e0 \(.*string\)"),
+    "responses in CSV": (
+        "npy",
+        yaml("lh_responses.npy", "lh_responses.csv"),
+        r"got a file \.csv\. Save the responses in",
+    ),
+    "an index of pandas": ("electrodes", pandas_index, "an index of pandas beside them, id.*index=False"),
+    "damage inside HDF5": ("hdf5", damaged_chunk, r"betas\.hdf5: expected complete responses; got a damaged file"),
     "volumes in .npy": ("npy", left(lambda r: r[:, None]), r"shape \(6, 1, 5\)"),
     "a wrong key of responses": ("hdf5", yaml("key: betas", "key: data"), r"'data'.*betas \(8, 12\)"),
     "no file": ("npy", removed("lh_responses.npy"), "no such file"),
@@ -190,6 +233,21 @@ BAD: dict[str, tuple[str, Break, str]] = {
         "git lfs pull",
     ),
     "a cut volume": ("nifti", write("betas_ses-1.nii.gz", b"\x1f\x8b\x08\x00"), "damaged or incomplete gzip"),
+    "a volume with a wrong checksum": (
+        "nifti",
+        changed("betas_ses-1.nii.gz", lambda data: data[:-8] + bytes(8)),
+        "complete responses; got a damaged or incomplete gzip",
+    ),
+    "grayordinates that end early": (
+        "cifti",
+        changed("betas.dscalar.nii", lambda data: data[:-60]),
+        "complete responses; got a damaged file",
+    ),
+    "volumes of a mirrored grid": (
+        "nifti",
+        nifti("betas_ses-1.nii.gz", np.zeros((12, 6, 1, 3), np.float32), AFFINE @ np.diag([-1, 1, 1, 1])),
+        "as the mask; got volumes of shape .* with another affine",
+    ),
     "volumes of another shape": (
         "nifti",
         nifti("betas_ses-1.nii.gz", np.zeros((6, 12, 1, 3), np.float32)),
@@ -246,6 +304,30 @@ BAD: dict[str, tuple[str, Break, str]] = {
         nifti("mask.nii.gz", BOX, None),
         r"an affine .*sform_code and qform_code are 0",
     ),
+    "a mask in one plane": (
+        "nifti",
+        nifti("mask.nii.gz", BOX + 1, AFFINE[:, [0, 0, 2, 3]]),
+        "gives each voxel a position of its own",
+    ),
+    "a mask with NaN around it": (
+        "nifti",
+        nifti("mask.nii.gz", np.where(np.eye(12, 6)[..., None], 1, np.nan)),
+        "also NaN",
+    ),
+    "no hemisphere": (
+        "npy",
+        yaml("vertices: {lh: lh_vertices.npy, rh: rh_vertices.npy}", "hemispheres: []"),
+        "hemispheres",
+    ),
+    "nothing is kept": (
+        "npy",
+        both(
+            left(lambda r: r * np.nan),
+            saved("rh_responses.npy", np.ones((6, 3))),
+            yaml("voxels:", "voxels:\n  leave_out: [nan, constant]"),
+        ),
+        "keeps; got none of 8 voxels",
+    ),
     "an empty mask": ("nifti", nifti("mask.nii.gz", BOX), "at least one 1; got numbers from 0 to 0"),
     "a mask of numbers": ("nifti", nifti("mask.nii.gz", BOX - 1), "a mask of 0 and 1"),
     "an inflated surface": ("native", other_sphere, "sphere around the origin"),
@@ -260,6 +342,7 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "a NIfTI volume in place of CIFTI": ("cifti", nifti("betas.dscalar.nii", BOX), "a CIFTI-2 file with brain models"),
     # labels and ceilings
     "labels without names": ("nifti", yaml(", labels: {1: V1, 2: V2, 3: hV4}", ""), "the names of its numbers"),
+    "a label of a surface for a volume": ("nifti", surface_label, "under 'lh' or 'rh'"),
     "labels that do not occur": (
         "nifti",
         yaml("{1: V1, 2: V2, 3: hV4}", "{7: V1}"),

@@ -1,9 +1,12 @@
 """Own data of each kind: the numbers, places, labels and ceilings are those that the lab wrote."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,9 +14,11 @@ import zarr
 
 from bddn.cortex.frames import NativeMesh, Volume
 from bddn.data.ceiling import ceiling_of_trials
+from bddn.data.dataset_check import inspect_dataset
 from bddn.data.own_data import OwnData
+from bddn.errors import DataError
 from bddn.testing import DatasetContract
-from data.own_trees import AFFINE, MAKERS, N_MESH, Lab, make, small_lab
+from data.own_trees import AFFINE, AREAS, MAKERS, N_MESH, STRUCTURES, Lab, make, on_mesh, small_lab, write_gifti
 
 LAB = "lab"
 
@@ -173,6 +178,84 @@ def test_tables_of_spreadsheets_are_read(lab: Lab, tmp_path: Path) -> None:
     table.assign(id=range(6)).to_parquet(path.parent / "stimuli.parquet")
     edited(path, "stimuli.csv", "stimuli.parquet")
     assert OwnData(path).stimuli.ids == tuple("012345")
+
+
+def test_tables_of_pandas_and_r_are_read(lab: Lab, tmp_path: Path) -> None:
+    """Row numbers without a name, and their words for what is not known."""
+    path = make(tmp_path / "npy", "npy", lab)
+    before = OwnData(path)
+    pd.read_csv(path.parent / "stimuli.csv").to_csv(path.parent / "stimuli.csv")
+    table = pd.read_csv(path.parent / "voxels.csv")
+    table.loc[0, "noise_ceiling"] = np.nan
+    table.to_csv(path.parent / "voxels.csv", na_rep="NA")
+    data = OwnData(path)
+    assert data.stimuli == before.stimuli
+    assert data.voxels()["roi"].tolist() == lab.areas
+    np.testing.assert_array_equal(data.voxels()["ceiling"], [np.nan, *lab.ceilings[1:]])
+
+
+@pytest.mark.parametrize("texts", [np.array, lambda areas: np.array(areas, "S"), lambda areas: np.array(areas, object)])
+def test_labels_in_hdf5_are_texts(texts: Callable[[list[str]], Any], lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "npy", "npy", lab)
+    stored = texts(lab.areas)
+    if stored.dtype.kind == "U":
+        np.save(path.parent / "areas.npy", stored)
+    else:
+        with h5py.File(path.parent / "areas.npy", "w") as file:
+            file["areas"] = stored
+    edited(path, "table: voxels.csv, column: area", f"file: areas.npy{', key: areas' * (stored.dtype.kind != 'U')}")
+    assert OwnData(path).voxels()["roi"].tolist() == lab.areas
+
+
+def test_a_place_without_a_number_has_no_label(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "nifti", "nifti", lab)
+    image: Any = nibabel.load(path.parent / "visual_areas.nii.gz")
+    numbers = np.asarray(image.dataobj, np.float32)
+    numbers[numbers == 1] = np.nan
+    nibabel.save(nibabel.Nifti1Image(numbers, AFFINE), path.parent / "visual_areas.nii.gz")
+    data = OwnData(edited(path, "{1: V1, 2: V2, 3: hV4}", "{0: V3, 2: V2, 3: hV4}"))
+    assert data.voxels()["roi"].tolist() == [("V3", "", "V2", "hV4")[i % 4] for i in range(8)]
+
+
+def test_grayordinates_are_found_by_their_vertices(lab: Lab, tmp_path: Path) -> None:
+    """An atlas of all vertices, the right hemisphere first, beside responses without the medial wall."""
+    path = make(tmp_path / "cifti", "cifti", lab)
+    axes: Any = nibabel.cifti2
+    whole = [axes.BrainModelAxis.from_mask(np.ones(N_MESH, bool), name=name) for name in STRUCTURES[::-1]]
+    numbers = [on_mesh(lab.numbers[lab.sides[side]], lab.vertex[lab.sides[side]], N_MESH) for side in ("rh", "lh")]
+    names = axes.LabelAxis(["visual"], [dict(enumerate([("???", (0, 0, 0, 0)), *((a, (1, 0, 0, 1)) for a in AREAS)]))])
+    image = axes.Cifti2Image(np.concatenate(numbers)[None].astype(np.float32), (names, whole[0] + whole[1]))
+    nibabel.save(image, path.parent / "visual.dlabel.nii")
+    assert OwnData(path).voxels()["roi"].tolist() == lab.areas
+    nibabel.save(
+        axes.Cifti2Image(np.ones((1, N_MESH), np.float32), (names, whole[0])), path.parent / "visual.dlabel.nii"
+    )
+    with pytest.raises(DataError, match=r"expected brain models with the 8 voxels.*no number for 5 of them"):
+        OwnData(path).voxels()
+
+
+def test_an_atlas_may_have_labels_in_one_hemisphere_or_none(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "gifti", "gifti", lab)
+    for side in "LR":
+        file = path.parent / f"sub-01_hemi-{side}_space-fsaverage5_visual.label.gii"
+        write_gifti(file, [np.zeros(N_MESH, np.int32)], {"L": "lh", "R": "rh"}[side], AREAS)
+        data = OwnData(path)
+        assert data.voxels()["roi"].tolist() == [""] * 5 + (lab.areas[5:] if side == "L" else [""] * 3)
+    assert data.remarks() == ["no voxel has a label of the atlas 'visual'"]
+
+
+def test_gaps_and_equal_images_are_told(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "npy", "npy", lab)
+    zarr.create_array(path.parent / "lh.zarr", data=lab.responses[:, :5], chunks=(2, 5))
+    (path.parent / "lh.zarr/c/1/0").unlink()
+    shutil.copy(path.parent / "images/square0.png", path.parent / "images/square2.png")
+    data = OwnData(edited(path, "lh_responses.npy", "lh.zarr"))
+    assert data.remarks()[0].startswith(f"1 chunk of {path.parent / 'lh.zarr'} never written, or lost")
+    assert inspect_dataset(data).notes[0].startswith("1 image with the same file as another one, first 'nsd-00020'")
+    path = make(tmp_path / "hdf5", "hdf5", lab)
+    with h5py.File(path.parent / "betas.hdf5", "w") as file:
+        file.create_dataset("betas", (8, 12), np.float32, chunks=(3, 6))[:5] = 1
+    assert OwnData(path).remarks()[0].startswith(f"2 chunks of {path.parent / 'betas.hdf5'} never written, or lost")
 
 
 def test_images_without_a_row_and_numbers_without_a_name_are_remarks(lab: Lab, tmp_path: Path) -> None:

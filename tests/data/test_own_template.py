@@ -6,6 +6,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -79,6 +80,20 @@ def test_odd_names_are_quoted(lab: Lab, tmp_path: Path) -> None:
     text = (path.parent / "new.yaml").read_text().replace('"?"', "fsaverage5")
     (path.parent / "new.yaml").write_text(text)
     assert OwnData(path.parent / "new.yaml").stimuli.ids == tuple(lab.pictures)
+
+
+def test_names_with_line_breaks_and_wide_tables_are_one_line_each(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "my\ndata", "npy", lab)
+    table = pd.read_csv(path.parent / "stimuli.csv").rename(columns={"id": "id\n(of NSD)"})
+    wide = pd.DataFrame(0, table.index, [f"feature_{i}" for i in range(300)])
+    pd.concat([table, wide], axis=1).to_csv(path.parent / "stimuli.csv")
+    init(path.parent, path.parent / "new.yaml")
+    text = (path.parent / "new.yaml").read_text()
+    assert "#   stimuli.csv: table 6 × 302: id (of NSD), file, feature_0, " in text
+    assert "and 282 more\n" in text
+    assert "# Own data for bddn, begun from what is in my data/.\n" in text
+    with pytest.raises(BddnError, match="an answer in place of every"):
+        OwnData(path.parent / "new.yaml")
 
 
 def test_an_existing_file_is_never_overwritten(lab: Lab, tmp_path: Path) -> None:
