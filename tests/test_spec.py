@@ -195,6 +195,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "blocks": "encoder.stages.*.layers.*",
         "stages": [[2, 16, 4], [3, 32, 8]],
         "prefix": {"cls": 1},
+        "suffix": {"registers": 2},
         "order": "mask_units",
         "output": 1,
         "channels": "last",

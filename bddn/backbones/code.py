@@ -7,6 +7,7 @@ The tokens of fixed noise reveal the others: a function in another file, a const
 import hashlib
 import inspect
 import io
+import math
 import textwrap
 import tokenize
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ NOT_AVAILABLE = "source not available"
 NUMBERS = 4  # numbers per layer and image
 DIGITS = 3
 CHANCE = 1e-2  # a difference of numbers of order 1 that is larger than rounding errors
+LOG_OF_ZERO = -24 * math.log(2)  # of a root mean square: smaller numbers are zero in float16
 DROPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 STRUCTURE = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}
 
@@ -80,7 +82,7 @@ def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Te
     Raises
     ------
     BackboneError
-        If tokens are not finite, or differ between two runs or two batches.
+        If tokens are not finite or almost zero, or differ between two runs or two batches.
     """
     both, alone = run(pixels), run(pixels[1:])
     for layer, of_images in both.items():
@@ -90,6 +92,13 @@ def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Te
                 expected="finite tokens",
                 got="NaN or infinite tokens for an image of normal noise",
                 fix="Correct the module or its weights, or choose other layers.",
+            )
+        if of_images[1][0] < LOG_OF_ZERO:
+            raise BackboneError(
+                f"layer '{layer}'",
+                expected="tokens that float16 can store",
+                got="tokens that are almost zero for an image of normal noise, as in deep networks of random weights",
+                fix="Give trained weights, or choose earlier layers.",
             )
     differ = [layer for layer in both if _far(both[layer][1], alone[layer][0])]
     if differ:

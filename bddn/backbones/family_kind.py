@@ -166,7 +166,9 @@ def _plain(value: object) -> str:
 
 
 def positive(spec: CacheSpec, name: str, value: object) -> int:
-    """Return a size of an architecture, or raise a SpecError if it is not a whole number from 1."""
+    """Return a size of an architecture, or raise a SpecError if it is not a whole number from 1, or two equal ones."""
+    if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+        value = value[0]
     if not isinstance(value, int) or value < 1:
         raise SpecError(
             f"spec '{spec.title}'",

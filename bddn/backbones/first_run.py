@@ -1,5 +1,6 @@
 """Find out how to read the layers of a user's own network, by running it on two batch sizes."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -115,11 +116,13 @@ def _outputs(
     try:
         run(pixels)
     except Exception as error:
+        if seen.keys() == chosen.keys():  # what follows the last layer, such as a text decoder, is not needed
+            return seen
         raise BackboneError(
             type(module).__name__,
             expected=f"a network that runs on pixels {tuple(pixels.shape)}",
             got=f"{type(error).__name__}: {error}",
-            fix=_advice(module),
+            fix=_advice(module, error),
         ) from error
     finally:
         for one in hooks:
@@ -127,7 +130,12 @@ def _outputs(
     return seen
 
 
-def _advice(module: nn.Module) -> str:
+def _advice(module: nn.Module, error: Exception) -> str:
+    if "image size" in str(error) and "interpolate_pos_encoding" in inspect.signature(module.forward).parameters:
+        return (
+            "For another image size than in training its forward has the option interpolate_pos_encoding: true (under "
+            "'forward' in a spec of family: transformers). Set it, or correct image_size."
+        )
     types = {p.dtype for p in module.parameters() if p.is_floating_point()}
     if types and torch.float32 not in types:
         name = str(types.pop()).removeprefix("torch.")
@@ -135,4 +143,4 @@ def _advice(module: nn.Module) -> str:
             f"Its weights are {name}, but pixels are float32: call float() on the module, and set autocast in the spec "
             "for a lower precision; or correct image_size."
         )
-    return "Correct image_size, or the module."
+    return "Correct image_size, the module, or what it is given (in family: transformers by input and forward)."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from bddn.backbones import code
 from bddn.backbones.backbone import weights_sha256
@@ -19,8 +20,9 @@ from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks, frozen
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
+from bddn.backbones.loading import shorten
 from bddn.backbones.outputs import tensor_at
-from bddn.backbones.own_weights import load_state, write_state
+from bddn.backbones.own_weights import load_state, refuse_other_state, write_state
 from bddn.backbones.preprocess import squash
 from bddn.backbones.weights import STATE
 from bddn.errors import BackboneError, SpecError
@@ -81,6 +83,7 @@ class HookedModule(HookedNetwork):
         device: str = "cpu",
         library: Library | None = None,
     ) -> None:
+        _check_ready(module)
         self.spec, self._device, self._preprocess, self._library = spec, device, preprocess, library
         self._model = module.eval()
         place = type(module).__name__
@@ -97,6 +100,8 @@ class HookedModule(HookedNetwork):
         self._model.to(device)
         named = [str(layer) for layer in answers.layers]  # names of a Sequential's children are 0, 1, …
         chosen = {name: submodules[name] for name in select(named, tuple(submodules), place)}
+        for one in chosen.values():
+            _check_ready(one)
         read = forms_of(module, chosen, self._run, spec, answers, library.prefix if library else None)
         self.forms = {name: form for name, (_, form) in read.items()}
         self._paths = {name: path for name, (path, _) in read.items()}
@@ -169,6 +174,29 @@ class HookedModule(HookedNetwork):
         noise = torch.randint(256, (300, 425, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         pixels = self.preprocess(Image.fromarray(noise.numpy()))
         return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _check_ready(module: object) -> None:
+    """Raise a BackboneError if something is no network of Python modules, or has no weights in memory."""
+    place, is_script = type(module).__name__, isinstance(module, torch.jit.ScriptModule)
+    if is_script or not isinstance(module, nn.Module):
+        raise BackboneError(
+            place,
+            expected="a network of Python modules, whose submodules can be read while they run",
+            got="a module of torch.jit" if is_script else "no torch module",
+            fix="Give the module itself, as it was before torch.jit.script or torch.jit.trace.",
+        )
+    without = [
+        name for name, one in module.named_parameters() if one.is_meta or isinstance(one, UninitializedParameter)
+    ]
+    if without:
+        raise BackboneError(
+            place,
+            expected="weights in memory",
+            got=f"{len(without)} weights without values: {shorten(without)}",
+            fix="Load its weights first; run a network with lazy modules once.",
+        )
+    refuse_other_state(module)
 
 
 def _sha256(text: str) -> str:

@@ -35,6 +35,14 @@ def known_orders(h: int, w: int) -> Iterator[tuple[str, Tensor]]:
             yield f"mask units of {side}×{side} places, as Hiera's", units
 
 
+def moved(h: int, w: int, n_leading: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and orders of h × w places, where some of the `n_leading` tokens that are taken to come before them
+    come after them."""
+    for n in range(1, n_leading + 1):
+        those = "one of its leading tokens comes" if n == 1 else f"{n} of its leading tokens come"
+        yield f"{those} last, after the places", torch.arange(h * w).roll(-n)
+
+
 def windows(places: Tensor, sides: Sequence[int]) -> Tensor:
     """Return places window by window, row by row inside the innermost windows.
 

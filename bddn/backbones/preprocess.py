@@ -1,12 +1,16 @@
 """Preprocessing: pixels of an image."""
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bddn.spec.library import IMAGENET
+from bddn.backbones.family_kind import PROCESSOR
+from bddn.errors import SpecError
+from bddn.spec.library import IMAGENET, PixelsSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,3 +40,28 @@ def squash(
     pixels = np.asarray(image.resize((width, height), Resampling.BILINEAR), dtype=np.float32) / 255
     normed = (pixels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
     return torch.from_numpy(normed).permute(2, 0, 1).contiguous()
+
+
+def check_pixels(pixels: PixelsSpec, folder: Path) -> None:
+    """Compare a mean and a deviation with those of the image processor in a folder of weights, if it has one.
+
+    Raises
+    ------
+    SpecError
+        If they differ.
+    """
+    try:
+        told = json.loads((folder / PROCESSOR).read_bytes())
+        own = PixelsSpec(mean=told["image_mean"], std=told["image_std"])
+        differ = told.get("do_normalize", True) and not np.allclose(
+            own.mean + own.std, pixels.mean + pixels.std, atol=1e-3
+        )
+    except (OSError, ValueError, LookupError, TypeError):  # no such file, or a processor of another kind
+        return
+    if differ:
+        raise SpecError(
+            "backbone.pixels",
+            expected=f"mean {list(own.mean)} and std {list(own.std)}, as {PROCESSOR} of the weights says",
+            got=f"mean {list(pixels.mean)} and std {list(pixels.std)}",
+            fix=f"Set pixels: {{mean: {list(own.mean)}, std: {list(own.std)}}} in the spec, or preprocess: paper.",
+        )

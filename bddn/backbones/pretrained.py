@@ -1,9 +1,10 @@
 """Load weights into networks of the `transformers` library, completely or with an error."""
 
 import difflib
+import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from bddn.errors import BackboneError, SpecError
 from bddn.files.filekind import explain_folder
 from bddn.spec import WeightsSpec
 
+ADAPTER = "adapter_config.json"
 OTHER_PARTS = ("text_model", "language_model", "decoder", "prompt_encoder", "predictor", "memory_attention")
+POOLING = "add_pooling_layer"  # an option of many constructors
 INITIAL_STD = 0.02  # of random weights: the default of all classes but SAM, whose 1e-10 gives almost zero outputs
 
 
@@ -120,7 +123,7 @@ def _differences(config: Mapping[str, Any], architecture: Mapping[str, Any], pla
         found = config.get(name)
         if isinstance(value, Mapping) and isinstance(found, Mapping):
             texts += _differences(found, value, f"{place}{name}.")
-        elif json.dumps(found) != json.dumps(value):
+        elif json.dumps(found, sort_keys=True) != json.dumps(value, sort_keys=True):
             texts.append(f"{place}{name} {json.dumps(value)} → {json.dumps(found)}")
     return texts
 
@@ -133,6 +136,13 @@ def _converted(family: Family, architecture: Mapping[str, Any], path: Path, sour
 
 def _pretrained(family: Family, folder: Path) -> Any:
     config = folder / "config.json"
+    if (folder / ADAPTER).is_file():  # transformers would apply it where peft is installed, and else leave it out
+        raise BackboneError(
+            folder,
+            expected="all weights of a network",
+            got=f"{ADAPTER}: an adapter, such as LoRA, to the weights of another network",
+            fix="Merge them in Python, by merge_and_unload() of peft and save_pretrained(), and give that folder.",
+        )
     if not config.is_file():
         got, fix = "a folder without config.json", "Correct weights.folder in the spec, or give --weights."
         got, fix = explain_folder(folder, [config.name], got, fix)
@@ -148,8 +158,10 @@ def _pretrained(family: Family, folder: Path) -> Any:
     try:
         fields = json.loads(config.read_bytes())
         kind, kinds = fields.get("model_type"), family.kinds or (settings.model_type,)
-        is_part = not family.kinds and bool(settings.base_config_key) and settings.base_config_key in fields
-        if kind not in kinds and not is_part:
+        part = None if family.kinds else fields.get(settings.base_config_key)  # the configuration of a tower
+        if kind not in kinds and part is not None:  # some publishers give it the model_type of the whole
+            kind, kinds = part.get("model_type", kind), (*kinds, kind)
+        if kind not in kinds:
             raise ValueError(f"model_type '{kind}' in config.json, not {' or '.join(kinds)}")
         model, info = model_class.from_pretrained(
             folder,
@@ -164,7 +176,8 @@ def _pretrained(family: Family, folder: Path) -> Any:
     except Exception as error:
         fix = UNREADABLE
         names = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
-        got, fix = explain_folder(folder, names, first_line(error), fix)
+        got = "a pickle with more than tensors" if "weights_only" in str(error) else first_line(error)
+        got, fix = explain_folder(folder, names, got, fix)
         raise BackboneError(folder, expected=f"weights of a {family.model}", got=got, fix=fix) from error
     left = [key for key in info["unexpected_keys"] if _is_of_blocks(key)]
     misfits = {
@@ -173,8 +186,20 @@ def _pretrained(family: Family, folder: Path) -> Any:
         "of blocks that config.json does not contain": sorted(left),
     }
     expected = f"the weights of a {family.model}, all and only those"
-    refuse_misfits(folder, expected, misfits, "Use a checkpoint of this architecture.")
+    fix = "Use a checkpoint of this architecture."
+    if tower := _prefix(misfits["missing"], info["unexpected_keys"]):
+        fix = f"Set tower: {tower} in the spec if this is a part of a larger network; it must be of the same class."
+    has_option = POOLING in inspect.signature(model_class.__init__).parameters
+    if has_option and all("pool" in key for keys in misfits.values() for key in keys):
+        fix = f"Set options: {{{POOLING}: false}} in the spec, because no block needs the pooling."
+    refuse_misfits(folder, expected, misfits, fix)
     return model
+
+
+def _prefix(missing: Sequence[str], unknown: Collection[str]) -> str:
+    """Return what precedes all missing names in the names of a file; '' if the file does not contain them."""
+    found = {key.removesuffix(f".{missing[0]}") for key in unknown if key.endswith(f".{missing[0]}")} if missing else ()
+    return next((one for one in found if all(f"{one}.{name}" in unknown for name in missing)), "")
 
 
 def _is_of_blocks(key: str) -> bool:

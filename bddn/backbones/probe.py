@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bddn.backbones.backbone import Backbone, ShowsFullSize
-from bddn.backbones.orders import known_orders
+from bddn.backbones.orders import known_orders, moved
 from bddn.errors import BackboneError
 from bddn.spec import CacheSpec
 from bddn.tokens import LayerTokens
@@ -106,12 +106,13 @@ def measure_orders(backbone: Backbone, spec: CacheSpec) -> dict[str, Order]:
     """
     n = max(2, min(spec.batch_size, BATCH)) - 1
     changes: dict[str, list[Tensor]] = {}
+    n_leading: dict[str, int] = {}
     for start in range(0, len(PATCHES), n):
         cells = [None, *PATCHES[start : start + n]]
         pixels = torch.stack([backbone.preprocess(patch_image(spec.image_hw, cell)) for cell in cells])
-        for layer, change in _changes(backbone, pixels).items():
+        for layer, (change, n_leading[layer]) in _changes(backbone, pixels).items():
             changes.setdefault(layer, []).append(change)
-    return {layer: order_of(torch.cat(parts), spec.image_hw) for layer, parts in changes.items()}
+    return {layer: order_of(torch.cat(parts), spec.image_hw, n_leading[layer]) for layer, parts in changes.items()}
 
 
 def patch_image(size: tuple[int, int], cell: tuple[int, int] | None) -> "Image":
@@ -133,7 +134,7 @@ def patch_image(size: tuple[int, int], cell: tuple[int, int] | None) -> "Image":
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def order_of(changes: Tensor, image_hw: tuple[int, int]) -> Order:
+def order_of(changes: Tensor, image_hw: tuple[int, int], n_leading: int = 0) -> Order:
     """Return the order of the places of a layer.
 
     Parameters
@@ -142,6 +143,8 @@ def order_of(changes: Tensor, image_hw: tuple[int, int]) -> Order:
         Change of the token at each place for each patch.
     image_hw : (int, int)
         Height and width of the images.
+    n_leading : int
+        Number of tokens, such as a CLS token, that are taken to come before the places.
     """
     h, w = changes.shape[1:]
     if not changes.isfinite().all() or h * w < 2:
@@ -153,7 +156,7 @@ def order_of(changes: Tensor, image_hw: tuple[int, int]) -> Order:
     ranks = excess.argsort(1).argsort(1).double()
     agreements = _agreements(ranks, covered)
     agreement = float(agreements.mean())
-    orders = known_orders(h, w)
+    orders = [*known_orders(h, w), *moved(h, w, n_leading)]
     best, name = max((float(_agreements(ranks, covered[:, order.reshape(-1)]).mean()), name) for name, order in orders)
     is_elsewhere = _is_elsewhere(agreements, _sharpness(excess, covered), excess.argmax(1))
     if best >= MIN_OTHER_AGREEMENT and best - agreement >= MIN_ADVANTAGE and (is_elsewhere or h * w >= FEW_PLACES):
@@ -177,12 +180,14 @@ def summary(orders: dict[str, Order]) -> list[str]:
     return [f"{text}: {_listed(layers)}" for text, layers in groups.items()]
 
 
-def _changes(backbone: Backbone, pixels: Tensor) -> dict[str, Tensor]:
-    """Return changes (K, H, W) for each layer; the first image of `pixels` has no patch."""
+def _changes(backbone: Backbone, pixels: Tensor) -> dict[str, tuple[Tensor, int]]:
+    """Return changes (K, H, W) for each layer, and its number of tokens without a place; the first image of `pixels`
+    has no patch."""
 
-    def change(tokens: LayerTokens) -> Tensor:
-        local = tokens.local_.float()
-        return (local[1:] - local[:1]).abs().mean(1).cpu()
+    def change(tokens: LayerTokens) -> tuple[Tensor, int]:
+        local, register = tokens.local_.float(), tokens.register
+        n_leading = int(tokens.global_ is not None) + (0 if register is None else register.shape[1])
+        return (local[1:] - local[:1]).abs().mean(1).cpu(), n_leading
 
     if isinstance(backbone, ShowsFullSize):
         return backbone.each_layer(pixels, change)

@@ -161,7 +161,8 @@ def _sequence(
             shape,
             f"{n_tokens} tokens that form a grid like the image of {image_hw[0]} × {image_hw[1]}, "
             f"after {'up to ' if len(prefixes) > 1 else ''}{sum(prefixes[-1])} leading tokens",
-            "Set leading_tokens in the spec, or choose another layer.",
+            "Correct their number in the spec (leading_tokens; in family: transformers prefix and suffix), or choose "
+            "other layers.",
         )
     ways = " or ".join(f"{sum(form.prefix)} (then {form.places[0]}×{form.places[1]} places)" for form in found)
     raise _refused(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bddn.backbones.family_kind import (
+    PROCESSOR,
     SIZE_FIELDS,
     Family,
     describe_fields,
@@ -49,13 +50,14 @@ class TransformersKind(Kind):
         )
 
     def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
-        """See `Kind.files`: config.json and weights, never code."""
-        return transformers_files(names)
+        """See `Kind.files`: config.json, weights, and for its own preprocessing the image processor; never code."""
+        found, without = transformers_files(names)
+        return found + [PROCESSOR] * (bool(found) and spec.preprocess == "native" and PROCESSOR in names), without
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
         """See `Kind.describe`."""
         about = spec.section(TransformersSpec)
-        stages, prefix = stages_of(spec), about.prefix
+        stages, prefix, (n_cls, n_registers) = stages_of(spec), about.prefix, about.not_local
         all_forms = {} if network is None or stages else getattr(network, "forms", {})
         forms = {name: form for name, form in all_forms.items() if network is not None and name in network.layers}
         opened = {name: Outline(form.channels, form.places, form.prefix[1]) for name, form in forms.items()}
@@ -75,8 +77,8 @@ class TransformersKind(Kind):
             pixels=f"{_pixels(spec, about)}{repeated}",
             stored=f"output of each block, {about.blocks}, before any final norm{several};",
             local="patch tokens" if len(stages) < 2 else "tokens of places",
-            cls=prefix.cls > 0,
-            registers=prefix.registers > 0,
+            cls=n_cls > 0,
+            registers=n_registers > 0,
             blocks=f"{sum(stage[0] for stage in stages)}×{_range(widths)}" if stages else "-",
             patch=str(sides[0]) if len(stages) == 1 else "",
         )
@@ -148,7 +150,7 @@ def outline_of_blocks(spec: CacheSpec) -> dict[str, Outline]:
     stages = stages_of(spec)
     names = names_of([n for n, _, _ in stages], about.blocks)
     shapes = [
-        Outline(channels, (height // side, width // side), about.prefix.registers)
+        Outline(channels, (height // side, width // side), about.not_local[1])
         for n, channels, side in stages
         for _ in range(n)
     ]

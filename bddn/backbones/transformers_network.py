@@ -1,6 +1,6 @@
 """Any network of the transformers library: its blocks found by their path, its tokens put row by row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,16 @@ from bddn.backbones.first_run import forms_of, noise
 from bddn.backbones.forward_inputs import arguments
 from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks, frozen
+from bddn.backbones.kind import Outline
 from bddn.backbones.layers import matching, select
 from bddn.backbones.loading import refuse_cls
 from bddn.backbones.orders import mask_units, windows
 from bddn.backbones.outputs import tensor_at
-from bddn.backbones.preprocess import squash
+from bddn.backbones.preprocess import check_pixels, squash
 from bddn.backbones.pretrained import load
 from bddn.backbones.shapes import Form
 from bddn.backbones.transformers_kind import class_name, family_of, identity_of, names_of, outline_of_blocks
+from bddn.backbones.weights import folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, HookedSpec, TransformersSpec
 from bddn.spec.library import UNIT, wild_levels
@@ -50,7 +52,7 @@ class TransformersNetwork(HookedNetwork):
     Attributes
     ----------
     forms : dict of str to Form
-        How the output of each block contains tokens, early to late.
+        How the output of each block that is stored contains tokens, early to late.
 
     Raises
     ------
@@ -64,6 +66,8 @@ class TransformersNetwork(HookedNetwork):
         about = spec.section(TransformersSpec)
         assert spec.weights is not None
         _check(spec, about)
+        if spec.preprocess == "native" and (spec.weights.hub or spec.weights.folder):
+            check_pixels(about.pixels, folder_of(spec.weights))
         told = outline_of_blocks(spec)
         self.spec, self._about, self._device = spec, about, device
         self._model = load(spec.weights, family_of(about), about.architecture).eval().requires_grad_(False)
@@ -79,22 +83,24 @@ class TransformersNetwork(HookedNetwork):
             "made_with": {name: version(name) for name in ("torch", "transformers", "pillow")},
         }
         self._model.to(device)
+        # Blocks that are not stored may have other tokens, such as the last ones of PVT, CvT and EoMT.
+        stored = {name: blocks[name] for name in self.layers}
         read = forms_of(
             self._model,
-            blocks,
+            blocks if about.order == "mask_units" else stored,
             self._run,
             spec,
             HookedSpec(output=about.output, channels=about.channels),
-            prefix=(about.prefix.cls, about.prefix.registers),
+            prefix=about.not_local,
             packed=about.input == "packed",
         )
         self.forms = {name: form for name, (_, form) in read.items()}
         self._paths = {name: path for name, (path, _) in read.items()}
-        _compare(spec, self.forms, told)
+        _compare(spec, tuple(blocks), self.forms, told)
         self._order = {name: self._gathered(name) for name in self.layers}
         if spec.compile:
-            compile_blocks({name: blocks[name] for name in self.layers})
-        self._hooks = LayerHooks({name: blocks[name] for name in self.layers}, self._read)
+            compile_blocks(stored)
+        self._hooks = LayerHooks(stored, self._read)
         measure(self._fingerprint, noise(2, spec.image_hw))  # refuses random tokens, such as those of MAE's own class
 
     def preprocess(self, image: "Image") -> Tensor:
@@ -123,16 +129,20 @@ class TransformersNetwork(HookedNetwork):
         return form.tokens(tensor)
 
     def _gathered(self, name: str) -> Tensor | None:
-        """Return which token of a sequence comes where: the global CLS token first, local tokens row by row.
+        """Return which token of a sequence comes where: CLS tokens, the global one first; registers; then local tokens
+        row by row.
 
         None if they already lie so."""
         form, about = self.forms[name], self._about
         if form.kind != "sequence":
             return None
         places = torch.arange(form.places[0] * form.places[1]).view(form.places)
-        n_leading = sum(form.prefix)
-        leading = list(range(n_leading))
-        leading.insert(0, leading.pop(about.prefix.global_cls)) if leading else None
+        before, after = about.prefix, about.suffix
+        first = list(range(before.cls + before.registers))
+        end = [len(first) + places.numel() + i for i in range(after.cls + after.registers)]
+        cls = first[: before.cls] + end[: after.cls]
+        cls.insert(0, cls.pop(before.global_cls if before.cls else after.global_cls)) if cls else None
+        leading = [*cls, *first[before.cls :], *end[after.cls :]]
         if about.order == "rows":
             order = places.flatten()
         elif about.order == "mask_units":
@@ -140,7 +150,7 @@ class TransformersNetwork(HookedNetwork):
             order = mask_units(places, round(form.places[0] / last).bit_length() - 1)
         else:
             order = windows(places, about.order)
-        index = torch.cat([torch.tensor(leading, dtype=torch.int64), order.argsort() + n_leading])
+        index = torch.cat([torch.tensor(leading, dtype=torch.int64), order.argsort() + len(first)])
         return None if torch.equal(index, torch.arange(len(index))) else index.to(self._device)
 
 
@@ -192,7 +202,7 @@ def _without(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
 
 
 def _check(spec: CacheSpec, about: TransformersSpec) -> None:
-    if not about.prefix.cls:
+    if not about.not_local[0]:
         refuse_cls(spec)
     if about.pixels == UNIT and spec.preprocess == "paper":
         raise SpecError(
@@ -206,11 +216,8 @@ def _check(spec: CacheSpec, about: TransformersSpec) -> None:
 def _check_config(spec: CacheSpec, config: Any) -> None:
     """Raise a SpecError if prefix or order of the spec differ from what a configuration says of them."""
     about = spec.section(TransformersSpec)
-    told = {
-        "num_cls_tokens": about.prefix.cls,
-        "num_register_tokens": about.prefix.registers,
-        "num_registers": about.prefix.registers,
-    }
+    n_cls, n_registers = about.not_local
+    told = {"num_cls_tokens": n_cls, "num_register_tokens": n_registers, "num_registers": n_registers}
     wrong = [f"{name} {getattr(config, name)}, not {n}" for name, n in told.items() if getattr(config, name, n) != n]
     if wrong:
         raise SpecError(
@@ -219,7 +226,7 @@ def _check_config(spec: CacheSpec, config: Any) -> None:
             got=", ".join(wrong),
             fix="Correct prefix in the spec.",
         )
-    if about.input != "packed":
+    if about.input != "packed" or not hasattr(config, "spatial_merge_size"):  # others' order is only measured
         return
     outer = [config.window_size // config.patch_size] if hasattr(config, "window_size") else []
     order = [*outer, config.spatial_merge_size]
@@ -232,31 +239,32 @@ def _check_config(spec: CacheSpec, config: Any) -> None:
         )
 
 
-def _compare(spec: CacheSpec, forms: Mapping[str, Form], told: Mapping[str, Any]) -> None:
+def _compare(spec: CacheSpec, blocks: Sequence[str], forms: Mapping[str, Form], told: Mapping[str, Any]) -> None:
     """Raise a SpecError if blocks are not as the spec says."""
     about = spec.section(TransformersSpec)
-    prefix = about.prefix.cls, about.prefix.registers
+    n_cls, n_registers = about.not_local
     for name, form in forms.items():
-        if form.prefix != prefix or (about.order != "rows" and form.kind != "sequence"):
-            order = "" if about.order == "rows" else f" and are in the order {about.order}"
+        if form.prefix != about.not_local or (about.order != "rows" and form.kind != "sequence"):
+            order = "" if about.order == "rows" else f" in the order {about.order}"
             raise SpecError(
                 f"layer '{name}'",
-                expected=f"tokens that begin with {prefix[0]} CLS tokens and {prefix[1]} registers{order}, as prefix"
+                expected=f"{n_cls} CLS tokens, {n_registers} registers and places{order}, as prefix"
                 f"{' and order' if order else ''} in the spec say",
                 got=str(form),
-                fix="Correct prefix or order in the spec.",
+                fix="Correct prefix or order in the spec; tokens that come after the places belong to suffix.",
             )
-    found = {name: (form.channels, form.places) for name, form in forms.items()}
-    expected = {name: (outline.channels, outline.places) for name, outline in told.items()}
-    if expected and found != expected:
-        name = next(one for one in [*found, *expected] if found.get(one) != expected.get(one))
-        raise BackboneError(
-            f"layer '{name}'",
-            expected=_sizes(expected.get(name)) + ", as stages or architecture in the spec say",
-            got=_sizes(found.get(name)),
-            fix="Correct stages or architecture in the spec.",
-        )
+    found = dict.fromkeys(blocks, "a block") | {name: _sizes(form) for name, form in forms.items()}
+    expected = {name: _sizes(outline) for name, outline in told.items()}
+    names = [one for one in dict.fromkeys([*found, *expected]) if one in forms or (one in found) != (one in expected)]
+    for name in names if told else ():
+        if found.get(name) != expected.get(name):
+            raise BackboneError(
+                f"layer '{name}'",
+                expected=f"{expected.get(name, 'no such block')}, as stages or architecture in the spec say",
+                got=found.get(name, "no such block"),
+                fix="Correct stages or architecture in the spec.",
+            )
 
 
-def _sizes(size: tuple[int, tuple[int, int]] | None) -> str:
-    return "no such block" if size is None else f"{size[0]} channels at {size[1][0]}×{size[1][1]} places"
+def _sizes(layer: Form | Outline) -> str:
+    return f"{layer.channels} channels at {layer.places[0]}×{layer.places[1]} places"

@@ -43,7 +43,7 @@ def _order(value: object) -> object:
 
 
 class PrefixSpec(Spec):
-    """Tokens of a sequence before the local ones: first CLS tokens, then registers."""
+    """Tokens of a sequence before or after the local ones: first CLS tokens, then registers."""
 
     cls: Annotated[int, Field(ge=0)] = 0
     """Number of CLS tokens."""
@@ -74,6 +74,8 @@ class TransformersSpec(BackboneSpec):
     architecture's num_hidden_layers, hidden_size and patch_size."""
     prefix: PrefixSpec = PrefixSpec()
     """Tokens before the local ones."""
+    suffix: PrefixSpec = Field(default=PrefixSpec(), exclude_if=lambda tokens: tokens == PrefixSpec())
+    """Tokens after the local ones: {cls: 1} in Llama 4, {registers: 100} for the detection tokens of YOLOS."""
     order: Annotated[Literal["rows", "mask_units"] | tuple[Positive, ...], BeforeValidator(_order)] = "rows"
     """Order of the local tokens, which are stored row by row: rows, the mask units of Hiera, or the sides in tokens of
     nested windows, outer first ([2] in Qwen3-VL, [8, 2] in Qwen2.5-VL)."""
@@ -100,6 +102,11 @@ class TransformersSpec(BackboneSpec):
     """Path of this network in the files of a larger one, whose other weights are not read: visual in Qwen-VL."""
     layers: Layers = Field(default=None, min_length=1)
     """Blocks to store, as for a family: names or globs (block_3, stage_2.*), numbers, or relative depth (50%)."""
+
+    @property
+    def not_local(self) -> tuple[int, int]:
+        """Numbers of CLS tokens and of registers, before and after the local tokens."""
+        return self.prefix.cls + self.suffix.cls, self.prefix.registers + self.suffix.registers
 
     @field_validator("blocks")
     @classmethod

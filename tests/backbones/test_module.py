@@ -127,6 +127,32 @@ def test_a_network_that_does_not_run_on_the_images_is_refused() -> None:
         from_module(Net(), ["stem"], image_size=2, global_token="mean")
 
 
+def test_what_follows_the_last_layer_need_not_run() -> None:
+    net = Net()
+    net.head = nn.Linear(3, 2)
+    assert from_module(net, ["blocks.?"], image_size=SIZE).layers == ("blocks.0", "blocks.1", "blocks.2")
+    with pytest.raises(BackboneError, match=r"runs on pixels .* shapes cannot be multiplied"):
+        from_module(net, ["head"], image_size=SIZE)
+
+
+def test_what_has_no_weights_is_refused() -> None:
+    with torch.device("meta"):
+        empty = Net()
+    with pytest.raises(BackboneError, match=r"weights in memory; got \d+ weights without values: stem\.weight"):
+        from_module(empty, ["stem"], image_size=SIZE)
+    with pytest.raises(BackboneError, match="got no torch module"):
+        from_module(Net, ["stem"], image_size=SIZE)  # type: ignore[arg-type]
+
+
+def test_tokens_that_float16_cannot_tell_from_zero_are_refused() -> None:
+    """Those of deep convolutional networks of random weights, whose norms divide by a deviation of 1."""
+    net = Net()
+    for weight in net.stem.parameters():
+        weight.data *= 1e-9
+    with pytest.raises(BackboneError, match=r"layer 'stem': .* float16 can store; got .* almost zero"):
+        from_module(net, ["stem"], image_size=SIZE, global_token="mean")
+
+
 def test_a_preprocessing_is_part_of_the_fingerprint() -> None:
     def dark(image: Image) -> Tensor:
         return torch.zeros(3, SIZE, SIZE)

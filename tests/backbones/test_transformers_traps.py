@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 import yaml
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from typer.testing import CliRunner
 
 from backbones.contract import scenes
-from backbones.small_transformers import Small, shrink
+from backbones.small_transformers import VIT, Small, shrink
 from bddn.backbones import probe
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_spec, open_backbone
@@ -370,16 +373,87 @@ def test_fewer_layers_have_the_same_identity_and_the_forward_ends_with_the_last(
         kind_of(spec).outline(other(spec, {"layers": ["stage_9.block_0"]}))
 
 
+def bare(model: str, blocks: str, sizes: dict[str, Any], **section: Any) -> CacheSpec:
+    """A spec of random weights, and images of 48 × 48."""
+    about = {"family": "transformers", "model": model, "blocks": blocks, "architecture": sizes, **section}
+    token = "cls" if {"prefix", "suffix"} & section.keys() else "mean"
+    given = {"title": model, "backbone": about, "weights": "random", "image_size": 48, "global_token": token}
+    return CacheSpec.parse(given, "test")
+
+
 def test_a_class_that_shuffles_its_patches_is_refused() -> None:
     """MAE's own class does so in every run, also if it masks none."""
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    about = {
-        "family": "transformers",
-        "model": "ViTMAEModel",
-        "blocks": "layers.*",
-        "prefix": {"cls": 1},
-        "architecture": sizes | {"image_size": 64, "patch_size": 16, "mask_ratio": 0.0},
-    }
-    spec = CacheSpec.parse({"title": "MAE", "backbone": about, "weights": "random", "image_size": 64}, "test")
     with pytest.raises(BackboneError, match=r"same tokens for the same image in every run; got .* random numbers"):
+        open_backbone(bare("ViTMAEModel", "layers.*", VIT | {"mask_ratio": 0.0}, prefix={"cls": 1}))
+
+
+def test_a_cls_token_that_comes_last_is_noticed_and_read() -> None:
+    """Llama 4 has one. Its adapter after the last block does not fit the small blocks, and need not run."""
+    of_llama = partial(bare, "Llama4VisionModel", "model.layers.*", VIT)
+    taken_as_first = opened(of_llama(prefix={"cls": 1}))
+    with pytest.raises(BackboneError, match="one of its leading tokens comes last"):
+        probe.check_order(taken_as_first, taken_as_first.spec)
+    network = opened(of_llama(suffix={"cls": 1}))
+    probe.check_order(network, network.spec)
+    assert all(order.kind == "rows" for order in probe.measure_orders(network, network.spec).values())
+    seen: list[Tensor] = []
+    block = network.module.get_submodule("model.layers.0")
+    block.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
+    found = network.each_layer(scenes(network, 2), lambda tokens: tokens)["block_0"]
+    (state,) = seen
+    assert found.global_ is not None
+    assert torch.equal(found.global_, state[:, -1])
+    assert torch.equal(found.local_, state[:, :-1].transpose(1, 2).unflatten(2, (6, 6)))
+
+
+def test_blocks_that_are_not_stored_may_have_other_tokens() -> None:
+    """The last stage of PVT has a CLS token."""
+    sizes = {"image_size": 48, "hidden_sizes": [16, 24, 32, 40], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
+    sizes |= {"patch_sizes": [4, 2, 2, 3], "strides": [4, 2, 2, 3], "sequence_reduction_ratios": [4, 2, 1, 1]}
+    stages = [[1, 16, 4], [1, 24, 8], [1, 32, 16]]
+    with pytest.raises(BddnError, match=r"stage_3\.block_0"):
+        open_backbone(bare("PvtModel", "encoder.block.*.*", sizes))
+    network = opened(bare("PvtModel", "encoder.block.*.*", sizes, layers=["stage_[0-2].*"]))
+    assert [[1, form.channels, 48 // form.places[0]] for form in network.forms.values()] == stages
+
+
+def test_inputs_that_bddn_does_not_make_are_refused() -> None:
+    sizes = {name: value for name, value in VIT.items() if name != "image_size"}
+    of_patches = {"input": "packed", "order": [1], "stages": [[2, 32, 8]]}
+    with pytest.raises(BackboneError, match=r"missing 1 required positional argument.*by input and forward"):
+        open_backbone(bare("VideoLlama3VisionModel", "encoder.layers.*", sizes, **of_patches))
+
+
+def test_a_patch_may_be_given_by_its_two_sides() -> None:
+    specs = [bare("InternVLVisionModel", "encoder.layer.*", VIT | {"patch_size": side}) for side in (8, [8, 8])]
+    of = [kind_of(spec).outline(spec) for spec in specs]
+    assert of[0] == of[1]
+    assert len(of[0]) == 2
+
+
+def test_folders_of_weights_that_are_not_of_this_network_are_told_apart(small: Make, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    transformers.ViTModel(transformers.ViTConfig(**VIT)).save_pretrained(tmp_path)
+    spec = other(bare("ViTModel", "layers.*", {}, prefix={"cls": 1}), weights={"folder": str(tmp_path)})
+    opened(spec)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
+    with pytest.raises(SpecError, match=r"mean \[0\.5, 0\.5, 0\.5\].*as preprocessor_config\.json"):
+        open_backbone(other(spec, preprocess="native"))
+    opened(other(spec, {"pixels": "half"}, preprocess="native"))
+    state = load_file(tmp_path / "model.safetensors")
+
+    def rewritten(state: dict[str, Tensor]) -> None:
+        save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+
+    rewritten({key: value for key, value in state.items() if not key.startswith("pooler")})
+    with pytest.raises(BackboneError, match=r"2 missing: pooler.*Set options: \{add_pooling_layer: false\}"):
         open_backbone(spec)
+    rewritten({f"model.vision_tower.{key}": value for key, value in state.items()})
+    with pytest.raises(BackboneError, match=r"Set tower: model\.vision_tower"):
+        open_backbone(spec)
+    opened(other(spec, {"tower": "model.vision_tower"}))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BackboneError, match=r"an adapter, such as LoRA.*merge_and_unload"):
+        open_backbone(spec)
+    with pytest.raises(BackboneError, match=r"'clip_vision_model' in config\.json, not chinese_clip"):
+        open_backbone(other(small("clip_openai_b16").spec, {"model": "ChineseCLIPVisionModel"}))
