@@ -1,6 +1,7 @@
 """The help: commands in panels by stage, and one example for each that can be run as it stands."""
 
 import shlex
+from itertools import pairwise
 
 import pytest
 from typer.testing import CliRunner
@@ -35,3 +36,6 @@ def test_the_help_of_a_command_ends_with_an_example_that_parses(path: tuple[str,
     words = shlex.split(last.removeprefix("Example: bddn "))
     assert words[: len(path)] == list(path)
     assert command_of(words)[: len(path)] == path
+    words_of = [line.split() for line in done.output.split("╭")[0].splitlines()]
+    for line, after in pairwise(words_of):  # each line of a paragraph is full
+        assert not line or not after or len(" ".join([*line, after[0]])) > WIDTH, line

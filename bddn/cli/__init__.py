@@ -21,7 +21,7 @@ from bddn.cli.pictures import film
 from bddn.cli.predict import predict
 from bddn.cli.report import report
 from bddn.cli.score import score
-from bddn.cli.shared import clear_errors, example, stops_cleanly
+from bddn.cli.shared import clear_errors, example, filled, stops_cleanly
 
 __all__ = ["app", "clear_errors", "stops_cleanly"]
 
@@ -59,3 +59,6 @@ for _panel, _command, _example in COMMANDS:
     app.command(rich_help_panel=_panel, epilog=example(_example))(_command)
 for _panel, _name, _group, _example in GROUPS:
     app.add_typer(_group, name=_name, rich_help_panel=_panel, epilog=example(_example))
+for _app in (app, *(group for _, _, group, _ in GROUPS)):
+    for _info in _app.registered_commands:
+        _info.help = filled(_info.callback)

@@ -199,6 +199,7 @@ def _check_dataset(name: str) -> None:
     dataset = open_dataset(name)
     found, about, sets = inspect_dataset(dataset), about_of(dataset), named_tests(dataset)
     voxels, ceiling = found.voxels, found.voxels["ceiling"]
+    sides = [f"{hemi or 'hemisphere not known'} {n}" for hemi, n in voxels["hemi"].value_counts(sort=False).items()]
     rois = voxels.loc[voxels["roi"] != "", "roi"].value_counts(sort=False)
     trials = {"averaged": "means over repetitions", "single": "single trials", "unknown": "repetitions unknown"}
     known = f"of {ceiling.notna().sum()} voxels, mean {ceiling.mean():.3f}" if ceiling.notna().any() else "unknown"
@@ -206,16 +207,14 @@ def _check_dataset(name: str) -> None:
     lines = {
         "dataset": dataset.name,
         "images": f"{found.n_images}, {_sizes(found.sizes)}",
-        "voxels": f"{len(voxels)} ("
-        + ", ".join(f"{hemi or 'hemisphere not known'} {n}" for hemi, n in voxels["hemi"].value_counts().items())
-        + ")",
+        "voxels": f"{len(voxels)} ({', '.join(sides)})",
         "ROIs": ", ".join(f"{roi} {n}" for roi, n in rois.items()) or "none",
         "responses": (f"{found.n_responses} rows, " if found.n_responses > found.n_images else "")
         + f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",
         **({"covariates": ", ".join(covariates)} if covariates else {}),
         "ceilings": known,
         **({"test sets": ", ".join(f"{one} {len(ids)}" for one, ids in sets.items())} if sets else {}),
-        "truth": "none" if dataset.truth() is None else "known, because the brain is planted",
+        **({} if dataset.truth() is None else {"truth": "known, because the brain is planted"}),
         "about": f"{about.responses} {about.terms}",
     }
     typer.echo(f"{_aligned(lines)}\n")

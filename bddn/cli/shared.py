@@ -69,6 +69,11 @@ def example(command: str) -> str:
     return f"Example: {command}"
 
 
+def filled(command: object) -> str:
+    """Return the docstring of a command without breaks inside paragraphs, which a terminal of 80 columns would keep."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
+
+
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Print a `BddnError` as one message without a traceback, and exit with code 2. Paths may start with `~`."""
 

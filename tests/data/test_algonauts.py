@@ -386,7 +386,7 @@ def test_what_is_in_a_subject_is_printed(subject: Path) -> None:
         f"dataset algonauts:{subject} images 6, 2 × 2 pixels voxels 8 (lh 5, rh 3)",
         "ROIs V1v 1, V1d 2, FFA-1 1, OPA 1",
         f"responses finite, mean {responses.mean():.3g}, standard deviation {responses.std():.3g}; means over",
-        "ceilings unknown truth none",
+        "ceilings unknown about Responses",
         "responses must not be passed on",
         "good: all images and responses can be read",
     ):
