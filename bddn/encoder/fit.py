@@ -149,10 +149,11 @@ def fit(
     p, log = training.progress, training.log.learning
     settled = convergence(log, training.softness_left > 0)
     if settled is not None and not settled["converged"]:
+        end = ", and the regularizer acted until the end" if settled["regularized"] else ""
         print(  # noqa: T201 - nor a fit that has not ended like one that has
-            "note: the selectors had not converged: they moved in the last quarter of the steps, or the regularizer "
-            f"still acted ({', '.join(f'{name} {value:.2g}' for name, value in settled.items())}). Depth and place "
-            "may change with more epochs.",
+            "note: the selectors had not converged: in the last quarter of the steps, "
+            f"{settled['layer_changed']:.0%} of the voxels changed their layer, and places moved by "
+            f"{settled['place_moved']:.2f} on average{end}. Depth and place may change with more epochs.",
             file=sys.stderr,
         )
     scores = r2_val, r2_test, evidence.p_values()
