@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-import gallery
 from bddn.errors import BddnError
 from bddn.spec import CacheSpec, FinetuneSpec, FitSpec, OwnDataSpec, PlantSpec
 from bddn.spec.yaml_file import read_yaml
 from command_words import command_of, shell_commands
+from fenced_code import FENCE, Block, blocks
+from gallery import FILES
+from gallery_figures import FIGURES, GROUPS
 
 ROOT = Path(__file__).parent.parent
-from fenced_code import FENCE, Block, blocks  # noqa: E402
 
 LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
 PAGES = sorted({ROOT / name for name in LISTED.stdout.split()} | {*ROOT.glob("docs/*.md"), ROOT / "README.md"})
@@ -215,11 +216,13 @@ def test_every_page_is_in_the_navigation() -> None:
     assert pages(site["nav"]) == {path.name for path in (ROOT / "docs").glob("*.md")}
 
 
-def test_the_commands_of_the_gallery_exist() -> None:
-    for command in (*gallery.PREPARED, *(figure.command for figure in gallery.figures())):
-        _check(shell_commands(command)[0])
-    names = [figure.name for figure in gallery.figures()]
-    assert len({*names}) == len(names)
+def test_the_commands_and_settings_of_the_gallery_exist() -> None:
+    for group in GROUPS:
+        for command in (*group.prepared, *(figure.command for figure in group.figures)):
+            _check(shell_commands(command)[0])
+    assert len({figure.name for figure in FIGURES}) == len(FIGURES)
+    for name in {path.name for path in FILES.glob("*.yaml")}:
+        assert _parses(Block("yaml", name, "", (FILES / name).read_text())), name
 
 
 def test_the_demo_page_has_the_commands_of_make_demo() -> None:

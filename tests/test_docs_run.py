@@ -30,7 +30,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("demo")
     place = Path("build/demo")
     with contextlib.chdir(folder):
-        plant(PlantSpec(n_images=48, radius_rad=0.4, n_layers=3, width=24), place)
+        plant(PlantSpec(n_images=30, radius_rad=0.3, n_layers=3, width=24), place)
         extract("demo", f"planted:{place}", place / "demo.zarr", device="cpu")
         fit(place / "demo.zarr", f"planted:{place}", place / "run", "fast", device="cpu", **QUICK)
         prove(place / "run")

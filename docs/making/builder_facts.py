@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from bddn.backbones.fetch import is_remote
-from bddn.backbones.registry import load_spec, spec_names
+from bddn.backbones.registry import load_specs
 from bddn.data.plugins import dataset_kinds, load_kind
-from bddn.spec import RECIPES, BackboneSpec
+from bddn.spec import RECIPES, BackboneSpec, CacheSpec
 
 WORDS = {  # kinds of data in the order of the page; others follow
     "planted": "the demo's planted brain",
@@ -27,7 +27,7 @@ def facts() -> dict[str, Any]:
     kinds = sorted(dataset_kinds(), key=lambda kind: (list(WORDS).index(kind) if kind in WORDS else len(WORDS), kind))
     return {
         "data": [_data(kind) for kind in kinds],
-        "networks": [_network(name) for name in spec_names()],
+        "networks": [_network(name, spec) for name, spec in load_specs().items()],
         "recipes": json.loads(json.dumps(RECIPES)),
     }
 
@@ -49,8 +49,7 @@ def _data(kind: str) -> dict[str, str]:
     }
 
 
-def _network(name: str) -> dict[str, Any]:
-    spec = load_spec(name)
+def _network(name: str, spec: CacheSpec) -> dict[str, Any]:
     section: BackboneSpec | None = spec.backbone
     extra = EXTRAS.get(str(getattr(section, "family", "")), "")
     return {

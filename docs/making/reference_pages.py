@@ -9,7 +9,7 @@ import typer
 from pydantic_core import PydanticUndefined
 
 import bddn.spec
-from bddn.backbones.registry import load_spec, spec_names
+from bddn.backbones.registry import load_specs
 from bddn.cli import app
 from bddn.data.image_sets import IMAGE_SETS
 from bddn.data.plugins import dataset_kinds, load_kind
@@ -54,8 +54,7 @@ def datasets(_: str) -> str:
 def weights(_: str) -> str:
     """All networks that bddn includes, with the source and licence of their weights."""
     rows = []
-    for name in spec_names():
-        spec = load_spec(name)
+    for name, spec in load_specs().items():
         place = "-" if spec.weights is None else f"`{spec.weights.place}`"
         rows.append((f"`{name}`", spec.title, place, spec.licence or "not stated"))
     return _table(("spec", "network", "weights", "licence"), rows)

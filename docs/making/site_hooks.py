@@ -11,6 +11,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 import builder_facts
 import gallery
@@ -22,6 +23,7 @@ DEMO_PAGE = ROOT / "build/demo/run/report.html"
 SHOWN_PAGE = "demo/report.html"
 RUN = ("bash", "python")
 SEARCH = 'data-md-component="search" role="dialog"'
+OPTION = re.compile(r"<code>(--[^<]{1,24}</code>)")
 INSERT = re.compile(r"^<!-- insert: (\S+) ?(.*?) -->$", re.MULTILINE)
 
 
@@ -66,8 +68,10 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in what is inserted, and say under the page what the tests do with its code."""
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Fill in what is inserted, and say under the page what the tests do with its code. The landing page is wide."""
+    if page.file.src_uri == "index.md":
+        page.meta["hide"] = ["navigation", "toc"]
     text = INSERT.sub(lambda found: INSERTS[found[1]](found[2]), markdown)
     n_run, reasons = 0, Counter[str]()
 
@@ -84,11 +88,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return FENCE.sub(shown, text) + _note(n_run, reasons)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Mark options, whose hyphens are no places to begin a new line."""
+    return OPTION.sub(r'<code class="option">\1', html)
+
+
 def on_post_page(output: str, **_: Any) -> str:
     """Name the dialog of the search for screen readers, which the theme forgets."""
-    return output.replace(
-        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
-    )
+    return output.replace(SEARCH, f'{SEARCH} aria-label="Search"')
 
 
 def _note(n_run: int, reasons: Counter[str]) -> str:
