@@ -6,9 +6,10 @@ DEMO := build/demo
 TUNED := build/finetuning
 SPECS := $(sort $(patsubst cache_specs/%.yaml,%,$(wildcard cache_specs/*.yaml)))
 # Tests of one file share fixtures, so a file stays in one process. One process more than cores, because some tests mostly
-# wait for jobs; each process loads torch, so at most four run.
+# wait for jobs; each process loads torch, so at most four run. They share the cores, so OpenMP does not divide the work
+# of one of them further: its threads would wait for each other.
 PROCESSES = $(shell expr $$(nproc) + 1)
-PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 STEPS := fetch extract fit maps all
 # Groups are listed in the specs, on one line each: groups: [table1, figure6]
 SPEC_GROUPS := $(sort $(shell sed -n 's/^groups: *\[\([^]]*\)\].*/\1/p' cache_specs/*.yaml | tr ',' ' '))
@@ -42,10 +43,12 @@ help:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --upgrade pip # an older one takes twice the time for what follows
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	# without torchvision, which must be of torch's build; tests bring what timm imports of it
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps timm
-	-@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib # on all cores, where pip would use one
+	# on all cores, where pip would use one; what few commands import is compiled when they do
+	-@$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|transformers/models|diffusers/pipelines|sympy)/' $(VENV)/lib
 	touch $@
 
 install: $(VENV)/.installed

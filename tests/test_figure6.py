@@ -15,8 +15,9 @@ from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec
 from bddn.store.reader import Cache
 
+N_STEPS = 12
 PANELS = {
-    "layers": ["down_*.resnet_*@t25", "up_*.resnet_*@t25"],
+    "layers": ["down_*.resnet_*@t6", "up_*.resnet_*@t6"],
     "steps": ["up_2.resnet_0@t*"],
 }
 
@@ -52,13 +53,11 @@ def run(*arguments: object) -> str:
     return result.output
 
 
-@pytest.mark.parametrize(
-    ("panel", "names"), [("layers", ["down_0.resnet_0@t25", "up_3.resnet_2@t25"]), ("steps", None)]
-)
+@pytest.mark.parametrize(("panel", "names"), [("layers", ["down_0.resnet_0@t6", "up_3.resnet_2@t6"]), ("steps", None)])
 def test_a_panel_of_figure_6_goes_from_pictures_to_maps(
     network: Path, brain: Path, tmp_path: Path, panel: str, names: list[str] | None
 ) -> None:
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec(network, panel, 50)))
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec(network, panel, N_STEPS)))
     data = f"planted:{brain}"
     run("extract", tmp_path / "spec.yaml", "--data", data, "--out", tmp_path / "sd.zarr", "--device", "cpu")
     run("fit", tmp_path / "sd.zarr", "--data", data, "--out", tmp_path / "run", "--epochs", "1")
@@ -68,7 +67,7 @@ def test_a_panel_of_figure_6_goes_from_pictures_to_maps(
         assert [found[0], found[-1]] == names
         assert len(found) == 8 + 12
     else:
-        assert found == [f"up_2.resnet_0@t{k}" for k in range(1, 51)]
+        assert found == [f"up_2.resnet_0@t{k}" for k in range(1, N_STEPS + 1)]
     voxels = pd.read_parquet(tmp_path / "run" / "voxels.parquet")
     assert set(voxels["layer_argmax"]) <= set(found)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["layers"] == found

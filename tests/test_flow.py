@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -16,8 +14,7 @@ import quick_commands
 from bddn.encoder import checkpoint
 from bddn.stats.truth import worse_hemisphere
 
-FIT = "epochs: 30\nlearning_rate: 0.003\nregularizer_steps: 300\n"
-SHORT = "epochs: 3\nregularizer_steps: 30\n"
+FIT = "epochs: 15\nlearning_rate: 0.006\nregularizer_steps: 150\n"
 
 
 def bddn(*arguments: object) -> str:
@@ -40,7 +37,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_planted_maps_are_recovered(flow: Path) -> None:
     truth = worse_hemisphere(json.loads((flow / "run/truth.json").read_text()))
     assert truth["depth_r"] > 0.8
-    assert truth["y_r"] > 0.4  # a quarter of the demo's patch and a third of its steps: still on its way
+    assert truth["y_r"] > 0.4  # a quarter of the demo's patch and of its steps: still on its way
     assert truth["scale_r"] > 0.7
     assert truth["r2_over_ceiling"] > 0.25
     assert 0.3 < truth["mean_ceiling"] < 0.5
@@ -56,7 +53,7 @@ def test_the_run_folder_explains_itself(flow: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     voxels = pd.read_parquet(run / "voxels.parquet")
     assert about["layers"] == [f"block_{i}" for i in range(4)]
-    assert about["fit"]["learning_rate"] == 0.003
+    assert about["fit"]["learning_rate"] == 0.006
     assert metrics["cache_digest"] == about["cache"]["digest"]
     assert metrics["n_voxels"] == len(voxels)
     assert metrics["r2_test"] == pytest.approx(voxels["r2_test"].mean())
@@ -67,17 +64,6 @@ def test_the_run_folder_explains_itself(flow: Path) -> None:
     assert set(voxels["hemi"]) == {"lh", "rh"}
     assert (voxels["roi"] == "V1v").any()
     assert checkpoint.load(run / "encoder.safetensors").layers == tuple(about["layers"])
-
-
-def test_a_second_fit_gives_the_same_bytes_whatever_threads_the_environment_asks_for(flow: Path) -> None:
-    (flow / "short.yaml").write_text(SHORT)
-    fit = ("fit", flow / "demo.zarr", "--data", f"planted:{flow / 'brain'}", "--spec", flow / "short.yaml", "--out")
-    bddn(*fit, flow / "first")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
-    again = [sys.executable, "-m", "bddn.cli", *map(str, fit), str(flow / "again")]
-    subprocess.run(again, check=True, capture_output=True, env=environment)
-    for name in ("encoder.safetensors", "voxels.parquet", "split.json", "truth.json"):
-        assert (flow / "again" / name).read_bytes() == (flow / "first" / name).read_bytes(), name
 
 
 def test_maps_on_a_mesh_that_is_not_here_are_refused_in_one_message(flow: Path) -> None:
