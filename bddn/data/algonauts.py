@@ -133,7 +133,7 @@ class Algonauts:
                 fix=REDOWNLOAD,
             )
         with np.errstate(over="ignore"):  # numbers too large for float32 become infinite, and are refused below
-            found = stored[rows].astype(np.float32)
+            found = stored[rows].astype(np.float32, copy=False)
         finite = np.isfinite(found)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]

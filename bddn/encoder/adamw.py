@@ -3,11 +3,13 @@
 `torch.optim.AdamW` would load torch's compiler, which takes seconds and 150 MB that a short fit does not need.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+
+from bddn.machine.parallel import each_on
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 MEAN, SQUARE = "mean.", "square."
@@ -47,27 +49,32 @@ class AdamW:
         Tensor, ()
             Norm of the gradient before clipping. It is not finite if the step was skipped.
         """
-        names = [name for name, p in self._parameters.items() if p.grad is not None]
-        gradients = [_laid_out(g, p) for p in self._parameters.values() if (g := p.grad) is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) + 0 * loss
-        adamw(
-            [self._parameters[name].detach() for name in names],
-            gradients,
-            [self._mean[name] for name in names],
-            [self._square[name] for name in names],
-            [],
-            [self._steps[name] for name in names],
-            fused=True,
-            grad_scale=(norm / clip + 1e-6).clamp_min(1.0),  # the kernel divides gradients by it
-            found_inf=(~torch.isfinite(norm)).float(),
-            amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            lr=rate,
-            weight_decay=self._decay,
-            eps=EPSILON,
-            maximize=False,
-        )
+        gradients = {name: _laid_out(g, p) for name, p in self._parameters.items() if (g := p.grad) is not None}
+        norm = torch.nn.utils.get_total_norm(list(gradients.values())) + 0 * loss
+        scale, is_bad = (norm / clip + 1e-6).clamp_min(1.0), (~torch.isfinite(norm)).float()
+
+        def update(names: Sequence[str]) -> None:
+            adamw(
+                [self._parameters[name].detach() for name in names],
+                [gradients[name] for name in names],
+                [self._mean[name] for name in names],
+                [self._square[name] for name in names],
+                [],
+                [self._steps[name] for name in names],
+                fused=True,
+                grad_scale=scale,  # the kernel divides gradients by it
+                found_inf=is_bad,
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=rate,
+                weight_decay=self._decay,
+                eps=EPSILON,
+                maximize=False,
+            )
+
+        names = list(gradients)
+        each_on(norm.device, update, (names,) if norm.is_cuda else (names[::2], names[1::2]))
         return norm
 
     def state(self) -> dict[str, Tensor]:

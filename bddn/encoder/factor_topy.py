@@ -138,10 +138,11 @@ class FactorTopy(nn.Module):
     def align(self, features: Features) -> Tensor:
         """Return the tokens of all layers in the shared channels, (T, B, D)."""
         n_images, d = len(features), self.channels.shape[1]
-        tokens = features.local[0].new_zeros(self.grid.n_tokens, n_images, d)
+        tokens = features.local[0].new_empty(self.grid.n_tokens, n_images, d)
         local, global_ = self.grid.local(tokens), self.grid.global_(tokens)
 
         def align(layer: int) -> None:
+            self.grid.of_layer(tokens, layer).zero_()  # of which the border stays 0
             weight, offset = self._align_weights("local", layer)
             found = torch.addmm(offset, features.local[layer].flatten(0, 1), weight)
             by_place = found.view(n_images, -1, d).transpose(0, 1)

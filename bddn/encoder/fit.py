@@ -20,10 +20,10 @@ from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import polish
-from bddn.encoder.sample import evenly_spread
+from bddn.encoder.sample import evenly_spread, n_trained
 from bddn.encoder.schedule import learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
-from bddn.encoder.targets import Standardized, Targets
+from bddn.encoder.targets import OfVoxels, Standardized, Targets
 from bddn.encoder.whitening import Whitening
 from bddn.errors import FitError
 from bddn.machine.parallel import single_threaded_kernels
@@ -118,10 +118,13 @@ def fit(
     """
     parts = parts.resampled(spec.seed, spec.bootstrap).halved(spec.seed_of_split, spec.half)
     with single_threaded_kernels(), repeatable(model.bias.device, spec.arithmetic):
-        responses = Standardized.of(targets, parts.train)
-        sample, trained, of_sample = evenly_spread(model.coords_mm, spec.sample), model, responses
-        if spec.selection == "topological" and len(sample) < len(model.bias):
-            trained, of_sample = model.of_voxels(sample), responses.of_voxels(sample)
+        n = n_trained(len(model.bias), spec)
+        if n < len(model.bias):
+            some = OfVoxels(targets, evenly_spread(model.coords_mm, n), len(source.chunk_of))
+            responses = Standardized.of(targets, parts.train, some.keep)
+            trained, of_sample = model.of_voxels(some.voxels), responses.of_voxels(some)
+        else:
+            trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
         voxels = np.array([], np.intp) if shown is None else shown

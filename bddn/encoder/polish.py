@@ -5,8 +5,8 @@ Stochastic gradients do not reach the best score. With selectors and channel ali
 few candidates, chosen on the validation images. α = ∞ is among them: c = 0, and the mean response is predicted.
 
 Voxels with the same selection have the same features, which are computed once. Tokens with a negligible weight are left
-out of them. One pass over the images serves as many selections as fit a fixed amount of memory. The result of a voxel
-does not depend on that number.
+out of them. One pass over the images serves as many selections as fit a fixed amount of memory beside the candidates of
+earlier passes. The result of a voxel does not depend on that number.
 
 Shape letters: B images, g selections, m voxels of each, k tokens that they read, D shared channels, R candidates.
 """
@@ -26,8 +26,9 @@ from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
-PASS_BYTES = 1 << 30
+PASS_BYTES = 3 << 29  # sums of a pass, and the candidates of earlier ones
 IMAGES = {"cpu": 64, "cuda": 512}  # images of a batch: a device takes as long for a small product as for a larger one
+PIECES = 8  # of tokens or responses of a batch, each of which a thread prepares
 SELECTIONS = 32  # of a problem, whose features each thread holds at a time
 MEAN_WEIGHT = 3.0  # weight of the mean over voxels in the choice of α
 NEGLIGIBLE = 1e-4  # weight of a token, as a share of all weights of a voxel
@@ -54,9 +55,8 @@ def polish(
         α of every voxel; infinity if its channel weights are 0.
     """
     passes = list(_passes(list(_problems(model)), model.channels.shape[1]))
-    n_candidates = len(ALPHAS) + 1
-    channels = model.channels.new_empty(len(model.bias), n_candidates, model.channels.shape[1])
-    bias, error = (model.bias.new_empty(len(model.bias), n_candidates) for _ in range(2))
+    channels = model.channels.new_empty(len(model.bias), len(ALPHAS), model.channels.shape[1])  # those of ∞ are 0
+    bias, error = (model.bias.new_empty(len(model.bias), 1 + len(ALPHAS)) for _ in range(2))
     with progress("polish", len(passes) * sum(map(len, (*train, *val))), "images") as advance:
         for problems in passes:
             means = _Means()
@@ -71,20 +71,23 @@ def polish(
                 advance(y.shape[1])
             for problem in problems:
                 at = problem.voxels.flatten()
-                channels[at], bias[at], error[at] = problem.candidates()
+                found, bias[at], error[at] = problem.candidates()
+                channels[at] = found[:, 1:]
                 problem.free()
     best = _choose(error)
     which = torch.arange(len(best), device=best.device)
-    model.channels.data.copy_(channels[which, best])
+    model.channels.data.copy_(channels[which, best - 1]).masked_fill_(best[:, None] == 0, 0)
     model.bias.data.copy_(bias[which, best])
     alpha: npt.NDArray[np.float64] = np.array([np.inf, *ALPHAS])[best.cpu().numpy()]
     return alpha
 
 
-def polish_bytes(n_voxels: int, n_channels: int) -> int:
-    """Return the memory that `polish` needs beside the model, in bytes: the sums of a pass, and all candidates."""
-    sums = min(4 * n_channels**2 * n_voxels, PASS_BYTES)
-    return sums + 4 * n_channels * n_voxels * (len(ALPHAS) + 1)
+def polish_bytes(model: FactorTopy) -> int:
+    """Return the memory that `polish` needs beside the model, in bytes: the sums of a pass, and candidates."""
+    n_voxels, d = model.channels.shape
+    sums = _sums_bytes(int(model.selectors.same_selection.max()) + 1, n_voxels, d)
+    candidates = _candidates_bytes(n_voxels, d)
+    return max(candidates, min(sums, PASS_BYTES), min(sums, PASS_BYTES // 3) + candidates)
 
 
 def _choose(error: Tensor) -> Tensor:
@@ -99,15 +102,24 @@ def _choose(error: Tensor) -> Tensor:
 
 def _passes(problems: Sequence["_Problem"], d: int) -> Iterator[list["_Problem"]]:
     """Yield problems whose sums fit into the memory of a pass, or at least one."""
-    now, n_bytes = list[_Problem](), 0
+    now, n_bytes, earlier = list[_Problem](), 0, 0
     for problem in problems:
-        own = 4 * d * d * len(problem)
-        if now and n_bytes + own > PASS_BYTES:
+        own = _sums_bytes(len(problem), problem.voxels.numel(), d)
+        if now and n_bytes + own > max(PASS_BYTES - earlier, PASS_BYTES // 3):
             yield now
+            earlier += sum(_candidates_bytes(one.voxels.numel(), d) for one in now)
             now, n_bytes = [], 0
         now.append(problem)
         n_bytes += own
     yield now
+
+
+def _sums_bytes(n_selections: int, n_voxels: int, d: int) -> int:
+    return 4 * d * (d * n_selections + n_voxels)
+
+
+def _candidates_bytes(n_voxels: int, d: int) -> int:
+    return 4 * d * n_voxels * len(ALPHAS)
 
 
 def _problems(model: FactorTopy) -> Iterator["_Problem"]:
@@ -129,7 +141,19 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield aligned tokens (T, B, D) and responses (N, B)."""
     for at, features in batches(source, pools, IMAGES[model.bias.device.type]):
-        yield model.align(features), targets(at).T.contiguous()
+        yield model.align(features), _by_voxel(targets(at))
+
+
+def _by_voxel(responses: Tensor) -> Tensor:
+    """Return responses (B, N) as contiguous (N, B)."""
+    out = responses.new_empty(responses.shape[::-1])
+    _each_of(Tensor.copy_, out, responses.T)
+    return out
+
+
+def _each_of(work: Callable[..., object], *tensors: Tensor) -> None:
+    """Run `work` on pieces of tensors that have the same rows."""
+    each_on(tensors[0].device, lambda piece: work(*piece), zip(*(t.tensor_split(PIECES) for t in tensors), strict=True))
 
 
 def _each(problems: Sequence["_Problem"], work: Callable[..., None], *given: object) -> None:
@@ -150,13 +174,13 @@ class _Means:
             self._sums = tuple(torch.zeros_like(one) for one in self.first)
         self.subtract(tokens, y)
         for sum_, values in zip(self._sums, (tokens, y), strict=True):
-            sum_.add_(values.sum(1))
+            _each_of(lambda sum_, values: sum_.add_(values.sum(1)), sum_, values)
         self._n += y.shape[1]
 
     def subtract(self, tokens: Tensor, y: Tensor) -> None:
         """Turn tokens and responses into differences to the means of the first batch."""
         for values, first in zip((tokens, y), self.first, strict=True):
-            values.sub_(first[:, None])
+            _each_of(lambda values, first: values.sub_(first[:, None]), values, first)
 
     @property
     def of_differences(self) -> tuple[int, Tensor, Tensor]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bddn.machine.parallel import ahead, each, n_threads
+from bddn.machine.parallel import ahead, each, n_pool_threads
 
 CHUNK_FLOATS = 1 << 20  # of a chunk's P: fits the processor's cache, and is worth a function call
 MIN_CHUNK = 256
@@ -195,7 +195,7 @@ def smooth_l1(
         return loss, of_tokens, weighed.backward(of_weights)
 
     loss = tokens.new_zeros(())
-    done = ahead(run, parts, n_threads() + 1)
+    done = ahead(run, parts, n_pool_threads() + 1)
     for part, (more, of_tokens, gradients) in zip(parts, done, strict=True):  # fixed order, so that sums repeat
         loss += more
         grad_tokens.index_add_(0, part.tokens, of_tokens)

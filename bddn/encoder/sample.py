@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor
 
+from bddn.spec import FitSpec
+
 BITS = 10  # of each coordinate: steps of about 0.2 mm over the brain
+
+
+def n_trained(n_voxels: int, spec: FitSpec) -> int:
+    """Return the number of voxels on which selectors and alignment are trained."""
+    return min(n_voxels, spec.sample or n_voxels) if spec.selection == "topological" else n_voxels
 
 
 def evenly_spread(coords_mm: Tensor, n: int | None) -> Tensor:

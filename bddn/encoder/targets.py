@@ -32,18 +32,18 @@ class Standardized:
         The responses in their own unit.
     mean, sd : Tensor, (N,) float32
         A response that does not vary is only centred: its `sd` is 1.
-    voxels : Tensor of int64, (n,), optional
-        The voxels to return; by default all.
     """
 
     targets: Targets
     mean: Tensor
     sd: Tensor
-    voxels: Tensor | None = None
 
     @classmethod
-    def of(cls, targets: Targets, train: Rows) -> "Standardized":
-        """Return standardized responses; `train` names the rows of the training images, in any order.
+    def of(
+        cls, targets: Targets, train: Rows, visit: Callable[[Tensor, Tensor], object] = lambda rows, responses: None
+    ) -> "Standardized":
+        """Return standardized responses. `train` names the rows of the training images, in any order; `visit` is called
+        with the rows (B,) and responses (B, N) of each batch that was read.
 
         Raises
         ------
@@ -55,7 +55,9 @@ class Standardized:
         first = targets(rows[:1])[0].double()
         total, square = torch.zeros_like(first), torch.zeros_like(first)
         for some in rows.split(ROWS_PER_READ):
-            centred = targets(some) - first
+            responses = targets(some)
+            visit(some, responses)
+            centred = responses - first
             total += centred.sum(0)
             square += centred.square().sum(0)
         mean = total / len(rows)
@@ -78,12 +80,37 @@ class Standardized:
         varies = sd > ROUNDING * (mean + first).abs()
         return cls(targets, (mean + first).float(), torch.where(varies, sd, 1).float())
 
-    def of_voxels(self, voxels: Tensor) -> "Standardized":
-        """Return the responses of some voxels (n,) int64."""
-        return Standardized(self.targets, self.mean[voxels], self.sd[voxels], voxels)
+    def of_voxels(self, some: "OfVoxels") -> "Standardized":
+        """Return the responses of some voxels."""
+        return Standardized(some, self.mean[some.voxels], self.sd[some.voxels])
 
     def __call__(self, rows: Tensor) -> Tensor:
-        responses = self.targets(rows)
-        if self.voxels is not None:
-            responses = responses[:, self.voxels]
-        return (responses - self.mean) / self.sd
+        return (self.targets(rows) - self.mean).div_(self.sd)
+
+
+class OfVoxels:
+    """The responses of some voxels, which stay in memory once they were read.
+
+    Parameters
+    ----------
+    targets : callable
+        The responses of all voxels.
+    voxels : Tensor of int64, (n,)
+    n_rows : int
+    """
+
+    def __init__(self, targets: Targets, voxels: Tensor, n_rows: int) -> None:
+        self._targets, self.voxels = targets, voxels
+        self._kept = torch.empty(n_rows, len(voxels), device=voxels.device)
+        self._known = torch.zeros(n_rows, dtype=torch.bool)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        new = rows[~self._known[rows]]
+        if len(new):
+            self.keep(new, self._targets(new))
+        return self._kept[rows]
+
+    def keep(self, rows: Tensor, responses: Tensor) -> None:
+        """Keep rows (B,) of responses (B, N)."""
+        self._kept[rows] = responses[:, self.voxels]
+        self._known[rows] = True

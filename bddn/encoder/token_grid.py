@@ -53,6 +53,10 @@ class TokenGrid:
         bordered = tokens.view(self.n_layers, self.n_of_layer, *tokens.shape[1:])[:, :-1]
         return bordered.view(self.n_layers, len(self.blurs), h + 2, w + 2, *tokens.shape[1:])[:, :, 1:-1, 1:-1]
 
+    def of_layer(self, tokens: Tensor, layer: int) -> Tensor:
+        """Return a view of the tokens of one layer among all tokens (T, ...)."""
+        return tokens[layer * self.n_of_layer : (layer + 1) * self.n_of_layer]
+
     def blur_matrices(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the blurs as matrices (S, H·W, H·W) over places; rows sum to 1."""
         rows, columns = (_blurs(self.blurs, n) for n in self.grid)

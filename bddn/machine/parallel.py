@@ -77,6 +77,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process inherits the pool but not its threads
 
 
+def n_pool_threads() -> int:
+    """Return the number of threads of `each`: `n_threads` when it was first called."""
+    return _pool()._max_workers
+
+
 def _is_nested() -> bool:
     """Return whether this thread belongs to the pool, where waiting for other pool threads can cause a deadlock."""
     return getattr(_this_thread, "is_of_pool", False)

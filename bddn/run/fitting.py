@@ -23,6 +23,7 @@ from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, fit
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import polish_bytes
+from bddn.encoder.sample import n_trained
 from bddn.encoder.targets import Targets
 from bddn.errors import LowMemoryError, SpecError
 from bddn.files import atomic
@@ -244,10 +245,14 @@ def _residency(
     """Choose whether tokens (in the memory of the device) and responses are kept in memory."""
     n_voxels, d = model.channels.shape
     state = 4 * sum(value.numel() for value in model.state_dict().values())
-    rest = BASE_BYTES + 2 * streamed.pool_bytes + 5 * state + n_voxels * VOXEL_BYTES
+    n = n_trained(n_voxels, spec)
+    trained = state - 4 * (d + 1) * (n_voxels - n)  # gradient, two moments, and the best epoch
+    rest = BASE_BYTES + 2 * streamed.pool_bytes + state + 4 * trained + n_voxels * VOXEL_BYTES
     rest += BATCH_COPIES * max(spec.batch_size, PREDICT_IMAGES) * streamed.n_bytes // n_images
+    if n < n_voxels:
+        rest += 4 * n_responses * n
     if spec.polish:
-        rest += polish_bytes(n_voxels, d)
+        rest += polish_bytes(model)
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
     if model.bias.is_cuda and feature_bytes > free_device_bytes() - rest:
         feature_bytes = max(feature_bytes, free)  # tokens that do not fit on the device must be streamed

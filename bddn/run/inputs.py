@@ -28,7 +28,7 @@ from bddn.store.layout import Layer
 from bddn.store.reader import Cache
 from bddn.stream.loader import rows_of
 
-HASHED_ROWS = 1024
+HASHED_ROWS = 128  # response rows read together; a row may be of hundreds of thousands of voxels
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bddn.machine.parallel import each_on
+
 
 @dataclass(frozen=True)
 class Features:
@@ -27,7 +29,9 @@ class Features:
 
     def float(self, images: Tensor | slice = slice(None)) -> "Features":
         """Return a float32 copy of the tokens of these images."""
-        return self._each(lambda v: v[images].to(torch.float32, copy=True))
+        kinds = *self.local, *self.global_
+        found = each_on(self.local[0].device, lambda v: v[images].to(torch.float32, copy=True), kinds)
+        return Features(found[: len(self.local)], found[len(self.local) :])
 
     def to(self, device: torch.device) -> "Features":
         """Return the tokens on a device. A copy from pinned memory does not block."""

@@ -11,11 +11,10 @@ FRESH = False  # started anew, not forked: only then all of its memory is that o
 
 # It tells its peak itself: what `wait4` tells of a process has the memory of its parent in it.
 MEASURED = """
-import sys
 import time
-from bddn.cli import app
+from bddn.cli.process import main
 try:
-    app(sys.argv[1:])
+    main()
 finally:
     print(open("/proc/self/status").read(), f"CPU: {time.process_time()}", sep="\\n")
 """

@@ -34,7 +34,7 @@ def main() -> None:
         (("family_cpu", "family_cuda"), family),
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
-        (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
+        (("fit_true_size_cpu", "fit_whole_cortex_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
         (
             (
                 *(f"step_gpu_{arithmetic}" for arithmetic in ARITHMETIC),
@@ -122,8 +122,10 @@ def step_sizes(sizes: dict[str, Any]) -> str:
     return f"## Step over sizes\n\n{_about(sizes)}.\n\n{_table(heads, varied)}"
 
 
-def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str, Any]) -> str:
-    """The whole fit, and how it grows."""
+def growth(
+    subject: dict[str, Any], whole_cortex: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str, Any]
+) -> str:
+    """Whole fits, and how they grow."""
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
     for axis, name, grown in zip(axes, ("n_voxels", "n_images"), (by_voxels, by_images), strict=True):
         rows = grown["rows"]
@@ -136,16 +138,21 @@ def growth(found: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[str
         axis.set_yticks(y, [f"{value:.0f}" for value in y])
         axis.set_title(f"exponent {grown['exponent']:.2f}", fontsize=9)
     _save(figure, "growth")
-    epochs = ", ".join(f"{s:.0f}" for s in found["epoch_seconds"])
     peaks = [f"{row['peak_gib']:.2f}" for row in by_images["rows"]]
     return (
-        f"## Whole fits\n\n{_about(found)}: {found['n_images']:,} images, {found['n_voxels']:,} voxels, "
-        f"{found['bytes'] / 1e9:.1f} GB on disk, in {found['peak_gib']:.2f} GiB of memory. {found['seconds'] / 60:.0f} "
-        f"minutes in all; epochs took {epochs} s, of which tokens were waited for "
-        f"{found['waited_for_tokens_s']:.0f} s in all.\n\n"
+        f"## Whole fits\n\n{_fit_in_words(subject)}\n\n{_fit_in_words(whole_cortex)}\n\n"
         "![Seconds of an epoch](growth.png)\n\nLines: proportional. Recipe `paper`, streamed, 12 layers × 768; by "
         "voxels with 320 images, by images with 9,496 voxels. Peak memory by images: "
         f"{', '.join(peaks)} GiB.\n"
+    )
+
+
+def _fit_in_words(found: dict[str, Any]) -> str:
+    epochs = ", ".join(f"{s:.0f}" for s in found["epoch_seconds"])
+    return (
+        f"{_about(found)}: {found['n_images']:,} images, {found['n_voxels']:,} voxels, {found['bytes'] / 1e9:.1f} GB "
+        f"of tokens on disk, in {found['peak_gib']:.2f} GiB of memory. {found['seconds'] / 60:.1f} minutes in all; "
+        f"epochs took {epochs} s; tokens were waited for {found['waited_for_tokens_s']:.0f} s in all."
     )
 
 

@@ -106,6 +106,24 @@ def test_what_a_voxel_gets_does_not_depend_on_how_many_are_solved_at_once(
     assert images[0] > images[1] > images[2]  # passes over the images
 
 
+@pytest.mark.parametrize("n_bytes", [6000, 10_000, 1 << 30])
+def test_sums_and_earlier_candidates_fit_into_the_memory_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, n_bytes: int
+) -> None:
+    monkeypatch.setattr(polishing, "SELECTIONS", 3)
+    monkeypatch.setattr(polishing, "PASS_BYTES", n_bytes)
+    model = _setup()[0]
+    problems, voxel = list(polishing._problems(model)), 4 * D * len(ALPHAS)
+    taken, earlier = list[int](), 0
+    for some in polishing._passes(problems, D):
+        n_voxels = sum(problem.voxels.numel() for problem in some)
+        taken.append(earlier + 4 * D * (D * sum(map(len, some)) + n_voxels))
+        earlier += voxel * n_voxels
+    assert earlier == voxel * N_VOXELS
+    assert max(*taken, earlier) <= polishing.polish_bytes(model)
+    assert (len(taken) == 1) == (n_bytes == 1 << 30)
+
+
 def test_voxels_that_select_the_same_share_their_features() -> None:
     """As if each had its own: rounded positions give equal selections."""
     torch.manual_seed(0)
