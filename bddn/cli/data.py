@@ -123,8 +123,8 @@ def split(
     if test not in sets:
         raise DataError(
             f"'{test}'",
-            expected=f"a test set of {dataset.name}: {', '.join(sets) or 'it has none'}",
-            got="none of this name",
+            expected=f"a test set of {dataset.name}",
+            got=f"none of this name; it has {', '.join(sets) or 'no test set'}",
             fix="Give another name, or write the JSON file yourself: lists train, val and test of stimulus ids.",
         )
     found = split_off(dataset.stimuli.ids, sets[test], SHARES, seed)

@@ -155,8 +155,9 @@ def fit(
         end = ", and the regularizer acted until the end" if settled["regularized"] else ""
         print(  # noqa: T201 - nor a fit that has not ended like one that has
             "note: the selectors had not converged: in the last quarter of the steps, "
-            f"{settled['layer_changed']:.0%} of the voxels changed their layer, and places moved by "
-            f"{settled['place_moved']:.2f} on average{end}. Depth and place may change with more epochs.",
+            f"{settled['layer_changed']:.0%} of the voxels changed their layer, and confidence, place and scale moved "
+            f"by {settled['confidence_moved']:.2f}, {settled['place_moved']:.2f} and {settled['scale_moved']:.2f} on "
+            f"average{end}. Depth and place may change with more epochs.",
             file=sys.stderr,
         )
     scores = r2_val, r2_test, evidence.p_values()
