@@ -24,6 +24,7 @@ NOT_AVAILABLE = "source not available"
 NUMBERS = 4  # numbers per layer and image
 DIGITS = 3
 CHANCE = 1e-2  # a difference of numbers of order 1 that is larger than rounding errors
+NOTHING = 1e-30  # least root mean square
 LOG_OF_ZERO = -24 * math.log(2)  # of a root mean square: smaller numbers are zero in float16
 DROPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 STRUCTURE = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}
@@ -63,7 +64,7 @@ def fingerprint(tokens: LayerTokens) -> list[list[float]]:
     """
     parts = [tokens.local_.flatten(1), *(t.flatten(1) for t in (tokens.global_, tokens.register) if t is not None)]
     values = torch.cat([part.float() for part in parts], 1)
-    rms = values.square().mean(1).sqrt().clamp_min(1e-30)
+    rms = values.square().mean(1).sqrt().clamp_min(NOTHING)
     found = [rms.log()]
     for weights in _weights(values.shape[1]):  # a matrix product would be in the lower precision of autocast
         found.append((values * weights.to(values.device)).sum(1) / (rms * values.shape[1] ** 0.5))
@@ -93,7 +94,7 @@ def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Te
                 got="NaN or infinite tokens for an image of normal noise",
                 fix="Correct the module or its weights, or choose other layers.",
             )
-        if of_images[1][0] < LOG_OF_ZERO:
+        if math.log(NOTHING) + 1 < of_images[1][0] < LOG_OF_ZERO:  # zeros themselves may become more for other images
             raise BackboneError(
                 f"layer '{layer}'",
                 expected="tokens that float16 can store",

@@ -155,8 +155,10 @@ def _prefix(module: Any) -> Prefix | None:
 
 
 def _check_size(spec: CacheSpec, module: Any) -> None:
-    patch = getattr(getattr(module, "patch_embed", None), "patch_size", None)
-    if not isinstance(patch, tuple) or all(n % side == 0 for n, side in zip(spec.image_hw, patch, strict=True)):
+    embed = getattr(module, "patch_embed", None)
+    patch = getattr(embed, "patch_size", None)
+    overlaps = getattr(getattr(embed, "proj", None), "stride", patch) != patch  # as in PVT v2: any size is filled
+    if overlaps or not isinstance(patch, tuple) or all(n % p == 0 for n, p in zip(spec.image_hw, patch, strict=True)):
         return
     raise SpecError(
         f"spec '{spec.title}'",

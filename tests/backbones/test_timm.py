@@ -259,18 +259,19 @@ def test_convolutions_of_timm_are_maps_by_name() -> None:
     sizes = {"architecture": {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 24]}}
     value = {
         "title": "t",
-        "backbone": about | sizes,
         "weights": "random",
         "image_size": [64, 96],
         "global_token": "mean",
     }
-    network: Any = open_backbone(CacheSpec.parse(value, "test"))
-    assert {name: form.places for name, form in network.forms.items()} == {
-        "stages.0": (16, 24),
-        "stages.1": (8, 12),
-        "stages.2": (4, 6),
-        "stages.3": (2, 3),
-    }
+    overlapping = {"family": "timm", "model": "pvt_v2_b0", "layers": ["stages.*"]}  # 7 × 7 pixels in steps of 4
+    for section in (about | sizes, overlapping):
+        network: Any = open_backbone(CacheSpec.parse(value | {"backbone": section}, "test"))
+        assert {name: form.places for name, form in network.forms.items()} == {
+            "stages.0": (16, 24),
+            "stages.1": (8, 12),
+            "stages.2": (4, 6),
+            "stages.3": (2, 3),
+        }
 
 
 def test_without_timm_one_message_says_what_to_install(pe: CacheSpec, monkeypatch: pytest.MonkeyPatch) -> None:
