@@ -56,7 +56,7 @@ encoder.depths_
 
 
 def test_importing_it_loads_no_numbers() -> None:
-    loaded = loaded_by("import bddn")
+    (loaded,) = loaded_by("import bddn")
     assert "bddn" in loaded
     assert not loaded & {"numpy", "torch", "pandas", "pydantic", "zarr", "sklearn", "bddn.api", "bddn.spec"}
 

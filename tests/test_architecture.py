@@ -117,28 +117,25 @@ def test_a_command_imports_no_numbers_before_it_runs(path: Path) -> None:
     assert not names & {"numpy", "torch", "pandas"}
 
 
-def loaded_by(code: str) -> set[str]:
-    report = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+def loaded_by(*steps: str) -> list[set[str]]:
+    """The modules that a process has loaded after each of some steps."""
+    code = "\n".join(f"{step}\nimport sys\nprint(*sys.modules)" for step in steps)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
-def test_fitting_loads_no_backbone_library_and_no_writer() -> None:
-    loaded = loaded_by("import bddn.run, bddn.encoder.fit")
-    assert "torch" in loaded
-    assert not loaded & {"transformers", "diffusers", "bddn.store.writer", "matplotlib"}
-
-
-def test_many_fits_load_no_backbone_library_and_dask_only_for_workers() -> None:
-    assert not loaded_by("import bddn.many") & {"transformers", "diffusers", "matplotlib", "dask", "distributed"}
-    loaded = loaded_by("import bddn.many.workers")
-    assert "distributed" in loaded
-    assert not loaded & {"transformers", "diffusers", "matplotlib"}
+def test_fits_load_no_backbone_library_and_no_writer_and_dask_only_for_workers() -> None:
+    one, many, workers = loaded_by("import bddn.run, bddn.encoder.fit", "import bddn.many", "import bddn.many.workers")
+    assert "torch" in one
+    assert not one & {"transformers", "diffusers", "bddn.store.writer", "matplotlib"}
+    assert not many & {"transformers", "diffusers", "matplotlib", "dask", "distributed"}
+    assert "distributed" in workers
+    assert not workers & {"transformers", "diffusers", "matplotlib"}
 
 
 def test_the_command_fit_loads_no_backbone_library(sealed: Path, brain: Path, tmp_path: Path) -> None:
     command = ["fit", str(sealed), "--data", f"planted:{brain}", "--out", str(tmp_path / "run"), "--epochs", "1"]
-    loaded = loaded_by(
+    (loaded,) = loaded_by(
         "from typer.testing import CliRunner\nimport bddn.cli\n"
         f"assert CliRunner().invoke(bddn.cli.app, {command!r}).exit_code == 0"
     )
@@ -148,7 +145,7 @@ def test_the_command_fit_loads_no_backbone_library(sealed: Path, brain: Path, tm
 
 
 def test_help_loads_nothing_heavy() -> None:
-    loaded = loaded_by(
+    (loaded,) = loaded_by(
         "from typer.testing import CliRunner\nimport bddn.cli\nCliRunner().invoke(bddn.cli.app, ['--help'])"
     )
     heavy = {"torch", "numpy", "pandas", "pydantic", "transformers", "zarr", "matplotlib", "nilearn", "sklearn"}
@@ -156,7 +153,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_list_of_backbones_loads_nothing_heavy() -> None:
-    loaded = loaded_by(
+    (loaded,) = loaded_by(
         "from typer.testing import CliRunner\nimport bddn.cli\n"
         "assert CliRunner().invoke(bddn.cli.app, ['backbones']).exit_code == 0"
     )
@@ -166,7 +163,7 @@ def test_the_list_of_backbones_loads_nothing_heavy() -> None:
 
 
 def test_figures_load_scikit_learn_only_where_they_cluster() -> None:
-    loaded = loaded_by("import bddn.figures.paper")
+    (loaded,) = loaded_by("import bddn.figures.paper")
     assert "bddn.stats.channels" in loaded
     assert not loaded & {"sklearn", "nilearn"}
 

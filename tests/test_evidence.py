@@ -31,6 +31,8 @@ FIT = FitSpec.parse(
     "test",
 )
 
+FLAT = ("--dpi", 40, "--views", "flat")
+
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -125,14 +127,14 @@ def test_pixels_without_evidence_are_hatched_and_others_have_their_colours(fitte
 def test_all_shows_what_a_run_without_a_test_shows(run: Path, tmp_path: Path) -> None:
     old = Path(shutil.copytree(run, tmp_path / "old"))
     untested(pd.read_parquet(old / "voxels.parquet")).to_parquet(old / "voxels.parquet")
-    command("maps", run, "--all", "--dpi", 40)
-    assert "evidence: No test of evidence: every voxel is shown." in command("maps", old, "--dpi", 40)
+    command("maps", run, "--all", *FLAT)
+    assert "evidence: No test of evidence: every voxel is shown." in command("maps", old, *FLAT)
     assert "Voxels were not tested for evidence" in (old / "maps/methods.md").read_text()
     names = sorted(path.name for path in (old / "maps").iterdir() if path.suffix in {".png", ".csv", ".gii", ".txt"})
     assert len(names) > 10
     for name in names:
         assert (run / "maps" / name).read_bytes() == (old / "maps" / name).read_bytes(), name
-    command("maps", run, "--dpi", 40)
+    command("maps", run, *FLAT)
     assert (run / "maps/layer_map.png").read_bytes() != (old / "maps/layer_map.png").read_bytes()
     assert (run / "maps/score_map.csv").read_bytes() == (old / "maps/score_map.csv").read_bytes()
 

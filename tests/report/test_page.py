@@ -74,10 +74,10 @@ def test_it_draws_soon_and_asks_for_nothing(open_page: Open, single: Path) -> No
         assert opened.complaints == []
         assert coloured(opened.picture()).sum() > 500
         opened.page.close()
-        if times[-1] < DRAWN_WITHIN_MS:
+        busy = max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)  # what else this machine is doing
+        if times[-1] < DRAWN_WITHIN_MS * busy:
             return
-    busy = max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)  # what else this machine is doing
-    assert min(times) < DRAWN_WITHIN_MS * busy, times
+    pytest.fail(f"drawn after {times} ms")
 
 
 def test_a_request_that_got_in_would_be_stopped(open_page: Open, single: Path) -> None:

@@ -21,9 +21,10 @@ from bddn.store.writer import Writer, new_header
 from store.disk import KilledError, failing, killing
 from store.stores import IDENTITY, IDS, IMAGES, Arrays, N, files, lease_of, tokens
 
-SMALL = Layout(N, (Layer("early", 3),), (2, 3), precision("float16"), 2, 4)
+SMALL = Layout(N, (Layer("early", 3),), (2, 3), precision("float16"), 2, 6)
+"""Two shards, the last not full."""
 FILLED: Arrays = {path: SMALL.precision.fill(values, path, IDS) for path, values in tokens(SMALL).items()}
-ABOUT = {**IDENTITY, "spec": {**IDENTITY["spec"], "precision": "float16"}}
+ABOUT = {**IDENTITY, "spec": {**IDENTITY["spec"], "precision": "float16", "shard_images": 6}}
 
 
 def job(root: Path) -> str:
