@@ -278,6 +278,8 @@ def test_folders_are_read_by_name_and_a_file_once(tmp_path: Path) -> None:
     assert read_pictures([b, tmp_path, bmp]).stimuli.paths == (b, a, bmp)
     with pytest.raises(DataError, match="got none"):
         read_pictures([])
+    with pytest.raises(DataError, match=r"photos: expected complete image files.*; got no such file"):
+        read_pictures([Path("photos")])
 
 
 def test_all_bad_files_are_listed_at_once(tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ def read_pictures(places: Sequence[Path]) -> Pictures:
         files = visible_images(place) if place.is_dir() else [place]
         if not files:
             bad.append(_bad(str(place), f"a folder without {', '.join(SUFFIXES)}"))
+        elif not place.exists():
+            bad.append(_bad(str(place), "no such file or folder"))
+            continue
         paths += files
     paths = list(dict.fromkeys(paths))
     bad += [_bad(ascii(str(path)), "a name that cannot be printed") for path in paths if not is_printable(str(path))]
