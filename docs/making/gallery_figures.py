@@ -190,7 +190,7 @@ GROUPS = (
         files=("lab.py", "lab.yaml"),
     ),
     Group(
-        "Fine-tuning",
+        "Along a fine-tuning",
         "See [forgetting](forgetting.md).",
         (
             Figure(
