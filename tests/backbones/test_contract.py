@@ -19,7 +19,7 @@ from bddn.backbones.backbone import Backbone
 from bddn.backbones.family_kind import FAMILIES
 from bddn.backbones.kind import kind_of
 from bddn.backbones.pretrained import untrained
-from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
+from bddn.backbones.registry import load_spec, load_specs, open_backbone, spec_folder
 from bddn.errors import BackboneError, SpecError
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
@@ -29,7 +29,7 @@ from bddn.testing import BackboneContract
 from bddn.testing.contract_of_backbones import difference, global_of
 from bddn.tokens import Tokens
 
-NAMES = [name for name in spec_names() if isinstance(load_spec(name).backbone, FamilySpec)]
+NAMES = [name for name, spec in load_specs().items() if isinstance(spec.backbone, FamilySpec)]
 HALF = 0.2  # largest difference that bfloat16 makes to a token, in standard deviations of its layer
 PARAMETERS = {  # of the vision tower alone, in millions, as published
     "clip_vit_l14": 303,
@@ -214,7 +214,7 @@ def test_the_full_architecture_has_the_parameters_that_were_published(name: str,
 def test_every_transformer_of_the_tables_is_there() -> None:
     assert PARAMETERS.keys() <= set(NAMES)
     assert {f"dinov2_registers_{size}" for size in "sblg"} <= set(NAMES)
-    in_tables = {name for name in spec_names() if {"table1", "table2"} & set(load_spec(name).groups)}
+    in_tables = {name for name, spec in load_specs().items() if {"table1", "table2"} & set(spec.groups)}
     assert in_tables == PARAMETERS.keys() - {"dinov2_s"} | {"sd_t20", "sd_t40"}
 
 

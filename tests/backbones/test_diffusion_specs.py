@@ -16,11 +16,11 @@ from bddn.backbones.backbone import Backbone
 from bddn.backbones.diffusion_families import FAMILIES, outline_of
 from bddn.backbones.kind import Outline, kind_of
 from bddn.backbones.probe import measure_orders
-from bddn.backbones.registry import load_spec, open_backbone, spec_names
+from bddn.backbones.registry import load_spec, load_specs, open_backbone
 from bddn.spec import CacheSpec, DiffusionSpec
 from bddn.tokens import Tokens
 
-SECTIONS = {name: about for name in spec_names() if isinstance(about := load_spec(name).backbone, DiffusionSpec)}
+SECTIONS = {name: about for name, spec in load_specs().items() if isinstance(about := spec.backbone, DiffusionSpec)}
 NAMES = [name for name, about in SECTIONS.items() if about.family == "stable_diffusion"]
 LATER = [name for name in SECTIONS if name not in NAMES]
 PARAMETERS = {"unet": 859.5, "vae": 83.7, "text_encoder": 123.1}  # of Stable Diffusion 1.5, in millions

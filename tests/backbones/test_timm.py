@@ -21,7 +21,7 @@ from backbones.sources import seeded
 from backbones.timm_here import timm
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.kind import kind_of
-from bddn.backbones.registry import load_spec, open_backbone, spec_names
+from bddn.backbones.registry import load_spec, load_specs, open_backbone
 from bddn.backbones.untrained import untrained_spec
 from bddn.cli import app
 from bddn.errors import BackboneError, SpecError
@@ -32,7 +32,7 @@ from bddn.testing.contract_of_backbones import difference
 from bddn.tokens import Tokens
 
 timm()
-NAMES = [name for name in spec_names() if isinstance(load_spec(name).backbone, TimmSpec)]
+NAMES = [name for name, spec in load_specs().items() if isinstance(spec.backbone, TimmSpec)]
 SMALL = [name for name in NAMES if "_l" not in name]  # the large ones have the same classes
 PLACES, DEPTH = (5, 7), 3
 PUBLISHED = {"pe_core_b16": 0.09, "pe_core_l14": 0.32, "pe_spatial_b16": 0.09, "pe_spatial_l14": 0.30}  # in 10⁹

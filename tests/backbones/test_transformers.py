@@ -16,7 +16,7 @@ from bddn.backbones.forward_inputs import arguments
 from bddn.backbones.hooks import LayerHooks
 from bddn.backbones.kind import kind_of
 from bddn.backbones.pretrained import untrained
-from bddn.backbones.registry import load_spec, open_backbone, spec_folder, spec_names
+from bddn.backbones.registry import load_spec, load_specs, open_backbone, spec_folder
 from bddn.backbones.transformers_kind import family_of, stages_of
 from bddn.backbones.transformers_network import TransformersNetwork, find_blocks
 from bddn.spec import CacheSpec, TransformersSpec, WeightsSpec
@@ -24,11 +24,11 @@ from bddn.store.layout import Layout
 from bddn.testing import BackboneContract
 from bddn.tokens import LayerTokens, Tokens
 
-NAMES = [name for name in spec_names() if isinstance(load_spec(name).backbone, TransformersSpec)]
+SPECS = {name: spec for name, spec in load_specs().items() if isinstance(spec.backbone, TransformersSpec)}
 CLEAR = 0.9  # agreement of the order of places, of networks that keep places apart; 0.5 is chance
 
 
-DISTINCT = distinct({name: load_spec(name) for name in NAMES})  # others differ in sizes, so not once they are small
+DISTINCT = distinct(SPECS)  # others differ in sizes, so not once they are small
 
 
 @pytest.fixture(scope="module", params=DISTINCT)
@@ -159,7 +159,7 @@ def full_size(name: str) -> Any:
         return untrained(family_of(about), about.architecture)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SPECS)
 def test_the_full_architecture_has_the_blocks_of_its_spec(name: str) -> None:
     """Depth, width, grid, the words of the comment, and the bytes of an image."""
     spec, model = load_spec(name), full_size(name)
@@ -218,6 +218,6 @@ def test_the_full_architecture_has_the_parameters_that_were_published(name: str)
 
 
 def test_every_spec_and_class_is_tested() -> None:
-    assert PUBLISHED.keys() | UNPUBLISHED == set(NAMES)
-    assert sorted(name for names in DISTINCT.values() for name in names) == NAMES
-    assert {load_spec(name).section(TransformersSpec).model for name in NAMES} == TINY.keys()
+    assert PUBLISHED.keys() | UNPUBLISHED == set(SPECS)
+    assert sorted(name for names in DISTINCT.values() for name in names) == sorted(SPECS)
+    assert {spec.section(TransformersSpec).model for spec in SPECS.values()} == TINY.keys()
