@@ -129,7 +129,7 @@ lowest:
 	$(UV) venv --quiet --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(LOWEST)/venv
 	$(UV) pip compile --quiet --resolution lowest-direct --python $(LOWEST)/venv/bin/python \
 		$(LOWEST_EXTRAS:%=--extra %) --constraint $(LOWEST)/keep.txt pyproject.toml --output-file $(LOWEST)/lowest.txt
-	$(UV) pip install --quiet --python $(LOWEST)/venv/bin/python --requirement $(LOWEST)/lowest.txt pytest hypothesis playwright
+	$(UV) pip install --quiet --python $(LOWEST)/venv/bin/python --requirement $(LOWEST)/lowest.txt mypy pytest hypothesis playwright
 	$(UV) pip install --quiet --python $(LOWEST)/venv/bin/python --no-deps --editable .
 	$(LOWEST)/venv/bin/python -m pytest -q --override-ini filterwarnings=ignore $(LOWEST_TESTS)
 
