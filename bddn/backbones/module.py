@@ -101,7 +101,7 @@ class HookedModule(HookedNetwork):
         named = [str(layer) for layer in answers.layers]  # names of a Sequential's children are 0, 1, …
         chosen = {name: submodules[name] for name in select(named, tuple(submodules), place)}
         for one in chosen.values():
-            _check_ready(one)
+            _check_python(one)
         read = forms_of(module, chosen, self._run, spec, answers, library.prefix if library else None)
         self.forms = {name: form for name, (_, form) in read.items()}
         self._paths = {name: path for name, (path, _) in read.items()}
@@ -176,22 +176,27 @@ class HookedModule(HookedNetwork):
         return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
 
 
-def _check_ready(module: object) -> None:
-    """Raise a BackboneError if something is no network of Python modules, or has no weights in memory."""
-    place, is_script = type(module).__name__, isinstance(module, torch.jit.ScriptModule)
+def _check_python(module: object) -> None:
+    """Raise a BackboneError if something is not made of Python modules."""
+    is_script = isinstance(module, torch.jit.ScriptModule)
     if is_script or not isinstance(module, nn.Module):
         raise BackboneError(
-            place,
+            type(module).__name__,
             expected="a network of Python modules, whose submodules can be read while they run",
             got="a module of torch.jit" if is_script else "no torch module",
             fix="Give the module itself, as it was before torch.jit.script or torch.jit.trace.",
         )
+
+
+def _check_ready(module: nn.Module) -> None:
+    """Raise a BackboneError if a network is not made of Python modules, or has no weights in memory."""
+    _check_python(module)
     without = [
         name for name, one in module.named_parameters() if one.is_meta or isinstance(one, UninitializedParameter)
     ]
     if without:
         raise BackboneError(
-            place,
+            type(module).__name__,
             expected="weights in memory",
             got=f"{len(without)} weights without values: {shorten(without)}",
             fix="Load its weights first; run a network with lazy modules once.",

@@ -12,6 +12,7 @@ from bddn.data.checking import inspect_images
 from bddn.data.covariates import covariate_table
 from bddn.data.dataset import Dataset, frame_of
 from bddn.data.image_files import count
+from bddn.data.splits import equal_across
 from bddn.data.trials import check_trials, response_ids
 from bddn.errors import DataError
 
@@ -118,12 +119,11 @@ def inspect_dataset(dataset: Dataset) -> CheckedDataset:
 
 def _equal_images(ids: Sequence[str], sha256: Sequence[str]) -> list[str]:
     """Return a note on files that are the same under several ids; none if some images could not be read."""
-    first: dict[str, str] = {}
-    equal = [(first[one], name) for name, one in zip(ids, sha256, strict=False) if first.setdefault(one, name) != name]
+    equal = equal_across(sha256, range(len(sha256)))
     if not equal or len(sha256) < len(ids):
         return []
-    n = count(len(equal), "image")
+    n, (one, other) = count(len(equal), "image"), min(equal, key=lambda pair: pair[1])
     return [
-        f"{n} with the same file as another one, first '{equal[0][1]}' as '{equal[0][0]}': a fit refuses a split that "
+        f"{n} with the same file as another one, first '{ids[other]}' as '{ids[one]}': a fit refuses a split that "
         "has them in two parts. If they are one image, give them one id"
     ]

@@ -69,17 +69,19 @@ def _begin_thread() -> None:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads(), thread_name_prefix="bddn", initializer=_begin_thread)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process inherits the pool but not its threads
-
-
 def n_pool_threads() -> int:
-    """Return the number of threads of `each`: `n_threads` when it was first called."""
-    return _pool()._max_workers
+    """Return the number of threads of `each`: `n_threads` when it was first asked for."""
+    return n_threads()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_pool_threads(), thread_name_prefix="bddn", initializer=_begin_thread)
+
+
+if hasattr(os, "register_at_fork"):  # a forked process inherits the pool but not its threads
+    for _cached in (n_pool_threads, _pool):
+        os.register_at_fork(after_in_child=_cached.cache_clear)
 
 
 def _is_nested() -> bool:
