@@ -203,7 +203,7 @@ SMALL = {"image_size": 32, "patch_size": 8, "hidden_size": 64, "num_hidden_layer
 def test_rate_of_families_of_transformers(true_size: bool, tmp_path: Path) -> None:
     """As shipped but for random weights; without `--true-size` only the first one, small."""
     device = choose_device("auto")
-    n_images = (1024 if device == "cuda" else 48) if true_size else 8
+    n_images = (1024 if device == "cuda" else 72) if true_size else 8
     reports = {}
     for name in FAMILIES if true_size else FAMILIES[:1]:
         (tmp_path / name).mkdir()
