@@ -13,7 +13,9 @@ import torch
 from bddn.extraction import extract
 from bddn.planted.plant import plant
 from bddn.planted.subject import Planted
+from bddn.run import Run, fit_run
 from bddn.spec import CacheSpec, FamilySpec, PlantSpec, WeightsSpec
+from quick_fit import QUICK
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -107,6 +109,12 @@ def sealed(brain: Path, spec: CacheSpec, tmp_path_factory: pytest.TempPathFactor
     out = tmp_path_factory.mktemp("caches") / "sealed.zarr"
     extract(spec, Planted(brain), out, device="cpu")
     return out
+
+
+@pytest.fixture(scope="session")
+def quick_run(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of a short fit to the planted brain, for tests that need any run; read only."""
+    return fit_run(sealed, Planted(brain), tmp_path_factory.mktemp("runs") / "run", QUICK, device="cpu")[0]
 
 
 @pytest.fixture(scope="session")

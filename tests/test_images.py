@@ -15,12 +15,11 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.extraction import extract
 from bddn.planted.subject import Planted
-from bddn.run import fit_run
-from bddn.spec import CacheSpec, FitSpec
+from bddn.run import Run
+from bddn.spec import CacheSpec
 from bddn.store.reader import Cache
 from data.pictures import saved, scene
 
-FIT = FitSpec(channels=8, selector_width=16, epochs=1, batch_size=8)
 APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(4096)
 
 
@@ -28,14 +27,6 @@ APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(4096)
 def own(brain: Path, tmp_path: Path) -> Planted:
     """A copy of the planted brain, to be changed."""
     return Planted(Path(shutil.copytree(brain, tmp_path / "brain")))
-
-
-@pytest.fixture(scope="module")
-def fitted(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run; read only."""
-    out = tmp_path_factory.mktemp("fitted") / "run"
-    fit_run(sealed, Planted(brain), out, FIT)
-    return out
 
 
 @pytest.fixture
@@ -116,23 +107,25 @@ NAMES = {
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font:UserWarning")  # a figure then has boxes for letters
-def test_pictures_are_named_in_any_script(fitted: Path, spec_file: Path, tmp_path: Path) -> None:
+def test_pictures_are_named_in_any_script(quick_run: Run, spec_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for k, name in enumerate(NAMES.values()):
         (folder / name).write_bytes(saved(scene(k)))
         (folder / f"._{name}").write_bytes(APPLE_DOUBLE)
-    code, output = run("predict", fitted, folder, "--spec", spec_file, "--device", "cpu", "--out", tmp_path / "out")
+    code, output = run(
+        "predict", quick_run.folder, folder, "--spec", spec_file, "--device", "cpu", "--out", tmp_path / "out"
+    )
     assert code == 0, output
     table = pd.read_csv(tmp_path / "out/images.csv")
     assert table["file"].tolist() == sorted(str(folder / name) for name in NAMES.values())
     assert len(list((tmp_path / "out/maps").iterdir())) == 2 * len(NAMES)
-    again = run("predict", fitted, folder, "--spec", spec_file, "--device", "cpu", "--out", tmp_path / "out")
+    again = run("predict", quick_run.folder, folder, "--spec", spec_file, "--device", "cpu", "--out", tmp_path / "out")
     assert again[0] == 0
     assert "predicted before, kept" in again[1]
 
 
-def test_all_that_is_wrong_with_pictures_is_told_at_once(fitted: Path, spec_file: Path, tmp_path: Path) -> None:
+def test_all_that_is_wrong_with_pictures_is_told_at_once(quick_run: Run, spec_file: Path, tmp_path: Path) -> None:
     folder, empty = tmp_path / "in", tmp_path / "empty"
     empty.mkdir()
     folder.mkdir()
@@ -145,7 +138,7 @@ def test_all_that_is_wrong_with_pictures_is_told_at_once(fitted: Path, spec_file
     (folder / "deep.png").write_bytes(saved(np.zeros((9, 9), np.uint16)))
     (folder / "cut.jpg").write_bytes(saved(scene(), "JPEG")[:900])
     os.mkfifo(folder / "pipe.png")
-    code, output = run("predict", fitted, folder, empty, "--spec", spec_file, "--out", tmp_path / "out")
+    code, output = run("predict", quick_run.folder, folder, empty, "--spec", spec_file, "--out", tmp_path / "out")
     message = " ".join(output.split())
     assert code == 2
     assert message.count("error: ") == 1
@@ -179,7 +172,7 @@ def odd_images(paths: list[Path]) -> None:
 
 
 def test_what_is_told_of_images_is_told_alike_by_every_command(
-    own: Planted, spec: CacheSpec, spec_file: Path, fitted: Path, tmp_path: Path
+    own: Planted, spec: CacheSpec, spec_file: Path, quick_run: Run, tmp_path: Path
 ) -> None:
     paths = list(own.stimuli.paths[:4])
     odd_images(paths)
@@ -196,7 +189,9 @@ def test_what_is_told_of_images_is_told_alike_by_every_command(
     assert code == 0, output
     for words in notes:
         assert f"note     among the tried images, {words}\n" in output
-    code, output = run("predict", fitted, *paths, "--spec", spec_file, "--device", "cpu", "--out", tmp_path / "out")
+    code, output = run(
+        "predict", quick_run.folder, *paths, "--spec", spec_file, "--device", "cpu", "--out", tmp_path / "out"
+    )
     assert code == 0, output
     for words in notes:
         assert f"note: {words}\n" in output

@@ -18,7 +18,7 @@ from bddn.cli import app
 from bddn.errors import BddnError, OutputError, RunError
 from bddn.files.output import PUBLISHING, check_file, check_folder, is_vacant, new_folder
 from bddn.planted.subject import Planted
-from bddn.run import fit_run, read_run
+from bddn.run import Run, fit_run, read_run
 from bddn.run.folder import voxel_table
 from bddn.spec import CacheSpec, FitSpec
 
@@ -226,14 +226,6 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def fitted(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run; read only."""
-    out = tmp_path_factory.mktemp("fitted") / "run"
-    fit_run(sealed, Planted(brain), out, FIT)
-    return out
-
-
 def _refused(here: Path, command: tuple[str, ...], out: Path, fitted: Path, words: str) -> None:
     before = times(here)
     code, said = run(*(fitted if part == "RUN" else part for part in command), out)
@@ -248,19 +240,19 @@ def _refused(here: Path, command: tuple[str, ...], out: Path, fitted: Path, word
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitted: Path, command: str, bad: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_run: Run, command: str, bad: str
 ) -> None:
     """Caches, images and data that are named do not exist, and are not missed."""
     monkeypatch.chdir(tmp_path)
     make, words = BAD[bad]
     if bad == "a folder that is not empty" and command in {"fit-many", "figure"}:
         pytest.skip("its results may lie beside other things")
-    _refused(tmp_path, COMMANDS[command], make(tmp_path), fitted, words)
+    _refused(tmp_path, COMMANDS[command], make(tmp_path), quick_run.folder, words)
 
 
 @pytest.mark.parametrize("command", FILES)
 def test_a_file_that_cannot_be_is_refused_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitted: Path, command: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_run: Run, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.gif").mkdir()
@@ -272,7 +264,7 @@ def test_a_file_that_cannot_be_is_refused_before_anything_is_read(
         tmp_path / f"{'n' * 252}.gif": "File name too long",
     }
     for out, words in cases.items():
-        _refused(tmp_path, FILES[command], out, fitted, words)
+        _refused(tmp_path, FILES[command], out, quick_run.folder, words)
 
 
 def test_a_place_where_one_may_not_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +305,7 @@ def test_fits_go_where_a_folder_is_already(
 
 
 def test_every_stage_goes_into_mount_points(
-    sealed: Path, brain: Path, tmp_path: Path, fitted: Path, spec: CacheSpec
+    sealed: Path, brain: Path, tmp_path: Path, quick_run: Run, spec: CacheSpec
 ) -> None:
     """What `docker -v volume:/out` gives: the folder cannot be renamed, removed or replaced."""
     picture = next((brain / "subj01/training_split/training_images").iterdir())
@@ -321,7 +313,7 @@ def test_every_stage_goes_into_mount_points(
         steps: list[tuple[object, ...]] = [
             ("plant", out, "--images", 20, "--radius", 0.1, "--layers", 2),
             ("fit", sealed, "--data", f"planted:{brain}", "--epochs", 1, "--out", out),
-            ("predict", fitted, picture, "--weights", brain / "backbone", "--out", out),
+            ("predict", quick_run.folder, picture, "--weights", brain / "backbone", "--out", out),
         ]
         file = tmp_path / "spec.yaml"
         file.write_text(json.dumps(spec.to_dict()))

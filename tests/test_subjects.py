@@ -29,8 +29,7 @@ from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 from data.own_trees import make
 from data.planted_layouts import LAYOUTS, lab_of
-
-QUICK = FitSpec(channels=8, selector_width=16, epochs=1)
+from quick_fit import QUICK
 
 
 def as_points(voxels: pd.DataFrame, subject: int) -> pd.DataFrame:
@@ -93,15 +92,9 @@ def test_one_extraction_serves_all_subjects(united: tuple[Path, str], sealed: Pa
     assert "aliases" not in alone.header
 
 
-@pytest.fixture(scope="module")
-def known(brain: Path, sealed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The fit of the planted brain itself, on its own cache."""
-    return fit_run(sealed, Planted(brain), tmp_path_factory.mktemp("known") / "run", QUICK)[0]
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_map_of_the_planted_brain_from_that_cache(
-    layout: str, names: dict[str, str], united: tuple[Path, str], planted: Planted, known: Run, tmp_path: Path
+    layout: str, names: dict[str, str], united: tuple[Path, str], planted: Planted, quick_run: Run, tmp_path: Path
 ) -> None:
     data, keys = open_dataset(names[layout]), ["hemi", "vertex"]
     rows = [planted.stimuli.ids.index(stimulus) for stimulus in data.stimuli.ids]
@@ -110,7 +103,7 @@ def test_every_layout_gives_the_map_of_the_planted_brain_from_that_cache(
     assert sorted(order) == list(range(len(planted.voxels())))
     for ours, theirs in zip(data.responses().T, planted.responses()[np.ix_(np.array(rows), order)].T, strict=True):
         assert np.corrcoef(ours, theirs)[0, 1] > 0.9999
-    maps, expected = fit_run(united[0], data, tmp_path / "run", QUICK)[0].voxels, known.voxels.iloc[order]
+    maps, expected = fit_run(united[0], data, tmp_path / "run", QUICK)[0].voxels, quick_run.voxels.iloc[order]
     for column in ("depth", "x", "y", "scale"):
         np.testing.assert_allclose(maps[column], expected[column], atol=0.01, err_msg=column)
     assert (maps["layer_argmax"].to_numpy() == expected["layer_argmax"].to_numpy()).mean() > 0.95

@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,36 +15,32 @@ from bddn.run import Run, read_split
 from bddn.store.reader import Cache
 
 
-@pytest.fixture(scope="module")
-def run(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    settings: dict[str, Any] = {"channels": 8, "selector_width": 16, "epochs": 1}
-    return bddn.fit(sealed, f"planted:{brain}", tmp_path_factory.mktemp("runs") / "run", device="cpu", **settings)
-
-
-def test_a_run_as_xarray_has_its_numbers_by_voxel_and_layer(run: Run) -> None:
-    found = run.to_xarray()
-    assert tuple(found["layer"].values) == run.layers
+def test_a_run_as_xarray_has_its_numbers_by_voxel_and_layer(quick_run: Run) -> None:
+    found = quick_run.to_xarray()
+    assert tuple(found["layer"].values) == quick_run.layers
     assert found["layer_weight"].dims == ("voxel", "layer")
     weights = found["layer_weight"].to_pandas()
-    np.testing.assert_array_equal(weights.to_numpy(), run.voxels[[f"weight_{layer}" for layer in run.layers]])
-    for name in run.voxels.columns.drop([f"weight_{layer}" for layer in run.layers]):
-        values = pd.Series(found[name].values).astype(run.voxels[name].dtype)
-        pd.testing.assert_series_equal(values, run.voxels[name], check_names=False)
+    np.testing.assert_array_equal(
+        weights.to_numpy(), quick_run.voxels[[f"weight_{layer}" for layer in quick_run.layers]]
+    )
+    for name in quick_run.voxels.columns.drop([f"weight_{layer}" for layer in quick_run.layers]):
+        values = pd.Series(found[name].values).astype(quick_run.voxels[name].dtype)
+        pd.testing.assert_series_equal(values, quick_run.voxels[name], check_names=False)
     assert {"hemi", "vertex", "roi"} <= set(found.coords)
-    assert found.attrs["cache_digest"] == run.about["cache"]["digest"]
+    assert found.attrs["cache_digest"] == quick_run.about["cache"]["digest"]
     in_eba = found["depth"].where(found["roi"] == "EBA").mean().item()
-    assert in_eba == pytest.approx(run.voxels.loc[run.voxels["roi"] == "EBA", "depth"].mean())
+    assert in_eba == pytest.approx(quick_run.voxels.loc[quick_run.voxels["roi"] == "EBA", "depth"].mean())
 
 
-def test_a_missing_xarray_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_xarray_is_told(quick_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(RunError, match=r"expected the package xarray.*pip install 'bddn\[xarray\]'"):
-        run.to_xarray()
+        quick_run.to_xarray()
 
 
-def test_matrices_have_a_band_per_layer_in_the_order_of_the_ids(run: Run, sealed: Path, brain: Path) -> None:
+def test_matrices_have_a_band_per_layer_in_the_order_of_the_ids(quick_run: Run, sealed: Path, brain: Path) -> None:
     cache, dataset = Cache(sealed), Planted(brain)
-    ids = read_split(run)["test"][::-1]
+    ids = read_split(quick_run)["test"][::-1]
     found = bddn.to_himalaya(sealed, f"planted:{brain}", ids=ids)
     assert found.ids == tuple(ids)
     rows = np.array([dataset.stimuli.ids.index(stimulus) for stimulus in ids])

@@ -83,6 +83,7 @@ class Calibration:
             "depth": self.depth,
             "n_brains": int(self.brains["used"].sum()),
             "n_left_out": int((~self.brains["used"]).sum()),
+            "n_saturated": int((self.brains["used"] & self.brains["saturated"]).sum()),
             "n_not_converged": int((~self.brains["converged"]).sum()),
             **self.about,
         }
@@ -123,9 +124,9 @@ def calibrate(like: BrainsLike, refit: Callable[[Brain, float], Refit], n_brains
         depths.append(_depths(brain, fitted, run))
         rows.append(_row(brain, fitted, like, *depths[-1]))
     table = pd.DataFrame(rows)
-    like_the_run = (~table["saturated"]).to_numpy()
+    like_the_run = ~table["saturated"].to_numpy()
     if like_the_run.sum() < LEAST_BRAINS:
-        like_the_run[:] = True
+        like_the_run = np.ones(len(table), bool)
     depths = [one for one, used in zip(depths, like_the_run, strict=True) if used]
     return Calibration(
         table.assign(used=like_the_run),
@@ -286,9 +287,13 @@ def corrected_in_words(found: Mapping[str, Any]) -> str:
     """Return a sentence on a corrected slope, for the content of `calibration.json`."""
     low, high = found["corrected"]["intervals"]["90"]
     curve = found["curve"]
+    about = ""
+    if found["n_left_out"]:
+        about = f"; {found['n_left_out']} with a saturated layer selector are left out"
+    elif saturated := found.get("n_saturated", 0):
+        about = f"; {saturated} of them have a saturated layer selector, but fewer than {LEAST_BRAINS} have none"
     return (
         f"corrected slope {found['corrected']['slope']:.2f} (90 % interval {low:.2f} to {high:.2f}), because fits like "
         f"this one recover {curve['gain']:.2f} of a planted slope {curve['offset']:+.2f}, give or take "
-        f"{curve['scatter']:.2f} ({found['n_brains']} brains"
-        + (f"; {found['n_left_out']} with a saturated layer selector are left out)" if found["n_left_out"] else ")")
+        f"{curve['scatter']:.2f} ({found['n_brains']} brains{about})"
     )

@@ -14,11 +14,11 @@ from bddn.cli import app
 from bddn.data.splits import split_by_id
 from bddn.extraction import extract
 from bddn.planted.subject import Planted
-from bddn.run import fit_run
-from bddn.spec import CacheSpec, FitSpec
+from bddn.run import Run, fit_run
+from bddn.spec import CacheSpec
 from photographs import COPIES
+from quick_fit import QUICK
 
-FIT = FitSpec(channels=8, selector_width=16, epochs=1)
 LEAKS = {  # in a part: a test image under another name, as what kind it is found
     0: ("train", "the same", "same pixels"),
     1: ("train", "a JPEG of quality 40", "near-duplicate"),
@@ -41,7 +41,7 @@ class Leaky:
         shutil.copytree(brain, self.folder)
         data = Planted(self.folder)
         path = dict(zip(data.stimuli.ids, data.stimuli.paths, strict=True))
-        split = split_by_id(data.stimuli.ids, FIT.split, FIT.seed)
+        split = split_by_id(data.stimuli.ids, QUICK.split, QUICK.seed)
         self.pairs: dict[frozenset[str], str] = {}
         for k, (part, copy, kind) in LEAKS.items():
             original, other = split.test[k], getattr(split, part)[k]
@@ -50,19 +50,13 @@ class Leaky:
         self.twice = split.train[10:12]
         Image.open(path[self.twice[0]]).save(path[self.twice[1]], compress_level=7)
         extract(spec, Planted(self.folder), self.cache)
-        fit_run(self.cache, Planted(self.folder), self.run, FIT)
+        fit_run(self.cache, Planted(self.folder), self.run, QUICK)
         self.data = f"planted:{self.folder}"
 
 
 @pytest.fixture(scope="module")
 def leaky(brain: Path, spec: CacheSpec, tmp_path_factory: pytest.TempPathFactory) -> Leaky:
     return Leaky(brain, spec, tmp_path_factory.mktemp("leaky"))
-
-
-@pytest.fixture(scope="module")
-def clean(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("clean") / "run"
-    return fit_run(sealed, Planted(brain), out, FIT)[0].folder
 
 
 def found_in(folder: Path) -> dict[frozenset[str], str]:
@@ -86,11 +80,11 @@ def test_every_leak_is_found_and_nothing_else(leaky: Leaky, tmp_path: Path) -> N
             assert stimulus in said
 
 
-def test_a_clean_split_passes_whatever_is_at_hand(clean: Path, sealed: Path, brain: Path, tmp_path: Path) -> None:
+def test_a_clean_split_passes_whatever_is_at_hand(quick_run: Run, sealed: Path, brain: Path, tmp_path: Path) -> None:
     options = {"--data": f"planted:{brain}", "--cache": sealed}
     for given in ([], ["--data"], ["--cache"], ["--data", "--cache"]):
         arguments = [word for name in given for word in (name, options[name])]
-        code, said = run("audit", clean, *arguments, "--out", tmp_path / "audit")
+        code, said = run("audit", quick_run.folder, *arguments, "--out", tmp_path / "audit")
         assert code == 0, said
         assert "no image is in two parts: 48 images (38 train, 5 val, 5 test) were compared by id" in said
         assert ("pixels (without --data)" in said) == ("--data" not in given)
@@ -125,11 +119,11 @@ def test_the_same_audit_has_the_same_bytes(leaky: Leaky, tmp_path: Path, monkeyp
     assert found[0] == found[1]
 
 
-def test_other_images_caches_and_data_are_refused(leaky: Leaky, clean: Path, sealed: Path, brain: Path) -> None:
+def test_other_images_caches_and_data_are_refused(leaky: Leaky, quick_run: Run, sealed: Path, brain: Path) -> None:
     for arguments, words in (
-        ((clean, "--cache", leaky.cache), "another cache"),
-        ((clean, "--data", leaky.data), "at least one other image file"),
-        ((clean, "--data", leaky.data, "--cache", sealed), "other image file"),
+        ((quick_run.folder, "--cache", leaky.cache), "another cache"),
+        ((quick_run.folder, "--data", leaky.data), "at least one other image file"),
+        ((quick_run.folder, "--data", leaky.data, "--cache", sealed), "other image file"),
         ((sealed, "--data", leaky.data), "another image"),
         ((sealed, "--cache", sealed), "which is none"),
         (("none",), "none"),
@@ -165,9 +159,9 @@ def test_a_run_with_leaks_is_scored_only_if_they_are_allowed(leaky: Leaky, tmp_p
 
 
 def test_a_clean_run_is_audited_once_and_the_score_says_what_was_compared(
-    clean: Path, sealed: Path, brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick_run: Run, sealed: Path, brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = Path(shutil.copytree(clean, tmp_path / "run"))
+    folder = Path(shutil.copytree(quick_run.folder, tmp_path / "run"))
     command = ["score", folder, "--cache", sealed, "--data", f"planted:{brain}"]
     code, said = run(*command)
     assert code == 0

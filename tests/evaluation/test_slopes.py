@@ -156,6 +156,20 @@ def test_fits_that_collapsed_are_left_out(runs: list[Path], brain: Path) -> None
     assert "2 with a saturated layer selector are left out" in corrected_in_words(found.to_dict())
 
 
+def test_fits_that_collapsed_are_used_and_told_where_too_few_have_not(runs: list[Path], brain: Path) -> None:
+    run, data = read_run(runs[0]), Planted(brain)
+    like = BrainsLike(run, line_of(run, ordered_rois(ROIS)), ordered_rois(ROIS), data.coords_mm(), (4, 3))
+
+    def refit(brain: Brain, signal: float) -> Refit:
+        depth = 0.25 + 0.5 * brain.maps["depth"].to_numpy()
+        return Refit(run.voxels.assign(depth=depth), True, brain.number == 2, "")
+
+    found = calibrate(like, refit, 4)
+    assert found.brains["used"].tolist() == [True] * 4
+    words = corrected_in_words(found.to_dict())
+    assert "4 brains; 1 of them have a saturated layer selector, but fewer than 4 have none" in words
+
+
 def test_a_calibration_goes_on_where_it_stopped(
     calibrated: tuple[Path, Any], options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
