@@ -291,7 +291,7 @@ def corrected_in_words(found: Mapping[str, Any]) -> str:
     if found["n_left_out"]:
         about = f"; {found['n_left_out']} with a saturated layer selector are left out"
     elif saturated := found.get("n_saturated", 0):
-        about = f"; {saturated} of them have a saturated layer selector, but fewer than {LEAST_BRAINS} have none"
+        about = f"; the layer selector of {saturated} is saturated, but fewer than {LEAST_BRAINS} are left without them"
     return (
         f"corrected slope {found['corrected']['slope']:.2f} (90 % interval {low:.2f} to {high:.2f}), because fits like "
         f"this one recover {curve['gain']:.2f} of a planted slope {curve['offset']:+.2f}, give or take "

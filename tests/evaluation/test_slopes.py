@@ -167,7 +167,7 @@ def test_fits_that_collapsed_are_used_and_told_where_too_few_have_not(runs: list
     found = calibrate(like, refit, 4)
     assert found.brains["used"].tolist() == [True] * 4
     words = corrected_in_words(found.to_dict())
-    assert "4 brains; 1 of them have a saturated layer selector, but fewer than 4 have none" in words
+    assert "4 brains; the layer selector of 1 is saturated, but fewer than 4 are left without them" in words
 
 
 def test_a_calibration_goes_on_where_it_stopped(
