@@ -117,7 +117,9 @@ def figure(
         )
     if not runs or (name in WITH_IMAGES) != bool(images):
         needs = "runs and --images" if name in WITH_IMAGES else "runs, without --images"
-        raise SpecError(f"figure {name}", expected=needs, got="something else", fix="Correct the command.")
+        given = "no run" if not runs else "--images" if images else "no --images"
+        example = f"bddn figure {name} RUN{' --images cat.jpg' if name in WITH_IMAGES else ''}"
+        raise SpecError(f"figure {name}", expected=needs, got=given, fix=f"Give '{example}'.")
     if rois is not None and name not in WITH_IMAGES:
         raise SpecError(f"figure {name}", expected="no --rois", got=rois, fix="Remove --rois, or draw figure2.")
     formats = _formats(format_)
