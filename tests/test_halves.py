@@ -46,6 +46,7 @@ def test_the_table_compares_the_halves_of_each_seed(sealed: Path, brain: Path, t
     assert done.exit_code == 0, done.output
     assert "runs: 6 of 6 done" in done.output
     table = pd.read_csv(folder / "results.csv")
+    assert ("have a saturated selector" in done.output) == table["saturated"].notna().any()
     names = [Path(name).name for name in table["folder"]]
     assert names == [f"seed{seed}{half}" for seed in (0, 1) for half in ("", "-half0", "-half1")]
     chosen = [pd.read_parquet(folder / name / "voxels.parquet")["layer_argmax"] for name in table["folder"]]

@@ -86,6 +86,12 @@ def fit_many(
         )
     if len(done.table):
         typer.echo(as_table(to_text(summary(done.table))))
+        if n_saturated := int((done.table["saturated"] != "").sum()):
+            typer.echo(
+                f"note: {n_saturated} of {len(done.table)} runs have a saturated selector, with meaningless values. "
+                "The column saturated of results.csv names it.",
+                err=True,
+            )
     kept = f", {done.n_kept} of them before" if done.n_kept else ""
     typer.echo(f"runs: {done.n_runs - len(done.failed)} of {done.n_runs} done{kept}; table: {out / 'results.parquet'}")
     raise_errors(done.failed)
