@@ -54,8 +54,9 @@ def sentences(found: Experiment, table: pd.DataFrame) -> list[str]:
     n_seeds = table.groupby(["network", "task"]).size()
     seeds = f"{n_seeds.min()}" if n_seeds.min() == n_seeds.max() else f"{n_seeds.min()} to {n_seeds.max()}"
     said = [
-        f"This rests on {n} networks. Their {int(networks['n_rows'].sum())} fine-tunings ({n_tasks} image sets, "
-        f"{seeds} seeds) are not more evidence about networks, so each network counts once, with its mean."
+        f"This rests on {n} networks. Their {int(networks['n_rows'].sum())} fine-tunings ({n_tasks} image "
+        f"set{'' if n_tasks == 1 else 's'}, {seeds} seed{'' if seeds == '1' else 's'}) are not more evidence about "
+        "networks, so each network counts once, with its mean."
     ]
     for outcome, one in found.claims.items():
         said += in_words(one, OUTCOMES[outcome])

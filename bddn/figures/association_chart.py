@@ -49,9 +49,10 @@ def draw_experiment(found: Experiment, table: pd.DataFrame, stem: Path, title: s
     FigureCanvasAgg(figure)
     write_at(figure, WIDTH_IN / 2, -0.08, title, fontsize=12, fontweight="bold")
     rows = with_outcomes(table)
+    n_tasks = rows["task"].nunique()
     heading = (
         f"{len(names)} networks, the units of all tests; small points are their {len(rows)} fine-tunings on "
-        f"{rows['task'].nunique()} image sets"
+        f"{n_tasks} image set{'' if n_tasks == 1 else 's'}"
     )
     write_at(figure, WIDTH_IN / 2, -0.34, heading, fontsize=LABEL + 1, color="#333333")
     bottom = height - TOP_IN - SIDE_IN
@@ -83,7 +84,8 @@ def _scatter(ax: Axes, found: Experiment, rows: pd.DataFrame, outcome: str) -> N
     ax.plot(kept[CLAIM], kept[outcome], "o", color=ROWS, markersize=2, markeredgewidth=0, zorder=1)
     _bare(ax)
     r = one.pearson
-    told = "not defined" if np.isnan(r.r) else f"r = {r.r:.2f} [{r.low:.2f}, {r.high:.2f}], p = {r.p:.2g}, n = {one.n}"
+    interval = f" [{r.low:.2f}, {r.high:.2f}]" if np.isfinite(r.low) else ""  # unknown with 3 networks
+    told = "not defined" if np.isnan(r.r) else f"r = {r.r:.2f}{interval}, p = {r.p:.2g}, n = {one.n}"
     ax.set_title(f"{OUTCOMES[outcome]}\n{told.replace('-', '−')}", fontsize=LABEL, color=INK, linespacing=1.4)
     ax.set_xlabel(PREDICTORS[CLAIM], fontsize=LABEL)
     if not np.isfinite(y).any():
