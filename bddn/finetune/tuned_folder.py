@@ -76,9 +76,9 @@ class Finetuned:
     def summary(self) -> str:
         """Return steps, checkpoints and speed as text."""
         timing = json.loads((self.folder / TIMING).read_text(encoding="utf-8"))
-        rate = timing["training_images_per_s"]
+        rate, n = timing["training_images_per_s"], len(self.checkpoints)
         return (
-            f"{self.about['step']} steps, {len(self.checkpoints)} checkpoints"
+            f"{self.about['step']} steps, {n} checkpoint{'' if n == 1 else 's'}"
             f"{'' if rate is None else f', {rate:.1f} training images/s'}, weights "
             f"{self.about[RESULT]['weights_sha256'][:16]}"
         )

@@ -131,7 +131,7 @@ def test_the_command(clip: CacheSpec, tmp_path: Path, monkeypatch: pytest.Monkey
     command += ["--steps", "3", "--device", "cpu"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    assert "network: net, trained, 3 steps, 1 checkpoints" in done.output
+    assert "network: net, trained, 3 steps, 1 checkpoint," in done.output
     again = CliRunner().invoke(app, command)
     assert "network: net, the same, trained before, kept" in again.output
     shown = CliRunner().invoke(app, ["backbones", "show", "net"])
