@@ -59,6 +59,8 @@ def test_voxels_stand_for_rois_where_there_are_none(brain: Path) -> None:
     assert [*groups_of(voxels)] == ["EBA", "FFA"]
     with pytest.raises(DataError, match=r"'nowhere': expected ROIs of the data: .*EBA"):
         groups_of(voxels, ["EBA", "nowhere"])
+    with pytest.raises(DataError, match=r"it has none; .* Leave out --rois"):
+        groups_of(none, ["EBA"])
 
 
 def test_a_sheet_has_maps_and_images(found: Preferred, brain: Path) -> None:

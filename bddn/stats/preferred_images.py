@@ -77,7 +77,9 @@ def groups_of(voxels: pd.DataFrame, rois: Sequence[str] | None = None) -> dict[s
             f"--rois: '{unknown[0]}'",
             expected=f"ROIs of the data: {', '.join(known) or 'it has none'}",
             got="no voxel",
-            fix=f"Give other ROIs. The ROIs {', '.join(ROIS)} are unions of labels.",
+            fix=f"Give other ROIs. The ROIs {', '.join(ROIS)} are unions of labels."
+            if known
+            else "Leave out --rois: single voxels are shown then.",
         )
     return {roi: in_roi(voxels, roi) for roi in rois}
 
