@@ -53,7 +53,7 @@ def calibrate(
     late = numbers["n_not_converged"] + (numbers["run_converged"] is False)
     if late:
         typer.echo(
-            f"not converged: {late} of {len(made.brains) + 1} fits, the run among them. "
+            f"not converged: {late} of {len(made.brains) + 1} fits, the run among them."
             if numbers["run_converged"] is False
             else f"not converged: {late} of {len(made.brains)} fits of planted brains."
         )

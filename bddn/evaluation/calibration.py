@@ -294,6 +294,6 @@ def corrected_in_words(found: Mapping[str, Any]) -> str:
         about = f"; the layer selector of {saturated} is saturated, but fewer than {LEAST_BRAINS} are left without them"
     return (
         f"corrected slope {found['corrected']['slope']:.2f} (90 % interval {low:.2f} to {high:.2f}), because fits like "
-        f"this one recover {curve['gain']:.2f} of a planted slope {curve['offset']:+.2f}, give or take "
-        f"{curve['scatter']:.2f} ({found['n_brains']} brains{about})"
+        f"this one recover {curve['gain']:.2f} of a planted slope, {'minus' if curve['offset'] < 0 else 'plus'} "
+        f"{abs(curve['offset']):.2f}, give or take {curve['scatter']:.2f} ({found['n_brains']} brains{about})"
     )
