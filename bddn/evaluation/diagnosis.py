@@ -38,6 +38,7 @@ from bddn.stats.hierarchy import Line
 from bddn.stats.hierarchy import in_words as slope_in_words
 
 NUMBERS = "diagnosis.json"
+LEAST_SLOPE = 0.1  # of which a network is called ordered; 1 is ideal
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,8 @@ def _summary(read: Read) -> str:
         return f"Reversed: earlier layers are selected {way}."
     if not low > 0:
         return f"No hierarchy found: depth does not surely rise {way}{f'; out of order: {names}' if wrong else ''}."
+    if found.slope < LEAST_SLOPE:
+        return f"Hardly ordered: depth rises {way}, but less than a tenth of what an ideal network's would."
     if len(wrong) > 1:
         return f"Partly ordered: depth rises {way}, but {len(wrong)} layers are out of order: {names}."
     end = "and no layer is out of order"

@@ -2,6 +2,7 @@
 number."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,13 @@ def out(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     done = run(*(folders[name] for name in ("shuffled", "last_in_middle", "ordered")), "--out", folder)
     assert done.exit_code == 0, done.output
     return folder
+
+
+def test_a_rise_that_is_sure_but_tiny_is_not_called_an_order(folders: dict[str, Path], tmp_path: Path) -> None:
+    flat = Path(shutil.copytree(folders["ordered"], tmp_path / "flat"))
+    change_voxels(flat, lambda voxels: voxels.assign(depth=0.5 + 0.02 * voxels["depth"]))
+    (found,) = found_of(flat)["candidates"]
+    assert found["summary"].startswith("Hardly ordered: depth rises from V1 to EBA (slope 0.02 [0.0")
 
 
 def test_planted_networks_are_told_apart(out: Path) -> None:
