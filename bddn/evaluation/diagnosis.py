@@ -205,10 +205,12 @@ def _summary(read: Read) -> str:
         return f"Reversed: earlier layers are selected {way}."
     if not low > 0:
         return f"No hierarchy found: depth does not surely rise {way}{f'; out of order: {names}' if wrong else ''}."
-    if found.slope < LEAST_SLOPE:
-        return f"Hardly ordered: depth rises {way}, but less than a tenth of what an ideal network's would."
-    if len(wrong) > 1:
-        return f"Partly ordered: depth rises {way}, but {len(wrong)} layers are out of order: {names}."
+    hardly = found.slope < LEAST_SLOPE
+    if hardly or len(wrong) > 1:
+        but = (
+            "but by less than a tenth of the ideal" if hardly else f"but {len(wrong)} layers are out of order: {names}"
+        )
+        return f"{'Hardly' if hardly else 'Partly'} ordered: depth rises {way}, {but}."
     end = "and no layer is out of order"
     if wrong and read.order is not None:
         last = ", the last layer," if wrong[0].layer == len(read.layers) - 1 else ""
