@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from bddn.data.image_files import count
 from bddn.evaluation.experiment import CLAIM, OUTCOMES, PREDICTORS, Experiment
 from bddn.stats.association import Association, critical_r
 
@@ -52,11 +53,12 @@ def sentences(found: Experiment, table: pd.DataFrame) -> list[str]:
     networks, rows = found.networks, found.associations
     n, n_tasks = len(networks), table["task"].nunique()
     n_seeds = table.groupby(["network", "task"]).size()
-    seeds = f"{n_seeds.min()}" if n_seeds.min() == n_seeds.max() else f"{n_seeds.min()} to {n_seeds.max()}"
+    least, most = n_seeds.min(), n_seeds.max()
+    seeds = count(most, "seed") if least == most else f"{least} to {most} seeds"
     said = [
-        f"This rests on {n} networks. Their {int(networks['n_rows'].sum())} fine-tunings ({n_tasks} image "
-        f"set{'' if n_tasks == 1 else 's'}, {seeds} seed{'' if seeds == '1' else 's'}) are not more evidence about "
-        "networks, so each network counts once, with its mean."
+        f"This rests on {n} networks. Their {int(networks['n_rows'].sum())} fine-tunings ("
+        f"{count(n_tasks, 'image set')}, {seeds}) are not more evidence about networks, so each network counts once, "
+        "with its mean."
     ]
     for outcome, one in found.claims.items():
         said += in_words(one, OUTCOMES[outcome])

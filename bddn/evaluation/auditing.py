@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 
 from bddn.data import Dataset
+from bddn.data.image_files import count
 from bddn.data.splits import PARTS
 from bddn.errors import DataError, MismatchError
-from bddn.evaluation.leak_words import counted, sentence
+from bddn.evaluation.leak_words import sentence
 from bddn.evaluation.leaks import KINDS, SETTINGS, AtHand, find_pairs
 from bddn.evaluation.matching import cache_of_run, dataset_of_run
 from bddn.evaluation.seen_images import Fingerprints, fingerprints
@@ -163,7 +164,7 @@ def refuse_leaks(found: Audited, run: Run, allowed: bool) -> dict[str, Any]:
         raise DataError(
             run.folder,
             expected="every image in only one part of the split",
-            got=f"{counted(len(pairs), 'pair')} of images in different parts: {'; '.join(pairs[:SHOWN])}{more}",
+            got=f"{count(len(pairs), 'pair')} of images in different parts: {'; '.join(pairs[:SHOWN])}{more}",
             fix=f"Look at them with 'bddn audit {run.folder} --data DATA'. Fit again without one of each, or with a "
             "split by clusters (split_by). --allow-leaks scores all the same, and notes it in the result.",
         )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bddn.data.image_files import count
 from bddn.evaluation.leaks import KINDS
 
 _NAMES = dict(
@@ -20,10 +21,10 @@ def sentence(numbers: Mapping[str, Any]) -> str:
         words = f"{'no image is in two parts' if is_split else 'no image occurs twice'}: {what} were compared by "
         words += _listed(numbers["compared"])
     elif is_split:
-        words = f"{counted(n_pairs, 'pair')} of images in different parts: {_listed(found)}; "
+        words = f"{count(n_pairs, 'pair')} of images in different parts: {_listed(found)}; "
         words += f"{numbers['n_test_images_in_pairs']} of {n['test']} test images are concerned"
     else:
-        words = f"{counted(n_pairs, 'pair')} of images among {what}: {_listed(found)}; a split by image may put them "
+        words = f"{count(n_pairs, 'pair')} of images among {what}: {_listed(found)}; a split by image may put them "
         words += "into different parts"
     missing = f" Not compared: {_listed(numbers['not_compared'])}." if numbers["not_compared"] else ""
     return f"{words}.{missing}"
@@ -31,8 +32,3 @@ def sentence(numbers: Mapping[str, Any]) -> str:
 
 def _listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def counted(n: int, what: str) -> str:
-    """Return a number with its noun."""
-    return f"{n} {what}{'' if n == 1 else 's'}"

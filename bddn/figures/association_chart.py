@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bddn.data.image_files import count
 from bddn.evaluation.experiment import CLAIM, KNOWN_AFTER, OUTCOMES, PREDICTORS, Experiment, with_outcomes
 from bddn.figures.panels import INK, WIDTH_IN, axes_at, write_at
 from bddn.figures.single import DPI, save
@@ -49,10 +50,9 @@ def draw_experiment(found: Experiment, table: pd.DataFrame, stem: Path, title: s
     FigureCanvasAgg(figure)
     write_at(figure, WIDTH_IN / 2, -0.08, title, fontsize=12, fontweight="bold")
     rows = with_outcomes(table)
-    n_tasks = rows["task"].nunique()
     heading = (
         f"{len(names)} networks, the units of all tests; small points are their {len(rows)} fine-tunings on "
-        f"{n_tasks} image set{'' if n_tasks == 1 else 's'}"
+        f"{count(rows['task'].nunique(), 'image set')}"
     )
     write_at(figure, WIDTH_IN / 2, -0.34, heading, fontsize=LABEL + 1, color="#333333")
     bottom = height - TOP_IN - SIDE_IN

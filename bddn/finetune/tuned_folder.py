@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.tuned import ABOUT, write_tuned
+from bddn.data.image_files import count
 from bddn.errors import FitError, RunError
 from bddn.files import atomic
 from bddn.files.filekind import explain_folder
@@ -76,9 +77,9 @@ class Finetuned:
     def summary(self) -> str:
         """Return steps, checkpoints and speed as text."""
         timing = json.loads((self.folder / TIMING).read_text(encoding="utf-8"))
-        rate, n = timing["training_images_per_s"], len(self.checkpoints)
+        rate = timing["training_images_per_s"]
         return (
-            f"{self.about['step']} steps, {n} checkpoint{'' if n == 1 else 's'}"
+            f"{self.about['step']} steps, {count(len(self.checkpoints), 'checkpoint')}"
             f"{'' if rate is None else f', {rate:.1f} training images/s'}, weights "
             f"{self.about[RESULT]['weights_sha256'][:16]}"
         )
