@@ -79,9 +79,9 @@ class Unfactorized(nn.Module):
         """Return cell 0 for all voxels, (N,) int64; every voxel reads all tokens."""
         return torch.zeros(len(self.weights), dtype=torch.int64)
 
-    def cells_and_weights(self) -> tuple[Tensor, Tensor]:
-        """Return the cells (N,) int64 of all voxels and their weights (N, K), detached."""
-        return self.cells(), self.weights.detach()
+    def cells_and_weights(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cells (n,) int64 of some voxels (n,) and their weights (n, K), detached."""
+        return self.cells()[voxels], self.weights.detach()[voxels]
 
     def weigh(self, voxels: Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """Return the weights of the given voxels. `softness` is ignored: free weights have no regularizer."""

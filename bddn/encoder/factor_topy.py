@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from bddn.encoder import readout
+from bddn.encoder import prediction, readout
 from bddn.encoder.ablations import FreeSelectors, Unfactorized
 from bddn.encoder.selection import Selection
 from bddn.encoder.selectors import Factorized, Selectors, twin
@@ -23,7 +23,7 @@ from bddn.stream.features import Features
 if TYPE_CHECKING:
     from bddn.encoder import readout_triton
 
-    Reading = readout.Reading | readout_triton.Reading
+    Reading = prediction.Reading | readout_triton.Reading
 
 
 class FactorTopy(nn.Module):
@@ -87,19 +87,19 @@ class FactorTopy(nn.Module):
 
     def read(self, n_images: int) -> "Reading":
         """Return the `Reading` of all voxels with the current weights, for about `n_images` images at a time."""
-        cells, weights = self.selectors.cells_and_weights()
         if self.channels.is_cuda:
             from bddn.encoder import readout_triton
 
-            return readout_triton.Reading(cells, weights)
-        return readout.Reading(weights, readout.group(cells, self.selectors.read_at, n_images))
+            assert isinstance(self.selectors, Factorized)
+            return readout_triton.Reading(*self.selectors.cells_and_weights())
+        return prediction.read(self.selectors, n_images, self.channels.shape[1])
 
     def predict(self, features: Features, reading: "Reading | None" = None) -> Tensor:
         """Return predicted responses (B, N), without gradient."""
         tokens, reading = self.align(features), reading or self.read(len(features))
         c, b = self.channels.detach(), self.bias.detach()
-        if isinstance(reading, readout.Reading):
-            return readout.predict(tokens, reading, c, b, self.divisor)
+        if isinstance(reading, list):
+            return prediction.predict(tokens, reading, c, b, self.divisor)
         from bddn.encoder import readout_triton
 
         return readout_triton.predict(tokens, reading, c, b, self.divisor, self.grid, self.arithmetic)
@@ -143,14 +143,12 @@ class FactorTopy(nn.Module):
 
         def align(layer: int) -> None:
             self.grid.of_layer(tokens, layer).zero_()  # of which the border stays 0
-            weight, offset = self._align_weights("local", layer)
-            found = torch.addmm(offset, features.local[layer].flatten(0, 1), weight)
+            found = self._aligned(("local", layer), features.local[layer].flatten(0, 1))
             by_place = found.view(n_images, -1, d).transpose(0, 1)
             for size, blur in enumerate(self.grid.blurs):
                 seen = self.blurs[size] @ by_place.flatten(1) if blur else by_place
                 local[layer, size].copy_(seen.reshape(*self.grid.grid, n_images, d))
-            weight, offset = self._align_weights("global", layer)
-            torch.addmm(offset, features.global_[layer], weight, out=global_[layer])
+            global_[layer].copy_(self._aligned(("global", layer), features.global_[layer]))
 
         each_on(self.channels.device, align, range(len(self.widths)))
         return tokens
@@ -219,14 +217,31 @@ class FactorTopy(nn.Module):
         weight = root @ matrix
         return weight, -(mean @ weight)
 
+    def _aligned(self, which: tuple[str, int], tokens: Tensor) -> Tensor:
+        """Return raw tokens (n, C) of a layer in the shared channels, (n, D)."""
+        whitened = self._whitened(which, tokens)
+        if whitened is not None:
+            return torch.mm(whitened, self._align(which[0])[which[1]].detach())
+        weight, offset = self._align_weights(*which)
+        return torch.addmm(offset, tokens, weight)
+
     def _set_align(self, which: tuple[str, int], tokens: Tensor, gradient: Tensor) -> None:
         """Set the gradient of one matrix from raw tokens (n, C) and the gradient of the aligned tokens (n, D)."""
         parameter, whitening = self._align(which[0])[which[1]], self._whitening_of(*which)
-        found = tokens.T @ gradient
-        if whitening is not None:
+        whitened = self._whitened(which, tokens)
+        found = (tokens if whitened is None else whitened).T @ gradient
+        if whitening is not None and whitened is None:
             mean, root = whitening
             found = root.T @ found.addr_(mean, gradient.sum(0), alpha=-1)
         parameter.grad = found
+
+    def _whitened(self, which: tuple[str, int], tokens: Tensor) -> Tensor | None:
+        """Return whitened tokens (n, C), or None: many tokens stay raw, and the whitening is a part of the matrix."""
+        whitening = self._whitening_of(*which)
+        if whitening is None or len(tokens) >= self.channels.shape[1]:  # with fewer than D, this is less to compute
+            return None
+        mean, root = whitening
+        return (tokens - mean) @ root
 
 
 def new_encoder(coords_mm: Tensor, widths: Mapping[str, int], grid: tuple[int, int], spec: FitSpec) -> FactorTopy:

@@ -19,7 +19,7 @@ from bddn.encoder.health import convergence, saturated
 from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
 from bddn.encoder.parts import Parts
-from bddn.encoder.polish import polish
+from bddn.encoder.polish import PASS_BYTES, polish
 from bddn.encoder.sample import evenly_spread, n_trained
 from bddn.encoder.schedule import learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
@@ -91,6 +91,7 @@ def fit(
     checkpoint_file: Path | None = None,
     checkpoint_every_s: float = CHECKPOINT_S,
     shown: Rows | None = None,
+    pass_bytes: int = PASS_BYTES,
 ) -> Fitted:
     """Train `model` in place with AdamW (paper, section 4; numbers from `spec`).
 
@@ -108,6 +109,8 @@ def fit(
     checkpoint_every_s : float
     shown : array of int, (V,), optional
         Voxels of the learning log, which does not change the fit; see `encoder.learning`.
+    pass_bytes : int
+        Memory of the closed form, which does not change the fit either; see `encoder.polish`.
 
     Raises
     ------
@@ -136,7 +139,7 @@ def fit(
         trained.fold()
         r2_val, polished = np.asarray(training.progress.best_r2_val), None
         if spec.polish:
-            polished, r2_val = _polish(model, source, responses, parts)
+            polished, r2_val = _polish(model, source, responses, parts, pass_bytes)
         model.unstandardize(responses.mean, responses.sd)
         evidence = Evidence(len(parts.one_of_each(parts.test)), spec.seed)
         r2_test = score(model, source, targets, parts.test, parts.image_of, evidence)
@@ -353,12 +356,12 @@ class _Training:
 
 
 def _polish(
-    model: FactorTopy, source: Source, targets: Targets, parts: Parts
+    model: FactorTopy, source: Source, targets: Targets, parts: Parts, pass_bytes: int
 ) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
     """Solve for the channel weights. Return scores with the share of voxels without weights, and the new validation
     scores."""
     train, val = (pools_in_order(rows, source.chunk_of) for rows in (parts.train, parts.val))
-    alpha = polish(model, source, targets, train, val)
+    alpha = polish(model, source, targets, train, val, pass_bytes)
     r2_val = score(model, source, targets, parts.val, parts.image_of)
     is_zero = np.isinf(alpha)
     about = {"r2_val": robust_mean(r2_val), "share_zero": float(is_zero.mean())}

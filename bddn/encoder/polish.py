@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bddn.encoder.factor_topy import FactorTopy
+from bddn.encoder.prediction import Selections
 from bddn.encoder.targets import Targets
 from bddn.machine.parallel import each_on
 from bddn.progress import progress
@@ -26,7 +27,8 @@ from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
-PASS_BYTES = 3 << 29  # sums of a pass, and the candidates of earlier ones
+PASS_BYTES = 3 << 29  # at most: sums of a pass, and the candidates of earlier ones
+LEAST_BYTES = 1 << 28  # of a pass; with less, the images are read too often
 IMAGES = {"cpu": 64, "cuda": 512}  # images of a batch: a device takes as long for a small product as for a larger one
 PIECES = 8  # of tokens or responses of a batch, each of which a thread prepares
 SELECTIONS = 32  # of a problem, whose features each thread holds at a time
@@ -35,7 +37,12 @@ NEGLIGIBLE = 1e-4  # weight of a token, as a share of all weights of a voxel
 
 
 def polish(
-    model: FactorTopy, source: Source, targets: Targets, train: Sequence[Rows], val: Sequence[Rows]
+    model: FactorTopy,
+    source: Source,
+    targets: Targets,
+    train: Sequence[Rows],
+    val: Sequence[Rows],
+    pass_bytes: int = PASS_BYTES,
 ) -> npt.NDArray[np.float64]:
     """Solve for the channel weights and biases of `model`, in place.
 
@@ -48,13 +55,15 @@ def polish(
         Rows (B,) to responses (B, N) float32.
     train, val : sequence of arrays of int
         Pools of rows.
+    pass_bytes : int
+        Memory of the sums of a pass and the candidates of earlier ones. The result does not depend on it.
 
     Returns
     -------
     array of float64, (N,)
         α of every voxel; infinity if its channel weights are 0.
     """
-    passes = list(_passes(list(_problems(model)), model.channels.shape[1]))
+    passes = list(_passes(list(_problems(model)), model.channels.shape[1], pass_bytes))
     channels = model.channels.new_empty(len(model.bias), len(ALPHAS), model.channels.shape[1])  # those of ∞ are 0
     bias, error = (model.bias.new_empty(len(model.bias), 1 + len(ALPHAS)) for _ in range(2))
     with progress("polish", len(passes) * sum(map(len, (*train, *val))), "images") as advance:
@@ -64,15 +73,14 @@ def polish(
                 means.add(tokens, y)
                 _each(problems, _Problem.add, tokens, y)
                 advance(y.shape[1])
-            _each(problems, _Problem.solve, means)
+            _each(problems, _Problem.solve, means, channels)
             for tokens, y in _batches(model, source, targets, val):
                 means.subtract(tokens, y)
-                _each(problems, _Problem.evaluate, tokens, y)
+                _each(problems, _Problem.evaluate, tokens, y, channels)
                 advance(y.shape[1])
             for problem in problems:
                 at = problem.voxels.flatten()
-                found, bias[at], error[at] = problem.candidates()
-                channels[at] = found[:, 1:]
+                bias[at], error[at] = problem.candidates()
                 problem.free()
     best = _choose(error)
     which = torch.arange(len(best), device=best.device)
@@ -82,12 +90,18 @@ def polish(
     return alpha
 
 
-def polish_bytes(model: FactorTopy) -> int:
+def pass_bytes_in(model: FactorTopy, free: int) -> int:
+    """Return the memory of a pass with which `polish` takes no more than `free` bytes, within the limits of a pass."""
+    beside_candidates = 3 * (free - _candidates_bytes(*model.channels.shape))
+    return min(max(min(free, beside_candidates), LEAST_BYTES), PASS_BYTES)
+
+
+def polish_bytes(model: FactorTopy, pass_bytes: int) -> int:
     """Return the memory that `polish` needs beside the model, in bytes: the sums of a pass, and candidates."""
     n_voxels, d = model.channels.shape
     sums = _sums_bytes(int(model.selectors.same_selection.max()) + 1, n_voxels, d)
     candidates = _candidates_bytes(n_voxels, d)
-    return max(candidates, min(sums, PASS_BYTES), min(sums, PASS_BYTES // 3) + candidates)
+    return max(candidates, min(sums, pass_bytes), min(sums, pass_bytes // 3) + candidates)
 
 
 def _choose(error: Tensor) -> Tensor:
@@ -100,12 +114,12 @@ def _choose(error: Tensor) -> Tensor:
     return (relative + MEAN_WEIGHT * relative.mean(0)).argmin(1)
 
 
-def _passes(problems: Sequence["_Problem"], d: int) -> Iterator[list["_Problem"]]:
+def _passes(problems: Sequence["_Problem"], d: int, pass_bytes: int) -> Iterator[list["_Problem"]]:
     """Yield problems whose sums fit into the memory of a pass, or at least one."""
     now, n_bytes, earlier = list[_Problem](), 0, 0
     for problem in problems:
         own = _sums_bytes(len(problem), problem.voxels.numel(), d)
-        if now and n_bytes + own > max(PASS_BYTES - earlier, PASS_BYTES // 3):
+        if now and n_bytes + own > max(pass_bytes - earlier, pass_bytes // 3):
             yield now
             earlier += sum(_candidates_bytes(one.voxels.numel(), d) for one in now)
             now, n_bytes = [], 0
@@ -124,16 +138,14 @@ def _candidates_bytes(n_voxels: int, d: int) -> int:
 
 def _problems(model: FactorTopy) -> Iterator["_Problem"]:
     """Yield problems that together contain every voxel."""
-    n_voxels = model.selectors.same_selection.bincount()
-    voxels = model.selectors.same_selection.argsort(stable=True).split(n_voxels.tolist())
-    first = torch.stack([some[0] for some in voxels])
-    cells, weights = (values[first].cpu() for values in model.selectors.cells_and_weights())
-    kinds = torch.stack([cells, n_voxels])  # one problem has selections in one cell, of as many voxels each
+    selections = Selections.of(model.selectors)
+    cells, weights = (values.cpu() for values in model.selectors.cells_and_weights(selections.first))
+    kinds = torch.stack([cells, selections.n_voxels])  # one problem has selections in one cell, of as many voxels each
     for kind in kinds.unique(dim=1).T:
         here = (kinds == kind[:, None]).all(0).nonzero()[:, 0]
         read = model.selectors.read_at(kind[:1]).flatten()
         for some in here.split(SELECTIONS):
-            yield _Problem(model, torch.stack([voxels[k] for k in some]), read, weights[some] / model.divisor)
+            yield _Problem(model, selections.voxels(some), read, weights[some] / model.divisor)
 
 
 def _batches(
@@ -217,7 +229,7 @@ class _Problem:
 
     def free(self) -> None:
         """Free the memory of all sums."""
-        self._products = self._with_y = self._channels = self._biases = self._offsets = self._error = torch.empty(0)
+        self._products = self._with_y = self._biases = self._offsets = self._error = torch.empty(0)
 
     def add(self, tokens: Tensor, y: Tensor) -> None:
         """Add training images: differences of aligned tokens (T, B, D) and of responses (N, B)."""
@@ -228,8 +240,11 @@ class _Problem:
         self._products.baddbmm_(v.mT, v)
         self._with_y.baddbmm_(v.mT, y)
 
-    def solve(self, means: _Means) -> None:
-        """Compute the candidates, (g, m, R, D) and (g, m, R); the first one is 0."""
+    def solve(self, means: _Means, channels: Tensor) -> None:
+        """Compute the candidates: their biases (g, m, R), and their channel weights into `channels` (N, R-1, D).
+
+        The first candidate has channel weights of 0, which are not kept.
+        """
         n, mean_z, mean_y = means.of_differences
         first_z, first_y = means.first
         mean_v, y = self._features(mean_z), mean_y[self.voxels]
@@ -237,30 +252,36 @@ class _Problem:
         size = covariance.diagonal(dim1=1, dim2=2).mean(1)
         size = torch.where(size > 0, size, 1)  # constant features have size 0
         left = (self._with_y / n).baddbmm_(mean_v[:, :, None], y[:, None], alpha=-1)
-        found, eye = [torch.zeros_like(left)], torch.eye(left.shape[1], device=left.device)
-        for alpha in ALPHAS:
+        eye = torch.eye(left.shape[1], device=left.device)
+        for k, alpha in enumerate(ALPHAS):
             root = torch.linalg.cholesky(covariance + (alpha * size)[:, None, None] * eye)
-            found.append(torch.cholesky_solve(left, root))
-        self._channels = torch.stack(found, dim=1).permute(0, 3, 1, 2).contiguous()
+            channels[self.voxels, k] = torch.cholesky_solve(left, root).mT
+        found = self._candidates(channels)
         mean, first = (self._all_weights @ z[self._all_read] for z in (first_z + mean_z, first_z))
         level = first_y[self.voxels] + y
-        self._biases = level[:, :, None] - torch.einsum("gmrd,gd->gmr", self._channels, mean)
-        self._offsets = self._biases + torch.einsum("gmrd,gd->gmr", self._channels, first)
+        self._biases = level[:, :, None] - torch.einsum("gmrd,gd->gmr", found, mean)
+        self._offsets = self._biases + torch.einsum("gmrd,gd->gmr", found, first)
         self._offsets -= first_y[self.voxels][:, :, None]
         self._error = torch.zeros_like(self._biases)
         self._products = self._with_y = torch.empty(0)
 
-    def evaluate(self, tokens: Tensor, y: Tensor) -> None:
+    def evaluate(self, tokens: Tensor, y: Tensor, channels: Tensor) -> None:
         """Add the squared errors of validation images, given as differences."""
-        g, m, r, d = self._channels.shape
+        found = self._candidates(channels)
+        g, m, r, d = found.shape
         v = self._features(tokens)
-        predicted = torch.bmm(v, self._channels.view(g, m * r, d).mT).view(g, -1, m, r)
+        predicted = torch.bmm(v, found.view(g, m * r, d).mT).view(g, -1, m, r)
         error = predicted.add_(self._offsets[:, None]).sub_(y[self.voxels].mT[..., None])
         self._error += error.square_().sum(1)
 
-    def candidates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return channel weights (n, R, D), biases (n, R) and squared errors (n, R) of all voxels."""
-        return self._channels.flatten(0, 1), self._biases.flatten(0, 1), self._error.flatten(0, 1)
+    def candidates(self) -> tuple[Tensor, Tensor]:
+        """Return biases (n, R) and squared errors (n, R) of all voxels."""
+        return self._biases.flatten(0, 1), self._error.flatten(0, 1)
+
+    def _candidates(self, channels: Tensor) -> Tensor:
+        """Return all candidates of the channel weights (g, m, R, D)."""
+        found = channels[self.voxels]
+        return torch.cat([torch.zeros_like(found[:, :, :1]), found], dim=2)
 
     def _features(self, tokens: Tensor) -> Tensor:
         """Return the features (g, ..., D) for tokens (T, ..., D)."""

@@ -1,4 +1,4 @@
-"""The readout: predictions without the features of each voxel in memory.
+"""The readout and its gradients, without the features of each voxel in memory.
 
 Written out, the prediction of voxel i for image b is a weighted sum over the K tokens that it reads (of every layer the
 four grid tokens around its place, and the global one):
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bddn.machine.parallel import ahead, each, n_pool_threads
+from bddn.machine.parallel import ahead, n_pool_threads
 
 CHUNK_FLOATS = 1 << 20  # of a chunk's P: fits the processor's cache, and is worth a function call
 MIN_CHUNK = 256
@@ -50,14 +50,6 @@ class Part:
     sweeps: list[Sweep]
     tokens: Tensor
     read: Tensor
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What all voxels read: their `weights` A (N, K), and the voxels in parts."""
-
-    weights: Tensor
-    parts: list[Part]
 
 
 def group(cells: Tensor, read_at: Callable[[Tensor], Tensor], n_images: int) -> list[Part]:
@@ -105,27 +97,6 @@ def _sweeps(counts: list[int], size: int) -> list[Sweep]:
     return sweeps
 
 
-def predict(tokens: Tensor, reading: Reading, channels: Tensor, bias: Tensor, divisor: float) -> Tensor:
-    """Return predicted responses (B, N).
-
-    Parameters
-    ----------
-    tokens : Tensor, (T, B, D)
-    reading : Reading
-    channels : Tensor, (N, D)
-    bias : Tensor, (N,)
-    divisor : float
-    """
-    out = tokens.new_empty(len(channels), tokens.shape[1])
-
-    def run(part: Part) -> None:
-        values = _sweep(part, tokens, reading.weights[part.voxels], channels[part.voxels])
-        out[part.voxels] = torch.cat([one.predicted() for one in values])
-
-    each(run, reading.parts)
-    return out.T.div_(divisor).add_(bias)
-
-
 @dataclass(frozen=True)
 class VoxelWeights:
     """The weights A (n, K) of the tokens that some voxels read, and a function from their gradient (n, K) to the
@@ -160,10 +131,12 @@ def smooth_l1(
 
     Parameters
     ----------
-    tokens, channels, bias, divisor
-        As in `predict`.
+    tokens : Tensor, (T, B, D)
+    channels : Tensor, (N, D)
+    bias : Tensor, (N,)
+    divisor : float
     parts : sequence of Part
-        All voxels.
+        Of all voxels.
     weigh : callable
         Takes voxels (n,); returns their `VoxelWeights`. Threads call it part by part, so that only a few parts are in
         memory.

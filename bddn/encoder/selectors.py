@@ -80,16 +80,18 @@ class Factorized(nn.Module):
 
         return torch.cat(each_on(self._device, part, self._parts))
 
-    def cells_and_weights(self) -> tuple[Tensor, Tensor]:
-        """Return the cell (N,) of every voxel and its weights (N, K), without gradient."""
+    def cells_and_weights(self, voxels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the cells (n,) of all voxels, or of the rows `voxels` (n,) int64, and their weights (n, K), without
+        gradient."""
 
-        def part(voxels: slice) -> tuple[Tensor, Tensor]:
+        def part(some: slice | Tensor) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                selection = self(voxels)
+                selection = self(some)
                 cells = self.grid.cells(selection.place)
                 return cells, self.grid.weights(selection, cells).flatten(1)
 
-        cells, weights = zip(*each_on(self._device, part, self._parts), strict=True)
+        parts = self._parts if voxels is None else voxels.split(PART_VOXELS)
+        cells, weights = zip(*each_on(self._device, part, parts), strict=True)
         return torch.cat(cells), torch.cat(weights)
 
     def read_at(self, cells: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, fit
 from bddn.encoder.parts import Parts
-from bddn.encoder.polish import polish_bytes
+from bddn.encoder.polish import pass_bytes_in, polish_bytes
 from bddn.encoder.sample import n_trained
 from bddn.encoder.targets import Targets
 from bddn.errors import LowMemoryError, SpecError
@@ -139,7 +139,7 @@ def fit_run(
         model = new_encoder(torch.from_numpy(coords_mm), widths, store.grid, spec).to(device)
         streamed = Streamed(store, layers, shown_ids, readers, device)
         n = len(ids), len(shown_ids)
-        plan = _residency(streamed, 0 if resident else streamed.n_bytes, *n, model, spec, memory_gib)
+        plan, pass_bytes = _residency(streamed, 0 if resident else streamed.n_bytes, *n, model, spec, memory_gib)
         for words in (plan, *([in_words(spec, split)] if spec.split_by else [])):
             print(words, file=sys.stderr)  # noqa: T201
         source = resident or (streamed.load() if plan.features else streamed)
@@ -147,7 +147,7 @@ def fit_run(
         audited = audit_layers(source, parts.one_of_each(parts.train), tuple(widths), store.grid)
         for words in audited.warnings(scaled=spec.features == "whitened"):
             print(f"warning: {words}", file=sys.stderr)  # noqa: T201
-        fitted = fit(model, source, targets, parts, spec, state, checkpoint_every_s, drawn_rows(voxels))
+        fitted = fit(model, source, targets, parts, spec, state, checkpoint_every_s, drawn_rows(voxels), pass_bytes)
         table, frame = voxel_table(voxels, fitted, tuple(widths)), frame_of(dataset)
         metrics = {
             "title": printable(f"{dataset.name} through {store.name}"),
@@ -241,8 +241,9 @@ def _residency(
     model: FactorTopy,
     spec: FitSpec,
     memory_gib: float | None,
-) -> Residency:
-    """Choose whether tokens (in the memory of the device) and responses are kept in memory."""
+) -> tuple[Residency, int]:
+    """Choose whether tokens (in the memory of the device) and responses are kept in memory, and the memory of the
+    closed form."""
     n_voxels, d = model.channels.shape
     state = 4 * sum(value.numel() for value in model.state_dict().values())
     n = n_trained(n_voxels, spec)
@@ -251,9 +252,10 @@ def _residency(
     rest += BATCH_COPIES * max(spec.batch_size, PREDICT_IMAGES) * streamed.n_bytes // n_images
     if n < n_voxels:
         rest += 4 * n_responses * n
-    if spec.polish:
-        rest += polish_bytes(model)
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
+    pass_bytes = pass_bytes_in(model, (free_device_bytes() if model.bias.is_cuda else free) - rest)
+    if spec.polish:
+        rest += polish_bytes(model, pass_bytes)
     if model.bias.is_cuda and feature_bytes > free_device_bytes() - rest:
         feature_bytes = max(feature_bytes, free)  # tokens that do not fit on the device must be streamed
-    return Residency.choose(feature_bytes, 4 * n_responses * n_voxels, rest, free)
+    return Residency.choose(feature_bytes, 4 * n_responses * n_voxels, rest, free), pass_bytes

@@ -9,7 +9,7 @@ import torch
 from bddn.encoder import polish as polishing
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import score
-from bddn.encoder.polish import ALPHAS, polish
+from bddn.encoder.polish import ALPHAS, PASS_BYTES, polish
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
@@ -36,8 +36,8 @@ def _setup(noise: float = 1.0) -> tuple[FactorTopy, Resident, torch.Tensor]:
     return model, Resident.of(features), responses
 
 
-def _polish(model: FactorTopy, source: Resident, responses: torch.Tensor) -> np.ndarray:
-    return polish(model, source, responses.__getitem__, TRAIN, VAL)
+def _polish(model: FactorTopy, source: Resident, responses: torch.Tensor, pass_bytes: int = PASS_BYTES) -> np.ndarray:
+    return polish(model, source, responses.__getitem__, TRAIN, VAL, pass_bytes)
 
 
 def _voxel_features(model: FactorTopy, features: Features) -> np.ndarray:
@@ -95,9 +95,8 @@ def test_what_a_voxel_gets_does_not_depend_on_how_many_are_solved_at_once(
     monkeypatch.setattr(polishing, "SELECTIONS", 3)
     found = []
     for n_bytes in (1, 4 * D * D * 20, 1 << 30):
-        monkeypatch.setattr(polishing, "PASS_BYTES", n_bytes)
         model, source, responses = _setup()
-        _polish(model, source, responses)
+        _polish(model, source, responses, n_bytes)
         found.append(model.channels.detach().clone())
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
@@ -111,17 +110,27 @@ def test_sums_and_earlier_candidates_fit_into_the_memory_that_is_told(
     monkeypatch: pytest.MonkeyPatch, n_bytes: int
 ) -> None:
     monkeypatch.setattr(polishing, "SELECTIONS", 3)
-    monkeypatch.setattr(polishing, "PASS_BYTES", n_bytes)
     model = _setup()[0]
     problems, voxel = list(polishing._problems(model)), 4 * D * len(ALPHAS)
     taken, earlier = list[int](), 0
-    for some in polishing._passes(problems, D):
+    for some in polishing._passes(problems, D, n_bytes):
         n_voxels = sum(problem.voxels.numel() for problem in some)
         taken.append(earlier + 4 * D * (D * sum(map(len, some)) + n_voxels))
         earlier += voxel * n_voxels
     assert earlier == voxel * N_VOXELS
-    assert max(*taken, earlier) <= polishing.polish_bytes(model)
+    assert max(*taken, earlier) <= polishing.polish_bytes(model, n_bytes)
     assert (len(taken) == 1) == (n_bytes == 1 << 30)
+
+
+@pytest.mark.parametrize("free", [10_000, 12_000, 30_000])
+def test_a_pass_is_as_large_as_the_free_memory_allows(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(polishing, "LEAST_BYTES", 3000)
+    monkeypatch.setattr(polishing, "PASS_BYTES", 20_000)
+    model = _setup()[0]
+    n_bytes = polishing.pass_bytes_in(model, free)
+    assert 3000 < n_bytes <= 20_000
+    assert polishing.polish_bytes(model, n_bytes) <= free < polishing.polish_bytes(model, 2 * n_bytes) or free > 20_000
+    assert polishing.pass_bytes_in(model, 0) == 3000
 
 
 def test_voxels_that_select_the_same_share_their_features() -> None:

@@ -133,7 +133,8 @@ def _compare(kernels: ModuleType, batch: Batch, arithmetic: str) -> None:
 
     parts = readout.group(b.cells, b.grid.read_at, len(b.target))
     expected = readout.smooth_l1(b.tokens, parts, weigh, take, b.channels, b.bias, DIVISOR, b.target, BETA)
-    predicted = readout.predict(b.tokens, readout.Reading(weights, parts), b.channels, b.bias, DIVISOR)
+    features = torch.einsum("nk,nkbd->bnd", weights, b.tokens[b.grid.read_at(b.cells).flatten(1)])
+    predicted = (features * b.channels).sum(2) / DIVISOR + b.bias
     values = [predicted, *astuple(expected), of_weights]
     names = ["prediction", *vars(expected), "weights"]
     for name, value, found in zip(names, values, _all(kernels, batch.on_device(), arithmetic), strict=True):
