@@ -7,24 +7,23 @@ from bddn.spec import FitSpec
 from bench.command import measured
 from bench.report import keep
 from bench.subjects import fit, write_sized
-
-TRUE = {"n_images": 600, "n_voxels": 2000, "n_layers": 6, "width": 128, "chunk": 16, "shard": 256}
-SMALL = {"n_images": 40, "n_voxels": 200, "n_layers": 2, "width": 16, "chunk": 4, "shard": 16}
+from bench.test_fit_size import MEMORY_GIB, SMALL, TRUE
 
 
-def test_an_ensemble_beside_single_fits(true_size: bool, tmp_path: Path) -> None:
-    """CPU seconds of single commands `bddn fit`, and of one `bddn ensemble` of several fits."""
-    n_fits, n_single, sizes = (6, 2, TRUE) if true_size else (2, 1, SMALL)
+def test_an_ensemble_beside_a_single_fit(true_size: bool, tmp_path: Path) -> None:
+    """Seconds of the command `bddn fit`, and of one `bddn ensemble` of 20 fits, after each other."""
+    n_fits, sizes, memory = (20, TRUE, MEMORY_GIB) if true_size else (2, SMALL, 0.5)
     data = write_sized(tmp_path, **sizes)
-    spec = FitSpec.recipe("fast").to_dict() | ({"epochs": 1} if true_size else {"epochs": 1, "sample": 100})
-    single = [fit(tmp_path, data, tmp_path / f"run{k}", spec | {"seed": k, "bootstrap": k}) for k in range(n_single)]
+    spec = FitSpec.recipe("fast").to_dict() | ({} if true_size else {"epochs": 1, "sample": 100})
+    single = fit(tmp_path, data, tmp_path / "run", spec | {"bootstrap": 0}, "--memory", str(memory))
     (tmp_path / "spec.yaml").write_text(json.dumps(spec))
-    options = ["--data", data, "--out", tmp_path / "out", "--spec", tmp_path / "spec.yaml", "--fits", str(n_fits)]
+    options = ["--data", data, "--out", tmp_path / "out", "--spec", tmp_path / "spec.yaml"]
+    options += ["--fits", str(n_fits), "--memory", str(memory)]
     found = measured("ensemble", tmp_path / "cache.zarr", *options)
     assert len(list((tmp_path / "out").glob("*/*/*/run.json"))) == n_fits
     if true_size:
-        one = sum(each["cpu_seconds"] for each in single) / n_single
-        ratio = found["cpu_seconds"] / (n_fits * one)
-        figures = {"n_fits": n_fits, "single_cpu_s": one, "single_peak_gib": single[0]["peak_gib"], "ratio": ratio}
-        keep("ensemble_cost_cpu", {"what": "bddn ensemble beside single bddn fit", **sizes, **figures, **found})
+        one = {f"single_{name}": single[name] for name in ("seconds", "cpu_seconds", "peak_gib")}
+        ratio = found["seconds"] / (n_fits * single["seconds"])
+        figures = {"n_fits": n_fits, "ratio": ratio, **one, **found}
+        keep("ensemble_cost_cpu", {"what": "bddn ensemble, recipe fast, beside one bddn fit", **sizes, **figures})
         assert ratio <= 1
