@@ -35,6 +35,7 @@ from bddn.machine.settings import own_settings
 from bddn.progress import say
 from bddn.run import Run, Subject, fit_run, read_split
 from bddn.run import folder as run_folder
+from bddn.run.fitting import device_of
 from bddn.run.folder import without_nan
 from bddn.run.inputs import environment
 from bddn.spec import FitSpec
@@ -134,7 +135,7 @@ def run_controls(
         "settings": {"fit": spec.to_dict(), "interval": LEVEL, "controls": {n: ABOUT[n] for n in names}},
         "cache_digest": cache.digest,
         "data": work.fit.about["data"],
-        "versions": environment("cpu"),
+        "versions": environment(device_of(device, spec)),
         "sentences": said,
         "table": table.astype(object).where(table.notna(), None).to_dict("records"),
     }

@@ -86,8 +86,10 @@ def calibrate_run(
     line = line_of(run, ideal)
     cache, dataset = cache_of_run(run, [cache]), dataset_of_run(run, [dataset])
     like = BrainsLike(run, line, ideal, on_spheres(run.voxels), cache.grid)
-    found = calibrate(like, Refits(like, cache, dataset, device, memory_gib), n_brains)
-    about = {"cache_digest": cache.digest, "run_digest": Identity(run.about).digest(), "versions": environment("cpu")}
+    refits = Refits(like, cache, dataset, device, memory_gib)
+    found = calibrate(like, refits, n_brains)
+    versions = environment(refits.device)
+    about = {"cache_digest": cache.digest, "run_digest": Identity(run.about).digest(), "versions": versions}
     found = replace(found, about=found.about | about)
     write_calibration(found, run.folder / FOLDER)
     return found
@@ -111,7 +113,7 @@ class Refits:
         self._measured = without_covariates(like.run, dataset)
         self._memory_gib, self._run = memory_gib, like.run
         self._spec = FitSpec.parse(like.run.about["fit"], f"run '{like.run.folder}'")
-        self._device = device_of(device, self._spec)
+        self.device = device_of(device, self._spec)
         self._folder = like.run.folder / FOLDER / BRAINS
         self._moments: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
         self._subject: Subject | None = None
@@ -154,7 +156,7 @@ class Refits:
                 data,
                 out,
                 self._spec,
-                device=self._device,
+                device=self.device,
                 memory_gib=self._memory_gib,
                 resident=self._resident,
                 subject=self._subject.of_same_stimuli(data),
@@ -188,7 +190,7 @@ class Refits:
             self._cache, self._cache.select_layers(self._run.layers), response_ids(self._dataset), device="cpu"
         )
         free = free_bytes() if self._memory_gib is None else self._memory_gib * 2**30
-        if self._device == "cpu" and self._streamed.n_bytes <= TOKEN_SHARE * free:
+        if self.device == "cpu" and self._streamed.n_bytes <= TOKEN_SHARE * free:
             self._resident = self._streamed.load()
 
     def _tokens(self) -> Iterable[Batch]:
