@@ -47,12 +47,13 @@ def extract_jobqueue(
         queue=queue,
         account=account,
         interface=interface,
-        cores=cores,
+        cores=1,  # threads of the worker, which has one task at a time; the network runs on all cores of the job
+        job_cpu=cores,
         processes=1,
         memory=memory,
         walltime=str(minutes),
         job_extra_directives=[*(["--gres=gpu:1"] if gpus else []), *(directive or [])],
-        worker_extra_args=["--nthreads", "1", *on_gpu, "--lifetime", f"{60 * minutes * 15 // 16}s"],
+        worker_extra_args=[*on_gpu, "--lifetime", f"{60 * minutes * 15 // 16}s"],
     ) as cluster:
         if show:
             typer.echo(cluster.job_script())

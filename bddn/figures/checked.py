@@ -15,6 +15,8 @@ from bddn.maps.kinds import column_map, place_map, scale_map
 from bddn.maps.map import Map
 from bddn.stats.truth import PARTS
 
+ABOUT_GREY = "Voxels without evidence are not marked; grey cortex was not judged."
+
 
 def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Palette = "hue") -> Sheet:
     """Return a sheet with depth, place and scale of a run and of brute force, in the same colours.
@@ -45,7 +47,10 @@ def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Pale
     rows: list[list[Panel]] = []
     for name, make in makers.items():
         both, n = make(pd.concat(shown, ignore_index=True)), len(run)
-        halves = (replace(both, values=values, table={}) for values in (both.values[:n], both.values[n:]))
+        halves = (
+            replace(both, values=values, table={}, about_hatched=ABOUT_GREY)
+            for values in (both.values[:n], both.values[n:])
+        )
         titles = (f"{who}: {name}" for who in ("run", "brute force"))
         rows.append([CortexPanel(*panel) for panel in zip(titles, halves, shown, strict=True)])
     return Sheet("Run and brute force", heading, rows)
