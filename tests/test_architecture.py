@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bddn"
 ORDER = (
-    {"errors", "files", "machine", "progress", "identity", "entry_points"},
+    {"errors", "files", "machine", "progress", "identity", "entry_points", "text"},
     {"spec", "tokens", "cortex"},
     {"data", "backbones", "store"},
     {"planted", "extraction", "stream"},

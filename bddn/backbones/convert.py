@@ -10,9 +10,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from bddn.backbones.loading import refuse_misfits, shorten
+from bddn.backbones.loading import SHOWN, refuse_misfits
 from bddn.errors import BackboneError
 from bddn.files.filekind import MISSING, PICKLE, SAFETENSORS, TORCH, explain
+from bddn.text import shorten
 
 Format = Literal["open_clip", "torchvision", "timm", "moco"]
 
@@ -127,7 +128,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise BackboneError(
             path,
             expected="tensors by name, at the top or under state_dict or model",
-            got=f"other objects: {shorten(others)}" if others else "no tensors",
+            got=f"other objects: {shorten(others, SHOWN)}" if others else "no tensors",
             fix="Save only the state dict with torch.save.",
         )
     return tensors

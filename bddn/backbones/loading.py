@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec
+from bddn.text import shorten
 
 SHOWN = 8  # names per kind of mistake in a message
 UNREADABLE = "Correct weights in the spec, or give --weights. 'bddn fetch' replaces damaged files of the hub."
@@ -16,7 +17,7 @@ def refuse_misfits(place: object, expected: str, misfits: Mapping[str, Sequence[
         raise BackboneError(
             place,
             expected=expected,
-            got="; ".join(f"{len(names)} {how}: {shorten(names)}" for how, names in misfits.items() if names),
+            got="; ".join(f"{len(names)} {how}: {shorten(names, SHOWN)}" for how, names in misfits.items() if names),
             fix=fix,
         )
 
@@ -41,11 +42,6 @@ def refuse_cls(spec: CacheSpec) -> None:
             got="cls",
             fix="Set global_token: mean in the spec.",
         )
-
-
-def shorten(names: Sequence[str]) -> str:
-    """Return the first names as text."""
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
 
 def first_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks, frozen
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
-from bddn.backbones.loading import shorten
+from bddn.backbones.loading import SHOWN
 from bddn.backbones.outputs import tensor_at
 from bddn.backbones.own_weights import load_state, refuse_other_state, write_state
 from bddn.backbones.preprocess import squash
@@ -30,6 +30,7 @@ from bddn.identity import PROBE
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
 from bddn.spec import CacheSpec, HookedSpec, ModuleSpec
+from bddn.text import shorten
 from bddn.tokens import LayerTokens, Prefix
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _check_ready(module: nn.Module) -> None:
         raise BackboneError(
             type(module).__name__,
             expected="weights in memory",
-            got=f"{len(without)} weights without values: {shorten(without)}",
+            got=f"{len(without)} weights without values: {shorten(without, SHOWN)}",
             fix="Load its weights first; run a network with lazy modules once.",
         )
     refuse_other_state(module)

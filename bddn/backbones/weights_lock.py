@@ -16,6 +16,7 @@ from bddn.errors import BackboneError, SpecError
 from bddn.files.atomic import write_text
 from bddn.spec import CacheSpec, WeightsSpec
 from bddn.spec.base import Spec
+from bddn.text import shorten
 
 FILE = "weights.lock"
 SHOWN = 4  # files in a message
@@ -139,10 +140,9 @@ def check(entry: Locked, found: Mapping[str, Content]) -> None:
     locked = entry.contents()
     differ = [name for name in sorted(found) if name in locked and locked[name] != found[name]]
     if differ:
-        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         raise BackboneError(
             entry.place,
-            expected=", ".join(f"{name} of {_words(locked[name])}" for name in differ[:SHOWN]) + more,
+            expected=shorten([f"{name} of {_words(locked[name])}" for name in differ], SHOWN),
             got=", ".join(_words(found[name]) for name in differ[:SHOWN]),
             fix=f"These are not the weights of the lab that wrote the file. To use them all the same, {UNLOCK}",
         )

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bddn.cli.shared import CACHE, DATASET, as_table, clear_errors, example
+from bddn.text import count
 
 cache_app = typer.Typer(help="Inspect feature caches.", no_args_is_help=True)
 
@@ -31,7 +32,7 @@ def info(cache: Annotated[str, CACHE]) -> None:
     aliases = len(found.row_of) - len(found.ids)
     more = f" and {aliases} other ids of the same images" if aliases else ""
     typer.echo(
-        f"images    {len(found.ids)} in {len(found.layout.shards)} shards, {size / 1e9:.3f} GB, "
+        f"images    {len(found.ids)} in {count(len(found.layout.shards), 'shard')}, {size / 1e9:.3f} GB, "
         f"ids {found.ids[0]} …{more}"
     )
     registers = max(layer.n_registers for layer in found.layers)

@@ -28,6 +28,7 @@ from bddn.cli.shared import (
     stops_cleanly,
 )
 from bddn.errors import BddnError
+from bddn.text import count
 
 app = typer.Typer(
     help="Paint a deep network onto the human visual cortex.",
@@ -161,7 +162,7 @@ def extract(
         typer.echo(f"note: made with other versions, {words}")
     state = f"digest {done.digest[:16]}" if done.digest else "not sealed: other parts are missing"
     what = "sealed before, reused" if done.reused else f"{done.n_computed} computed now"
-    typer.echo(f"cache: {place}, {done.n_images} images, {done.n_shards} shards, {what}, {state}")
+    typer.echo(f"cache: {place}, {count(done.n_images, 'image')}, {count(done.n_shards, 'shard')}, {what}, {state}")
 
 
 @clear_errors

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.image_files import count
 from bddn.data.labelled import LabelledImages
 from bddn.errors import DataError
+from bddn.text import count
 
 SEED = 11  # distinguishes this draw from others of the same seed
 SHOWN = 5  # classes in a message

@@ -11,10 +11,10 @@ from bddn.cortex.places import check_places, positions, space_of
 from bddn.data.checking import inspect_images
 from bddn.data.covariates import covariate_table
 from bddn.data.dataset import Dataset, frame_of
-from bddn.data.image_files import count
 from bddn.data.splits import equal_across
 from bddn.data.trials import check_trials, response_ids
 from bddn.errors import DataError
+from bddn.text import count
 
 ROWS_AT_ONCE = 1024
 

@@ -13,13 +13,14 @@ from typing import Any
 import pyarrow as pa
 
 from bddn.data.dataset import Stimuli
-from bddn.data.image_files import ImageFiles, count, image_files, lacking, shorten
+from bddn.data.image_files import ImageFiles, image_files, lacking
 from bddn.data.image_folder import read_folder
 from bddn.data.image_table import GROUP_COLUMNS, LABEL_COLUMNS, Columns, Row, labelled_by, read_rows
 from bddn.data.labelled import LabelledImages, labels_of
 from bddn.data.table_images import ARROW, TableImages, is_image_type, read_columns, read_schema
 from bddn.errors import DataError, SpecError
 from bddn.spec.yaml_file import read_yaml
+from bddn.text import count, shorten
 
 CARD = "README.md"
 METADATA = ("metadata.csv", "metadata.jsonl")

@@ -1,7 +1,7 @@
 """Find the files of an image set below a folder. Links that lead out of it are refused."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ SUFFIXES = frozenset(
 )
 """Those of the formats in `bddn.data.decoding`."""
 LEFT_BY_SYSTEMS = {"__MACOSX", "Thumbs.db", "desktop.ini"}
-SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,6 @@ def lacking(found: ImageFiles, expected: str, got: str, fix: str) -> DataError:
     """Return the error for a folder in which something is missing; name an archive that was not unpacked."""
     got, fix = explain_folder(found.root, (name for name in found.others if "/" not in name), got, fix)
     return DataError(found.root, expected=expected, got=got, fix=_unpack(got, fix))
-
-
-def shorten(names: Sequence[str], shown: int = SHOWN) -> str:
-    """Return the first names as text, and how many more there are."""
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
-
-
-def count(n: int, what: str) -> str:
-    """Return a number of things as text: '1 image', '2 images'."""
-    return f"1 {what}" if n == 1 else f"{n} {what}s"
 
 
 def _walk(root: Path) -> Iterator[tuple[str, bool]]:

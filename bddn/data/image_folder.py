@@ -3,9 +3,10 @@
 from pathlib import Path, PurePosixPath
 
 from bddn.data.dataset import Stimuli
-from bddn.data.image_files import ImageFiles, count, image_files, lacking, shorten
+from bddn.data.image_files import ImageFiles, image_files, lacking
 from bddn.data.labelled import LabelledImages, labels_of
 from bddn.errors import DataError
+from bddn.text import count, shorten
 
 PARTS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 LAYOUT = "a folder with one folder of images per class"

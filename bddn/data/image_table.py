@@ -7,11 +7,12 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 
 from bddn.data.dataset import Stimuli
-from bddn.data.image_files import ImageFiles, count, image_files, shorten
+from bddn.data.image_files import ImageFiles, image_files
 from bddn.data.labelled import LabelledImages, labels_of
 from bddn.errors import DataError
 from bddn.files.filekind import HEAD_BYTES, explain, kind_of_bytes
 from bddn.files.paths import expand_home
+from bddn.text import count, shorten
 
 NAME_COLUMNS = ("image", "file_name", "filename", "file", "image_name", "image_id", "image_path", "path", "id")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "dx", "diagnosis")

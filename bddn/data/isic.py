@@ -11,10 +11,11 @@ Data 5 (2018), 180161.
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from bddn.data.image_files import ImageFiles, count, image_files, lacking
+from bddn.data.image_files import ImageFiles, image_files, lacking
 from bddn.data.image_table import Columns, Row, labelled_by, read_rows
 from bddn.data.labelled import LabelledImages
 from bddn.errors import DataError
+from bddn.text import count
 
 START = "ISIC2018_Task3_Training_"
 INPUT, TRUTH, LESIONS = f"{START}Input", f"{START}GroundTruth.csv", f"{START}LesionGroupings.csv"

@@ -9,11 +9,11 @@ import numpy as np
 from bddn.data.array_files import open_array
 from bddn.data.dataset import Stimuli
 from bddn.data.decoding import ImageError
-from bddn.data.image_files import shorten
 from bddn.data.laion_files import HOW_TO_GET_IMAGES, IMAGES, METADATA
 from bddn.data.own_tables import read_table
 from bddn.errors import DataError
 from bddn.files.filekind import is_listed
+from bddn.text import shorten
 
 KEY, NAME = "images", "image_name"
 GREY = 128

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.data.ceiling import ceiling_of_ncsnr
-from bddn.data.image_files import shorten
 from bddn.data.own_imaging import check_side, suffix_of
 from bddn.data.own_numbers import LABEL, Numbers, labels_of, read_numbers
 from bddn.data.own_places import Part, Places, pick
@@ -15,6 +14,7 @@ from bddn.data.own_tables import Table, read_table
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
 from bddn.spec import CeilingSpec, NumbersSpec, RoiSpec
+from bddn.text import shorten
 
 Labels = npt.NDArray[np.object_]
 

@@ -13,7 +13,6 @@ from bddn.cortex.frames import Frame
 from bddn.cortex.places import check_places, positions
 from bddn.data.ceiling import ceiling_of_variances, variances_of_images
 from bddn.data.dataset import About, Stimuli, Trials
-from bddn.data.image_files import count, shorten
 from bddn.data.own_atlases import read_atlases, read_ceiling
 from bddn.data.own_parts import open_parts
 from bddn.data.own_places import Places, read_places
@@ -23,6 +22,7 @@ from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, explain
 from bddn.spec import OwnDataSpec
 from bddn.spec.yaml_file import read_yaml
+from bddn.text import count, shorten
 
 TRIALS_AT_ONCE = 256  # rows of responses read together
 NOT_STATED = "not stated"

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from bddn.cortex.frames import Volume
 from bddn.cortex.mgh import read_mgh
 from bddn.data.array_files import open_array
-from bddn.data.image_files import shorten
 from bddn.data.own_imaging import freesurfer, is_cifti, load_image, read_volume, reading, suffix_of
 from bddn.data.own_tables import NO_VALUE
 from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, HDF5, NPY
+from bddn.text import shorten
 
 LABEL, ANNOT = ".label", ".annot"
 NO_LABEL = {*NO_VALUE, "???", "unknown", "none", "background", "medial_wall", "medial wall", "corpuscallosum"}

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from bddn.cortex.frames import Volume
 from bddn.cortex.fsaverage import HEMISPHERES
-from bddn.data.image_files import count
 from bddn.data.own_imaging import check_side
 from bddn.data.own_places import Part, Places, cifti_columns
 from bddn.data.own_responses import CiftiRows, ResponseFile, Responses, VolumeRows, open_responses
@@ -17,6 +16,7 @@ from bddn.data.own_stimuli import Shown
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
 from bddn.spec import OwnDataSpec, ResponsesSpec
+from bddn.text import count
 
 OTHER_WAY = "Write 'images: {}': the array is the other way round."
 OTHER_AXIS = {"rows": "columns", "columns": "rows"}

@@ -13,13 +13,13 @@ from bddn.cortex.frames import Frame, NativeMesh, Volume
 from bddn.cortex.fsaverage import HEMISPHERES, Floats
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES, native_voxels
-from bddn.data.image_files import count, shorten
 from bddn.data.own_imaging import brain_models, check_side, is_cifti, read_surface, read_volume
 from bddn.data.own_numbers import read_numbers
 from bddn.data.own_tables import Table, read_table
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
 from bddn.spec import SidesSpec, VoxelsSpec
+from bddn.text import count, shorten
 
 CIFTI_SIDE = {"CIFTI_STRUCTURE_CORTEX_LEFT": "lh", "CIFTI_STRUCTURE_CORTEX_RIGHT": "rh"}
 Ints = npt.NDArray[np.intp]

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from bddn.cortex.frames import Volume
 from bddn.cortex.mgh import open_mgh, read_mgh
 from bddn.data.array_files import n_unwritten, open_array
-from bddn.data.image_files import count
 from bddn.data.own_imaging import is_cifti, load_image, reading, suffix_of, volumes_of
 from bddn.data.own_tables import read_table
 from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, HDF5, NPY
+from bddn.text import count
 
 Rows = npt.NDArray[np.intp]
 Axis = Literal["rows", "columns"]

@@ -11,12 +11,13 @@ import numpy as np
 from bddn.cortex.gifti import STRUCTURE, STRUCTURE_KEY
 from bddn.cortex.mgh import open_mgh
 from bddn.data.array_files import arrays_of, open_array
-from bddn.data.image_files import SUFFIXES, shorten
+from bddn.data.image_files import SUFFIXES
 from bddn.data.image_table import SHOWN
 from bddn.data.listing import is_hidden, is_printable
 from bddn.data.own_imaging import SIDE, freesurfer, is_cifti, load_image, suffix_of
 from bddn.data.own_tables import read_table
 from bddn.errors import DataError
+from bddn.text import shorten
 
 MAX_DEPTH = 4
 MAX_FILES = 2000  # that are opened

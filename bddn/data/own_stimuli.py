@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from bddn.data.array_images import ArrayImages
 from bddn.data.dataset import Stimuli
-from bddn.data.image_files import SUFFIXES, count, shorten
+from bddn.data.image_files import SUFFIXES
 from bddn.data.listing import is_hidden, is_printable
 from bddn.data.own_tables import Table, read_table
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
 from bddn.spec import StimuliSpec
+from bddn.text import count, shorten
 
 
 @dataclass(frozen=True)

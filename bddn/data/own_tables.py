@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bddn.data.image_files import count, shorten
 from bddn.data.image_table import SHOWN, read_rows
 from bddn.errors import DataError
 from bddn.files.filekind import PARQUET, explain
+from bddn.text import count, shorten
 
 SHEETS = (".xlsx", ".xls", ".ods")
 NO_VALUE = ("", "n/a", "na", "nan")

@@ -13,9 +13,9 @@ from typing import Self
 from bddn.data.checking import CheckedImages, combined_error, inspect_images
 from bddn.data.dataset import Dataset, Stimuli, pixels_sha256
 from bddn.data.decoding import Decoded
-from bddn.data.image_files import count
 from bddn.data.plugins import open_dataset
 from bddn.errors import DataError
+from bddn.text import count
 
 Place = tuple[int, int]
 """A source, and a row of it."""

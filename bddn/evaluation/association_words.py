@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from bddn.data.image_files import count
 from bddn.evaluation.experiment import CLAIM, OUTCOMES, PREDICTORS, Experiment
 from bddn.stats.association import Association, critical_r
+from bddn.text import count
 
 LEAST_NETWORKS = 4  # so few decide nothing
 

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from bddn.data import Dataset
-from bddn.data.image_files import count
 from bddn.data.splits import PARTS
 from bddn.errors import DataError, MismatchError
 from bddn.evaluation.leak_words import sentence
@@ -26,6 +25,7 @@ from bddn.run.inputs import environment
 from bddn.store.reader import Cache
 from bddn.stream.global_tokens import global_tokens
 from bddn.stream.loader import rows_of
+from bddn.text import count
 
 Images = dict[str, Fingerprints]
 FOLDER, TABLE, NUMBERS, SHEET = "audit", "pairs.parquet", "audit.json", "pairs"

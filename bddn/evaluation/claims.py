@@ -14,6 +14,7 @@ from bddn.evaluation.slopes import Hierarchy, single_fits
 from bddn.run.folder import WEIGHT, Run
 from bddn.stats.hierarchy import IDEAL_DEPTH, Line
 from bddn.stats.layer_order import LayerOrder, layer_order
+from bddn.text import joined
 
 FEW_LAYERS = 6  # names of layers in a sentence
 BLOCKS = "95 %, over blocks of cortex"
@@ -112,7 +113,7 @@ def listed(names: Sequence[str]) -> str:
     shown = (
         list(names) if len(names) <= FEW_LAYERS else [*names[: FEW_LAYERS - 1], f"{len(names) - FEW_LAYERS + 1} more"]
     )
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    return joined(shown)
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -1,10 +1,10 @@
 """What an audit of a split found, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from bddn.data.image_files import count
 from bddn.evaluation.leaks import KINDS
+from bddn.text import count, joined
 
 _NAMES = dict(
     zip(KINDS, ("same ids", "same files", "same pixels", "near-duplicates", "very close tokens"), strict=True)
@@ -19,16 +19,12 @@ def sentence(numbers: Mapping[str, Any]) -> str:
     what = f"{sum(n.values())} images ({', '.join(f'{n[part]} {part}' for part in n)})" if is_split else f"{n} images"
     if not found:
         words = f"{'no image is in two parts' if is_split else 'no image occurs twice'}: {what} were compared by "
-        words += _listed(numbers["compared"])
+        words += joined(numbers["compared"])
     elif is_split:
-        words = f"{count(n_pairs, 'pair')} of images in different parts: {_listed(found)}; "
+        words = f"{count(n_pairs, 'pair')} of images in different parts: {joined(found)}; "
         words += f"{numbers['n_test_images_in_pairs']} of {n['test']} test images are concerned"
     else:
-        words = f"{count(n_pairs, 'pair')} of images among {what}: {_listed(found)}; a split by image may put them "
+        words = f"{count(n_pairs, 'pair')} of images among {what}: {joined(found)}; a split by image may put them "
         words += "into different parts"
-    missing = f" Not compared: {_listed(numbers['not_compared'])}." if numbers["not_compared"] else ""
+    missing = f" Not compared: {joined(numbers['not_compared'])}." if numbers["not_compared"] else ""
     return f"{words}.{missing}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

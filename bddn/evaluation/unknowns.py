@@ -12,6 +12,7 @@ from bddn.evaluation.scoring import SUMMARY
 from bddn.stats.evidence import is_tested
 from bddn.stats.hierarchy import missing_rois
 from bddn.stats.scores import named_rois
+from bddn.text import shorten
 
 SHOWN_ROIS = 8
 
@@ -40,8 +41,7 @@ def unknowns(read: Read, fragile: Sequence[Claim]) -> list[Unknown]:
         names = named_rois(read.voxels)
         if names:
             missing = ", ".join(missing_rois(read.voxels, read.ideal))
-            more = "" if len(names) <= SHOWN_ROIS else f" and {len(names) - SHOWN_ROIS} more"
-            known = ", ".join(names[:SHOWN_ROIS]) + more
+            known = shorten(names, SHOWN_ROIS)
             found.append(
                 Unknown(
                     "the hierarchy slope",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bddn.evaluation.comparison import Comparison
 from bddn.stats.agreement import Estimate
+from bddn.text import joined
 
 NAMES = {"depth": "depth", "x": "horizontal place", "y": "vertical place", "scale": "scale"}
 MIN_SCORE = 0.9  # of brute force's R²; a fit that predicts less has not ended
@@ -25,9 +26,9 @@ def sentence(comparisons: Sequence[Comparison], score: Estimate | None) -> str:
     """
     wrong = []
     if some := _named(comparisons, "disagrees", with_r=True):
-        wrong.append(f"{_and(some)} {_verb(some, 'disagrees', 'disagree')} with brute force")
+        wrong.append(f"{joined(some)} {_verb(some, 'disagrees', 'disagree')} with brute force")
     if some := _named(comparisons, "constant"):
-        wrong.append(f"{_and(some)} {_verb(some, 'is', 'are')} the same everywhere, as after a failed fit")
+        wrong.append(f"{joined(some)} {_verb(some, 'is', 'are')} the same everywhere, as after a failed fit")
     if is_low(score):
         wrong.append(f"the run predicts only {score} times as much as brute force, as after a fit that is too short")
     said = []
@@ -35,16 +36,16 @@ def sentence(comparisons: Sequence[Comparison], score: Estimate | None) -> str:
         said.append(f"Do not trust this run: {'; '.join(wrong)}.")
     elif some := _named(comparisons, "agrees"):
         more = "" if score is None else f", and the run predicts {score} times as much"
-        said.append(f"{_and(some).capitalize()} {_verb(some, 'agrees', 'agree')} with brute force{more}.")
+        said.append(f"{joined(some).capitalize()} {_verb(some, 'agrees', 'agree')} with brute force{more}.")
     if some := _named(comparisons, "differs", with_r=True):
-        said.append(f"{_and(some).capitalize()} {_verb(some, 'differs', 'differ')}, at little cost in prediction.")
+        said.append(f"{joined(some).capitalize()} {_verb(some, 'differs', 'differ')}, at little cost in prediction.")
     if some := _named(comparisons, "flat"):
         said.append(
-            f"By brute force, {_and(some)} {_verb(some, 'is', 'are')} nearly the same everywhere, so it cannot judge "
+            f"By brute force, {joined(some)} {_verb(some, 'is', 'are')} nearly the same everywhere, so it cannot judge "
             f"{_verb(some, 'this', 'these')}."
         )
     if some := _named(comparisons, "unknown"):
-        said.append(f"Brute force cannot judge {_and(some)}.")
+        said.append(f"Brute force cannot judge {joined(some)}.")
     return " ".join(said)
 
 
@@ -63,7 +64,3 @@ def _named(comparisons: Sequence[Comparison], verdict: str, with_r: bool = False
 
 def _verb(words: Sequence[str], singular: str, plural: str) -> str:
     return singular if len(words) == 1 else plural
-
-
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -26,6 +26,7 @@ from bddn.store.precision import precision
 from bddn.store.remote import open_files
 from bddn.store.requests import Requests, requests
 from bddn.store.writer import arrays_at_once
+from bddn.text import count
 
 TIMED_BATCHES = 3  # per thread, after one batch that is not timed
 SMALLER = ("bitround:6", "int8")
@@ -86,7 +87,7 @@ class Plan:
         if self.device_bytes is not None and self.free_device_bytes is not None:
             device = f"{self.device_bytes / 1e9:.2f} GB ({self.free_device_bytes / 1e9:.1f} GB free)"
         words = [
-            f"images   {self.n_images}, {self.n_layers} layers, {self.n_shards} shards",
+            f"images   {self.n_images}, {count(self.n_layers, 'layer')}, {count(self.n_shards, 'shard')}",
             f"image    {self.image_bytes / 1e6:.3f} MB",
             f"disk     {self.disk_bytes / 1e9:.2f} GB{disk}",
             f"memory   {self.ram_bytes / 1e9:.2f} GB ({self.free_ram_bytes / 1e9:.1f} GB free)",

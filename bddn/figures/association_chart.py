@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bddn.data.image_files import count
 from bddn.evaluation.experiment import CLAIM, KNOWN_AFTER, OUTCOMES, PREDICTORS, Experiment, with_outcomes
 from bddn.figures.panels import INK, WIDTH_IN, axes_at, write_at
 from bddn.figures.single import DPI, save
 from bddn.files.atomic import write_text
 from bddn.maps.style import own_style
 from bddn.stats.association import Association
+from bddn.text import count
 
 LEFT_IN, APART_IN, SIDE_IN, TOP_IN = 1.95, 2.7, 2.15, 0.98
 FOREST_IN, ROW_IN = 0.55, 0.19  # from the scatter to the correlations, and height of one of them

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.tuned import ABOUT, write_tuned
-from bddn.data.image_files import count
 from bddn.errors import FitError, RunError
 from bddn.files import atomic
 from bddn.files.filekind import explain_folder
@@ -26,6 +25,7 @@ from bddn.files.output import check_new_or_result, is_vacant
 from bddn.finetune.image_batches import Network
 from bddn.identity import Identity, only_made_with
 from bddn.spec import CacheSpec
+from bddn.text import count
 
 FORMAT = 1
 HEAD, ACCURACY, IMAGES, TIMING, STEPS = "head.safetensors", "accuracy.csv", "images.csv", "timing.json", "steps"

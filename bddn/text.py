@@ -1,0 +1,21 @@
+"""Numbers of things and lists of names, as text for messages."""
+
+from collections.abc import Sequence
+
+SHOWN = 5  # names in a message
+
+
+def count(n: int, what: str) -> str:
+    """Return a number of things as text: '1 image', '2 images'."""
+    return f"1 {what}" if n == 1 else f"{n} {what}s"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return names as text: 'V1', 'V1 and V2', 'V1, V2 and V3'; '' for none."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def shorten(names: Sequence[str], shown: int = SHOWN) -> str:
+    """Return the first names as text, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
