@@ -29,6 +29,7 @@ from bddn.stream.order import Rows
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
 PASS_BYTES = 3 << 29  # at most: sums of a pass, and the candidates of earlier ones
 LEAST_BYTES = 1 << 28  # of a pass; with less, the images are read too often
+BLOCK_BYTES = 1 << 26  # of sums that are freed together: smaller blocks stay with the process (malloc's heap)
 IMAGES = {"cpu": 64, "cuda": 512}  # images of a batch: a device takes as long for a small product as for a larger one
 PIECES = 8  # of tokens or responses of a batch, each of which a thread prepares
 SELECTIONS = 32  # of a problem, whose features each thread holds at a time
@@ -63,29 +64,33 @@ def polish(
     array of float64, (N,)
         α of every voxel; infinity if its channel weights are 0.
     """
-    passes = list(_passes(list(_problems(model)), model.channels.shape[1], pass_bytes))
+    problems = list(_problems(model))
+    passes = list(_passes(problems, model.channels.shape[1], pass_bytes))
+    # in the order of the problems, so that the memory of those that are not solved yet is not used
     channels = model.channels.new_empty(len(model.bias), len(ALPHAS), model.channels.shape[1])  # those of ∞ are 0
     bias, error = (model.bias.new_empty(len(model.bias), 1 + len(ALPHAS)) for _ in range(2))
+    parts = [values.split([one.voxels.numel() for one in problems]) for values in (channels, bias, error)]
+    for problem, *results in zip(problems, *parts, strict=True):
+        problem.write_into(*results)
     with progress("polish", len(passes) * sum(map(len, (*train, *val))), "images") as advance:
-        for problems in passes:
+        for some in passes:
+            _start(some, channels)
             means = _Means()
             for tokens, y in _batches(model, source, targets, train):
                 means.add(tokens, y)
-                _each(problems, _Problem.add, tokens, y)
+                _each(some, _Problem.add, tokens, y)
                 advance(y.shape[1])
-            _each(problems, _Problem.solve, means, channels)
+            _each(some, _Problem.solve, means)
             for tokens, y in _batches(model, source, targets, val):
                 means.subtract(tokens, y)
-                _each(problems, _Problem.evaluate, tokens, y, channels)
+                _each(some, _Problem.evaluate, tokens, y)
                 advance(y.shape[1])
-            for problem in problems:
-                at = problem.voxels.flatten()
-                bias[at], error[at] = problem.candidates()
-                problem.free()
     best = _choose(error)
     which = torch.arange(len(best), device=best.device)
-    model.channels.data.copy_(channels[which, best - 1]).masked_fill_(best[:, None] == 0, 0)
-    model.bias.data.copy_(bias[which, best])
+    voxels = torch.cat([problem.voxels.flatten() for problem in problems])
+    model.channels.data[voxels] = channels[which, best - 1].masked_fill_(best[:, None] == 0, 0)
+    model.bias.data[voxels] = bias[which, best]
+    best = torch.empty_like(best).index_copy_(0, voxels, best)
     alpha: npt.NDArray[np.float64] = np.array([np.inf, *ALPHAS])[best.cpu().numpy()]
     return alpha
 
@@ -126,6 +131,22 @@ def _passes(problems: Sequence["_Problem"], d: int, pass_bytes: int) -> Iterator
         now.append(problem)
         n_bytes += own
     yield now
+
+
+def _start(problems: Sequence["_Problem"], like: Tensor) -> None:
+    """Give problems the memory of their sums, in blocks."""
+    blocks, n_bytes = [list[_Problem]()], 0
+    for problem in problems:
+        own = 4 * sum(problem.sums_floats)
+        if blocks[-1] and n_bytes + own > BLOCK_BYTES:
+            blocks.append([])
+            n_bytes = 0
+        blocks[-1].append(problem)
+        n_bytes += own
+    for block in blocks:
+        sizes = [sum(problem.sums_floats) for problem in block]
+        for problem, sums in zip(block, like.new_zeros(sum(sizes)).split(sizes), strict=True):
+            problem.start(sums)
 
 
 def _sums_bytes(n_selections: int, n_voxels: int, d: int) -> int:
@@ -221,30 +242,36 @@ class _Problem:
         size = weights.abs()
         kept = (size > NEGLIGIBLE * size.sum(1, keepdim=True)).any(0).to(model.bias.device)
         self._read, self._weights = self._all_read[kept], self._all_weights[:, kept]
-        self.free()
+        self._d = model.channels.shape[1]
 
     def __len__(self) -> int:
         """Return the number of selections."""
         return len(self.voxels)
 
-    def free(self) -> None:
-        """Free the memory of all sums."""
-        self._products = self._with_y = self._biases = self._offsets = self._error = torch.empty(0)
+    def write_into(self, channels: Tensor, bias: Tensor, error: Tensor) -> None:
+        """Take the memory of the results for its voxels (n): the channel weights (n, R-1, D) of the candidates but for
+        the first one, which is 0, and biases and squared errors (n, R)."""
+        g_m = self.voxels.shape
+        self._channels, self._biases, self._error = (v.view(*g_m, *v.shape[1:]) for v in (channels, bias, error))
+
+    @property
+    def sums_floats(self) -> tuple[int, int]:
+        """The sizes of the sums: products of features with features, and with responses."""
+        return len(self) * self._d * self._d, self._d * self.voxels.numel()
+
+    def start(self, sums: Tensor) -> None:
+        """Start with sums of 0, in the memory of `sums`, which is flat."""
+        products, with_y = sums.split(self.sums_floats)
+        self._products, self._with_y = (part.view(len(self), self._d, -1) for part in (products, with_y))
 
     def add(self, tokens: Tensor, y: Tensor) -> None:
         """Add training images: differences of aligned tokens (T, B, D) and of responses (N, B)."""
         v, y = self._features(tokens), y[self.voxels].mT
-        if not len(self._products):
-            g, d = len(v), v.shape[2]
-            self._products, self._with_y = v.new_zeros(g, d, d), v.new_zeros(g, d, y.shape[2])
         self._products.baddbmm_(v.mT, v)
         self._with_y.baddbmm_(v.mT, y)
 
-    def solve(self, means: _Means, channels: Tensor) -> None:
-        """Compute the candidates: their biases (g, m, R), and their channel weights into `channels` (N, R-1, D).
-
-        The first candidate has channel weights of 0, which are not kept.
-        """
+    def solve(self, means: _Means) -> None:
+        """Compute the candidates, and free the memory of the sums."""
         n, mean_z, mean_y = means.of_differences
         first_z, first_y = means.first
         mean_v, y = self._features(mean_z), mean_y[self.voxels]
@@ -255,33 +282,28 @@ class _Problem:
         eye = torch.eye(left.shape[1], device=left.device)
         for k, alpha in enumerate(ALPHAS):
             root = torch.linalg.cholesky(covariance + (alpha * size)[:, None, None] * eye)
-            channels[self.voxels, k] = torch.cholesky_solve(left, root).mT
-        found = self._candidates(channels)
+            self._channels[:, :, k] = torch.cholesky_solve(left, root).mT
+        found = self._candidates()
         mean, first = (self._all_weights @ z[self._all_read] for z in (first_z + mean_z, first_z))
         level = first_y[self.voxels] + y
-        self._biases = level[:, :, None] - torch.einsum("gmrd,gd->gmr", found, mean)
+        self._biases[:] = level[:, :, None] - torch.einsum("gmrd,gd->gmr", found, mean)
         self._offsets = self._biases + torch.einsum("gmrd,gd->gmr", found, first)
         self._offsets -= first_y[self.voxels][:, :, None]
-        self._error = torch.zeros_like(self._biases)
+        self._error.zero_()
         self._products = self._with_y = torch.empty(0)
 
-    def evaluate(self, tokens: Tensor, y: Tensor, channels: Tensor) -> None:
+    def evaluate(self, tokens: Tensor, y: Tensor) -> None:
         """Add the squared errors of validation images, given as differences."""
-        found = self._candidates(channels)
+        found = self._candidates()
         g, m, r, d = found.shape
         v = self._features(tokens)
         predicted = torch.bmm(v, found.view(g, m * r, d).mT).view(g, -1, m, r)
         error = predicted.add_(self._offsets[:, None]).sub_(y[self.voxels].mT[..., None])
         self._error += error.square_().sum(1)
 
-    def candidates(self) -> tuple[Tensor, Tensor]:
-        """Return biases (n, R) and squared errors (n, R) of all voxels."""
-        return self._biases.flatten(0, 1), self._error.flatten(0, 1)
-
-    def _candidates(self, channels: Tensor) -> Tensor:
-        """Return all candidates of the channel weights (g, m, R, D)."""
-        found = channels[self.voxels]
-        return torch.cat([torch.zeros_like(found[:, :, :1]), found], dim=2)
+    def _candidates(self) -> Tensor:
+        """Return the channel weights of all candidates (g, m, R, D)."""
+        return torch.cat([torch.zeros_like(self._channels[:, :, :1]), self._channels], dim=2)
 
     def _features(self, tokens: Tensor) -> Tensor:
         """Return the features (g, ..., D) for tokens (T, ..., D)."""
