@@ -36,6 +36,7 @@ def main() -> None:
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
         (("fit_whole_cortex_cpu",), whole_cortex),
+        (("ensemble_cost_cpu",), ensemble),
         (
             (
                 *(f"step_gpu_{arithmetic}" for arithmetic in ARITHMETIC),
@@ -149,6 +150,17 @@ def growth(subject: dict[str, Any], by_voxels: dict[str, Any], by_images: dict[s
 def whole_cortex(found: dict[str, Any]) -> str:
     """A whole fit over both hemispheres."""
     return f"## Whole cortex\n\n{_fit_in_words(found)}\n"
+
+
+def ensemble(found: dict[str, Any]) -> str:
+    """An ensemble beside a single fit."""
+    return (
+        f"## An ensemble\n\n{_about(found)}, both streamed from disk: {found['n_images']:,} images, "
+        f"{found['n_voxels']:,} voxels, {found['n_layers']} layers × {found['width']}. {found['n_fits']} fits took "
+        f"{found['seconds'] / 60:.0f} minutes ({found['cpu_seconds'] / 60:.0f} of a core) in {found['peak_gib']:.2f} "
+        f"GiB; one fit {found['single_seconds'] / 60:.1f} minutes ({found['single_cpu_seconds'] / 60:.1f} of a core) "
+        f"in {found['single_peak_gib']:.2f} GiB. That is {found['ratio']:.2f} of {found['n_fits']} times one fit.\n"
+    )
 
 
 def _fit_in_words(found: dict[str, Any]) -> str:
