@@ -393,3 +393,17 @@ def test_errors_of_outputs_are_errors_of_the_system_too(tmp_path: Path) -> None:
         check_folder(_file(tmp_path))
     assert isinstance(error.value, OutputError)
     assert isinstance(error.value, BddnError)
+
+
+@pytest.mark.parametrize("command", ["maps", "report"])
+def test_a_run_of_a_cache_without_its_settings_is_refused_in_words(
+    tmp_path: Path, quick_run: Run, command: str
+) -> None:
+    folder = Path(shutil.copytree(quick_run.folder, tmp_path / "run"))
+    about = json.loads((folder / "run.json").read_text())
+    del about["cache"]["spec"]["image_size"]
+    (folder / "run.json").write_text(json.dumps(about))
+    done = CliRunner().invoke(app, [command, str(folder)])
+    assert done.exit_code == 2
+    assert "run.json: expected data, cache and settings" in done.output
+    assert "a file without 'image_size'" in done.output

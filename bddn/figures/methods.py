@@ -7,6 +7,7 @@ from typing import Any
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.cortex.meshes import MESHES, Mesh
 from bddn.cortex.places import NEAR_MM, Space, space_of
+from bddn.errors import RunError
 from bddn.run import Run
 from bddn.run.folder import ENSEMBLE, about_data
 from bddn.stats.evidence import in_words, is_tested
@@ -83,7 +84,24 @@ def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Meth
     -------
     Methods
         Every number in it is read from the run folder.
+
+    Raises
+    ------
+    RunError
+        If the run lacks this information.
     """
+    try:
+        return _methods(run, mesh, show_all)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise RunError(
+            run.folder / "run.json",
+            expected="data, cache and settings, as written by 'bddn fit'",
+            got=f"a file without {error}",
+            fix="Fit again with this version of bddn.",
+        ) from error
+
+
+def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
     fit, cache, versions = run.about["fit"], run.about["cache"], run.about["environment"]
     spec, made_with, data = cache["spec"], cache["made_with"], run.about["data"]
     described = about_data(run)

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bddn import __version__
 from bddn.data import Dataset
+from bddn.figures.methods import methods
 from bddn.files.atomic import replace_file
 from bddn.files.output import check_file
 from bddn.report import tables, words
@@ -141,7 +142,7 @@ def render(runs: Sequence[Shown], path: Path) -> Iterator[str]:
                     "title": shown.title,
                     "facts": words.facts(shown),
                     "chart": hierarchy_chart(shown),
-                    "methods": words.methods(shown),
+                    "methods": methods(shown.run),
                     "files": files_of(shown, path),
                 }
                 for shown in runs

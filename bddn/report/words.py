@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from bddn.cortex.places import NEAR_MM, space_of
-from bddn.errors import RunError
-from bddn.figures.methods import Methods
-from bddn.figures.methods import methods as methods_of
+from bddn.figures.methods import methods
 from bddn.report.shown import Shown
 from bddn.report.voxels import drawn_rows
 from bddn.run.folder import ENSEMBLE
@@ -64,7 +62,7 @@ def responses(runs: Sequence[Shown]) -> str:
             "This page does not contain responses to single test images: 'bddn score RUN --cache CACHE --data DATA' "
             "keeps them, and pages that are written afterwards show them."
         )
-    terms = " ".join(dict.fromkeys(methods(shown).terms for shown in scored))
+    terms = " ".join(dict.fromkeys(methods(shown.run).terms for shown in scored))
     return f"This page contains measured responses to single test images. Before you pass it on: {terms}"
 
 
@@ -137,22 +135,3 @@ def _of(shown: Shown, runs: Sequence[Shown]) -> str:
 
 def _sentence(words: str) -> str:
     return words[0].upper() + words[1:]
-
-
-def methods(shown: Shown) -> Methods:
-    """Return the text for a paper's Methods section.
-
-    Raises
-    ------
-    RunError
-        If the run lacks this information.
-    """
-    try:
-        return methods_of(shown.run)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise RunError(
-            shown.run.folder / "run.json",
-            expected="data, cache and settings, as written by 'bddn fit'",
-            got=f"a file without {error}",
-            fix="Fit again with this version of bddn.",
-        ) from error
