@@ -96,7 +96,7 @@ def methods(run: Run, mesh: Mesh = "fsaverage5", show_all: bool = False) -> Meth
         raise RunError(
             run.folder / "run.json",
             expected="data, cache and settings, as written by 'bddn fit'",
-            got=f"a file without {error}",
+            got=f"a file without {error}" if isinstance(error, KeyError) else f"other content ({error})",
             fix="Fit again with this version of bddn.",
         ) from error
 

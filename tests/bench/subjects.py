@@ -20,14 +20,15 @@ from bench.command import measured
 
 N_FEATURES = 4  # of a layer, that voxels respond to
 LAYER_SPREAD = 0.6  # of a voxel's layers, standard deviation
+SMOOTH = 1.2  # tokens: neighbouring tokens are alike, as in networks
 
 
 def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width: int, chunk: int, shard: int) -> str:
     """A subject and its cache `cache.zarr`, both under `folder`; returns the subject's name for --data.
 
-    Tokens are independent normal numbers, with a deviation of its own for each channel. Layer, place and scale of the
-    voxels run smoothly over cortex. The image files hold their numbers: a fit only compares their hashes with those in
-    the cache.
+    Tokens are normal numbers, smooth over places, with a deviation of its own for each channel. Layer, place and scale
+    of the voxels run smoothly over cortex. The image files hold their numbers: a fit only compares their hashes with
+    those in the cache.
     """
     subject = folder / "subj01"
     image_path(subject, 0).parent.mkdir(parents=True)
@@ -52,6 +53,8 @@ def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width
         out, read = dict[str, TokenRows](), dict[str, npt.NDArray[np.float32]]()
         for path, shape in made.arrays().items():
             values = rng.standard_normal((stop - start, *shape), dtype=np.float32)
+            if len(shape) > 1:
+                values = (_smoothing(made.grid) @ values.reshape(stop - start, -1, width)).reshape(values.shape)
             read[path] = values @ mixing[layers.index(path.split("/")[1])]
             out[path] = made.precision.fill(values * deviation[path], path, [""] * (stop - start))
         responses = voxels.respond(read, layers, rng)
@@ -92,6 +95,14 @@ def _true_maps(n_voxels: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def _smoothing(grid: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """A matrix over places that makes independent numbers smooth, and keeps their variance."""
+    rows, columns = (np.arange(n) for n in grid)
+    at = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+    weights = np.exp(-np.square(at[:, None] - at).sum(-1) / (2 * SMOOTH**2))
+    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
+
+
 class _Voxels:
     """Responses to standard normal tokens, with variance 1 and noise by the ceiling."""
 
@@ -100,7 +111,7 @@ class _Voxels:
         mixture = rng.normal(size=(len(table), N_FEATURES))
         mixture /= np.linalg.norm(mixture, axis=1, keepdims=True)
         fields = receptive_fields(table, *grid, 1.0)
-        fields /= np.linalg.norm(fields, axis=1, keepdims=True)  # what is read has variance 1
+        fields /= np.linalg.norm(fields @ _smoothing(grid), axis=1, keepdims=True)  # what is read has variance 1
         scale = table["scale"].to_numpy()[:, None]
         tuning = laws.tuning(table["reach"].to_numpy(), "linear", n_layers, LAYER_SPREAD, table["upward"].to_numpy())
         variance = np.square(tuning).sum(1, keepdims=True)
