@@ -26,7 +26,7 @@ help:
 	@echo "make gallery        draw the pictures of its gallery from the demo (about 8 minutes)"
 	@echo "make test           run the tests"
 	@echo "make check          format, lint, types and tests, also of the page's scripts"
-	@echo "make bench          measure store, fits and recipes at full size (about 2 hours, 15 GB of disk)"
+	@echo "make bench          measure store, fits and recipes at full size (about 4 hours, 30 GB of disk)"
 	@echo "make bench-extract  measure extraction against the bare forward pass (about 15 minutes)"
 	@echo "make lowest         test with the lowest allowed versions (about 5 minutes, needs a package index)"
 	@echo "make wheel-test     build the wheel and run a small demo from it elsewhere (about 4 minutes)"

@@ -75,13 +75,13 @@ def polish(
     with progress("polish", len(passes) * sum(map(len, (*train, *val))), "images") as advance:
         for some in passes:
             _start(some, channels)
-            means = _Means()
-            for tokens, y in _batches(model, source, targets, train):
+            means, of_pass = _Means(), torch.cat([problem.voxels.flatten() for problem in some])
+            for tokens, y in _batches(model, source, targets, train, of_pass):
                 means.add(tokens, y)
                 _each(some, _Problem.add, tokens, y)
                 advance(y.shape[1])
             _each(some, _Problem.solve, means)
-            for tokens, y in _batches(model, source, targets, val):
+            for tokens, y in _batches(model, source, targets, val, of_pass):
                 means.subtract(tokens, y)
                 _each(some, _Problem.evaluate, tokens, y)
                 advance(y.shape[1])
@@ -143,10 +143,12 @@ def _start(problems: Sequence["_Problem"], like: Tensor) -> None:
             n_bytes = 0
         blocks[-1].append(problem)
         n_bytes += own
+    start = 0
     for block in blocks:
         sizes = [sum(problem.sums_floats) for problem in block]
         for problem, sums in zip(block, like.new_zeros(sum(sizes)).split(sizes), strict=True):
-            problem.start(sums)
+            problem.start(sums, start)
+            start += problem.voxels.numel()
 
 
 def _sums_bytes(n_selections: int, n_voxels: int, d: int) -> int:
@@ -170,18 +172,15 @@ def _problems(model: FactorTopy) -> Iterator["_Problem"]:
 
 
 def _batches(
-    model: FactorTopy, source: Source, targets: Targets, pools: Sequence[Rows]
+    model: FactorTopy, source: Source, targets: Targets, pools: Sequence[Rows], voxels: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield aligned tokens (T, B, D) and responses (N, B)."""
+    """Yield aligned tokens (T, B, D), and responses of some voxels (n,) by voxel, (n, B)."""
     for at, features in batches(source, pools, IMAGES[model.bias.device.type]):
-        yield model.align(features), _by_voxel(targets(at))
-
-
-def _by_voxel(responses: Tensor) -> Tensor:
-    """Return responses (B, N) as contiguous (N, B)."""
-    out = responses.new_empty(responses.shape[::-1])
-    _each_of(Tensor.copy_, out, responses.T)
-    return out
+        responses = targets(at)
+        y = responses.new_empty(len(voxels), len(at))
+        _each_of(lambda out, some, responses=responses: out.copy_(responses[:, some].T), y, voxels)
+        del responses  # before the work of the batch, which needs memory
+        yield model.align(features), y
 
 
 def _each_of(work: Callable[..., object], *tensors: Tensor) -> None:
@@ -194,14 +193,14 @@ def _each(problems: Sequence["_Problem"], work: Callable[..., None], *given: obj
 
 
 class _Means:
-    """The means of tokens (T, D) and responses (N,) over images, and differences to those of the first batch, which
-    lose no digits in sums."""
+    """The means over images of tokens (T, D) and of the responses of a pass (n,), and differences to those of the first
+    batch, which lose no digits in sums."""
 
     def __init__(self) -> None:
         self._n = 0
 
     def add(self, tokens: Tensor, y: Tensor) -> None:
-        """Add images: tokens (T, B, D) and responses (N, B), which become differences."""
+        """Add images: tokens (T, B, D) and responses (n, B), which become differences."""
         if not self._n:
             self.first = tokens.mean(1), y.mean(1)
             self._sums = tuple(torch.zeros_like(one) for one in self.first)
@@ -259,14 +258,16 @@ class _Problem:
         """The sizes of the sums: products of features with features, and with responses."""
         return len(self) * self._d * self._d, self._d * self.voxels.numel()
 
-    def start(self, sums: Tensor) -> None:
-        """Start with sums of 0, in the memory of `sums`, which is flat."""
+    def start(self, sums: Tensor, first: int) -> None:
+        """Start with sums of 0, in the memory of `sums`, which is flat; `first` is the row of its first voxel among
+        those of the pass."""
+        self._rows = slice(first, first + self.voxels.numel())
         products, with_y = sums.split(self.sums_floats)
         self._products, self._with_y = (part.view(len(self), self._d, -1) for part in (products, with_y))
 
     def add(self, tokens: Tensor, y: Tensor) -> None:
-        """Add training images: differences of aligned tokens (T, B, D) and of responses (N, B)."""
-        v, y = self._features(tokens), y[self.voxels].mT
+        """Add training images: differences of aligned tokens (T, B, D) and of the responses of the pass (n, B)."""
+        v, y = self._features(tokens), self._own(y).mT
         self._products.baddbmm_(v.mT, v)
         self._with_y.baddbmm_(v.mT, y)
 
@@ -274,7 +275,7 @@ class _Problem:
         """Compute the candidates, and free the memory of the sums."""
         n, mean_z, mean_y = means.of_differences
         first_z, first_y = means.first
-        mean_v, y = self._features(mean_z), mean_y[self.voxels]
+        mean_v, y = self._features(mean_z), self._own(mean_y)
         covariance = self._products.div_(n).baddbmm_(mean_v[:, :, None], mean_v[:, None], alpha=-1)
         size = covariance.diagonal(dim1=1, dim2=2).mean(1)
         size = torch.where(size > 0, size, 1)  # constant features have size 0
@@ -285,10 +286,10 @@ class _Problem:
             self._channels[:, :, k] = torch.cholesky_solve(left, root).mT
         found = self._candidates()
         mean, first = (self._all_weights @ z[self._all_read] for z in (first_z + mean_z, first_z))
-        level = first_y[self.voxels] + y
+        level = self._own(first_y) + y
         self._biases[:] = level[:, :, None] - torch.einsum("gmrd,gd->gmr", found, mean)
         self._offsets = self._biases + torch.einsum("gmrd,gd->gmr", found, first)
-        self._offsets -= first_y[self.voxels][:, :, None]
+        self._offsets -= self._own(first_y)[:, :, None]
         self._error.zero_()
         self._products = self._with_y = torch.empty(0)
 
@@ -298,12 +299,16 @@ class _Problem:
         g, m, r, d = found.shape
         v = self._features(tokens)
         predicted = torch.bmm(v, found.view(g, m * r, d).mT).view(g, -1, m, r)
-        error = predicted.add_(self._offsets[:, None]).sub_(y[self.voxels].mT[..., None])
+        error = predicted.add_(self._offsets[:, None]).sub_(self._own(y).mT[..., None])
         self._error += error.square_().sum(1)
 
     def _candidates(self) -> Tensor:
         """Return the channel weights of all candidates (g, m, R, D)."""
         return torch.cat([torch.zeros_like(self._channels[:, :, :1]), self._channels], dim=2)
+
+    def _own(self, values: Tensor) -> Tensor:
+        """Return the values (g, m, ...) of its voxels among those of the pass, (n, ...)."""
+        return values[self._rows].view(*self.voxels.shape, *values.shape[1:])
 
     def _features(self, tokens: Tensor) -> Tensor:
         """Return the features (g, ..., D) for tokens (T, ..., D)."""

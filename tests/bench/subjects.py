@@ -100,7 +100,7 @@ def _smoothing(grid: tuple[int, int]) -> npt.NDArray[np.float32]:
     rows, columns = (np.arange(n) for n in grid)
     at = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
     weights = np.exp(-np.square(at[:, None] - at).sum(-1) / (2 * SMOOTH**2))
-    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / np.linalg.norm(weights, axis=1, keepdims=True), dtype=np.float32)
 
 
 class _Voxels:
