@@ -25,5 +25,5 @@ def test_an_ensemble_beside_a_single_fit(true_size: bool, tmp_path: Path) -> Non
         one = {f"single_{name}": single[name] for name in ("seconds", "cpu_seconds", "peak_gib")}
         ratio = found["seconds"] / (n_fits * single["seconds"])
         figures = {"n_fits": n_fits, "ratio": ratio, **one, **found}
-        keep("ensemble_cost_cpu", {"what": "bddn ensemble, recipe fast, beside one bddn fit", **sizes, **figures})
+        keep("ensemble_cost_cpu", {"what": "`bddn ensemble`, recipe fast, beside one `bddn fit`", **sizes, **figures})
         assert ratio <= 1
