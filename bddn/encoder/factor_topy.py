@@ -227,13 +227,11 @@ class FactorTopy(nn.Module):
 
     def _set_align(self, which: tuple[str, int], tokens: Tensor, gradient: Tensor) -> None:
         """Set the gradient of one matrix from raw tokens (n, C) and the gradient of the aligned tokens (n, D)."""
-        parameter, whitening = self._align(which[0])[which[1]], self._whitening_of(*which)
-        whitened = self._whitened(which, tokens)
-        found = (tokens if whitened is None else whitened).T @ gradient
-        if whitening is not None and whitened is None:
+        parameter, whitened = self._align(which[0])[which[1]], self._whitened(which, tokens)
+        parameter.grad = (tokens if whitened is None else whitened).T @ gradient
+        if whitened is None and (whitening := self._whitening_of(*which)) is not None:
             mean, root = whitening
-            found = root.T @ found.addr_(mean, gradient.sum(0), alpha=-1)
-        parameter.grad = found
+            parameter.grad = root.T @ parameter.grad.addr_(mean, gradient.sum(0), alpha=-1)
 
     def _whitened(self, which: tuple[str, int], tokens: Tensor) -> Tensor | None:
         """Return whitened tokens (n, C), or None: many tokens stay raw, and the whitening is a part of the matrix."""

@@ -12,6 +12,7 @@ Shape letters: B images, g selections, m voxels of each, k tokens that they read
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.prediction import Selections
+from bddn.encoder.prediction import Selections, features
 from bddn.encoder.targets import Targets
 from bddn.machine.parallel import each_on
 from bddn.progress import progress
@@ -123,32 +124,24 @@ def _passes(problems: Sequence["_Problem"], d: int, pass_bytes: int) -> Iterator
     """Yield problems whose sums fit into the memory of a pass, or at least one."""
     now, n_bytes, earlier = list[_Problem](), 0, 0
     for problem in problems:
-        own = _sums_bytes(len(problem), problem.voxels.numel(), d)
-        if now and n_bytes + own > max(pass_bytes - earlier, pass_bytes // 3):
+        if now and n_bytes + problem.sums_bytes > max(pass_bytes - earlier, pass_bytes // 3):
             yield now
             earlier += sum(_candidates_bytes(one.voxels.numel(), d) for one in now)
             now, n_bytes = [], 0
         now.append(problem)
-        n_bytes += own
+        n_bytes += problem.sums_bytes
     yield now
 
 
 def _start(problems: Sequence["_Problem"], like: Tensor) -> None:
     """Give problems the memory of their sums, in blocks."""
-    blocks, n_bytes = [list[_Problem]()], 0
-    for problem in problems:
-        own = 4 * sum(problem.sums_floats)
-        if blocks[-1] and n_bytes + own > BLOCK_BYTES:
-            blocks.append([])
-            n_bytes = 0
-        blocks[-1].append(problem)
-        n_bytes += own
-    start = 0
-    for block in blocks:
+    first, starts = 0, accumulate((problem.sums_bytes for problem in problems), initial=0)
+    for _, pairs in groupby(zip(starts, problems, strict=False), lambda pair: pair[0] // BLOCK_BYTES):
+        block = [problem for _, problem in pairs]
         sizes = [sum(problem.sums_floats) for problem in block]
         for problem, sums in zip(block, like.new_zeros(sum(sizes)).split(sizes), strict=True):
-            problem.start(sums, start)
-            start += problem.voxels.numel()
+            problem.start(sums, first)
+            first += problem.voxels.numel()
 
 
 def _sums_bytes(n_selections: int, n_voxels: int, d: int) -> int:
@@ -175,12 +168,12 @@ def _batches(
     model: FactorTopy, source: Source, targets: Targets, pools: Sequence[Rows], voxels: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield aligned tokens (T, B, D), and responses of some voxels (n,) by voxel, (n, B)."""
-    for at, features in batches(source, pools, IMAGES[model.bias.device.type]):
+    for at, found in batches(source, pools, IMAGES[model.bias.device.type]):
         responses = targets(at)
         y = responses.new_empty(len(voxels), len(at))
         _each_of(lambda out, some, responses=responses: out.copy_(responses[:, some].T), y, voxels)
         del responses  # before the work of the batch, which needs memory
-        yield model.align(features), y
+        yield model.align(found), y
 
 
 def _each_of(work: Callable[..., object], *tensors: Tensor) -> None:
@@ -258,6 +251,11 @@ class _Problem:
         """The sizes of the sums: products of features with features, and with responses."""
         return len(self) * self._d * self._d, self._d * self.voxels.numel()
 
+    @property
+    def sums_bytes(self) -> int:
+        """The memory of the sums."""
+        return _sums_bytes(len(self), self.voxels.numel(), self._d)
+
     def start(self, sums: Tensor, first: int) -> None:
         """Start with sums of 0, in the memory of `sums`, which is flat; `first` is the row of its first voxel among
         those of the pass."""
@@ -312,4 +310,4 @@ class _Problem:
 
     def _features(self, tokens: Tensor) -> Tensor:
         """Return the features (g, ..., D) for tokens (T, ..., D)."""
-        return (self._weights @ tokens[self._read].flatten(1)).view(len(self), *tokens.shape[1:])
+        return features(tokens, self._read, self._weights)

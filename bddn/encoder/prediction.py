@@ -85,6 +85,12 @@ def read(selectors: Factorized | Unfactorized, n_images: int, d: int) -> Reading
     return pieces
 
 
+def features(tokens: Tensor, read: Tensor, weights: Tensor) -> Tensor:
+    """Return the features (g, ..., D) of selections that read the tokens `read` (K,) of all (T, ..., D) with these
+    weights (g, K)."""
+    return (weights @ tokens[read].flatten(1)).view(len(weights), *tokens.shape[1:])
+
+
 def predict(tokens: Tensor, reading: Sequence[Piece], channels: Tensor, bias: Tensor, divisor: float) -> Tensor:
     """Return predicted responses (B, N).
 
@@ -101,9 +107,9 @@ def predict(tokens: Tensor, reading: Sequence[Piece], channels: Tensor, bias: Te
     out = tokens.new_empty(len(channels), tokens.shape[1])
 
     def run(piece: Piece) -> None:
-        features = (piece.weights @ tokens[piece.tokens].flatten(1)).view(len(piece.weights), *tokens.shape[1:])
+        v = features(tokens, piece.tokens, piece.weights)
         for some, voxels in piece.voxels:
-            out[voxels] = channels[voxels] @ features[some].mT
+            out[voxels] = channels[voxels] @ v[some].mT
 
     each(run, reading)
     return out.T.div_(divisor).add_(bias)

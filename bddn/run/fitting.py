@@ -22,7 +22,8 @@ from bddn.encoder import checkpoint, learning
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, fit
 from bddn.encoder.parts import Parts
-from bddn.encoder.polish import IMAGES, pass_bytes_in, polish_bytes
+from bddn.encoder.polish import IMAGES as POLISH_IMAGES
+from bddn.encoder.polish import pass_bytes_in, polish_bytes
 from bddn.encoder.sample import n_trained
 from bddn.encoder.targets import Targets
 from bddn.errors import LowMemoryError, SpecError
@@ -249,7 +250,7 @@ def _residency(
     n = n_trained(n_voxels, spec)
     trained = state - 4 * (d + 1) * (n_voxels - n)  # gradient, two moments, and the best epoch
     rest = BASE_BYTES + 2 * streamed.pool_bytes + state + 4 * trained + n_voxels * VOXEL_BYTES
-    batch = max(spec.batch_size, PREDICT_IMAGES, IMAGES["cpu"] if spec.polish else 0)
+    batch = max(spec.batch_size, PREDICT_IMAGES, POLISH_IMAGES["cpu"] if spec.polish else 0)
     rest += BATCH_COPIES * batch * streamed.n_bytes // n_images
     if n < n_voxels:
         rest += 4 * n_responses * n

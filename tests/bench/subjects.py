@@ -44,7 +44,7 @@ def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width
         columns[hemi] = np.flatnonzero(table["hemi"] == hemi)
         name, shape = subject / RESPONSES / f"{hemi}_training_fmri.npy", (n_images, len(columns[hemi]))
         files[hemi] = np.lib.format.open_memmap(name, mode="w+", dtype=np.float32, shape=shape)
-    rng = np.random.default_rng(0)
+    rng, smoothing = np.random.default_rng(0), _smoothing(made.grid)
     deviation = {path: np.exp(rng.normal(size=shape[-1])).astype(np.float32) for path, shape in made.arrays().items()}
     mixing = [np.linalg.qr(rng.normal(size=(width, N_FEATURES)))[0].astype(np.float32) for _ in range(n_layers)]
 
@@ -54,7 +54,7 @@ def write_sized(folder: Path, n_images: int, n_voxels: int, n_layers: int, width
         for path, shape in made.arrays().items():
             values = rng.standard_normal((stop - start, *shape), dtype=np.float32)
             if len(shape) > 1:
-                values = (_smoothing(made.grid) @ values.reshape(stop - start, -1, width)).reshape(values.shape)
+                values = (smoothing @ values.reshape(stop - start, -1, width)).reshape(values.shape)
             read[path] = values @ mixing[layers.index(path.split("/")[1])]
             out[path] = made.precision.fill(values * deviation[path], path, [""] * (stop - start))
         responses = voxels.respond(read, layers, rng)

@@ -1,9 +1,6 @@
 """Whole fits from disk: at true size, and how time and memory grow. Small here; `--true-size` keeps figures."""
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +8,7 @@ import numpy as np
 import pytest
 
 from bddn.spec import FitSpec
-from bench.command import MEASURED
+from bench import command
 from bench.report import keep
 from bench.subjects import fit, write_sized
 
@@ -35,20 +32,21 @@ def test_true_size(true_size: bool, tmp_path: Path, whole_cortex: bool) -> None:
         assert found["peak_gib"] <= MEMORY_GIB
 
 
-def test_voxels_take_no_more_memory_than_the_fit_tells(tmp_path: Path) -> None:
+def test_voxels_take_no_more_memory_than_the_fit_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """By the difference of two fits, because the constant part has room."""
+    monkeypatch.setattr(command, "FRESH", True)
     told, taken = list[float](), list[float]()
     for n_voxels in (20_000, 80_000):
         folder = tmp_path / str(n_voxels)
         folder.mkdir()
         data = write_sized(folder, **SMALL | {"n_voxels": n_voxels})
-        (folder / "fit.yaml").write_text(json.dumps(FitSpec.recipe("fast").to_dict() | {"epochs": 1, "sample": 100}))
-        words = ["fit", folder / "cache.zarr", "--data", data, "--spec", folder / "fit.yaml", "--out", folder / "run"]
-        command = [sys.executable, "-c", MEASURED, *map(str, words), "--memory", "8"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        kept = re.findall(r"([\d.]+) GiB kept in memory|the fit itself takes ([\d.]+) GiB", done.stderr)
+        spec = FitSpec.recipe("fast").to_dict() | {"epochs": 1, "sample": 100}
+        taken.append(fit(folder, data, folder / "run", spec, "--memory", "8")["peak_gib"])
+        said = capfd.readouterr().err
+        kept = re.findall(r"([\d.]+) GiB kept in memory|the fit itself takes ([\d.]+) GiB", said)
         told.append(sum(float(one or other) for one, other in kept))
-        taken.append(int(re.findall(r"VmHWM:\s*(\d+) kB", done.stdout)[0]) / 2**20)
     rounding = 0.01  # of three numbers
     assert taken[1] - taken[0] <= told[1] - told[0] + 3 * rounding
     assert taken[1] <= told[1]
