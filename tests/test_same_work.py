@@ -367,6 +367,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "selector_width": 16,
     "readout": "mean",
     "features": "raw",
+    "initial_align": "responses",
     "bootstrap": 0,
     "half": 1,
     "epochs": 2,

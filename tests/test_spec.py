@@ -70,6 +70,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "selector_width": 64,
         "readout": "root",
         "features": "whitened",
+        "initial_align": "responses",
         "bootstrap": 3,
         "half": 0,
         "epochs": 1,

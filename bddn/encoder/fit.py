@@ -16,6 +16,7 @@ from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, repeatable
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.health import convergence, saturated
+from bddn.encoder.initial_align import align_to_responses
 from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
 from bddn.encoder.parts import Parts
@@ -130,6 +131,9 @@ def fit(
             trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
+        resumed = checkpoint_file is not None and checkpoint_file.exists()
+        if spec.initial_align == "responses" and not resumed:
+            align_to_responses(trained, source, of_sample, parts.train, spec.seed)
         voxels = np.array([], np.intp) if shown is None else shown
         training = _Training(
             trained, model, source, of_sample, parts, spec, checkpoint_file, checkpoint_every_s, voxels

@@ -79,6 +79,9 @@ class FitSpec(Spec):
     features: Literal["raw", "whitened"] = "raw"
     """Input of the alignment: `raw` tokens, or tokens `whitened` by each layer's covariance over a sample of training
     images. The saved encoder takes raw tokens in both cases."""
+    initial_align: Literal["random", "responses"] = Field(default="random", exclude_if=lambda kind: kind == "random")
+    """Channel align before the first step: `random`, or turned towards the principal components of the training
+    `responses`, which finds places in networks with many channels, and is not in the paper. Needs whitened features."""
     bootstrap: Seed | None = None
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
     half: Literal[0, 1] | None = Field(default=None, exclude_if=lambda half: half is None)
@@ -121,6 +124,12 @@ class FitSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _turned_align_is_whitened(self) -> Self:
+        if self.initial_align == "responses" and self.features != "whitened":
+            raise ValueError("with features: whitened where initial_align is responses")
+        return self
+
+    @model_validator(mode="after")
     def _half_is_not_resampled(self) -> Self:
         if self.half is not None and self.bootstrap is not None:
             raise ValueError("with half or bootstrap, not both")
@@ -154,6 +163,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast": {
         "readout": "root",
         "features": "whitened",
+        "initial_align": "responses",
         "blurs": (0.0, 1.0, 2.0),
         "resolution": 0.6,
         "sample": 4000,

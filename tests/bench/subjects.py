@@ -135,7 +135,7 @@ class _Voxels:
 
 
 def fit(folder: Path, data: str, out: Path, spec: dict[str, Any], *options: str) -> dict[str, Any]:
-    """Run `bddn fit` in a process of its own: its seconds, peak memory, and what it wrote into `metrics.json`."""
+    """Run `bddn fit` in a process of its own: its seconds, peak memory, and some of `metrics.json`."""
     (folder / "fit.yaml").write_text(json.dumps(spec))
     arguments = ["fit", folder / "cache.zarr", "--data", data, "--spec", folder / "fit.yaml", "--out", out]
     found = measured(*arguments, *options)
@@ -145,4 +145,6 @@ def fit(folder: Path, data: str, out: Path, spec: dict[str, Any], *options: str)
         "epoch_seconds": metrics["epoch_seconds"],
         "waited_for_tokens_s": metrics["seconds_waited_for_tokens"],
         "steps": metrics["epochs"][-1]["step"],
+        "r2_test": metrics["r2_test"],
+        "saturated": metrics["saturated_selectors"],
     }

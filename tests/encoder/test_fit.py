@@ -32,7 +32,9 @@ SPEC = FitSpec(channels=8, selector_width=16, epochs=3, batch_size=4, learning_r
 FAST = FitSpec.parse(
     SPEC.to_dict() | {"features": "whitened", "readout": "root", "schedule": "one_cycle", "polish": True}, "test"
 )
-SAMPLED = FitSpec.parse(FAST.to_dict() | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0}, "test")
+SAMPLED = FitSpec.parse(
+    FAST.to_dict() | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "initial_align": "responses"}, "test"
+)
 SPECS = pytest.mark.parametrize("spec", [SPEC, SAMPLED], ids=["paper", "sampled"])
 
 
@@ -323,7 +325,10 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     }
     on_a_gpu = {"arithmetic"}
     assert (
-        changed.keys() | {"split", "split_seed", "split_by", "covariates", "layers", "polish", "sample"} | on_a_gpu
+        changed.keys()
+        | {"split", "split_seed", "split_by", "covariates", "layers", "polish", "sample"}
+        | {"initial_align"}
+        | on_a_gpu
         == FitSpec.model_fields.keys()
     )
     spec = SPEC.model_copy(update={"batch_size": 8, "epochs": 2})  # 10 steps
@@ -334,5 +339,8 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     polished = _fit(spec.model_copy(update={"polish": True}))
     assert torch.equal(polished.selection.layer, base.selection.layer)
     assert not torch.equal(polished.model.channels, base.model.channels)
+    whitened = spec.model_copy(update={"features": "whitened"})
+    turned = _fit(whitened.model_copy(update={"initial_align": "responses"}))
+    assert not torch.equal(turned.selection.layer, _fit(whitened).selection.layer)
     sampled = _fit(spec.model_copy(update={"polish": True, "sample": 20}))
     assert not torch.equal(sampled.selection.layer, base.selection.layer)
