@@ -5,13 +5,15 @@ Stochastic gradients do not reach the best score. With selectors and channel ali
 few candidates, chosen on the validation images. α = ∞ is among them: c = 0, and the mean response is predicted.
 
 Voxels with the same selection have the same features, which are computed once. Tokens with a negligible weight are left
-out of them. One pass over the images serves as many selections as fit a fixed amount of memory beside the candidates of
-earlier passes. The result of a voxel does not depend on that number.
+out of them, and an image that a bootstrap draws several times is read once. One pass over the images serves as many
+selections as fit a fixed amount of memory beside the candidates of earlier passes. What a voxel gets does not depend on
+that number.
 
 Shape letters: B images, g selections, m voxels of each, k tokens that they read, D shared channels, R candidates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 import numpy as np
@@ -25,7 +27,7 @@ from bddn.encoder.targets import Targets
 from bddn.machine.parallel import each_on
 from bddn.progress import progress
 from bddn.stream.loader import Source, batches
-from bddn.stream.order import Rows
+from bddn.stream.order import Rows, distinct
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
 PASS_BYTES = 3 << 29  # at most: sums of a pass, and the candidates of earlier ones
@@ -56,7 +58,7 @@ def polish(
     targets : callable
         Rows (B,) to responses (B, N) float32.
     train, val : sequence of arrays of int
-        Pools of rows.
+        Pools of rows. A row that occurs several times in a pool counts as often.
     pass_bytes : int
         Memory of the sums of a pass and the candidates of earlier ones. The result does not depend on it.
 
@@ -73,18 +75,19 @@ def polish(
     parts = [values.split([one.voxels.numel() for one in problems]) for values in (channels, bias, error)]
     for problem, *results in zip(problems, *parts, strict=True):
         problem.write_into(*results)
-    with progress("polish", len(passes) * sum(map(len, (*train, *val))), "images") as advance:
+    fitted, chosen_on = _Images.of(train), _Images.of(val)
+    with progress("polish", len(passes) * (len(fitted.times) + len(chosen_on.times)), "images") as advance:
         for some in passes:
             _start(some, channels)
             means, of_pass = _Means(), torch.cat([problem.voxels.flatten() for problem in some])
-            for tokens, y in _batches(model, source, targets, train, of_pass):
-                means.add(tokens, y)
-                _each(some, _Problem.add, tokens, y)
+            for tokens, y, times in _batches(model, source, targets, fitted, of_pass):
+                means.add(tokens, y, times)
+                _each(some, _Problem.add, tokens, y, times)
                 advance(y.shape[1])
             _each(some, _Problem.solve, means)
-            for tokens, y in _batches(model, source, targets, val, of_pass):
+            for tokens, y, times in _batches(model, source, targets, chosen_on, of_pass):
                 means.subtract(tokens, y)
-                _each(some, _Problem.evaluate, tokens, y)
+                _each(some, _Problem.evaluate, tokens, y, times)
                 advance(y.shape[1])
     best = _choose(error)
     which = torch.arange(len(best), device=best.device)
@@ -164,16 +167,32 @@ def _problems(model: FactorTopy) -> Iterator["_Problem"]:
             yield _Problem(model, selections.voxels(some), read, weights[some] / model.divisor)
 
 
+@dataclass(frozen=True)
+class _Images:
+    """Pools of rows, each row once, and how often each counts: `times` (n,) float32."""
+
+    pools: list[Rows]
+    times: Tensor
+
+    @classmethod
+    def of(cls, pools: Sequence[Rows]) -> "_Images":
+        once = [distinct(pool) for pool in pools]
+        times = np.concatenate([np.bincount(which) for _, which in once])
+        return cls([pool[first] for pool, (first, _) in zip(pools, once, strict=True)], torch.from_numpy(times).float())
+
+
 def _batches(
-    model: FactorTopy, source: Source, targets: Targets, pools: Sequence[Rows], voxels: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield aligned tokens (T, B, D), and responses of some voxels (n,) by voxel, (n, B)."""
-    for at, found in batches(source, pools, IMAGES[model.bias.device.type]):
+    model: FactorTopy, source: Source, targets: Targets, images: _Images, voxels: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield aligned tokens (T, B, D), responses of some voxels (n,) by voxel, (n, B), and how often each image counts,
+    (B,)."""
+    size = IMAGES[model.bias.device.type]
+    for (at, found), times in zip(batches(source, images.pools, size), images.times.split(size), strict=True):
         responses = targets(at)
         y = responses.new_empty(len(voxels), len(at))
         _each_of(lambda out, some, responses=responses: out.copy_(responses[:, some].T), y, voxels)
         del responses  # before the work of the batch, which needs memory
-        yield model.align(found), y
+        yield model.align(found), y, times.to(y.device)
 
 
 def _each_of(work: Callable[..., object], *tensors: Tensor) -> None:
@@ -192,15 +211,16 @@ class _Means:
     def __init__(self) -> None:
         self._n = 0
 
-    def add(self, tokens: Tensor, y: Tensor) -> None:
-        """Add images: tokens (T, B, D) and responses (n, B), which become differences."""
+    def add(self, tokens: Tensor, y: Tensor, times: Tensor) -> None:
+        """Add images: tokens (T, B, D) and responses (n, B), which become differences, and how often each counts,
+        (B,)."""
         if not self._n:
             self.first = tokens.mean(1), y.mean(1)
             self._sums = tuple(torch.zeros_like(one) for one in self.first)
         self.subtract(tokens, y)
         for sum_, values in zip(self._sums, (tokens, y), strict=True):
-            _each_of(lambda sum_, values: sum_.add_(values.sum(1)), sum_, values)
-        self._n += y.shape[1]
+            _each_of(lambda sum_, values: sum_.add_(torch.einsum("nb...,b->n...", values, times)), sum_, values)
+        self._n += int(times.sum())
 
     def subtract(self, tokens: Tensor, y: Tensor) -> None:
         """Turn tokens and responses into differences to the means of the first batch."""
@@ -263,11 +283,13 @@ class _Problem:
         products, with_y = sums.split(self.sums_floats)
         self._products, self._with_y = (part.view(len(self), self._d, -1) for part in (products, with_y))
 
-    def add(self, tokens: Tensor, y: Tensor) -> None:
-        """Add training images: differences of aligned tokens (T, B, D) and of the responses of the pass (n, B)."""
+    def add(self, tokens: Tensor, y: Tensor, times: Tensor) -> None:
+        """Add training images: differences of aligned tokens (T, B, D) and of the responses of the pass (n, B), and how
+        often they count (B,)."""
         v, y = self._features(tokens), self._own(y).mT
-        self._products.baddbmm_(v.mT, v)
-        self._with_y.baddbmm_(v.mT, y)
+        weighted = (v * times[:, None]).mT
+        self._products.baddbmm_(weighted, v)
+        self._with_y.baddbmm_(weighted, y)
 
     def solve(self, means: _Means) -> None:
         """Compute the candidates, and free the memory of the sums."""
@@ -291,14 +313,14 @@ class _Problem:
         self._error.zero_()
         self._products = self._with_y = torch.empty(0)
 
-    def evaluate(self, tokens: Tensor, y: Tensor) -> None:
-        """Add the squared errors of validation images, given as differences."""
+    def evaluate(self, tokens: Tensor, y: Tensor, times: Tensor) -> None:
+        """Add the squared errors of validation images, given as differences, as often as they count (B,)."""
         found = self._candidates()
         g, m, r, d = found.shape
         v = self._features(tokens)
         predicted = torch.bmm(v, found.view(g, m * r, d).mT).view(g, -1, m, r)
         error = predicted.add_(self._offsets[:, None]).sub_(self._own(y).mT[..., None])
-        self._error += error.square_().sum(1)
+        self._error += (times @ error.square_().view(g, -1, m * r)).view_as(self._error)
 
     def _candidates(self) -> Tensor:
         """Return the channel weights of all candidates (g, m, R, D)."""

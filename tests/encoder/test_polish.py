@@ -1,6 +1,7 @@
 """The closed form: the ridge solution of every voxel, chosen on validation images."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -36,8 +37,14 @@ def _setup(noise: float = 1.0) -> tuple[FactorTopy, Resident, torch.Tensor]:
     return model, Resident.of(features), responses
 
 
-def _polish(model: FactorTopy, source: Resident, responses: torch.Tensor, pass_bytes: int = PASS_BYTES) -> np.ndarray:
-    return polish(model, source, responses.__getitem__, TRAIN, VAL, pass_bytes)
+def _polish(
+    model: FactorTopy,
+    source: Resident,
+    responses: torch.Tensor,
+    pass_bytes: int = PASS_BYTES,
+    train: Sequence[np.ndarray] = TRAIN,
+) -> np.ndarray:
+    return polish(model, source, responses.__getitem__, train, VAL, pass_bytes)
 
 
 def _voxel_features(model: FactorTopy, features: Features) -> np.ndarray:
@@ -53,12 +60,18 @@ def _voxel_features(model: FactorTopy, features: Features) -> np.ndarray:
     return np.stack(found, axis=-1)
 
 
-def test_every_voxel_gets_its_ridge_solution() -> None:
+DRAWN = [np.sort(np.random.default_rng(0).choice(pool, len(pool))) for pool in TRAIN]  # some several times, some never
+
+
+@pytest.mark.parametrize("pools", [TRAIN, DRAWN], ids=["each once", "bootstrap"])
+def test_every_voxel_gets_its_ridge_solution(pools: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
     model, source, responses = _setup()
     v, y = _voxel_features(model, source.features), responses.double().numpy()
-    alpha = _polish(model, source, responses)
+    alpha = _polish(model, source, responses, train=pools)
     assert set(alpha) <= {*ALPHAS, np.inf}
-    train = np.concatenate(TRAIN)
+    train = np.concatenate(pools)
+    n = len(np.unique(train)) + len(VAL[0])
+    assert f"polish: {n}/{n} images" in capsys.readouterr().err  # each is read once
     for i in range(N_VOXELS):
         if np.isinf(alpha[i]):
             assert not model.channels[i].any()
