@@ -69,7 +69,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "selection": "free",
         "selector_width": 64,
         "readout": "root",
-        "features": "whitened",
+        "features": "raw",
         "initial_align": "responses",
         "bootstrap": 3,
         "half": 0,
@@ -220,7 +220,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
 }
 BASE: dict[type[Spec], dict[str, Any]] = {
     CacheSpec: CACHE,
-    FitSpec: {"polish": True},
+    FitSpec: {"polish": True, "features": "whitened"},
     FinetuneSpec: {},
     ParentSpec: PARENT,
     PlantSpec: {},

@@ -1,7 +1,8 @@
 """The channel align before the first step, from the covariance of tokens and responses.
 
-Where layers have many channels, a random align holds little of what voxels respond to. Places then have hardly a
-gradient until the align is learned, and drift until they saturate. So every shared channel is turned towards one
+Where layers have more channels than the encoder shares, a random align holds only a part of what voxels respond to, and
+little of it in wide networks. Places then have hardly a gradient until the align is learned, and drift until they
+saturate. There every shared channel is turned towards one
 principal component of the training responses: in every layer, towards the covariance of the component with the tokens,
 as far as that covariance is more than chance. What is chance stays random. This is not in the paper.
 
@@ -28,7 +29,8 @@ VOXELS = 4000  # at most, whose responses give the components
 
 @torch.no_grad()
 def align_to_responses(model: FactorTopy, source: Source, targets: Targets, train: Rows, seed: int) -> None:
-    """Turn the align of `model`, in place. The columns of its matrices keep their lengths on average.
+    """Turn the align of `model`, in place, unless all layers have at most D channels, which a random align spans. The
+    columns of its matrices keep their lengths on average.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def align_to_responses(model: FactorTopy, source: Source, targets: Targets, trai
         Of the start of the iteration that finds the components.
     """
     assert model.whitening is not None
+    if max(model.widths.values()) <= model.channels.shape[1]:
+        return
     pools = pools_in_order(train, source.chunk_of)
     rows, voxels = torch.from_numpy(np.concatenate(pools)), evenly_spread(model.coords_mm, VOXELS)
     responses = torch.cat([targets(some)[:, voxels] for some in rows.split(IMAGES)])

@@ -111,7 +111,10 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
     readout = _RECIPE.get(fit["readout"], "the readout followed the spec")
     whitened = ", on channels decorrelated within each layer" if fit["features"] == "whitened" else ""
     if fit.get("initial_align") == "responses":
-        whitened += ", after the alignment was turned towards the principal components of the training responses"
+        whitened += (
+            ", from an initial alignment turned towards the principal components of the training responses where layers "
+            f"have more than {fit['channels']} channels"
+        )
     polished = (
         ", and the channel weights were then solved for in closed form, the penalty chosen on the validation images"
         if fit["polish"]

@@ -81,7 +81,7 @@ class FitSpec(Spec):
     images. The saved encoder takes raw tokens in both cases."""
     initial_align: Literal["random", "responses"] = Field(default="random", exclude_if=lambda kind: kind == "random")
     """Channel align before the first step: `random`, or turned towards the principal components of the training
-    `responses`, which finds places in networks with many channels, and is not in the paper. Needs whitened features."""
+    `responses` if a layer has more than D channels, which is not in the paper. Needs whitened features."""
     bootstrap: Seed | None = None
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
     half: Literal[0, 1] | None = Field(default=None, exclude_if=lambda half: half is None)

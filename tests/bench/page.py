@@ -31,7 +31,7 @@ def main() -> None:
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bddn"})
     sections: list[tuple[tuple[str, ...], Callable[..., str]]] = [
-        (("family_cpu", "family_cuda"), family),
+        (("family_cpu",), family),
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),

@@ -15,7 +15,7 @@ def test_an_ensemble_beside_a_single_fit(true_size: bool, tmp_path: Path) -> Non
     n_fits, sizes, memory = (20, TRUE, MEMORY_GIB) if true_size else (2, SMALL, 0.5)
     data = write_sized(tmp_path, **sizes)
     spec = FitSpec.recipe("fast").to_dict() | ({} if true_size else {"epochs": 1, "sample": 100})
-    single = fit(tmp_path, data, tmp_path / "run", spec | {"bootstrap": 0}, "--memory", str(memory))
+    single = fit(tmp_path, data, tmp_path / "run", spec, "--memory", str(memory))
     (tmp_path / "spec.yaml").write_text(json.dumps(spec))
     options = ["--data", data, "--out", tmp_path / "out", "--spec", tmp_path / "spec.yaml"]
     options += ["--fits", str(n_fits), "--memory", str(memory)]

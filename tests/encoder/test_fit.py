@@ -33,7 +33,9 @@ FAST = FitSpec.parse(
     SPEC.to_dict() | {"features": "whitened", "readout": "root", "schedule": "one_cycle", "polish": True}, "test"
 )
 SAMPLED = FitSpec.parse(
-    FAST.to_dict() | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "initial_align": "responses"}, "test"
+    FAST.to_dict()
+    | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "initial_align": "responses", "channels": 4},
+    "test",
 )
 SPECS = pytest.mark.parametrize("spec", [SPEC, SAMPLED], ids=["paper", "sampled"])
 
@@ -339,8 +341,8 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     polished = _fit(spec.model_copy(update={"polish": True}))
     assert torch.equal(polished.selection.layer, base.selection.layer)
     assert not torch.equal(polished.model.channels, base.model.channels)
-    whitened = spec.model_copy(update={"features": "whitened"})
-    turned = _fit(whitened.model_copy(update={"initial_align": "responses"}))
+    whitened = spec.model_copy(update={"features": "whitened", "channels": 4})  # fewer than a layer has
+    turned = _fit(whitened.model_copy(update={"initial_align": "responses", "channels": 4}))
     assert not torch.equal(turned.selection.layer, _fit(whitened).selection.layer)
     sampled = _fit(spec.model_copy(update={"polish": True, "sample": 20}))
     assert not torch.equal(sampled.selection.layer, base.selection.layer)

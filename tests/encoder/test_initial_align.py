@@ -26,10 +26,11 @@ def _tokens(n: int = N, widths: dict[str, int] = WIDTHS) -> Features:
     return Features(local, [torch.randn(n, width, generator=g) for width in widths.values()])
 
 
-def _turned(tokens: Features, responses: torch.Tensor) -> tuple[FactorTopy, FactorTopy]:
+def _turned(tokens: Features, responses: torch.Tensor, channels: int = SPEC.channels) -> tuple[FactorTopy, FactorTopy]:
     """An encoder before and after."""
     coords, rows, source = torch.rand(responses.shape[1], 3), np.arange(len(responses)), Resident.of(tokens)
-    before, after = (new_encoder(coords, WIDTHS, GRID, SPEC) for _ in range(2))
+    spec = SPEC.model_copy(update={"channels": channels})
+    before, after = (new_encoder(coords, WIDTHS, GRID, spec) for _ in range(2))
     after.whitening = Whitening.of(source, pools_in_order(rows, source.chunk_of))
     responses = (responses - responses.mean(0)) / responses.std(0)
     align_to_responses(after, source, responses.__getitem__, rows, 0)
@@ -66,6 +67,13 @@ def test_fewer_voxels_than_channels_and_constant_layers_are_no_trouble() -> None
     assert all(one.isfinite().all() for one in after.parameters())
     assert torch.equal(after.align_global[1][:, 2:], before.align_global[1][:, 2:])
     assert not torch.equal(after.align_global[1][:, :2], before.align_global[1][:, :2])
+
+
+@pytest.mark.parametrize("channels", [39, 40])
+def test_layers_that_a_random_align_spans_stay_as_they_are(channels: int) -> None:
+    tokens = _tokens()
+    before, after = _turned(tokens, tokens.global_[1] + 0, channels)
+    assert torch.equal(before.align_global[1], after.align_global[1]) == (channels >= max(WIDTHS.values()))
 
 
 def test_raw_features_are_refused_in_words() -> None:
