@@ -257,6 +257,7 @@ FIT = FitSpec.parse(
         "channels": 8,
         "code_frequencies": 2,
         "selector_width": 8,
+        "initial_align": "random",  # what raw features need
         "epochs": 1,
         "batch_size": 8,
         "sample": None,

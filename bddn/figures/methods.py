@@ -112,8 +112,8 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
     whitened = ", on channels decorrelated within each layer" if fit["features"] == "whitened" else ""
     if fit.get("initial_align") == "responses":
         whitened += (
-            ", from an initial alignment turned towards the principal components of the training responses where layers "
-            f"have more than {fit['channels']} channels"
+            ", from an initial alignment turned towards the principal components of the training responses where "
+            f"layers have more than {fit['channels']} channels"
         )
     polished = (
         ", and the channel weights were then solved for in closed form, the penalty chosen on the validation images"
