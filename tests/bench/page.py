@@ -31,7 +31,7 @@ def main() -> None:
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bddn"})
     sections: list[tuple[tuple[str, ...], Callable[..., str]]] = [
-        (("family_cpu",), family),
+        (("family_cpu", "family_cuda"), family),
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
@@ -61,13 +61,13 @@ def main() -> None:
 
 def family(*found: dict[str, Any]) -> str:
     """Both recipes on brains that differ in kind; the worst first."""
-    tables = [f"{_about(one)}.\n\n{_of_family(one['rows'])}" for one in found]
-    saturated = sum(bool(row["saturated"]) for one in found for row in one["rows"] if row["recipe"] == "fast")
+    rows = [row for one in found for row in one["rows"]]
+    saturated = sum(bool(row["saturated"]) for row in rows if row["recipe"] == "fast")
     return (
         "## Recipes on brains that differ in kind\n\n`paper` → `fast`, means over seeds (their numbers stand in the "
         "table); r, slope and RMSE of the worse hemisphere, place of the worse axis. `fast` was chosen on the brains "
         f"that are not held back. Fits of `fast` with a saturated selector: {saturated}. `python tests/bench/family.py "
-        "FOLDER` measures this.\n\n" + "\n".join(tables)
+        f"FOLDER` measures this.\n\n{' '.join(f'{_about(one)}.' for one in found)}\n\n{_of_family(rows)}"
     )
 
 
