@@ -49,7 +49,11 @@ def align_to_responses(model: FactorTopy, source: Source, targets: Targets, trai
         return
     pools = pools_in_order(train, source.chunk_of)
     rows, voxels = torch.from_numpy(np.concatenate(pools)), evenly_spread(model.coords_mm, VOXELS)
-    responses = torch.cat([targets(some)[:, voxels] for some in rows.split(IMAGES)])
+    responses = model.bias.new_empty(
+        len(rows), len(voxels)
+    )  # at once: small parts stay with the process (malloc's heap)
+    for at, part in zip(rows.split(IMAGES), responses.split(IMAGES), strict=True):
+        part.copy_(targets(at)[:, voxels])
     components = _components(responses, model.channels.shape[1], seed)
     local, global_ = _Covariances(model.whitening.local), _Covariances(model.whitening.global_)
     with progress("align", len(rows), "images") as advance:
