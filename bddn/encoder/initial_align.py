@@ -49,9 +49,8 @@ def align_to_responses(model: FactorTopy, source: Source, targets: Targets, trai
         return
     pools = pools_in_order(train, source.chunk_of)
     rows, voxels = torch.from_numpy(np.concatenate(pools)), evenly_spread(model.coords_mm, VOXELS)
-    responses = model.bias.new_empty(
-        len(rows), len(voxels)
-    )  # at once: small parts stay with the process (malloc's heap)
+    # at once, because the memory of small parts stays with the process (malloc's heap)
+    responses = model.bias.new_empty(len(rows), len(voxels))
     for at, part in zip(rows.split(IMAGES), responses.split(IMAGES), strict=True):
         part.copy_(targets(at)[:, voxels])
     components = _components(responses, model.channels.shape[1], seed)
