@@ -9,7 +9,7 @@ as far as that covariance is more than chance. What is chance stays random. This
 Shape letters: n training rows, B images of a batch, N voxels, C channels of a layer, D shared channels, k components.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class _Covariances:
         pairs = zip(self._layers, tokens, strict=True)
         each_on(components.device, lambda pair: pair[0].add(pair[1], components), pairs)
 
-    def turn(self, align: Sequence[Tensor]) -> None:
+    def turn(self, align: Iterable[Tensor]) -> None:
         """Turn the matrices (C, D) of all layers."""
         for layer, matrix in zip(self._layers, align, strict=True):
             layer.turn(matrix)

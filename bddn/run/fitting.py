@@ -59,7 +59,7 @@ from bddn.store.reader import Cache
 from bddn.stream.loader import READERS, Resident, Streamed, rows_of
 from bddn.stream.order import Residency
 
-BASE_BYTES = 1100 << 20  # libraries and temporary arrays of one step
+BASE_BYTES = 1150 << 20  # libraries and temporary arrays of one step
 BATCH_COPIES = 6  # memory of a batch, in units of its stored tokens: its float32 tokens and its aligned tokens
 VOXEL_BYTES = 2000  # per voxel: position code, weights, and responses to one batch
 

@@ -165,10 +165,11 @@ def ensemble(found: dict[str, Any]) -> str:
 
 def _fit_in_words(found: dict[str, Any]) -> str:
     epochs = ", ".join(f"{s:.0f}" for s in found["epoch_seconds"])
+    score = f" The mean test R² is {found['r2_test']:.3f}." if "r2_test" in found else ""
     return (
         f"{_about(found)}: {found['n_images']:,} images, {found['n_voxels']:,} voxels, {found['bytes'] / 1e9:.1f} GB "
         f"of tokens on disk, in {found['peak_gib']:.2f} GiB of memory. {found['seconds'] / 60:.1f} minutes in all; "
-        f"epochs took {epochs} s; tokens were waited for {found['waited_for_tokens_s']:.0f} s in all."
+        f"epochs took {epochs} s; tokens were waited for {found['waited_for_tokens_s']:.0f} s in all.{score}"
     )
 
 
