@@ -131,9 +131,6 @@ def fit(
             trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
-        resumed = checkpoint_file is not None and checkpoint_file.exists()
-        if spec.initial_align == "responses" and not resumed:
-            align_to_responses(trained, source, of_sample, parts.train, spec.seed)
         voxels = np.array([], np.intp) if shown is None else shown
         training = _Training(
             trained, model, source, of_sample, parts, spec, checkpoint_file, checkpoint_every_s, voxels
@@ -269,6 +266,8 @@ class _Training:
         """Train to the last epoch."""
         spec, done, epochs = self._spec, self.progress, self._epochs
         if done.epoch == done.batch == 0:
+            if spec.initial_align == "responses":
+                align_to_responses(self._model, self._source, self._targets, self._parts.train, spec.seed)
             self.log.record(self._whole, 0)
         with progress("fit", epochs * self._batches, "steps") as advance:
             advance(done.epoch * self._batches + done.batch, earlier=True)

@@ -2,9 +2,9 @@
 
 Where layers have more channels than the encoder shares, a random align holds only a part of what voxels respond to, and
 little of it in wide networks. Places then have hardly a gradient until the align is learned, and drift until they
-saturate. There every shared channel is turned towards one
-principal component of the training responses: in every layer, towards the covariance of the component with the tokens,
-as far as that covariance is more than chance. What is chance stays random. This is not in the paper.
+saturate. There every shared channel is turned towards one principal component of the training responses: in every
+layer, towards the covariance of the component with the tokens, as far as that covariance is more than chance. What is
+chance stays random. This is not in the paper.
 
 Shape letters: n training rows, B images of a batch, N voxels, C channels of a layer, D shared channels, k components.
 """

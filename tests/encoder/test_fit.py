@@ -342,7 +342,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     assert torch.equal(polished.selection.layer, base.selection.layer)
     assert not torch.equal(polished.model.channels, base.model.channels)
     whitened = spec.model_copy(update={"features": "whitened", "channels": 4})  # fewer than a layer has
-    turned = _fit(whitened.model_copy(update={"initial_align": "responses", "channels": 4}))
+    turned = _fit(whitened.model_copy(update={"initial_align": "responses"}))
     assert not torch.equal(turned.selection.layer, _fit(whitened).selection.layer)
     sampled = _fit(spec.model_copy(update={"polish": True, "sample": 20}))
     assert not torch.equal(sampled.selection.layer, base.selection.layer)

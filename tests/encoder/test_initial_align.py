@@ -16,14 +16,14 @@ from bddn.stream.features import Features
 from bddn.stream.loader import Resident
 from bddn.stream.order import pools_in_order
 
-N, WIDTHS, GRID, SIDE = 300, {"early": 40, "late": 30}, (4, 4), 16
+N, WIDTHS, GRID, PLACES = 300, {"early": 40, "late": 30}, (4, 4), 16
 SPEC = FitSpec.parse(FitSpec.recipe("fast").to_dict() | {"channels": 8, "selector_width": 16}, "test")
 
 
-def _tokens(n: int = N, widths: dict[str, int] = WIDTHS) -> Features:
+def _tokens() -> Features:
     g = torch.Generator().manual_seed(1)
-    local = [torch.randn(n, SIDE, width, generator=g) for width in widths.values()]
-    return Features(local, [torch.randn(n, width, generator=g) for width in widths.values()])
+    local = [torch.randn(N, PLACES, width, generator=g) for width in WIDTHS.values()]
+    return Features(local, [torch.randn(N, width, generator=g) for width in WIDTHS.values()])
 
 
 def _turned(tokens: Features, responses: torch.Tensor, channels: int = SPEC.channels) -> tuple[FactorTopy, FactorTopy]:
