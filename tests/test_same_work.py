@@ -258,6 +258,7 @@ FIT = FitSpec.parse(
         "code_frequencies": 2,
         "selector_width": 8,
         "initial_align": "random",  # what raw features need
+        "shared_noise": "kept",  # so does this
         "epochs": 1,
         "batch_size": 8,
         "sample": None,
@@ -369,6 +370,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "readout": "mean",
     "features": "raw",
     "initial_align": "responses",
+    "shared_noise": "limited",
     "bootstrap": 0,
     "half": 1,
     "epochs": 2,

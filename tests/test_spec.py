@@ -71,6 +71,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "readout": "root",
         "features": "raw",
         "initial_align": "responses",
+        "shared_noise": "limited",
         "bootstrap": 3,
         "half": 0,
         "epochs": 1,

@@ -24,6 +24,7 @@ from bddn.encoder.polish import PASS_BYTES, polish
 from bddn.encoder.sample import evenly_spread, n_trained
 from bddn.encoder.schedule import learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
+from bddn.encoder.shared_noise import LimitedNoise
 from bddn.encoder.targets import OfVoxels, Standardized, Targets
 from bddn.encoder.whitening import Whitening
 from bddn.errors import FitError
@@ -38,6 +39,7 @@ from bddn.stream.order import Rows, by_image, epoch_pools, n_batches, pools_in_o
 
 PREDICT_IMAGES = 32  # images predicted at a time
 CHECKPOINT_S = 60.0  # seconds between two checkpoints
+LARGE_NOISE = 0.2  # share of the variance of one component's noise above which a note is printed
 CHECK_STEPS = 100  # steps on a device between two checks of the losses, which wait for the device
 
 
@@ -63,6 +65,8 @@ class Fitted:
         Saturated selectors.
     convergence : dict or None
         How far the selectors moved at the end; see `encoder.health`.
+    components : list of dict or None
+        Large components of the responses, if their noise was limited; see `encoder.shared_noise`.
     epoch_seconds : list of float
     learning : Learning
     """
@@ -79,6 +83,7 @@ class Fitted:
     polished: dict[str, float] | None
     saturated: list[str]
     convergence: dict[str, float | bool] | None
+    components: list[dict[str, float]] | None
     epoch_seconds: list[float]
     learning: Learning
 
@@ -131,6 +136,10 @@ def fit(
             trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
+        components = None
+        if spec.shared_noise == "limited":
+            of_sample = LimitedNoise.of(of_sample, trained, source, parts.train, spec.seed)
+            components = of_sample.described
         voxels = np.array([], np.intp) if shown is None else shown
         training = _Training(
             trained, model, source, of_sample, parts, spec, checkpoint_file, checkpoint_every_s, voxels
@@ -164,9 +173,17 @@ def fit(
             f"average{end}. Depth and place may change with more epochs.",
             file=sys.stderr,
         )
+    noise = max((one["share"] * (1 - one["predicted"]) for one in components or []), default=0)
+    if noise > LARGE_NOISE:
+        print(  # noqa: T201 - it says something about the data
+            f"note: {noise:.0%} of the variance of the responses to the training images is one component that tokens "
+            "do not predict: noise that voxels share, as of arousal or motion, or a signal that this network lacks. "
+            "The selectors were learned with little of it.",
+            file=sys.stderr,
+        )
     scores = r2_val, r2_test, evidence.p_values()
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
-    health = dead, settled
+    health = dead, settled, components
     return Fitted(model, selection, p.best_epoch, *scores, *moments, p.history, polished, *health, p.epoch_seconds, log)
 
 

@@ -15,16 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bddn.encoder.components import IMAGES, principal_components
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.sample import evenly_spread
 from bddn.encoder.targets import Targets
 from bddn.machine.parallel import each_on
 from bddn.progress import progress
 from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, pools_in_order
-
-IMAGES = 64  # of a batch
-VOXELS = 4000  # at most, whose responses give the components
 
 
 @torch.no_grad()
@@ -48,12 +45,8 @@ def align_to_responses(model: FactorTopy, source: Source, targets: Targets, trai
     if max(model.widths.values()) <= model.channels.shape[1]:
         return
     pools = pools_in_order(train, source.chunk_of)
-    rows, voxels = torch.from_numpy(np.concatenate(pools)), evenly_spread(model.coords_mm, VOXELS)
-    # at once, because the memory of small parts stays with the process (malloc's heap)
-    responses = model.bias.new_empty(len(rows), len(voxels))
-    for at, part in zip(rows.split(IMAGES), responses.split(IMAGES), strict=True):
-        part.copy_(targets(at)[:, voxels])
-    components = _components(responses, model.channels.shape[1], seed)
+    rows, d = torch.from_numpy(np.concatenate(pools)), model.channels.shape[1]
+    components, _ = principal_components(targets, rows, model.coords_mm, d, seed)
     local, global_ = _Covariances(model.whitening.local), _Covariances(model.whitening.global_)
     with progress("align", len(rows), "images") as advance:
         for (at, features), some in zip(batches(source, pools, IMAGES), components.split(IMAGES), strict=True):
@@ -62,20 +55,6 @@ def align_to_responses(model: FactorTopy, source: Source, targets: Targets, trai
             advance(len(at))
     local.turn(model.align_local)
     global_.turn(model.align_global)
-
-
-def initial_bytes(n_rows: int, n_voxels: int) -> int:
-    """Return the memory that `align_to_responses` needs for responses, in bytes."""
-    return 4 * n_rows * min(n_voxels, VOXELS)
-
-
-def _components(responses: Tensor, d: int, seed: int) -> Tensor:
-    """Return the first D principal components of standardized responses (n, N), or all, as vectors of length 1 over
-    images, (n, k)."""
-    on_gpu = [responses.device] if responses.is_cuda else []
-    with torch.random.fork_rng(devices=on_gpu):
-        torch.manual_seed(seed)
-        return torch.svd_lowrank(responses, min(d, *responses.shape))[0]
 
 
 class _Covariances:

@@ -115,6 +115,11 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
             ", from an initial alignment turned towards the principal components of the training responses where "
             f"layers have more than {fit['channels']} channels"
         )
+    if fit.get("shared_noise") == "limited":
+        whitened += (
+            ", on responses in whose principal components what ridge regression on tokens did not predict, of images "
+            "left out, was limited to the variance that independent noise of the voxels would have"
+        )
     polished = (
         ", and the channel weights were then solved for in closed form, the penalty chosen on the validation images"
         if fit["polish"]

@@ -21,6 +21,8 @@ N_SHARED = 12
 """Sources of the noise that voxels share."""
 SHARED_NOISE = 0.5
 """Share of the variance of correlated noise that comes from these sources."""
+COMMON_NOISE = 0.6, 0.95
+"""Range over voxels of the share of shared noise that is one value for the whole cortex."""
 N_WAVES = 100
 """Waves of a smooth random map."""
 HEAVY_DOF = 3
@@ -122,12 +124,15 @@ def scales(law: str, depth: Floats, p: Floats, q: Floats) -> Floats:
 
 
 def unit_noise(kind: str, rng: np.random.Generator, n_images: int, n_voxels: int, p: Floats, q: Floats) -> Floats:
-    """Noise (n_images, N) of mean 0 and variance 1: Gaussian, heavy-tailed, or shared by neighbours."""
+    """Noise (n_images, N) of mean 0 and variance 1: Gaussian, heavy-tailed, or shared by neighbours or by all."""
     if kind == "heavy":
         return np.asarray(rng.standard_t(HEAVY_DOF, (n_images, n_voxels)) / np.sqrt(HEAVY_DOF / (HEAVY_DOF - 2)))
     own = rng.normal(size=(n_images, n_voxels))
     if kind == "gaussian":
         return own
+    if kind == "shared":
+        common = rng.uniform(*COMMON_NOISE, n_voxels)
+        return np.asarray(np.sqrt(common) * rng.normal(size=(n_images, 1)) + np.sqrt(1 - common) * own)
     waves = rng.normal(size=(2, N_SHARED)) * 6
     shape = np.cos(p[:, None] * waves[0] + q[:, None] * waves[1] + rng.uniform(0, 2 * np.pi, N_SHARED))
     shape /= np.linalg.norm(shape, axis=1, keepdims=True)

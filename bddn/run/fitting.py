@@ -19,13 +19,14 @@ from bddn.data.dataset import about, frame_of
 from bddn.data.dataset_check import check_voxels
 from bddn.data.trials import check_trials, response_ids
 from bddn.encoder import checkpoint, learning
+from bddn.encoder.components import components_bytes
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, fit
-from bddn.encoder.initial_align import initial_bytes
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import IMAGES as POLISH_IMAGES
 from bddn.encoder.polish import pass_bytes_in, polish_bytes
 from bddn.encoder.sample import n_trained
+from bddn.encoder.shared_noise import shared_noise_bytes
 from bddn.encoder.targets import Targets
 from bddn.errors import LowMemoryError, SpecError
 from bddn.files import atomic
@@ -257,8 +258,12 @@ def _residency(
         rest += 4 * n_responses * n
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
     pass_bytes = pass_bytes_in(model, (free_device_bytes() if model.bias.is_cuda else free) - rest)
-    at_the_start = initial_bytes(n_responses, n) if spec.initial_align == "responses" else 0
-    rest += max(at_the_start, polish_bytes(model, pass_bytes) if spec.polish else 0)
+    is_limited = spec.shared_noise == "limited"
+    rest += max(
+        components_bytes(n_responses, n) if is_limited or spec.initial_align == "responses" else 0,
+        shared_noise_bytes(model, n_responses) if is_limited else 0,
+        polish_bytes(model, pass_bytes) if spec.polish else 0,
+    )
     if model.bias.is_cuda and feature_bytes > free_device_bytes() - rest:
         feature_bytes = max(feature_bytes, free)  # tokens that do not fit on the device must be streamed
     return Residency.choose(feature_bytes, 4 * n_responses * n_voxels, rest, free), pass_bytes

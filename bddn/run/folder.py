@@ -389,5 +389,6 @@ def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
         "polished": fitted.polished,
         "saturated_selectors": fitted.saturated,
         "convergence": fitted.convergence,
+        "components": fitted.components,
         "epochs": fitted.history,
     }

@@ -82,6 +82,10 @@ class FitSpec(Spec):
     initial_align: Literal["random", "responses"] = Field(default="random", exclude_if=lambda kind: kind == "random")
     """Channel align before the first step: `random`, or turned towards the principal components of the training
     `responses` if a layer has more than D channels, which is not in the paper. Needs whitened features."""
+    shared_noise: Literal["kept", "limited"] = Field(default="kept", exclude_if=lambda kind: kind == "kept")
+    """Noise that voxels share, as of arousal or motion, in the responses from which selectors and alignment are
+    learned: `kept`; or `limited` in every principal component to what it would have if no two voxels shared noise,
+    which is not in the paper. Noise is what tokens do not predict. Needs whitened features."""
     bootstrap: Seed | None = None
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
     half: Literal[0, 1] | None = Field(default=None, exclude_if=lambda half: half is None)
@@ -130,6 +134,12 @@ class FitSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _noise_is_told_by_whitened_features(self) -> Self:
+        if self.shared_noise == "limited" and self.features != "whitened":
+            raise ValueError("with features: whitened where shared_noise is limited")
+        return self
+
+    @model_validator(mode="after")
     def _half_is_not_resampled(self) -> Self:
         if self.half is not None and self.bootstrap is not None:
             raise ValueError("with half or bootstrap, not both")
@@ -164,6 +174,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "readout": "root",
         "features": "whitened",
         "initial_align": "responses",
+        "shared_noise": "limited",
         "blurs": (0.0, 1.0, 2.0),
         "resolution": 0.6,
         "sample": 4000,

@@ -53,8 +53,9 @@ class PlantSpec(Spec):
     """Mean over voxels of the explainable share of variance."""
     silent: Annotated[float, Field(ge=0, lt=0.9)] = 0.0
     """Share of the cortex, the upper end of each patch, whose responses are noise alone."""
-    noise: Literal["gaussian", "heavy", "correlated"] = "gaussian"
-    """Gaussian, of heavy tails (Student's t of 3 degrees of freedom), or half of it shared by neighbours."""
+    noise: Literal["gaussian", "heavy", "correlated", "shared"] = "gaussian"
+    """Gaussian, of heavy tails (Student's t of 3 degrees of freedom), half of it shared by neighbours, or most of it
+    shared by all voxels, as of arousal."""
 
     @model_validator(mode="after")
     def _photographs_have_a_folder(self) -> Self:

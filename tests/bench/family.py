@@ -72,6 +72,9 @@ CHOSEN_ON: dict[str, Kind] = {
     "many voxels": Kind(
         {"scenes": "photographs", "mesh": "fsaverage6", "n_images": 3000, "place_law": "whole", "mean_ceiling": 0.4,
          "layer_spread": 0.4}, "mixer_4"),
+    "shared noise": Kind(
+        {"scenes": "leaves", "noise": "shared", "mean_ceiling": 0.25, "scale_law": "anywhere", "seed": 9}),
+    "768 channels": Kind({"n_layers": 4, "width": 768, "n_images": 2000, "layer_spread": 0.4, "seed": 10}),
 }  # fmt: skip
 HELD_BACK: dict[str, Kind] = {
     "borders, heavy tails": Kind(
@@ -97,6 +100,9 @@ HELD_BACK: dict[str, Kind] = {
     "24 layers, many voxels": Kind(
         {"scenes": "leaves", "n_layers": 24, "width": 96, "mesh": "fsaverage6", "n_images": 2000, "mean_ceiling": 0.35,
          "seed": 18}),
+    "shared noise, 384 channels": Kind(
+        {"scenes": "photographs", "n_layers": 6, "width": 384, "noise": "shared", "mean_ceiling": 0.2,
+         "depth_law": "quadratic", "place_law": "whole", "seed": 19}),
 }  # fmt: skip
 BRAINS = CHOSEN_ON | HELD_BACK
 PHOTOGRAPHS = (

@@ -34,7 +34,8 @@ FAST = FitSpec.parse(
 )
 SAMPLED = FitSpec.parse(
     FAST.to_dict()
-    | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "initial_align": "responses", "channels": 4},
+    | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "initial_align": "responses", "channels": 4}
+    | {"shared_noise": "limited"},
     "test",
 )
 SPECS = pytest.mark.parametrize("spec", [SPEC, SAMPLED], ids=["paper", "sampled"])
@@ -329,7 +330,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     assert (
         changed.keys()
         | {"split", "split_seed", "split_by", "covariates", "layers", "polish", "sample"}
-        | {"initial_align"}
+        | {"initial_align", "shared_noise"}
         | on_a_gpu
         == FitSpec.model_fields.keys()
     )
@@ -344,5 +345,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     whitened = spec.model_copy(update={"features": "whitened", "channels": 4})  # fewer than a layer has
     turned = _fit(whitened.model_copy(update={"initial_align": "responses"}))
     assert not torch.equal(turned.selection.layer, _fit(whitened).selection.layer)
+    limited = _fit(whitened.model_copy(update={"shared_noise": "limited"}))
+    assert not torch.equal(limited.selection.layer, _fit(whitened).selection.layer)
     sampled = _fit(spec.model_copy(update={"polish": True, "sample": 20}))
     assert not torch.equal(sampled.selection.layer, base.selection.layer)

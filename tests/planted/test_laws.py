@@ -33,7 +33,7 @@ def test_depth_follows_its_law_over_the_whole_network(law: str) -> None:
         assert truth["nominal"].nunique() == laws.N_STEPS
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "heavy", "correlated"])
+@pytest.mark.parametrize("kind", ["gaussian", "heavy", "correlated", "shared"])
 def test_noise_has_variance_1_and_is_what_it_is_called(kind: str) -> None:
     p, q = np.linspace(-0.5, 0.5, 300), np.linspace(-0.3, 0.3, 300)
     noise = laws.unit_noise(kind, np.random.default_rng(0), 4000, 300, p, q)
@@ -41,8 +41,10 @@ def test_noise_has_variance_1_and_is_what_it_is_called(kind: str) -> None:
     assert noise.var() == pytest.approx(1, rel=0.1)
     beyond = (np.abs(noise) > 4).mean()
     assert beyond > 1e-3 if kind == "heavy" else beyond < 3e-4
-    neighbours = np.mean([np.corrcoef(noise[:, k], noise[:, k + 1])[0, 1] for k in range(0, 290, 10)])
-    assert neighbours == pytest.approx(0.5 if kind == "correlated" else 0, abs=0.06)
+    shared = {"correlated": (0.5, 0), "shared": (0.77, 0.77)}.get(kind, (0, 0))
+    for apart, expected in zip((1, 150), shared, strict=True):
+        found = np.mean([np.corrcoef(noise[:, k], noise[:, k + apart])[0, 1] for k in range(0, 150, 5)])
+        assert found == pytest.approx(expected, abs=0.06)
 
 
 def test_silent_cortex_has_no_signal_and_the_rest_keeps_its_ceiling() -> None:

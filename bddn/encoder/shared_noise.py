@@ -1,0 +1,183 @@
+"""Less of the noise that voxels share in the responses that selectors learn from.
+
+Noise of arousal, breath or motion of the head is one large principal component of the responses. Its part of the
+gradient adds up over voxels, where that of other noise averages out, and the selectors and the channel align, which
+voxels share, then follow it alone. Noise is what ridge regression on tokens does not predict of a component, in images
+that are left out; what it predicts is signal, and stays. Of the noise, as much stays as a component would have where
+every voxel has noise of its own. This is not in the paper.
+
+Shape letters: n images, B images of a batch, N voxels, L layers, C channels of a layer, k components.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bddn.encoder.components import IMAGES, TINY, VOXELS, principal_components
+from bddn.encoder.factor_topy import FactorTopy
+from bddn.encoder.targets import Targets
+from bddn.machine.parallel import each_on
+from bddn.progress import progress
+from bddn.stream.features import Features
+from bddn.stream.loader import Source, batches
+from bddn.stream.order import Rows, epoch_pools
+
+COMPONENTS = 64  # at most
+DESCRIBED = 0.05  # least share of the variance of a component that is described
+PREDICTED = 1500  # images, at most, of which tokens predict the components
+PLACES = 2  # rows and columns of the local tokens that predict, means of a quarter of the image
+PENALTIES = 10.0 ** torch.arange(
+    -3, 3.5, 0.5, dtype=torch.float64
+)  # of ridge regression, in units of the mean variance
+
+
+@dataclass(frozen=True)
+class LimitedNoise:
+    """Responses in whose principal components the noise is limited; other rows than those of training stay as they are.
+
+    Attributes
+    ----------
+    targets : callable
+        The responses as they are.
+    excess : Tensor, (n_rows, k) float32
+        By row, what is taken away of each component.
+    weights : Tensor, (k, N) float32
+        Of the components in the responses of each voxel.
+    shares, predicted : Tensor, (k,) float32
+        The share of the variance that each component had, and the part of it that tokens predict.
+    """
+
+    targets: Targets
+    excess: Tensor
+    weights: Tensor
+    shares: Tensor
+    predicted: Tensor
+
+    @classmethod
+    def of(cls, targets: Targets, model: FactorTopy, source: Source, train: Rows, seed: int) -> "LimitedNoise":
+        """Find the components of standardized responses, and limit their noise.
+
+        Parameters
+        ----------
+        targets : callable
+            Rows (B,) to standardized responses (B, N) float32.
+        model : FactorTopy
+            With whitening.
+        source : Source
+        train : array of int, (n,)
+            Rows of the training images, in any order.
+        seed : int
+            Of the images that tell noise from signal.
+        """
+        rows = torch.from_numpy(np.unique(train))  # an image that a bootstrap repeats must not predict itself
+        components, shares = principal_components(targets, rows, model.coords_mm, COMPONENTS, seed)
+        most = largest_of_own_noise(len(rows), min(len(model.coords_mm), VOXELS))
+        large = shares > most
+        components, shares = components[:, large], shares[large]
+        weights = components.new_zeros(components.shape[1], len(model.coords_mm))
+        excess = components.new_zeros(len(source.chunk_of), components.shape[1])
+        predicted = torch.zeros_like(shares)
+        if len(shares):
+            predicted = _predictable(components, rows, model, source, seed)
+            kept = shares * predicted + (shares * (1 - predicted)).clamp(max=most)
+            for at, some in zip(rows.split(IMAGES), components.split(IMAGES), strict=True):
+                weights += some.T @ targets(at)
+            excess[rows] = components * (1 - (kept / shares).sqrt())
+        return cls(targets, excess, weights, shares, predicted)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return self.targets(rows).addmm(self.excess[rows], self.weights, alpha=-1)
+
+    @property
+    def described(self) -> list[dict[str, float]]:
+        """The largest components, as they were: their `share` of the variance, and the part of it that is
+        `predicted`."""
+        of_each = zip(self.shares.tolist(), self.predicted.tolist(), strict=True)
+        return [{"share": share, "predicted": part} for share, part in of_each if share >= DESCRIBED]
+
+
+def largest_of_own_noise(n_images: int, n_voxels: int) -> float:
+    """Return the largest share of the variance that a component has where every voxel has noise of its own and nothing
+    else: the edge of the Marchenko-Pastur law."""
+    return float((n_images**-0.5 + n_voxels**-0.5) ** 2)
+
+
+def shared_noise_bytes(model: FactorTopy, n_rows: int) -> int:
+    """Return the memory that `LimitedNoise.of` needs for tokens, in bytes."""
+    return 4 * min(n_rows, PREDICTED) * (PLACES**2 + 1) * sum(model.widths.values())
+
+
+def _predictable(components: Tensor, rows: Tensor, model: FactorTopy, source: Source, seed: int) -> Tensor:
+    """Return the share (k,) of each component (n, k) that tokens predict, each image from all others."""
+    pools = epoch_pools(rows.numpy(), source.chunk_of, seed, 0)
+    seen = torch.from_numpy(np.concatenate(pools)[:PREDICTED])
+    tokens, start = _Summaries(model, len(seen)), 0
+    with progress("components", len(seen), "images") as advance:
+        for _, features in batches(source, pools, IMAGES):
+            some = slice(start, min(start + len(features), len(seen)))
+            tokens.put(some, features.at(slice(some.stop - start)))
+            advance(some.stop - start)
+            start = some.stop
+            if start == len(seen):
+                break
+    return left_out_r2(tokens.products(), components[torch.searchsorted(rows, seen)])
+
+
+class _Summaries:
+    """Whitened tokens of n images: local ones averaged over quarters of the image, and global ones."""
+
+    def __init__(self, model: FactorTopy, n: int) -> None:
+        assert model.whitening is not None
+        self._grid = model.grid.grid
+        self._whitening = [*model.whitening.local, *model.whitening.global_]
+        widths, new = list(model.widths.values()), model.bias.new_empty
+        # at once, because the memory of small parts stays with the process (malloc's heap)
+        self._tokens = [new(n, PLACES**2 * width) for width in widths] + [new(n, width) for width in widths]
+
+    def put(self, images: slice, features: Features) -> None:
+        """Set the tokens of some images."""
+        kinds = [*features.local, *features.global_]
+
+        def put(which: int) -> None:
+            tokens, (mean, root) = kinds[which], self._whitening[which]
+            if tokens.ndim == 3:
+                on_grid = tokens.transpose(1, 2).unflatten(2, self._grid)
+                tokens = F.adaptive_avg_pool2d(on_grid, PLACES).flatten(2).transpose(1, 2)
+            self._tokens[which][images] = ((tokens - mean) @ root).flatten(1)
+
+        each_on(features.global_[0].device, put, range(len(kinds)))
+
+    def products(self) -> Tensor:
+        """Return the products (n, n) of images, in which all layers, and both kinds, weigh the same. The tokens are
+        centred in place."""
+        total = self._tokens[0].new_zeros(len(self._tokens[0]), len(self._tokens[0]))
+        for tokens in self._tokens:
+            tokens.sub_(tokens.mean(0))
+            total.addmm_(tokens, tokens.T, alpha=1 / max(tokens.square().mean().item() * tokens.shape[1], TINY))
+        return total
+
+
+def left_out_r2(kernel: Tensor, values: Tensor) -> Tensor:
+    """Return R² (k,), at least 0, of kernel ridge regression, each image predicted from all others, with the best of
+    `PENALTIES` for each column.
+
+    Parameters
+    ----------
+    kernel : Tensor, (n, n)
+        Of centred features.
+    values : Tensor, (n, k)
+    """
+    variances, vectors = torch.linalg.eigh(kernel.double())
+    variances = variances.clamp_min(0) / variances.mean().clamp_min(TINY)
+    centred = (values - values.mean(0)).double()
+    within, n = vectors.T @ centred, len(kernel)
+    best = centred.new_zeros(values.shape[1])
+    for penalty in PENALTIES:
+        shrunk = variances / (variances + penalty)
+        own = vectors.square() @ shrunk + 1 / n  # the weight of an image in its own prediction
+        left_out = (centred - vectors @ (shrunk[:, None] * within)) / (1 - own).clamp_min(1e-6)[:, None]
+        best = best.maximum(1 - left_out.square().sum(0) / centred.square().sum(0).clamp_min(TINY))
+    return best.to(values.dtype)
