@@ -173,11 +173,11 @@ def fit(
             f"average{end}. Depth and place may change with more epochs.",
             file=sys.stderr,
         )
-    noise = max((one["share"] * (1 - one["predicted"]) for one in components or []), default=0)
+    noise = max((one["share"] * (1 - one["explained"]) for one in components or []), default=0)
     if noise > LARGE_NOISE:
         print(  # noqa: T201 - it says something about the data
             f"note: {noise:.0%} of the variance of the responses to the training images is one component that tokens "
-            "do not predict: noise that voxels share, as of arousal or motion, or a signal that this network lacks. "
+            "do not explain: noise that voxels share, as of arousal or motion, or a signal that this network lacks. "
             "The selectors were learned with little of it.",
             file=sys.stderr,
         )

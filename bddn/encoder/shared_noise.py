@@ -2,9 +2,9 @@
 
 Noise of arousal, breath or motion of the head is one large principal component of the responses. Its part of the
 gradient adds up over voxels, where that of other noise averages out, and the selectors and the channel align, which
-voxels share, then follow it alone. Noise is what ridge regression on tokens does not predict of a component, in images
-that are left out; what it predicts is signal, and stays. Of the noise, as much stays as a component would have where
-every voxel has noise of its own. This is not in the paper.
+voxels share, then follow it alone. Noise is the share of a component that tokens do not explain; what they explain is
+signal, and stays. Of the noise, as much stays as a component would have where every voxel has noise of its own. This is
+not in the paper.
 
 Shape letters: n images, B images of a batch, N voxels, L layers, C channels of a layer, k components.
 """
@@ -26,12 +26,11 @@ from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, epoch_pools
 
 COMPONENTS = 64  # at most
+LEAST = 0.005  # share of the variance of a component below which it is left as it is
 DESCRIBED = 0.05  # least share of the variance of a component that is described
-PREDICTED = 1500  # images, at most, of which tokens predict the components
-PLACES = 2  # rows and columns of the local tokens that predict, means of a quarter of the image
-PENALTIES = 10.0 ** torch.arange(
-    -3, 3.5, 0.5, dtype=torch.float64
-)  # of ridge regression, in units of the mean variance
+EXPLAINED = 1500  # images, at most, whose tokens explain the components
+PLACES = 2  # rows and columns of the local tokens that explain, means of a quarter of the image
+SHARES = [k / 100 for k in range(100)]  # of signal, that are tried
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,15 @@ class LimitedNoise:
         By row, what is taken away of each component.
     weights : Tensor, (k, N) float32
         Of the components in the responses of each voxel.
-    shares, predicted : Tensor, (k,) float32
-        The share of the variance that each component had, and the part of it that tokens predict.
+    shares, explained : Tensor, (k,) float32
+        The share of the variance that each component had, and the part of it that tokens explain, at least.
     """
 
     targets: Targets
     excess: Tensor
     weights: Tensor
     shares: Tensor
-    predicted: Tensor
+    explained: Tensor
 
     @classmethod
     def of(cls, targets: Targets, model: FactorTopy, source: Source, train: Rows, seed: int) -> "LimitedNoise":
@@ -72,21 +71,21 @@ class LimitedNoise:
         seed : int
             Of the images that tell noise from signal.
         """
-        rows = torch.from_numpy(np.unique(train))  # an image that a bootstrap repeats must not predict itself
+        rows = torch.from_numpy(np.unique(train))  # an image that a bootstrap repeats must not explain itself
         components, shares = principal_components(targets, rows, model.coords_mm, COMPONENTS, seed)
-        most = largest_of_own_noise(len(rows), min(len(model.coords_mm), VOXELS))
+        most = max(LEAST, largest_of_own_noise(len(rows), min(len(model.coords_mm), VOXELS)))
         large = shares > most
         components, shares = components[:, large], shares[large]
         weights = components.new_zeros(components.shape[1], len(model.coords_mm))
         excess = components.new_zeros(len(source.chunk_of), components.shape[1])
-        predicted = torch.zeros_like(shares)
+        explained = torch.zeros_like(shares)
         if len(shares):
-            predicted = _predictable(components, rows, model, source, seed)
-            kept = shares * predicted + (shares * (1 - predicted)).clamp(max=most)
+            explained = _explained(components, rows, model, source, seed)
+            kept = shares * explained + (shares * (1 - explained)).clamp(max=most)
             for at, some in zip(rows.split(IMAGES), components.split(IMAGES), strict=True):
                 weights += some.T @ targets(at)
             excess[rows] = components * (1 - (kept / shares).sqrt())
-        return cls(targets, excess, weights, shares, predicted)
+        return cls(targets, excess, weights, shares, explained)
 
     def __call__(self, rows: Tensor) -> Tensor:
         return self.targets(rows).addmm(self.excess[rows], self.weights, alpha=-1)
@@ -94,9 +93,9 @@ class LimitedNoise:
     @property
     def described(self) -> list[dict[str, float]]:
         """The largest components, as they were: their `share` of the variance, and the part of it that is
-        `predicted`."""
-        of_each = zip(self.shares.tolist(), self.predicted.tolist(), strict=True)
-        return [{"share": share, "predicted": part} for share, part in of_each if share >= DESCRIBED]
+        `explained` by tokens."""
+        of_each = zip(self.shares.tolist(), self.explained.tolist(), strict=True)
+        return [{"share": share, "explained": part} for share, part in of_each if share >= DESCRIBED]
 
 
 def largest_of_own_noise(n_images: int, n_voxels: int) -> float:
@@ -107,13 +106,13 @@ def largest_of_own_noise(n_images: int, n_voxels: int) -> float:
 
 def shared_noise_bytes(model: FactorTopy, n_rows: int) -> int:
     """Return the memory that `LimitedNoise.of` needs for tokens, in bytes."""
-    return 4 * min(n_rows, PREDICTED) * (PLACES**2 + 1) * sum(model.widths.values())
+    return 4 * min(n_rows, EXPLAINED) * (PLACES**2 + 1) * sum(model.widths.values())
 
 
-def _predictable(components: Tensor, rows: Tensor, model: FactorTopy, source: Source, seed: int) -> Tensor:
-    """Return the share (k,) of each component (n, k) that tokens predict, each image from all others."""
+def _explained(components: Tensor, rows: Tensor, model: FactorTopy, source: Source, seed: int) -> Tensor:
+    """Return the share (k,) of each component (n, k) that tokens explain."""
     pools = epoch_pools(rows.numpy(), source.chunk_of, seed, 0)
-    seen = torch.from_numpy(np.concatenate(pools)[:PREDICTED])
+    seen = torch.from_numpy(np.concatenate(pools)[:EXPLAINED])
     tokens, start = _Summaries(model, len(seen)), 0
     with progress("components", len(seen), "images") as advance:
         for _, features in batches(source, pools, IMAGES):
@@ -123,7 +122,7 @@ def _predictable(components: Tensor, rows: Tensor, model: FactorTopy, source: So
             start = some.stop
             if start == len(seen):
                 break
-    return left_out_r2(tokens.products(), components[torch.searchsorted(rows, seen)])
+    return explained_share(tokens.products(), components[torch.searchsorted(rows, seen)])
 
 
 class _Summaries:
@@ -160,24 +159,25 @@ class _Summaries:
         return total
 
 
-def left_out_r2(kernel: Tensor, values: Tensor) -> Tensor:
-    """Return R² (k,), at least 0, of kernel ridge regression, each image predicted from all others, with the best of
-    `PENALTIES` for each column.
+def explained_share(kernel: Tensor, values: Tensor) -> Tensor:
+    """Return the share (k,) of the variance of each column that features explain, at least: the lower end of its 68 %
+    interval. It is estimated as heritability is, by maximum likelihood: values are normal, with the covariance
+    share · kernel + (1 - share) · identity. That holds where features are too many for a prediction to be any good.
 
     Parameters
     ----------
     kernel : Tensor, (n, n)
-        Of centred features.
+        Products of centred features.
     values : Tensor, (n, k)
     """
     variances, vectors = torch.linalg.eigh(kernel.double())
     variances = variances.clamp_min(0) / variances.mean().clamp_min(TINY)
-    centred = (values - values.mean(0)).double()
-    within, n = vectors.T @ centred, len(kernel)
-    best = centred.new_zeros(values.shape[1])
-    for penalty in PENALTIES:
-        shrunk = variances / (variances + penalty)
-        own = vectors.square() @ shrunk + 1 / n  # the weight of an image in its own prediction
-        left_out = (centred - vectors @ (shrunk[:, None] * within)) / (1 - own).clamp_min(1e-6)[:, None]
-        best = best.maximum(1 - left_out.square().sum(0) / centred.square().sum(0).clamp_min(TINY))
-    return best.to(values.dtype)
+    squares = (vectors.T @ (values - values.mean(0)).double()).square()
+    likelihoods = []
+    for share in SHARES:
+        of_direction = share * variances + 1 - share
+        scale = (squares / of_direction[:, None]).mean(0).clamp_min(TINY)
+        likelihoods.append(-0.5 * (of_direction.log().sum() + len(kernel) * scale.log()))
+    likelihood = torch.stack(likelihoods)
+    inside = likelihood >= likelihood.amax(0) - 0.5
+    return values.new_tensor(SHARES)[inside.int().argmax(0)]  # the first inside

@@ -117,8 +117,8 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
         )
     if fit.get("shared_noise") == "limited":
         whitened += (
-            ", on responses in whose principal components what ridge regression on tokens did not predict, of images "
-            "left out, was limited to the variance that independent noise of the voxels would have"
+            ", on responses in whose principal components what tokens did not explain (variance components, by maximum "
+            "likelihood) was limited to the variance that independent noise of the voxels would have, or 0.5 %"
         )
     polished = (
         ", and the channel weights were then solved for in closed form, the penalty chosen on the validation images"

@@ -85,7 +85,7 @@ class FitSpec(Spec):
     shared_noise: Literal["kept", "limited"] = Field(default="kept", exclude_if=lambda kind: kind == "kept")
     """Noise that voxels share, as of arousal or motion, in the responses from which selectors and alignment are
     learned: `kept`; or `limited` in every principal component to what it would have if no two voxels shared noise,
-    which is not in the paper. Noise is what tokens do not predict. Needs whitened features."""
+    which is not in the paper. Noise is what tokens do not explain. Needs whitened features."""
     bootstrap: Seed | None = None
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
     half: Literal[0, 1] | None = Field(default=None, exclude_if=lambda half: half is None)
