@@ -42,6 +42,9 @@ def write(
     ids = [f"nsd-{i:05d}" for i in range(made.n_images)] if stimuli is None else list(stimuli.ids)
     images = [f"{i:064x}" if stimuli is None else stimuli.sha256(i) for i in range(made.n_images)]
     spec = {
+        "image_size": [16 * side for side in made.grid],  # as if, so that maps and pages can be drawn
+        "preprocess": "native",
+        "global_token": "mean",
         "grid": list(made.grid),
         "precision": made.precision.name,
         "chunk_images": made.chunk_images,
