@@ -138,7 +138,8 @@ def fit(
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
         components = None
         if spec.shared_noise == "limited":
-            of_sample = LimitedNoise.of(of_sample, trained, source, parts.train, spec.seed)
+            reads_global = spec.fixed != "local"
+            of_sample = LimitedNoise.of(of_sample, trained, source, parts.train, spec.seed, reads_global)
             components = of_sample.described
         voxels = np.array([], np.intp) if shown is None else shown
         training = _Training(

@@ -56,7 +56,9 @@ class LimitedNoise:
     explained: Tensor
 
     @classmethod
-    def of(cls, targets: Targets, model: FactorTopy, source: Source, train: Rows, seed: int) -> "LimitedNoise":
+    def of(
+        cls, targets: Targets, model: FactorTopy, source: Source, train: Rows, seed: int, global_: bool = True
+    ) -> "LimitedNoise":
         """Find the components of standardized responses, and limit their noise.
 
         Parameters
@@ -70,6 +72,8 @@ class LimitedNoise:
             Rows of the training images, in any order.
         seed : int
             Of the images that tell noise from signal.
+        global_ : bool
+            Whether global tokens explain signals, too.
         """
         rows = torch.from_numpy(np.unique(train))  # an image that a bootstrap repeats must not explain itself
         components, shares = principal_components(targets, rows, model.coords_mm, COMPONENTS, seed)
@@ -80,7 +84,7 @@ class LimitedNoise:
         excess = components.new_zeros(len(source.chunk_of), components.shape[1])
         explained = torch.zeros_like(shares)
         if len(shares):
-            explained = _explained(components, rows, model, source, seed)
+            explained = _explained(components, rows, model, source, seed, global_)
             kept = shares * explained + (shares * (1 - explained)).clamp(max=most)
             for at, some in zip(rows.split(IMAGES), components.split(IMAGES), strict=True):
                 weights += some.T @ targets(at)
@@ -109,11 +113,11 @@ def shared_noise_bytes(model: FactorTopy, n_rows: int) -> int:
     return 4 * min(n_rows, EXPLAINED) * (PLACES**2 + 1) * sum(model.widths.values())
 
 
-def _explained(components: Tensor, rows: Tensor, model: FactorTopy, source: Source, seed: int) -> Tensor:
+def _explained(components: Tensor, rows: Tensor, model: FactorTopy, source: Source, seed: int, global_: bool) -> Tensor:
     """Return the share (k,) of each component (n, k) that tokens explain."""
     pools = epoch_pools(rows.numpy(), source.chunk_of, seed, 0)
     seen = torch.from_numpy(np.concatenate(pools)[:EXPLAINED])
-    tokens, start = _Summaries(model, len(seen)), 0
+    tokens, start = _Summaries(model, len(seen), global_), 0
     with progress("components", len(seen), "images") as advance:
         for _, features in batches(source, pools, IMAGES):
             some = slice(start, min(start + len(features), len(seen)))
@@ -126,15 +130,16 @@ def _explained(components: Tensor, rows: Tensor, model: FactorTopy, source: Sour
 
 
 class _Summaries:
-    """Whitened tokens of n images: local ones averaged over quarters of the image, and global ones."""
+    """Whitened tokens of n images: local ones averaged over quarters of the image, and global ones, unless these are
+    left out."""
 
-    def __init__(self, model: FactorTopy, n: int) -> None:
+    def __init__(self, model: FactorTopy, n: int, global_: bool) -> None:
         assert model.whitening is not None
         self._grid = model.grid.grid
-        self._whitening = [*model.whitening.local, *model.whitening.global_]
-        widths, new = list(model.widths.values()), model.bias.new_empty
+        self._whitening = [*model.whitening.local, *(model.whitening.global_ if global_ else [])]
         # at once, because the memory of small parts stays with the process (malloc's heap)
-        self._tokens = [new(n, PLACES**2 * width) for width in widths] + [new(n, width) for width in widths]
+        sizes = [size * width for size in (PLACES**2, 1)[: 1 + global_] for width in model.widths.values()]
+        self._tokens = [model.bias.new_empty(n, size) for size in sizes]
 
     def put(self, images: slice, features: Features) -> None:
         """Set the tokens of some images."""
@@ -147,7 +152,7 @@ class _Summaries:
                 tokens = F.adaptive_avg_pool2d(on_grid, PLACES).flatten(2).transpose(1, 2)
             self._tokens[which][images] = ((tokens - mean) @ root).flatten(1)
 
-        each_on(features.global_[0].device, put, range(len(kinds)))
+        each_on(features.global_[0].device, put, range(len(self._tokens)))
 
     def products(self) -> Tensor:
         """Return the products (n, n) of images, in which all layers, and both kinds, weigh the same. The tokens are
