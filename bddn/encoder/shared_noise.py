@@ -157,10 +157,16 @@ class _Summaries:
     def products(self) -> Tensor:
         """Return the products (n, n) of images, in which all layers, and both kinds, weigh the same. The tokens are
         centred in place."""
-        total = self._tokens[0].new_zeros(len(self._tokens[0]), len(self._tokens[0]))
+        n = len(self._tokens[0])
+        total = self._tokens[0].new_zeros(n, n)
         for tokens in self._tokens:
             tokens.sub_(tokens.mean(0))
-            total.addmm_(tokens, tokens.T, alpha=1 / max(tokens.square().mean().item() * tokens.shape[1], TINY))
+            scale = 1 / max(tokens.square().sum().item() / n, TINY)
+
+            def add(rows: slice, tokens: Tensor = tokens, scale: float = scale) -> None:
+                total[rows].addmm_(tokens[rows], tokens.T, alpha=scale)
+
+            each_on(total.device, add, [slice(start, start + IMAGES) for start in range(0, n, IMAGES)])
         return total
 
 
