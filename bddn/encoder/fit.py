@@ -136,15 +136,14 @@ def fit(
             trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
+        learned: Targets = of_sample
         components = None
         if spec.shared_noise == "limited":
             reads_global = spec.fixed != "local"
-            of_sample = LimitedNoise.of(of_sample, trained, source, parts.train, spec.seed, reads_global)
-            components = of_sample.described
+            learned = LimitedNoise.of(of_sample, trained, source, parts.train, spec.seed, reads_global)
+            components = learned.described
         voxels = np.array([], np.intp) if shown is None else shown
-        training = _Training(
-            trained, model, source, of_sample, parts, spec, checkpoint_file, checkpoint_every_s, voxels
-        )
+        training = _Training(trained, model, source, learned, parts, spec, checkpoint_file, checkpoint_every_s, voxels)
         training.run()
         trained.load_state_dict(training.best_state)
         trained.fold()
@@ -184,8 +183,9 @@ def fit(
         )
     scores = r2_val, r2_test, evidence.p_values()
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
-    health = dead, settled, components
-    return Fitted(model, selection, p.best_epoch, *scores, *moments, p.history, polished, *health, p.epoch_seconds, log)
+    health = dead, settled
+    result = model, selection, p.best_epoch, *scores, *moments, p.history, polished, *health
+    return Fitted(*result, components, p.epoch_seconds, log)
 
 
 def score(
