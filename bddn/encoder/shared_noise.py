@@ -156,17 +156,18 @@ class _Summaries:
 
     def products(self) -> Tensor:
         """Return the products (n, n) of images, in which all layers, and both kinds, weigh the same. The tokens are
-        centred in place."""
+        centred and scaled in place."""
         n = len(self._tokens[0])
-        total = self._tokens[0].new_zeros(n, n)
         for tokens in self._tokens:
             tokens.sub_(tokens.mean(0))
-            scale = 1 / max(tokens.square().sum().item() / n, TINY)
+            tokens.mul_((n / max(tokens.square().sum().item(), TINY)) ** 0.5)
+        total = self._tokens[0].new_zeros(n, n)
 
-            def add(rows: slice, tokens: Tensor = tokens, scale: float = scale) -> None:
-                total[rows].addmm_(tokens[rows], tokens.T, alpha=scale)
+        def add(rows: slice) -> None:
+            for tokens in self._tokens:
+                total[rows].addmm_(tokens[rows], tokens.T)
 
-            each_on(total.device, add, [slice(start, start + IMAGES) for start in range(0, n, IMAGES)])
+        each_on(total.device, add, [slice(start, start + IMAGES) for start in range(0, n, IMAGES)])
         return total
 
 
