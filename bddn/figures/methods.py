@@ -115,11 +115,13 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
             ", from an initial alignment turned towards the principal components of the training responses where "
             f"layers have more than {fit['channels']} channels"
         )
-    if fit.get("shared_noise") == "limited":
-        whitened += (
-            ", on responses in whose principal components what tokens did not explain (variance components, by maximum "
-            "likelihood) was limited to the variance that independent noise of the voxels would have, or 0.5 %"
-        )
+    denoised = (
+        " The selectors were learned from responses in which noise that voxels share was limited: of each principal "
+        "component, what tokens did not explain (variance components, by maximum likelihood) kept at most the variance "
+        "that independent noise of the voxels would have, or 0.5 %."
+        if fit.get("shared_noise") == "limited"
+        else ""
+    )
     polished = (
         ", and the channel weights were then solved for in closed form, the penalty chosen on the validation images"
         if fit["polish"]
@@ -146,7 +148,7 @@ a mixture of layers and of local and global tokens {selection}{fixed}{sized}, an
 {fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
 {fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {_epochs(run)}, seed
 {fit["seed"]}) on{_sample(run)} a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of
-{fit["regularizer"]:g} that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}. {_kept(run)};
+{fit["regularizer"]:g} that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}.{denoised} {_kept(run)};
 the test images were used once.
 Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
 weights. {_evidence(run, show_all)} {_drawn(space, mesh)}
