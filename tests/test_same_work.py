@@ -258,7 +258,8 @@ FIT = FitSpec.parse(
         "code_frequencies": 2,
         "selector_width": 8,
         "initial_align": "random",  # what raw features need
-        "shared_noise": "kept",  # so does this
+        "shared_noise": "kept",  # so do these
+        "shared_signal": "kept",
         "epochs": 1,
         "batch_size": 8,
         "sample": None,
@@ -371,6 +372,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "features": "raw",
     "initial_align": "responses",
     "shared_noise": "limited",
+    "shared_signal": "late",
     "bootstrap": 0,
     "half": 1,
     "epochs": 2,

@@ -72,6 +72,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "features": "raw",
         "initial_align": "responses",
         "shared_noise": "limited",
+        "shared_signal": "late",
         "bootstrap": 3,
         "half": 0,
         "epochs": 1,

@@ -22,9 +22,9 @@ from bddn.encoder.learning_log import LearningLog
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import PASS_BYTES, polish
 from bddn.encoder.sample import evenly_spread, n_trained
-from bddn.encoder.schedule import learning_rate, n_epochs, softness
+from bddn.encoder.schedule import earliness, learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
-from bddn.encoder.shared_noise import LimitedNoise
+from bddn.encoder.shared_components import LimitedComponents, limits_components
 from bddn.encoder.targets import OfVoxels, Standardized, Targets
 from bddn.encoder.whitening import Whitening
 from bddn.errors import FitError
@@ -66,7 +66,7 @@ class Fitted:
     convergence : dict or None
         How far the selectors moved at the end; see `encoder.health`.
     components : list of dict or None
-        Large components of the responses, if their noise was limited; see `encoder.shared_noise`.
+        Large components of the responses, if noise or signals were limited in them; see `encoder.shared_components`.
     epoch_seconds : list of float
     learning : Learning
     """
@@ -136,14 +136,14 @@ def fit(
             trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
-        learned: Targets = of_sample
-        components = None
-        if spec.shared_noise == "limited":
-            reads_global = spec.fixed != "local"
-            learned = LimitedNoise.of(of_sample, trained, source, parts.train, spec.seed, reads_global)
-            components = learned.described
+        limited = None
+        if limits_components(spec):
+            limited = LimitedComponents.of(of_sample, trained, source, parts.train, spec)
+        components = None if limited is None else limited.described
         voxels = np.array([], np.intp) if shown is None else shown
-        training = _Training(trained, model, source, learned, parts, spec, checkpoint_file, checkpoint_every_s, voxels)
+        training = _Training(
+            trained, model, source, of_sample, limited, parts, spec, checkpoint_file, checkpoint_every_s, voxels
+        )
         training.run()
         trained.load_state_dict(training.best_state)
         trained.fold()
@@ -253,6 +253,7 @@ class _Training:
         whole: FactorTopy,
         source: Source,
         targets: Targets,
+        limited: LimitedComponents | None,
         parts: Parts,
         spec: FitSpec,
         checkpoint_file: Path | None,
@@ -260,6 +261,7 @@ class _Training:
         shown: Rows,
     ) -> None:
         self._model, self._source, self._targets, self._parts, self._spec = model, source, targets, parts, spec
+        self._limited = limited  # the responses that are learned; None: those of `targets`
         self._whole = whole  # the encoder of all voxels, of which `model` has some
         self._checkpoint, self._every_s, self._saved_at = checkpoint_file, checkpoint_every_s, time.monotonic()
         self._optimizer = AdamW(model, spec.weight_decay)
@@ -285,7 +287,7 @@ class _Training:
         spec, done, epochs = self._spec, self.progress, self._epochs
         if done.epoch == done.batch == 0:
             if spec.initial_align == "responses":
-                align_to_responses(self._model, self._source, self._targets, self._parts.train, spec.seed)
+                align_to_responses(self._model, self._source, self._learned, self._parts.train, spec.seed)
             self.log.record(self._whole, 0)
         with progress("fit", epochs * self._batches, "steps") as advance:
             advance(done.epoch * self._batches + done.batch, earlier=True)
@@ -293,17 +295,26 @@ class _Training:
                 began = time.monotonic()
                 pools = epoch_pools(self._parts.train, self._source.chunk_of, spec.seed, done.epoch)
                 for rows, features in batches(self._source, pools, spec.batch_size, done.batch):
-                    self._step(features, self._targets(rows))
+                    self._step(features, self._learned(rows))
                     advance()
                     self._save_if_due()
                 advance(0, f"validation R² {self._end_epoch():.4f}")
                 done.epoch_seconds.append(time.monotonic() - began)
                 self._save_if_due(done.epoch == epochs and spec.polish)
 
+    def _learned(self, rows: Tensor) -> Tensor:
+        """Return the responses (B, N) that the next step learns."""
+        if self._limited is None:
+            return self._targets(rows)
+        return self._limited(rows, earliness(*self._at))
+
+    @property
+    def _at(self) -> tuple[int, int]:
+        """The next step, and the number of all steps."""
+        return self.progress.epoch * self._batches + self.progress.batch, self._epochs * self._batches
+
     def _step(self, features: Features, target: Tensor) -> None:
-        spec = self._spec
-        step = self.progress.epoch * self._batches + self.progress.batch
-        n_steps = self._epochs * self._batches
+        spec, (step, n_steps) = self._spec, self._at
         rate, soft = learning_rate(step, n_steps, spec), softness(step, n_steps, spec)
         given = features, target, rate, soft
         self._pending.append(self._graphed(self._plain_step, *given) if self._graphed else self._plain_step(*given))

@@ -1,5 +1,5 @@
-"""The length of a fit, and the values that change during it: the learning rate, and the weight of the selectors'
-regularizer."""
+"""The length of a fit, and the values that change during it: the learning rate, the weight of the selectors'
+regularizer, and the limit of signals that voxels share."""
 
 import math
 
@@ -7,6 +7,7 @@ from bddn.spec import FitSpec
 
 # of a one-cycle schedule: share of the steps in which the rate rises, and λ falls at the latest; share of the rate
 WARM_UP, SOFT, LEAST_RATE = 0.3, 0.4, 1e-3
+HELD, RELEASED = 0.5, 0.8  # shares of the steps at which the limit of signals begins to fall, and has ended
 
 
 def n_epochs(n_batches: int, spec: FitSpec) -> int:
@@ -27,3 +28,9 @@ def softness(step: int, n_steps: int, spec: FitSpec) -> float:
     """Return the weight of the selectors' regularizer at a step of `n_steps`."""
     last = spec.regularizer_steps if spec.schedule == "constant" else min(spec.regularizer_steps, SOFT * n_steps)
     return spec.regularizer * max(0.0, 1 - step / last)
+
+
+def earliness(step: int, n_steps: int) -> float:
+    """Return the share of the limit of signals that voxels share which holds at a step of `n_steps`: 1, until places
+    are found, and then less, until it is 0."""
+    return min(1.0, max(0.0, (RELEASED - step / n_steps) / (RELEASED - HELD)))

@@ -122,6 +122,11 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
         if fit.get("shared_noise") == "limited"
         else ""
     )
+    if fit.get("shared_signal") == "late":
+        denoised += (
+            " In the first half of the training, what tokens explained of a component kept at most 5 % of the variance, "
+            "and got it back later."
+        )
     polished = (
         ", and the channel weights were then solved for in closed form, the penalty chosen on the validation images"
         if fit["polish"]

@@ -26,7 +26,7 @@ from bddn.encoder.parts import Parts
 from bddn.encoder.polish import IMAGES as POLISH_IMAGES
 from bddn.encoder.polish import pass_bytes_in, polish_bytes
 from bddn.encoder.sample import n_trained
-from bddn.encoder.shared_noise import shared_noise_bytes
+from bddn.encoder.shared_components import limits_components, shared_components_bytes
 from bddn.encoder.targets import Targets
 from bddn.errors import LowMemoryError, SpecError
 from bddn.files import atomic
@@ -258,10 +258,10 @@ def _residency(
         rest += 4 * n_responses * n
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
     pass_bytes = pass_bytes_in(model, (free_device_bytes() if model.bias.is_cuda else free) - rest)
-    is_limited = spec.shared_noise == "limited"
+    is_limited = limits_components(spec)
     rest += max(
         components_bytes(n_responses, n) if is_limited or spec.initial_align == "responses" else 0,
-        shared_noise_bytes(model, n_responses) if is_limited else 0,
+        shared_components_bytes(model, n_responses) if is_limited else 0,
         polish_bytes(model, pass_bytes) if spec.polish else 0,
     )
     if model.bias.is_cuda and feature_bytes > free_device_bytes() - rest:

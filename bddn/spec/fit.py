@@ -86,6 +86,9 @@ class FitSpec(Spec):
     """Noise that voxels share, as of arousal or motion, in the responses from which selectors and alignment are
     learned: `kept`; or `limited` in every principal component to what it would have if no two voxels shared noise,
     which is not in the paper. Noise is what tokens do not explain. Needs whitened features."""
+    shared_signal: Literal["kept", "late"] = Field(default="kept", exclude_if=lambda kind: kind == "kept")
+    """A large signal that voxels share, in the same responses: `kept`; or learned `late`, which is not in the paper: at
+    first only 5 % of the variance, until the selectors have found their places. Needs whitened features."""
     bootstrap: Seed | None = None
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
     half: Literal[0, 1] | None = Field(default=None, exclude_if=lambda half: half is None)
@@ -137,6 +140,8 @@ class FitSpec(Spec):
     def _noise_is_told_by_whitened_features(self) -> Self:
         if self.shared_noise == "limited" and self.features != "whitened":
             raise ValueError("with features: whitened where shared_noise is limited")
+        if self.shared_signal == "late" and self.features != "whitened":
+            raise ValueError("with features: whitened where shared_signal is late")
         return self
 
     @model_validator(mode="after")
@@ -175,6 +180,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "features": "whitened",
         "initial_align": "responses",
         "shared_noise": "limited",
+        "shared_signal": "late",
         "blurs": (0.0, 1.0, 2.0),
         "resolution": 0.6,
         "sample": 4000,

@@ -35,7 +35,7 @@ FAST = FitSpec.parse(
 SAMPLED = FitSpec.parse(
     FAST.to_dict()
     | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "initial_align": "responses", "channels": 4}
-    | {"shared_noise": "limited"},
+    | {"shared_noise": "limited", "shared_signal": "late"},
     "test",
 )
 SPECS = pytest.mark.parametrize("spec", [SPEC, SAMPLED], ids=["paper", "sampled"])
@@ -331,7 +331,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         changed.keys()
         | {"split", "split_seed", "split_by", "covariates", "layers", "polish", "sample"}
         | {"initial_align"}
-        | {"shared_noise"}  # of which these responses have none: see test_shared_noise
+        | {"shared_noise", "shared_signal"}  # of which these responses have none: see test_shared_components
         | on_a_gpu
         == FitSpec.model_fields.keys()
     )

@@ -1,4 +1,4 @@
-"""Noise that voxels share hardly teaches the selectors; a signal that they share does."""
+"""Noise that voxels share hardly teaches the selectors; a signal that they share does so late."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ import torch
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, fit
 from bddn.encoder.parts import Parts
-from bddn.encoder.shared_noise import LimitedNoise, explained_share, largest_of_own_noise
+from bddn.encoder.schedule import earliness
+from bddn.encoder.shared_components import LimitedComponents, explained_share, largest_of_own_noise
 from bddn.encoder.whitening import Whitening
 from bddn.errors import SpecError
 from bddn.spec import FitSpec
@@ -51,18 +52,18 @@ def _brain(noise: float = 0.0, signal: float = 0.0) -> tuple[torch.Tensor, torch
     return coords, responses + 0.5 * torch.randn(N, N_VOXELS, generator=g)
 
 
-def _limited(responses: torch.Tensor, train: np.ndarray = TRAIN) -> LimitedNoise:
+def _limited(responses: torch.Tensor, train: np.ndarray = TRAIN) -> LimitedComponents:
     source, widths = Resident.of(_tokens()), {"early": WIDTH, "late": WIDTH}
     model = new_encoder(torch.rand(N_VOXELS, 3), widths, (SIDE, SIDE), SPEC)
     model.whitening = Whitening.of(source, pools_in_order(train, source.chunk_of))
     centred = (responses - responses[:N_TRAIN].mean(0)) / responses[:N_TRAIN].std(0)
-    return LimitedNoise.of(centred.__getitem__, model, source, train, 0)
+    return LimitedComponents.of(centred.__getitem__, model, source, train, SPEC)
 
 
 def test_noise_that_all_voxels_share_keeps_little() -> None:
     limited = _limited(_brain(noise=2)[1])
     rows = torch.arange(N)
-    before, after = limited.targets(rows), limited(rows)
+    before, after = limited.targets(rows), limited(rows, 0)
     assert limited.shares[0] > 0.5
     assert limited.explained[0] < 0.1
     assert limited.explained[1] > 0.4  # a signal
@@ -78,14 +79,26 @@ def test_a_signal_that_all_voxels_share_stays() -> None:
     rows = torch.arange(N)
     assert limited.shares[0] > 0.5
     assert limited.explained[0] > 0.9
-    assert torch.corrcoef(torch.stack([limited(rows).mean(1), limited.targets(rows).mean(1)]))[0, 1] > 0.99
-    assert limited(rows).square().sum() > 0.9 * limited.targets(rows).square().sum()
+    assert torch.corrcoef(torch.stack([limited(rows, 0).mean(1), limited.targets(rows).mean(1)]))[0, 1] > 0.99
+    assert limited(rows, 0).square().sum() > 0.9 * limited.targets(rows).square().sum()
+
+
+def test_a_signal_that_all_voxels_share_is_small_at_first() -> None:
+    limited = _limited(_brain(signal=2)[1])
+    rows = torch.arange(N)
+    whole, half, least = (limited(rows, share) for share in (0, 0.5, 1))
+    common = torch.full((N_VOXELS, 1), N_VOXELS**-0.5)
+    assert (least[:N_TRAIN] @ common).square().sum() < 0.1 * limited.targets(rows)[:N_TRAIN].square().sum()
+    torch.testing.assert_close(half, (whole + least) / 2, atol=1e-4, rtol=1e-4)
+    assert torch.equal(least[N_TRAIN:], whole[N_TRAIN:])  # images that do not train are not touched
+    assert [earliness(step, 10) for step in (0, 5, 8, 9)] == [1, 1, 0, 0]
+    assert earliness(65, 100) == pytest.approx(0.5)
 
 
 def test_noise_of_single_voxels_stays() -> None:
     limited = _limited(torch.randn(N, N_VOXELS, generator=torch.Generator().manual_seed(3)))
     rows = torch.arange(N)
-    torch.testing.assert_close(limited(rows), limited.targets(rows), atol=0.1, rtol=0)
+    torch.testing.assert_close(limited(rows, 0), limited.targets(rows), atol=0.1, rtol=0)
     assert limited.described == []
 
 
@@ -126,6 +139,7 @@ def test_selectors_are_found_beside_noise_that_all_voxels_share() -> None:
     assert robust_mean(limited.r2_test) > 1.1 * robust_mean(kept.r2_test)
 
 
-def test_raw_features_are_refused_in_words() -> None:
-    with pytest.raises(SpecError, match="shared_noise"):
-        FitSpec.parse({"shared_noise": "limited"}, "test")
+@pytest.mark.parametrize(("name", "value"), [("shared_noise", "limited"), ("shared_signal", "late")])
+def test_raw_features_are_refused_in_words(name: str, value: str) -> None:
+    with pytest.raises(SpecError, match=name):
+        FitSpec.parse({name: value}, "test")

@@ -1,10 +1,13 @@
-"""Less of the noise that voxels share in the responses that selectors learn from.
+"""Less of what voxels share in the responses that selectors learn from.
 
 Noise of arousal, breath or motion of the head is one large principal component of the responses. Its part of the
 gradient adds up over voxels, where that of other noise averages out, and the selectors and the channel align, which
-voxels share, then follow it alone. Noise is the share of a component that tokens do not explain; what they explain is
-signal, and stays. Of the noise, as much stays as a component would have where every voxel has noise of its own. This is
-not in the paper.
+voxels share, then follow it alone. A signal that all voxels share, as of whether there is anything to see, does the
+same: selectors saturate at what reads it best before they have found the rest.
+
+Noise is the share of a component that tokens do not explain; what they explain is signal. Of the noise, as much stays
+as a component would have where every voxel has noise of its own. Of a large signal, a part stays until the selectors
+have found their places; then it comes back. This is not in the paper.
 
 Shape letters: n images, B images of a batch, N voxels, L layers, C channels of a layer, k components.
 """
@@ -21,6 +24,7 @@ from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.targets import Targets
 from bddn.machine.parallel import each_on
 from bddn.progress import progress
+from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, epoch_pools
@@ -29,13 +33,15 @@ COMPONENTS = 64  # at most
 LEAST = 0.005  # share of the variance of a component below which it is left as it is
 DESCRIBED = 0.05  # least share of the variance of a component that is described
 EXPLAINED = 1500  # images, at most, whose tokens explain the components
+EARLY_SIGNAL = 0.05  # share of the variance that the signal of a component has at first, at most
 PLACES = 2  # rows and columns of the local tokens that explain, means of a quarter of the image
 SHARES = [k / 100 for k in range(100)]  # of signal, that are tried
 
 
 @dataclass(frozen=True)
-class LimitedNoise:
-    """Responses in whose principal components the noise is limited; other rows than those of training stay as they are.
+class LimitedComponents:
+    """Responses in whose principal components noise, and early in a fit signals, are limited; other rows than those of
+    training stay as they are.
 
     Attributes
     ----------
@@ -43,6 +49,8 @@ class LimitedNoise:
         The responses as they are.
     excess : Tensor, (n_rows, k) float32
         By row, what is taken away of each component.
+    early : Tensor, (n_rows, k) float32
+        What is taken away beside it at first.
     weights : Tensor, (k, N) float32
         Of the components in the responses of each voxel.
     shares, explained : Tensor, (k,) float32
@@ -51,15 +59,14 @@ class LimitedNoise:
 
     targets: Targets
     excess: Tensor
+    early: Tensor
     weights: Tensor
     shares: Tensor
     explained: Tensor
 
     @classmethod
-    def of(
-        cls, targets: Targets, model: FactorTopy, source: Source, train: Rows, seed: int, global_: bool = True
-    ) -> "LimitedNoise":
-        """Find the components of standardized responses, and limit their noise.
+    def of(cls, targets: Targets, model: FactorTopy, source: Source, train: Rows, spec: FitSpec) -> "LimitedComponents":
+        """Find the components of standardized responses, and limit what `spec` names.
 
         Parameters
         ----------
@@ -70,29 +77,36 @@ class LimitedNoise:
         source : Source
         train : array of int, (n,)
             Rows of the training images, in any order.
-        seed : int
-            Of the images that tell noise from signal.
-        global_ : bool
-            Whether global tokens explain signals, too.
+        spec : FitSpec
+            Its seed draws the images that tell noise from signal.
         """
         rows = torch.from_numpy(np.unique(train))  # an image that a bootstrap repeats must not explain itself
-        components, shares = principal_components(targets, rows, model.coords_mm, COMPONENTS, seed)
+        components, shares = principal_components(targets, rows, model.coords_mm, COMPONENTS, spec.seed)
         most = max(LEAST, largest_of_own_noise(len(rows), min(len(model.coords_mm), VOXELS)))
         large = shares > most
         components, shares = components[:, large], shares[large]
         weights = components.new_zeros(components.shape[1], len(model.coords_mm))
-        excess = components.new_zeros(len(source.chunk_of), components.shape[1])
+        excess, early = (components.new_zeros(len(source.chunk_of), components.shape[1]) for _ in range(2))
         explained = torch.zeros_like(shares)
         if len(shares):
-            explained = _explained(components, rows, model, source, seed, global_)
-            kept = shares * explained + (shares * (1 - explained)).clamp(max=most)
+            explained = _explained(components, rows, model, source, spec.seed, global_=spec.fixed != "local")
+            signal, noise = shares * explained, shares * (1 - explained)
+            if spec.shared_noise == "limited":
+                noise.clamp_(max=most)
+            kept = ((signal + noise) / shares).sqrt()
+            at_first = kept
+            if spec.shared_signal == "late":
+                at_first = ((signal.clamp(max=EARLY_SIGNAL) + noise) / shares).sqrt()
             for at, some in zip(rows.split(IMAGES), components.split(IMAGES), strict=True):
                 weights += some.T @ targets(at)
-            excess[rows] = components * (1 - (kept / shares).sqrt())
-        return cls(targets, excess, weights, shares, explained)
+            excess[rows], early[rows] = components * (1 - kept), components * (kept - at_first)
+        return cls(targets, excess, early, weights, shares, explained)
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        return self.targets(rows).addmm(self.excess[rows], self.weights, alpha=-1)
+    def __call__(self, rows: Tensor, earliness: float) -> Tensor:
+        """Return responses (B, N) for rows (B,). `earliness` is the share of the limit of signals that holds now, from
+        1 to 0."""
+        taken = self.excess[rows].add_(self.early[rows], alpha=earliness)
+        return self.targets(rows).addmm(taken, self.weights, alpha=-1)
 
     @property
     def described(self) -> list[dict[str, float]]:
@@ -108,8 +122,13 @@ def largest_of_own_noise(n_images: int, n_voxels: int) -> float:
     return float((n_images**-0.5 + n_voxels**-0.5) ** 2)
 
 
-def shared_noise_bytes(model: FactorTopy, n_rows: int) -> int:
-    """Return the memory that `LimitedNoise.of` needs for tokens, in bytes."""
+def limits_components(spec: FitSpec) -> bool:
+    """Return whether a fit limits noise or signals that voxels share."""
+    return spec.shared_noise == "limited" or spec.shared_signal == "late"
+
+
+def shared_components_bytes(model: FactorTopy, n_rows: int) -> int:
+    """Return the memory that `LimitedComponents.of` needs for tokens, in bytes."""
     return 4 * min(n_rows, EXPLAINED) * (PLACES**2 + 1) * sum(model.widths.values())
 
 
