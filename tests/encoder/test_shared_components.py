@@ -122,21 +122,31 @@ def test_the_share_that_is_explained_is_found_with_few_and_with_many_features(n_
     assert share - least < found.mean() <= share + 0.03
 
 
+def _fitted(coords: torch.Tensor, responses: torch.Tensor, **settings: object) -> Fitted:
+    parts, spec = Parts(np.arange(350), np.arange(350, 400), np.arange(400, N)), SPEC.model_copy(update=settings)
+    model = new_encoder(coords, {"early": WIDTH, "late": WIDTH}, (SIDE, SIDE), spec)
+    return fit(model, Resident.of(_tokens()), responses.__getitem__, parts, spec)
+
+
+def _r_of_x(one: Fitted, coords: torch.Tensor) -> float:
+    return float(np.corrcoef(one.selection.place[:, 0].numpy(), coords[:, 1].numpy())[0, 1])
+
+
 def test_selectors_are_found_beside_noise_that_all_voxels_share() -> None:
     coords, responses = _brain(noise=1.5)
-    parts, source = Parts(np.arange(350), np.arange(350, 400), np.arange(400, N)), Resident.of(_tokens())
-
-    def fitted(shared_noise: str) -> Fitted:
-        spec = SPEC.model_copy(update={"shared_noise": shared_noise})
-        model = new_encoder(coords, {"early": WIDTH, "late": WIDTH}, (SIDE, SIDE), spec)
-        return fit(model, source, responses.__getitem__, parts, spec)
-
-    def r(one: Fitted) -> float:
-        return float(np.corrcoef(one.selection.place[:, 0].numpy(), coords[:, 1].numpy())[0, 1])
-
-    limited, kept = fitted("limited"), fitted("kept")
-    assert r(limited) > 0.98 > r(kept)
+    limited, kept = (_fitted(coords, responses, shared_noise=kind) for kind in ("limited", "kept"))
+    assert _r_of_x(limited, coords) > 0.98 > _r_of_x(kept, coords)
     assert robust_mean(limited.r2_test) > 1.1 * robust_mean(kept.r2_test)
+
+
+def test_selectors_are_found_beside_a_signal_that_all_voxels_share() -> None:
+    coords, responses = _brain(signal=2)
+    late, kept = (_fitted(coords, responses, shared_signal=kind, epochs=8) for kind in ("late", "kept"))
+    assert _r_of_x(late, coords) > 0.95
+    assert _r_of_x(kept, coords) < 0.5
+    assert late.saturated == []
+    assert kept.saturated == ["scale"]
+    assert robust_mean(late.r2_test) > robust_mean(kept.r2_test) + 0.02
 
 
 @pytest.mark.parametrize(("name", "value"), [("shared_noise", "limited"), ("shared_signal", "late")])
