@@ -1,7 +1,6 @@
 """Train an encoder, keep the epoch with the best validation score, and use the test images only once, at the end."""
 
 import math
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from bddn.encoder import checkpoint
 from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, repeatable
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.health import convergence, saturated
+from bddn.encoder.health import convergence, saturated, tell
 from bddn.encoder.initial_align import align_to_responses
 from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
@@ -39,7 +38,6 @@ from bddn.stream.order import Rows, by_image, epoch_pools, n_batches, pools_in_o
 
 PREDICT_IMAGES = 32  # images predicted at a time
 CHECKPOINT_S = 60.0  # seconds between two checkpoints
-LARGE_NOISE = 0.2  # share of the variance of one component's noise above which a note is printed
 CHECK_STEPS = 100  # steps on a device between two checks of the losses, which wait for the device
 
 
@@ -156,32 +154,10 @@ def fit(
         with torch.no_grad():
             selection = model.select().cpu()
     dead = saturated(selection, spec.fixed)
-    if dead:
-        print(  # noqa: T201 - a failed fit must not look like a good one
-            f"warning: saturated selector: {', '.join(dead)}. Its values are meaningless. Fit again with a larger "
-            "regularizer, more regularizer_steps or a smaller learning_rate.",
-            file=sys.stderr,
-        )
-    p, log = training.progress, training.log.learning
+    log = training.log.learning
     settled = convergence(log, training.softness_left > 0)
-    if settled is not None and not settled["converged"]:
-        end = ", and the regularizer acted until the end" if settled["regularized"] else ""
-        print(  # noqa: T201 - nor a fit that has not ended like one that has
-            "note: the selectors had not converged: in the last quarter of the steps, "
-            f"{settled['layer_changed']:.0%} of the voxels changed their layer, and confidence, place and scale moved "
-            f"by {settled['confidence_moved']:.2f}, {settled['place_moved']:.2f} and {settled['scale_moved']:.2f} on "
-            f"average{end}. Depth and place may change with more epochs.",
-            file=sys.stderr,
-        )
-    noise = max((one["share"] * (1 - one["explained"]) for one in components or []), default=0)
-    if noise > LARGE_NOISE:
-        print(  # noqa: T201 - it says something about the data
-            f"note: {noise:.0%} of the variance of the responses to the training images is one component that tokens "
-            "do not explain: noise that voxels share, as of arousal or motion, or a signal that this network lacks. "
-            "The selectors were learned with little of it.",
-            file=sys.stderr,
-        )
-    scores = r2_val, r2_test, evidence.p_values()
+    tell(dead, settled, components if spec.shared_noise == "limited" else None)
+    p, scores = training.progress, (r2_val, r2_test, evidence.p_values())
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
     health = dead, settled
     result = model, selection, p.best_epoch, *scores, *moments, p.history, polished, *health

@@ -3,6 +3,9 @@
 With too little regularization selectors saturate, and then their gradients vanish.
 """
 
+import sys
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from torch import Tensor
 
@@ -11,6 +14,7 @@ from bddn.encoder.selection import Selection
 
 LEAST_SLOPE = 0.05  # of tanh or sigmoid, relative to the largest slope; 0.05 is |x| = 0.975
 MOST_WEIGHT = 0.999
+LARGE_NOISE = 0.2  # share of the variance of one component's noise above which a note is printed
 MOST_MOVED = {"layer_changed": 0.1, "confidence_moved": 0.05, "place_moved": 0.05, "scale_moved": 0.05}
 
 
@@ -64,3 +68,35 @@ def convergence(learning: Learning, regularized: bool) -> dict[str, float | bool
     }
     still = all(value <= MOST_MOVED[name] for name, value in found.items())
     return {**found, "regularized": regularized, "converged": still and not regularized}
+
+
+def tell(
+    dead: Sequence[str],
+    settled: Mapping[str, float | bool] | None,
+    components: Sequence[Mapping[str, float]] | None,
+) -> None:
+    """Print what a reader of the maps must know: saturated selectors, those that had not converged (see `convergence`),
+    and large noise that voxels share (see `encoder.shared_components`)."""
+    if dead:
+        print(  # noqa: T201 - a failed fit must not look like a good one
+            f"warning: saturated selector: {', '.join(dead)}. Its values are meaningless. Fit again with a larger "
+            "regularizer, more regularizer_steps or a smaller learning_rate.",
+            file=sys.stderr,
+        )
+    if settled is not None and not settled["converged"]:
+        end = ", and the regularizer acted until the end" if settled["regularized"] else ""
+        print(  # noqa: T201 - nor a fit that has not ended like one that has
+            "note: the selectors had not converged: in the last quarter of the steps, "
+            f"{settled['layer_changed']:.0%} of the voxels changed their layer, and confidence, place and scale moved "
+            f"by {settled['confidence_moved']:.2f}, {settled['place_moved']:.2f} and {settled['scale_moved']:.2f} on "
+            f"average{end}. Depth and place may change with more epochs.",
+            file=sys.stderr,
+        )
+    noise = max((one["share"] * (1 - one["explained"]) for one in components or []), default=0)
+    if noise > LARGE_NOISE:
+        print(  # noqa: T201 - it says something about the data
+            f"note: {noise:.0%} of the variance of the responses to the training images is one component that tokens "
+            "do not explain: noise that voxels share, as of arousal or motion, or a signal that this network lacks. "
+            "The selectors were learned with little of it.",
+            file=sys.stderr,
+        )
