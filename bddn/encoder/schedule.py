@@ -7,7 +7,7 @@ from bddn.spec import FitSpec
 
 # of a one-cycle schedule: share of the steps in which the rate rises, and λ falls at the latest; share of the rate
 WARM_UP, SOFT, LEAST_RATE = 0.3, 0.4, 1e-3
-HELD, RELEASED = 0.5, 0.8  # shares of the steps at which the limit of signals begins to fall, and has ended
+HELD, RELEASED = 0.3, 0.6  # shares of the steps at which the limit of signals begins to fall, and has ended
 
 
 def n_epochs(n_batches: int, spec: FitSpec) -> int:

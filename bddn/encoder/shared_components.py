@@ -33,7 +33,7 @@ COMPONENTS = 64  # at most
 LEAST = 0.005  # share of the variance of a component below which it is left as it is
 DESCRIBED = 0.05  # least share of the variance of a component that is described
 EXPLAINED = 1500  # images, at most, whose tokens explain the components
-EARLY_SIGNAL = 0.05  # share of the variance that the signal of a component has at first, at most
+EARLY_SIGNAL = 0.1  # share of the variance that the signal of a component has at first, at most
 PLACES = 2  # rows and columns of the local tokens that explain, means of a quarter of the image
 SHARES = [k / 100 for k in range(100)]  # of signal, that are tried
 

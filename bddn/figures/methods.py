@@ -124,7 +124,7 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
     )
     if fit.get("shared_signal") == "late":
         denoised += (
-            " In the first half of the steps, what tokens explained of a component kept at most 5 % of the variance, "
+            " In the first 30 % of the steps, what tokens explained of a component kept at most 10 % of the variance, "
             "and got it back later."
         )
     polished = (

@@ -88,7 +88,7 @@ class FitSpec(Spec):
     which is not in the paper. Noise is what tokens do not explain. Needs whitened features."""
     shared_signal: Literal["kept", "late"] = Field(default="kept", exclude_if=lambda kind: kind == "kept")
     """A large signal that voxels share, in the same responses: `kept`; or learned `late`, which is not in the paper: at
-    first only 5 % of the variance, until the selectors have found their places. Needs whitened features."""
+    first only 10 % of the variance, until the selectors have found their places. Needs whitened features."""
     bootstrap: Seed | None = None
     """Seed of a bootstrap, which draws training images with replacement; none means each image once."""
     half: Literal[0, 1] | None = Field(default=None, exclude_if=lambda half: half is None)

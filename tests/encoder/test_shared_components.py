@@ -88,11 +88,11 @@ def test_a_signal_that_all_voxels_share_is_small_at_first() -> None:
     rows = torch.arange(N)
     whole, half, least = (limited(rows, share) for share in (0, 0.5, 1))
     common = torch.full((N_VOXELS, 1), N_VOXELS**-0.5)
-    assert (least[:N_TRAIN] @ common).square().sum() < 0.1 * limited.targets(rows)[:N_TRAIN].square().sum()
+    assert (least[:N_TRAIN] @ common).square().sum() < 0.15 * limited.targets(rows)[:N_TRAIN].square().sum()
     torch.testing.assert_close(half, (whole + least) / 2, atol=1e-4, rtol=1e-4)
     assert torch.equal(least[N_TRAIN:], whole[N_TRAIN:])  # images that do not train are not touched
-    assert [earliness(step, 10) for step in (0, 5, 8, 9)] == [1, 1, 0, 0]
-    assert earliness(65, 100) == pytest.approx(0.5)
+    assert [earliness(step, 10) for step in (0, 3, 6, 9)] == [1, 1, 0, 0]
+    assert earliness(45, 100) == pytest.approx(0.5)
 
 
 def test_noise_of_single_voxels_stays() -> None:
