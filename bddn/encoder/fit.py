@@ -243,10 +243,11 @@ class _Training:
         self._optimizer = AdamW(model, spec.weight_decay)
         self._batches = n_batches(len(parts.train), spec.batch_size)
         self._epochs = n_epochs(self._batches, spec)
+        self._n_steps = self._epochs * self._batches
         self._on_device = model.bias.is_cuda
         self._graphed = GraphedStep(model.bias.device) if self._on_device else None
         self._pending: list[tuple[Tensor, Tensor]] = []
-        self.log = LearningLog(shown, self._epochs * self._batches, len(model.layers), model.bias.device)
+        self.log = LearningLog(shown, self._n_steps, len(model.layers), model.bias.device)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
         if checkpoint_file is not None and checkpoint_file.exists():
@@ -255,8 +256,7 @@ class _Training:
     @property
     def softness_left(self) -> float:
         """The weight of the regularizer at the last step."""
-        n_steps = self._epochs * self._batches
-        return softness(n_steps - 1, n_steps, self._spec)
+        return softness(self._n_steps - 1, self._n_steps, self._spec)
 
     def run(self) -> None:
         """Train to the last epoch."""
@@ -265,8 +265,8 @@ class _Training:
             if spec.initial_align == "responses":
                 align_to_responses(self._model, self._source, self._learned, self._parts.train, spec.seed)
             self.log.record(self._whole, 0)
-        with progress("fit", epochs * self._batches, "steps") as advance:
-            advance(done.epoch * self._batches + done.batch, earlier=True)
+        with progress("fit", self._n_steps, "steps") as advance:
+            advance(self._taken, earlier=True)
             while done.epoch < epochs:
                 began = time.monotonic()
                 pools = epoch_pools(self._parts.train, self._source.chunk_of, spec.seed, done.epoch)
@@ -282,15 +282,15 @@ class _Training:
         """Return the responses (B, N) that the next step learns."""
         if self._limited is None:
             return self._targets(rows)
-        return self._limited(rows, earliness(*self._at))
+        return self._limited(rows, earliness(self._taken, self._n_steps))
 
     @property
-    def _at(self) -> tuple[int, int]:
-        """The next step, and the number of all steps."""
-        return self.progress.epoch * self._batches + self.progress.batch, self._epochs * self._batches
+    def _taken(self) -> int:
+        """The number of steps taken."""
+        return self.progress.epoch * self._batches + self.progress.batch
 
     def _step(self, features: Features, target: Tensor) -> None:
-        spec, (step, n_steps) = self._spec, self._at
+        spec, step, n_steps = self._spec, self._taken, self._n_steps
         rate, soft = learning_rate(step, n_steps, spec), softness(step, n_steps, spec)
         given = features, target, rate, soft
         self._pending.append(self._graphed(self._plain_step, *given) if self._graphed else self._plain_step(*given))
@@ -314,7 +314,7 @@ class _Training:
             value = loss.item()
             if not torch.isfinite(norm):
                 raise FitError(
-                    f"step {self.progress.epoch * self._batches + self.progress.batch - len(pending) + k}",
+                    f"step {self._taken - len(pending) + k}",
                     expected="a finite loss and gradient",
                     got=f"loss {value:.3g}, gradient norm {norm.item():.3g}",
                     fix="Lower learning_rate, or remove outliers from the responses. No run was written.",
@@ -359,7 +359,7 @@ class _Training:
 
         self._model.load_state_dict(of("model."))
         self.best_state = of("best.")
-        self._optimizer.load(of("optimizer."), self.progress.epoch * self._batches + self.progress.batch)
+        self._optimizer.load(of("optimizer."), self._taken)
         self.log.load(of("learning."), path)
 
 

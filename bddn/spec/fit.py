@@ -22,6 +22,9 @@ SHARP = (0.0,)
 """The blurs of the published model."""
 
 
+_NEED_WHITENED = {"initial_align": "responses", "shared_noise": "limited", "shared_signal": "late"}
+
+
 def _rising(blurs: tuple[float, ...]) -> tuple[float, ...]:
     if any(b <= a for a, b in pairwise(blurs)):
         raise ValueError("blurs that rise, each once")
@@ -131,17 +134,10 @@ class FitSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _turned_align_is_whitened(self) -> Self:
-        if self.initial_align == "responses" and self.features != "whitened":
-            raise ValueError("with features: whitened where initial_align is responses")
-        return self
-
-    @model_validator(mode="after")
-    def _noise_is_told_by_whitened_features(self) -> Self:
-        if self.shared_noise == "limited" and self.features != "whitened":
-            raise ValueError("with features: whitened where shared_noise is limited")
-        if self.shared_signal == "late" and self.features != "whitened":
-            raise ValueError("with features: whitened where shared_signal is late")
+    def _whitened_where_needed(self) -> Self:
+        needing = [f"{name} is {value}" for name, value in _NEED_WHITENED.items() if getattr(self, name) == value]
+        if needing and self.features != "whitened":
+            raise ValueError(f"with features: whitened where {' and '.join(needing)}")
         return self
 
     @model_validator(mode="after")
