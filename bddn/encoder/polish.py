@@ -6,12 +6,13 @@ few candidates, chosen on the validation images. α = ∞ is among them: c = 0, 
 
 Voxels with the same selection have the same features, which are computed once. Tokens with a negligible weight are left
 out of them, and an image that a bootstrap draws several times is read once. One pass over the images serves as many
-selections as fit a fixed amount of memory beside the candidates of earlier passes. What a voxel gets does not depend on
-that number.
+selections as fit a fixed amount of memory. What a voxel gets does not depend on that number: what all voxels have in
+common, their mean errors, is that of a part of them, which come first.
 
 Shape letters: B images, g selections, m voxels of each, k tokens that they read, D shared channels, R candidates.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
@@ -30,8 +31,8 @@ from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, distinct
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
-PASS_BYTES = 3 << 29  # at most: sums of a pass, and the candidates of earlier ones
-LEAST_BYTES = 1 << 28  # of a pass; with less, the images are read too often
+PASS_BYTES = 3 << 29  # of the sums of a pass, and then of its candidates, at most
+LEAST_BYTES = 1 << 28  # of a pass, and of the voxels whose mean errors count; with less, images are read too often
 BLOCK_BYTES = 1 << 26  # of sums that are freed together: smaller blocks stay with the process (malloc's heap)
 IMAGES = {"cpu": 64, "cuda": 512}  # images of a batch: a device takes as long for a small product as for a larger one
 PIECES = 8  # of tokens or responses of a batch, each of which a thread prepares
@@ -60,99 +61,138 @@ def polish(
     train, val : sequence of arrays of int
         Pools of rows. A row that occurs several times in a pool counts as often.
     pass_bytes : int
-        Memory of the sums of a pass and the candidates of earlier ones. The result does not depend on it.
+        Memory of the sums of a pass, and then of its candidates. The result does not depend on it.
 
     Returns
     -------
     array of float64, (N,)
         α of every voxel; infinity if its channel weights are 0.
     """
-    problems = list(_problems(model))
-    passes = list(_passes(problems, model.channels.shape[1], pass_bytes))
-    # in the order of the problems, so that the memory of those that are not solved yet is not used
-    channels = model.channels.new_empty(len(model.bias), len(ALPHAS), model.channels.shape[1])  # those of ∞ are 0
-    bias, error = (model.bias.new_empty(len(model.bias), 1 + len(ALPHAS)) for _ in range(2))
-    parts = [values.split([one.voxels.numel() for one in problems]) for values in (channels, bias, error)]
-    for problem, *results in zip(problems, *parts, strict=True):
-        problem.write_into(*results)
     fitted, chosen_on = _Images.of(train), _Images.of(val)
+    passes, n_first = _plan(model, pass_bytes)
+    alpha = np.empty(len(model.bias))
+    mean: Tensor | None = None
     with progress("polish", len(passes) * (len(fitted.times) + len(chosen_on.times)), "images") as advance:
-        for some in passes:
-            _start(some, channels)
-            means, of_pass = _Means(), torch.cat([problem.voxels.flatten() for problem in some])
-            for tokens, y, times in _batches(model, source, targets, fitted, of_pass):
+        while passes:
+            some = passes.popleft()
+            voxels, means = torch.cat([problem.voxels.flatten() for problem in some]), _Means()
+            candidates = _Candidates.empty(len(voxels), model)
+            _start(some, candidates)
+            for tokens, y, times in _batches(model, source, targets, fitted, voxels):
                 means.add(tokens, y, times)
                 _each(some, _Problem.add, tokens, y, times)
                 advance(y.shape[1])
             _each(some, _Problem.solve, means)
-            for tokens, y, times in _batches(model, source, targets, chosen_on, of_pass):
+            for tokens, y, times in _batches(model, source, targets, chosen_on, voxels):
                 means.subtract(tokens, y)
                 _each(some, _Problem.evaluate, tokens, y, times)
                 advance(y.shape[1])
-    best = _choose(error)
-    which = torch.arange(len(best), device=best.device)
-    voxels = torch.cat([problem.voxels.flatten() for problem in problems])
-    model.channels.data[voxels] = channels[which, best - 1].masked_fill_(best[:, None] == 0, 0)
-    model.bias.data[voxels] = bias[which, best]
-    best = torch.empty_like(best).index_copy_(0, voxels, best)
-    alpha: npt.NDArray[np.float64] = np.array([np.inf, *ALPHAS])[best.cpu().numpy()]
+            if mean is None:
+                mean = candidates.relative_error[:n_first].mean(0)
+            alpha[voxels.cpu().numpy()] = candidates.choose(mean, model, voxels)
+            del some, candidates  # before those of the next pass
     return alpha
 
 
-def pass_bytes_in(model: FactorTopy, free: int) -> int:
-    """Return the memory of a pass with which `polish` takes no more than `free` bytes, within the limits of a pass."""
-    beside_candidates = 3 * (free - _candidates_bytes(*model.channels.shape))
-    return min(max(min(free, beside_candidates), LEAST_BYTES), PASS_BYTES)
+def pass_bytes_in(free: int) -> int:
+    """Return the memory of a pass where so many bytes are free, within the limits of a pass."""
+    return min(max(free, LEAST_BYTES), PASS_BYTES)
 
 
 def polish_bytes(model: FactorTopy, pass_bytes: int) -> int:
-    """Return the memory that `polish` needs beside the model, in bytes: the sums of a pass, and candidates."""
-    n_voxels, d = model.channels.shape
-    sums = _sums_bytes(int(model.selectors.same_selection.max()) + 1, n_voxels, d)
-    candidates = _candidates_bytes(n_voxels, d)
-    return max(candidates, min(sums, pass_bytes), min(sums, pass_bytes // 3) + candidates)
+    """Return the memory that `polish` needs beside the model, in bytes: the sums of a pass, or its candidates."""
+    n_voxels = Selections.of(model.selectors).n_voxels.tolist()
+    return min(sum(_bytes(1, n, model.channels.shape[1]) for n in n_voxels), pass_bytes)
 
 
-def _choose(error: Tensor) -> Tensor:
-    """Return the best candidate of each voxel, (N,), for squared errors (N, R) on validation images.
+def _plan(model: FactorTopy, pass_bytes: int) -> tuple[deque[list["_Problem"]], int]:
+    """Return problems by pass, as many as fit into its memory, or at least one.
 
-    The errors of one voxel are noisy, and the best of several candidates looks better than it is, so the mean over
-    voxels also counts.
+    Also return the number of voxels, at the start of the first pass, whose mean errors count: those of problems spread
+    over all selections, as many as fit into `LEAST_BYTES`.
     """
-    relative = error / error[:, :1].clamp_min(torch.finfo(error.dtype).tiny)
-    return (relative + MEAN_WEIGHT * relative.mean(0)).argmin(1)
-
-
-def _passes(problems: Sequence["_Problem"], d: int, pass_bytes: int) -> Iterator[list["_Problem"]]:
-    """Yield problems whose sums fit into the memory of a pass, or at least one."""
-    now, n_bytes, earlier = list[_Problem](), 0, 0
-    for problem in problems:
-        if now and n_bytes + problem.sums_bytes > max(pass_bytes - earlier, pass_bytes // 3):
-            yield now
-            earlier += sum(_candidates_bytes(one.voxels.numel(), d) for one in now)
+    problems, step = list(_problems(model)), 1
+    while step < len(problems) and sum(problem.n_bytes for problem in problems[::step]) > LEAST_BYTES:
+        step += 1
+    now = problems[::step]
+    n_first, n_bytes = (sum(values) for values in zip(*((one.voxels.numel(), one.n_bytes) for one in now), strict=True))
+    passes = deque[list[_Problem]]()
+    for problem in (problem for i, problem in enumerate(problems) if i % step):
+        if n_bytes + problem.n_bytes > pass_bytes:
+            passes.append(now)
             now, n_bytes = [], 0
         now.append(problem)
-        n_bytes += problem.sums_bytes
-    yield now
+        n_bytes += problem.n_bytes
+    passes.append(now)
+    return passes, n_first
 
 
-def _start(problems: Sequence["_Problem"], like: Tensor) -> None:
-    """Give problems the memory of their sums, in blocks."""
+def _start(problems: Sequence["_Problem"], candidates: "_Candidates") -> None:
+    """Give problems the memory of their candidates, and that of their sums in blocks."""
+    # in the order of the problems, so that the memory of those that are not solved yet is not used
+    n_voxels = [problem.voxels.numel() for problem in problems]
     first, starts = 0, accumulate((problem.sums_bytes for problem in problems), initial=0)
-    for _, pairs in groupby(zip(starts, problems, strict=False), lambda pair: pair[0] // BLOCK_BYTES):
-        block = [problem for _, problem in pairs]
-        sizes = [sum(problem.sums_floats) for problem in block]
-        for problem, sums in zip(block, like.new_zeros(sum(sizes)).split(sizes), strict=True):
-            problem.start(sums, first)
+    parts = zip(*(values.split(n_voxels) for values in candidates.values), strict=True)
+    for _, pairs in groupby(zip(starts, problems, parts, strict=False), lambda one: one[0] // BLOCK_BYTES):
+        block = [(problem, part) for _, problem, part in pairs]
+        sizes = [sum(problem.sums_floats) for problem, _ in block]
+        sums = candidates.bias.new_zeros(sum(sizes)).split(sizes)
+        for (problem, part), of_problem in zip(block, sums, strict=True):
+            problem.start(of_problem, first, *part)
             first += problem.voxels.numel()
 
 
-def _sums_bytes(n_selections: int, n_voxels: int, d: int) -> int:
-    return 4 * d * (d * n_selections + n_voxels)
+def _bytes(n_selections: int, n_voxels: int, d: int) -> int:
+    """Return the memory of the sums of selections, or that of the candidates of their voxels and of the best of these,
+    which take their place: the larger one."""
+    return 4 * d * max(d * n_selections + n_voxels, n_voxels * (len(ALPHAS) + 1))
 
 
-def _candidates_bytes(n_voxels: int, d: int) -> int:
-    return 4 * d * n_voxels * len(ALPHAS)
+@dataclass(frozen=True)
+class _Candidates:
+    """The candidates of the n voxels of a pass.
+
+    Attributes
+    ----------
+    channels : Tensor, (n, R - 1, D) float32
+        Channel weights of all but the first one, which is 0.
+    bias, error : Tensor, (n, R) float32
+        Biases, and squared errors on the validation images.
+    """
+
+    channels: Tensor
+    bias: Tensor
+    error: Tensor
+
+    @classmethod
+    def empty(cls, n: int, model: FactorTopy) -> "_Candidates":
+        """Return room for those of n voxels."""
+        channels = model.channels.new_empty(n, len(ALPHAS), model.channels.shape[1])
+        return cls(channels, *(model.bias.new_empty(n, 1 + len(ALPHAS)) for _ in range(2)))
+
+    @property
+    def values(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Channel weights, biases and errors."""
+        return self.channels, self.bias, self.error
+
+    @property
+    def relative_error(self) -> Tensor:
+        """Errors (n, R) relative to those of the mean response."""
+        return self.error / self.error[:, :1].clamp_min(torch.finfo(self.error.dtype).tiny)
+
+    def choose(self, mean: Tensor, model: FactorTopy, voxels: Tensor) -> npt.NDArray[np.float64]:
+        """Set channel weights and biases of these voxels (n,) of `model` to those of the best candidates, and return
+        their α.
+
+        The errors of one voxel are noisy, and the best of several candidates looks better than it is, so the `mean`
+        over voxels (R,) also counts.
+        """
+        best = (self.relative_error + MEAN_WEIGHT * mean).argmin(1)
+        which = torch.arange(len(best), device=best.device)
+        model.channels.data[voxels] = self.channels[which, best - 1].masked_fill_(best[:, None] == 0, 0)
+        model.bias.data[voxels] = self.bias[which, best]
+        alpha: npt.NDArray[np.float64] = np.array([np.inf, *ALPHAS])[best.cpu().numpy()]
+        return alpha
 
 
 def _problems(model: FactorTopy) -> Iterator["_Problem"]:
@@ -260,12 +300,6 @@ class _Problem:
         """Return the number of selections."""
         return len(self.voxels)
 
-    def write_into(self, channels: Tensor, bias: Tensor, error: Tensor) -> None:
-        """Take the memory of the results for its voxels (n): the channel weights (n, R-1, D) of the candidates but for
-        the first one, which is 0, and biases and squared errors (n, R)."""
-        g_m = self.voxels.shape
-        self._channels, self._biases, self._error = (v.view(*g_m, *v.shape[1:]) for v in (channels, bias, error))
-
     @property
     def sums_floats(self) -> tuple[int, int]:
         """The sizes of the sums: products of features with features, and with responses."""
@@ -274,11 +308,18 @@ class _Problem:
     @property
     def sums_bytes(self) -> int:
         """The memory of the sums."""
-        return _sums_bytes(len(self), self.voxels.numel(), self._d)
+        return 4 * sum(self.sums_floats)
 
-    def start(self, sums: Tensor, first: int) -> None:
+    @property
+    def n_bytes(self) -> int:
+        """The memory of the sums, or of the candidates, whichever is larger."""
+        return _bytes(len(self), self.voxels.numel(), self._d)
+
+    def start(self, sums: Tensor, first: int, channels: Tensor, bias: Tensor, error: Tensor) -> None:
         """Start with sums of 0, in the memory of `sums`, which is flat; `first` is the row of its first voxel among
-        those of the pass."""
+        those of the pass. `channels` (n, R - 1, D), `bias` and `error` (n, R) are the memory of its candidates."""
+        g_m = self.voxels.shape
+        self._channels, self._biases, self._error = (v.view(*g_m, *v.shape[1:]) for v in (channels, bias, error))
         self._rows = slice(first, first + self.voxels.numel())
         products, with_y = sums.split(self.sums_floats)
         self._products, self._with_y = (part.view(len(self), self._d, -1) for part in (products, with_y))

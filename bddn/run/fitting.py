@@ -257,7 +257,7 @@ def _residency(
     if n < n_voxels:
         rest += 4 * n_responses * n
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
-    pass_bytes = pass_bytes_in(model, (free_device_bytes() if model.bias.is_cuda else free) - rest)
+    pass_bytes = pass_bytes_in((free_device_bytes() if model.bias.is_cuda else free) - rest)
     is_limited = limits_components(spec)
     rest += max(
         components_bytes(n_responses, n) if is_limited or spec.initial_align == "responses" else 0,
