@@ -134,6 +134,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "scale_law": "anywhere",
         "field_size": [0.1, 0.2],
         "elongation": 2.0,
+        "shared_tuning": 0.5,
         "silent": 0.2,
         "noise": "heavy",
     },

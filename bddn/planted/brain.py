@@ -128,7 +128,7 @@ def true_responses(
     nominal, q = truth["nominal"].to_numpy(), truth["upward"].to_numpy()
     tuning = laws.tuning(nominal, spec.depth_law, n_layers, spec.layer_spread, q)
     scale = truth["scale"].to_numpy()[:, None]
-    mixture = rng.normal(size=(n_voxels, spec.n_features))
+    mixture = laws.mixtures(rng, n_voxels, spec.n_features, spec.shared_tuning)
     signal = np.zeros((n_voxels, n_images), np.float32)
     read, seen_on = np.empty((n_voxels, 0), np.float32), (0, 0)
     for layer, (near, far) in enumerate(zip(local, global_, strict=True)):

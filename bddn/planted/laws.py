@@ -123,6 +123,15 @@ def scales(law: str, depth: Floats, p: Floats, q: Floats) -> Floats:
     return np.asarray(0.5 + 0.42 * np.sin(5 * p + 0.5) * np.cos(4 * q - 0.4))
 
 
+def mixtures(rng: np.random.Generator, n_voxels: int, n_features: int, shared: float) -> Floats:
+    """Return what every voxel reads of the features, (N, n_features). A share of its variance is that of a mixture that
+    all voxels read."""
+    own = rng.normal(size=(n_voxels, n_features))
+    if not shared:
+        return own  # nothing more is drawn: noise depends on what has been
+    return np.asarray(np.sqrt(1 - shared) * own + np.sqrt(shared) * rng.normal(size=n_features))
+
+
 def unit_noise(kind: str, rng: np.random.Generator, n_images: int, n_voxels: int, p: Floats, q: Floats) -> Floats:
     """Noise (n_images, N) of mean 0 and variance 1: Gaussian, heavy-tailed, or shared by neighbours or by all."""
     if kind == "heavy":

@@ -47,6 +47,13 @@ def test_noise_has_variance_1_and_is_what_it_is_called(kind: str) -> None:
         assert found == pytest.approx(expected, abs=0.06)
 
 
+def test_shared_tuning_is_the_part_of_a_mixture_that_all_voxels_read() -> None:
+    own, shared = (laws.mixtures(np.random.default_rng(0), 3000, 8, share) for share in (0.0, 0.8))
+    assert own.var(0).mean() == pytest.approx(1, abs=0.05)
+    assert shared.var(0).mean() == pytest.approx(0.2, abs=0.02)
+    assert np.corrcoef(shared[:1500].mean(0), shared[1500:].mean(0))[0, 1] > 0.99
+
+
 def test_silent_cortex_has_no_signal_and_the_rest_keeps_its_ceiling() -> None:
     spec = PlantSpec(n_images=2000, radius_rad=0.2, silent=0.3, mean_ceiling=0.5)
     truth = true_maps(spec, 2)
