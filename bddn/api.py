@@ -74,7 +74,7 @@ def fit(
     cache: Cache | str | Path,
     dataset: Dataset | str,
     out: str | Path,
-    spec: FitSpec | str | Path = "paper",
+    spec: FitSpec | str | Path = "fast",
     *,
     device: Device = "auto",
     memory_gib: float | None = None,

@@ -23,7 +23,7 @@ def one_backbone(
     spec: Annotated[str, typer.Argument(help="Name of a spec in cache_specs/, or a .yaml file.")],
     out: Annotated[Path, typer.Argument(help="Folder for caches and runs.")],
     data: Annotated[list[str], typer.Argument(help="Datasets, KIND:PATH.")],
-    fit: Annotated[str, typer.Option(help="Recipe of the fit, or a YAML file of fit settings.")] = "paper",
+    fit: Annotated[str, typer.Option(help="Recipe of the fit, or a YAML file of fit settings.")] = "fast",
 ) -> None:
     """Map one backbone onto the cortex of several subjects."""
     cache = bddn.extract(spec, data, out / "features.zarr")

@@ -26,7 +26,7 @@ def refit_many(
     data: Annotated[list[str], typer.Argument(help="Datasets, KIND:PATH.")],
     seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0-4.")] = "0-4",
     bootstraps: Annotated[str | None, typer.Option(help="Bootstraps of each seed, e.g. 0-19.")] = None,
-    fit: Annotated[str, typer.Option("--spec", "--fit", help="paper, fast, or a YAML file of fit settings.")] = "paper",
+    fit: Annotated[str, typer.Option("--spec", "--fit", help="paper, fast, or a YAML file of fit settings.")] = "fast",
     workers: Annotated[int, typer.Option(min=0, help="Processes on this machine; 0: only this process.")] = 0,
 ) -> None:
     """Fit all caches of a folder many times, and print mean and spread."""

@@ -1,5 +1,6 @@
 """What `import bddn` gives: the two stages with arguments as users say them, typed, and at no cost until it is used."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import bddn
@@ -102,6 +104,14 @@ def test_extract_takes_a_network_of_ones_own(planted: Planted, tmp_path: Path) -
     assert cache.ids == planted.stimuli.ids
 
 
+def test_commands_and_functions_have_the_same_default_recipe() -> None:
+    defaults = {of: inspect.signature(of).parameters["spec"].default for of in (bddn.fit, bddn.FactorTopy)}
+    for command in ("fit", "fit-many", "ensemble", "controls"):
+        (option,) = (one for one in get_command(app).commands[command].params if one.name == "spec")  # type: ignore[attr-defined]
+        defaults[command] = option.default
+    assert set(defaults.values()) == {"fast"}, defaults
+
+
 def test_fit_gives_the_run_of_the_command(brain: Path, sealed: Path, tmp_path: Path) -> None:
     (tmp_path / "fit.yaml").write_text("\n".join(f"{name}: {value}" for name, value in SMALL.items()))
     command = ["fit", str(sealed), "--data", f"planted:{brain}", "--spec", str(tmp_path / "fit.yaml"), "--seed", "2"]
@@ -110,7 +120,7 @@ def test_fit_gives_the_run_of_the_command(brain: Path, sealed: Path, tmp_path: P
     expected = (tmp_path / "command" / "encoder.safetensors").read_bytes()
     cache, settings = bddn.open_cache(sealed), FitSpec(**SMALL | {"seed": 2})
     for name, run in {
-        "recipe": bddn.fit(str(sealed), f"planted:{brain}", str(tmp_path / "recipe"), seed=2, **SMALL),
+        "recipe": bddn.fit(str(sealed), f"planted:{brain}", str(tmp_path / "recipe"), "paper", seed=2, **SMALL),
         "file": bddn.fit(cache, Planted(brain), tmp_path / "file", tmp_path / "fit.yaml", seed=2),
         "spec": bddn.fit(cache, Planted(brain), tmp_path / "spec", settings),
     }.items():

@@ -128,7 +128,7 @@ def test_scikit_learn_clones_it_and_reads_and_sets_its_parameters(arrays: Argume
     assert twin.set_params(seed=4) is twin
     assert twin.get_params()["seed"] == 4
     assert not np.array_equal(twin.fit(**arrays).channels_, first.channels_)
-    assert repr(bddn.FactorTopy(seed=2)) == "FactorTopy(spec='paper', device='auto', chunk_images=16, seed=2)"
+    assert repr(bddn.FactorTopy(seed=2)) == "FactorTopy(spec='fast', device='auto', chunk_images=16, seed=2)"
 
 
 def test_an_encoder_that_is_not_fitted_says_so(arrays: Arguments) -> None:

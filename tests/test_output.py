@@ -369,7 +369,7 @@ def test_of_two_equal_fits_at_once_the_slower_keeps_the_other(
 ) -> None:
     out = tmp_path / "run"
     _meanwhile(monkeypatch, lambda: fit_run(sealed, data, out, FitSpec(epochs=1)))
-    code, said = run("fit", sealed, "--data", f"planted:{brain}", "--epochs", 1, "--out", out)
+    code, said = run("fit", sealed, "--data", f"planted:{brain}", "--spec", "paper", "--epochs", 1, "--out", out)
     assert code == 0, said
     assert "fitted meanwhile by another process with the same cache, data and spec, kept" in said
     assert tree(tmp_path)[0] == "run"

@@ -262,8 +262,9 @@ def test_memory_that_runs_out_elsewhere_is_one_message(tmp_path: Path, monkeypat
 def test_the_device_is_chosen_by_itself_unless_it_cannot_do_the_fit(
     sealed: Path, brain: Path, planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a machine without a GPU nothing changes: runs of the default before, which was the CPU, are kept."""
-    _, fresh = fit_run(sealed, planted, tmp_path / "run", FitSpec(epochs=1), device="cpu")
+    """On a machine without a GPU a run that was made with --device cpu is kept."""
+    default = FitSpec.recipe("fast").model_copy(update={"epochs": 1})
+    _, fresh = fit_run(sealed, planted, tmp_path / "run", default, device="cpu")
     assert fresh
     arguments = ["fit", str(sealed), "--data", f"planted:{brain}", "--epochs", "1", "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(app, arguments)

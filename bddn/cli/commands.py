@@ -170,7 +170,7 @@ def fit(
     cache: Annotated[str, CACHE],
     data: Annotated[str, DATASET],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    spec: Annotated[str, FIT_SPEC] = "paper",
+    spec: Annotated[str, FIT_SPEC] = "fast",
     seed: Annotated[int | None, typer.Option(help="Seed, instead of the spec's.")] = None,
     split_seed: Annotated[int | None, SPLIT_SEED] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the spec's.")] = None,

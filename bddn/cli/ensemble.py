@@ -32,7 +32,7 @@ def ensemble(
     data: Annotated[str, DATASET],
     out: Annotated[Path, typer.Option(help="Folder of the fits, of their table, and of OUT/ensemble.")],
     fits: Annotated[int, typer.Option(min=2, max=1000, help="Number of fits.")] = 20,
-    spec: Annotated[str, FIT_SPEC] = "paper",
+    spec: Annotated[str, FIT_SPEC] = "fast",
     epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the spec's.")] = None,
     workers: Annotated[int, WORKERS] = 0,
     scheduler: Annotated[str | None, SCHEDULER] = None,

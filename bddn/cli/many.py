@@ -44,7 +44,7 @@ def fit_many(
         ),
     ] = False,
     split_seed: Annotated[int | None, SPLIT_SEED] = None,
-    spec: Annotated[str, FIT_SPEC] = "paper",
+    spec: Annotated[str, FIT_SPEC] = "fast",
     epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the spec's.")] = None,
     workers: Annotated[int, WORKERS] = 0,
     scheduler: Annotated[str | None, SCHEDULER] = None,

@@ -28,7 +28,7 @@ def finite(value: float | None) -> float | None:
 
 
 SPEC = typer.Argument(help="Name of a spec in cache_specs/, a .yaml file, or a folder of 'bddn finetune'.")
-FIT_SPEC = typer.Option("--spec", help="Recipe of the fit: paper, fast, or a YAML file of settings.")
+FIT_SPEC = typer.Option("--spec", help="Recipe of the fit: fast, paper, or a YAML file of settings.")
 SPLIT_SEED = typer.Option(help="Seed of the split alone, so that fits of many seeds have the same test images.")
 CACHE = typer.Argument(help="A sealed feature cache: a folder or a URL.")
 NETWORK = typer.Option(

@@ -89,7 +89,7 @@ class FactorTopy:
 
     def __init__(
         self,
-        spec: FitSpec | str | Path = "paper",
+        spec: FitSpec | str | Path = "fast",
         *,
         device: str = "auto",
         chunk_images: int = CHUNK_IMAGES,

@@ -74,6 +74,8 @@ CHOSEN_ON: dict[str, Kind] = {
          "layer_spread": 0.4}, "mixer_4"),
     "shared noise": Kind(
         {"scenes": "leaves", "noise": "shared", "mean_ceiling": 0.25, "scale_law": "anywhere", "seed": 9}),
+    "shared tuning": Kind(
+        {"scenes": "photographs", "shared_tuning": 0.9, "mean_ceiling": 0.65, "scale_law": "anywhere", "seed": 20}),
     "768 channels": Kind({"n_layers": 4, "width": 768, "n_images": 2000, "layer_spread": 0.4, "seed": 10}),
 }  # fmt: skip
 HELD_BACK: dict[str, Kind] = {
