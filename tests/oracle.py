@@ -94,4 +94,5 @@ def objective(
     if selection.size is not None:
         of_size = (selection.size * selection.size.log()).sum(-1).mean() / math.log(len(model.grid.blurs))
         negative_entropy = negative_entropy + of_size
+        loss = loss + 3e-5 * of_size
     return loss + softness * (negative_entropy + (selection.scale - 0.5).square().mean())

@@ -37,7 +37,7 @@ class FreeSelectors(Factorized):
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """Return the weights; see `Factorized.weigh`. `backward` returns gradients of the rows of these voxels."""
         rows = [parameter.detach()[voxels].requires_grad_() for parameter in self.parameters()]
-        return voxel_weights(self.grid, Selection.of(*rows), cells, rows, softness / len(self.scale))
+        return voxel_weights(self.grid, Selection.of(*rows), cells, rows, softness, len(self.scale))
 
     def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Set the rows of the given voxels in the gradients."""

@@ -24,6 +24,9 @@ M = TypeVar("M", bound=nn.Module)
 
 PART_VOXELS = 4096  # voxels whose intermediate values each thread holds at a time
 DEVICE_PART_VOXELS = 1 << 15
+SIZE_SOFTNESS = 3e-5
+"""Weight of the size in the regularizer that stays when the softness has fallen to 0. Size often changes predictions so
+little that all voxels, whose gradients have one direction, would run into one blur, from which none returns."""
 
 
 class Factorized(nn.Module):
@@ -52,9 +55,10 @@ class Factorized(nn.Module):
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """Return the weights (n, K) of the tokens that voxels read in their `cells` (n,), with their backward.
 
-        The backward adds the gradient of the regularizer, times `softness`. The regularizer is the negative entropy of
-        the layer weights as a fraction of its largest value, plus the squared distance of the scale from 1/2, both
-        averaged over voxels. It is lowest for soft selectors.
+        The backward adds the gradient of the regularizer, with the weight `softness`. The regularizer is the negative
+        entropy of the layer weights as a fraction of its largest value, plus the squared distance of the scale from
+        1/2, both averaged over voxels. It is lowest for soft selectors. The weights of sizes count as those of layers,
+        with `SIZE_SOFTNESS` in addition.
         """
         raise NotImplementedError
 
@@ -162,7 +166,7 @@ class Selectors(Factorized):
 
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """See `Factorized.weigh`."""
-        return voxel_weights(self.grid, self(voxels), cells, self._learned, softness / len(self.code))
+        return voxel_weights(self.grid, self(voxels), cells, self._learned, softness, len(self.code))
 
     def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Add to the gradient of the networks, which all voxels share."""
@@ -196,12 +200,17 @@ def rounded(coords_mm: Tensor, spacing_mm: Tensor) -> Tensor:
 
 
 def voxel_weights(
-    grid: TokenGrid, selection: Selection, cells: Tensor, parameters: Sequence[Tensor], softness: float | Tensor
+    grid: TokenGrid,
+    selection: Selection,
+    cells: Tensor,
+    parameters: Sequence[Tensor],
+    softness: float | Tensor,
+    n_voxels: int,
 ) -> VoxelWeights:
-    """Return the weights of a selection in its `cells` (n,), with their backward to `parameters`. `softness` is per
-    voxel."""
+    """Return the weights of a selection in its `cells` (n,), with their backward to `parameters`. All voxels together
+    are `n_voxels`."""
     weights = grid.weights(selection, cells).flatten(1)
-    penalty = regularizer(selection) * softness
+    penalty = regularizer(selection, softness) / n_voxels
 
     def backward(gradient: Tensor) -> Sequence[Tensor]:
         return torch.autograd.grad([weights, penalty], parameters, [gradient, None])
@@ -209,12 +218,12 @@ def voxel_weights(
     return VoxelWeights(weights.detach(), backward)
 
 
-def regularizer(selection: Selection) -> Tensor:
-    """Return the regularizer of the selectors, summed over voxels; see `Factorized.weigh`."""
+def regularizer(selection: Selection, softness: float | Tensor) -> Tensor:
+    """Return the regularizer of the selectors with its weight, summed over voxels; see `Factorized.weigh`."""
     kept = _negative_entropy(selection.layer, selection.log_layer) + (selection.scale - 0.5).square().sum()
-    if selection.size is not None and selection.log_size is not None:
-        kept = kept + _negative_entropy(selection.size, selection.log_size)
-    return kept
+    if selection.size is None or selection.log_size is None:
+        return kept * softness
+    return kept * softness + _negative_entropy(selection.size, selection.log_size) * (softness + SIZE_SOFTNESS)
 
 
 def _negative_entropy(share: Tensor, log_share: Tensor) -> Tensor:

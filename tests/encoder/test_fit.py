@@ -14,11 +14,13 @@ import torch
 import oracle
 from bddn.encoder import checkpoint, learning
 from bddn.encoder import fit as fitting
+from bddn.encoder.ablations import FreeSelectors
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Fitted, fit, score
 from bddn.encoder.health import saturated
 from bddn.encoder.parts import Parts
 from bddn.encoder.selection import Selection
+from bddn.encoder.token_grid import TokenGrid
 from bddn.errors import FitError, RunError
 from bddn.machine import parallel
 from bddn.spec import RECIPES, FitSpec
@@ -265,9 +267,10 @@ def test_a_bootstrap_draws_training_images_with_replacement_and_nothing_else() -
     assert first.test is parts.test
 
 
-def _selection(place: float, scale: float, layer: list[float]) -> Selection:
+def _selection(place: float, scale: float, layer: list[float], size: list[float] | None = None) -> Selection:
     weights = torch.tensor(layer).expand(50, -1)
-    return Selection(torch.full((50, 2), place), weights, weights.log(), torch.full((50,), scale))
+    sizes = None if size is None else torch.tensor(size).expand(50, -1)
+    return Selection(torch.full((50, 2), place), weights, weights.log(), torch.full((50,), scale), sizes)
 
 
 @pytest.mark.parametrize(
@@ -279,10 +282,27 @@ def _selection(place: float, scale: float, layer: list[float]) -> Selection:
         (_selection(0.5, 0.001, [0.5, 0.5]), ["scale"]),
         (_selection(0.5, 0.5, [1 - 1e-6, 1e-6]), ["layer"]),
         (_selection(0.5, 0.5, [1.0]), []),
+        (_selection(0.5, 0.5, [0.5, 0.5], [0.1, 0.9, 0.0]), []),
+        (_selection(0.5, 0.5, [0.5, 0.5], [0.0, 1.0, 0.0]), ["size"]),
     ],
 )
 def test_saturated_selectors_are_named(selection: Selection, dead: list[str]) -> None:
     assert saturated(selection) == dead
+
+
+def test_sizes_that_ran_into_one_blur_return_where_the_data_say_nothing() -> None:
+    """Layers and scales do not: their regularizer has faded."""
+    selectors = FreeSelectors(3, TokenGrid(2, GRID, (0.0, 1.0, 2.0)))
+    for parameter in selectors.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    assert selectors.size is not None
+    selectors.size.data[:] = torch.tensor([0.0, 6.0, 0.0])
+    weighed = selectors.weigh(slice(None), selectors.cells(), 0.0)
+    _, layer, scale, size = weighed.backward(torch.zeros_like(weighed.weights))
+    assert not layer.any()
+    assert not scale.any()
+    assert (size[:, 1] > 0).all()  # a step lowers what is largest
+    assert (size[:, [0, 2]] < 0).all()
 
 
 def test_a_dead_selector_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
