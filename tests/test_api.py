@@ -105,7 +105,7 @@ def test_extract_takes_a_network_of_ones_own(planted: Planted, tmp_path: Path) -
 
 
 def test_commands_and_functions_have_the_same_default_recipe() -> None:
-    defaults = {of: inspect.signature(of).parameters["spec"].default for of in (bddn.fit, bddn.FactorTopy)}
+    defaults = {of.__name__: inspect.signature(of).parameters["spec"].default for of in (bddn.fit, bddn.FactorTopy)}
     for command in ("fit", "fit-many", "ensemble", "controls"):
         (option,) = (one for one in get_command(app).commands[command].params if one.name == "spec")  # type: ignore[attr-defined]
         defaults[command] = option.default

@@ -22,19 +22,16 @@ def saturated(selection: Selection, fixed: str | None = None) -> list[str]:
     """Return the names of the saturated selectors, without the scale where it is `fixed` to local tokens.
 
     A place or scale selector is saturated if the slope of its last activation, averaged over voxels, is close to zero.
-    The selectors of layer and size are saturated if all voxels select the same one of several.
+    The layer selector is saturated if all voxels select the same one of several layers. One size for all voxels may be
+    the right one, and its regularizer does not fade.
     """
     x, y = selection.place.unbind(1)
     slopes = {"place x": _tanh(x), "place y": _tanh(y), "scale": 4 * selection.scale * (1 - selection.scale)}
     if fixed == "local":
         del slopes["scale"]
     dead = [name for name, slope in slopes.items() if slope.mean() < LEAST_SLOPE]
-    return dead + [name for name in ("layer", "size") if _is_one(getattr(selection, name))]
-
-
-def _is_one(weights: Tensor | None) -> bool:
-    """Return whether of several weights (N, k) one has all of every voxel."""
-    return weights is not None and weights.shape[1] > 1 and bool(weights.mean(0).max() > MOST_WEIGHT)
+    one_layer = selection.layer.shape[1] > 1 and selection.layer.mean(0).max() > MOST_WEIGHT
+    return dead + ["layer"] * bool(one_layer)
 
 
 def _tanh(value: Tensor) -> Tensor:
