@@ -135,7 +135,8 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
     fixed, blurs = _FIXED[fit.get("fixed")], fit.get("blurs", [0.0])
     sized = (
         f"; it also selects the size of its receptive field, between Gaussian blurs of the local tokens by "
-        f"{', '.join(f'{blur:g}' for blur in blurs)} tokens, which is an extension of the published model"
+        f"{', '.join(f'{blur:g}' for blur in blurs)} tokens, by weights whose negative entropy was penalized "
+        "throughout the training, which is an extension of the published model"
         if len(blurs) > 1
         else ""
     )

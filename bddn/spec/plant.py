@@ -36,7 +36,7 @@ class PlantSpec(Spec):
     """Side in pixels of its patches."""
     n_features: Positive = 8
     """Random channel mixtures per layer of which every voxel reads its own mixture."""
-    shared_tuning: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    shared_tuning: Annotated[float, Field(ge=0, lt=1, exclude_if=lambda share: not share)] = 0.0
     """Share of the variance of these mixtures that is the same for all voxels, so that a large part of the signal is
     common to the whole cortex."""
     depth_law: Depth = "linear"
