@@ -91,6 +91,7 @@ def objective(
     selection = select(model, codes(model) if code is None else code)
     loss = F.smooth_l1_loss(_factorized(model, selection, features), target, beta=beta)
     negative_entropy = (selection.layer * selection.layer.log()).sum(-1).mean() / math.log(len(model.layers))
+    loss = loss + model.selectors.layer_regularizer * negative_entropy
     if selection.size is not None:
         of_size = (selection.size * selection.size.log()).sum(-1).mean() / math.log(len(model.grid.blurs))
         negative_entropy = negative_entropy + of_size

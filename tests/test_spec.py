@@ -84,9 +84,12 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "loss_beta": 1.0,
         "regularizer": 0.0,
         "regularizer_steps": 1,
+        "regularizer_fall": "exponential",
+        "layer_regularizer": 1e-3,
         "blurs": [0.0, 1.0],
         "sample": 9,
         "resolution": 0.5,
+        "merged_at": "mean",
         "fixed": "place",
         "max_steps": 7,
         "polish": False,
@@ -223,7 +226,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
 }
 BASE: dict[type[Spec], dict[str, Any]] = {
     CacheSpec: CACHE,
-    FitSpec: {"polish": True, "features": "whitened"},
+    FitSpec: {"polish": True, "features": "whitened", "resolution": 0.6},
     FinetuneSpec: {},
     ParentSpec: PARENT,
     PlantSpec: {},

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from bddn.encoder.readout import VoxelWeights
 from bddn.encoder.selection import Selection
-from bddn.encoder.selectors import Factorized, voxel_weights
+from bddn.encoder.selectors import Factorized
 from bddn.encoder.token_grid import TokenGrid
 
 
 class FreeSelectors(Factorized):
     """Selectors without the topological constraint: place, layer and scale of each voxel are free parameters."""
 
-    def __init__(self, n_voxels: int, grid: TokenGrid) -> None:
-        super().__init__(grid)
+    def __init__(self, n_voxels: int, grid: TokenGrid, layer_regularizer: float = 0.0) -> None:
+        super().__init__(grid, layer_regularizer)
         self.same_selection = torch.arange(n_voxels)
         self.space = nn.Parameter(torch.zeros(n_voxels, 2))
         self.layer = nn.Parameter(torch.zeros(n_voxels, grid.n_layers))
@@ -37,7 +37,7 @@ class FreeSelectors(Factorized):
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """Return the weights; see `Factorized.weigh`. `backward` returns gradients of the rows of these voxels."""
         rows = [parameter.detach()[voxels].requires_grad_() for parameter in self.parameters()]
-        return voxel_weights(self.grid, Selection.of(*rows), cells, rows, softness, len(self.scale))
+        return self._weights_of(Selection.of(*rows), cells, rows, softness, len(self.scale))
 
     def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Set the rows of the given voxels in the gradients."""

@@ -252,7 +252,9 @@ def new_encoder(coords_mm: Tensor, widths: Mapping[str, int], grid: tuple[int, i
 def _selectors(coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> Selectors | FreeSelectors | Unfactorized:
     if spec.selection == "topological":
         return Selectors(coords_mm, grid, spec)
-    return FreeSelectors(len(coords_mm), grid) if spec.selection == "free" else Unfactorized(len(coords_mm), grid)
+    if spec.selection == "free":
+        return FreeSelectors(len(coords_mm), grid, spec.layer_regularizer)
+    return Unfactorized(len(coords_mm), grid)
 
 
 def _uniform(rows: int, columns: int, fan_in: int) -> nn.Parameter:

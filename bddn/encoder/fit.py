@@ -14,7 +14,7 @@ from bddn.encoder import checkpoint
 from bddn.encoder.adamw import AdamW
 from bddn.encoder.device_step import GraphedStep, repeatable
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.health import convergence, saturated, tell
+from bddn.encoder.health import convergence, saturated, tell, unread
 from bddn.encoder.initial_align import align_to_responses
 from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
@@ -61,6 +61,8 @@ class Fitted:
         Results of the closed form.
     saturated : list of str
         Saturated selectors.
+    unread : list of str
+        Layers that no voxel reads.
     convergence : dict or None
         How far the selectors moved at the end; see `encoder.health`.
     components : list of dict or None
@@ -80,6 +82,7 @@ class Fitted:
     history: list[dict[str, float]]
     polished: dict[str, float] | None
     saturated: list[str]
+    unread: list[str]
     convergence: dict[str, float | bool] | None
     components: list[dict[str, float]] | None
     epoch_seconds: list[float]
@@ -153,13 +156,13 @@ def fit(
         r2_test = score(model, source, targets, parts.test, parts.image_of, evidence)
         with torch.no_grad():
             selection = model.select().cpu()
-    dead = saturated(selection, spec.fixed)
+    dead, not_read = saturated(selection, spec.fixed), unread(selection, model.layers)
     log = training.log.learning
     settled = convergence(log, training.softness_left > 0)
-    tell(dead, settled, components if spec.shared_noise == "limited" else None)
+    tell(dead, not_read, settled, components if spec.shared_noise == "limited" else None)
     p, scores = training.progress, (r2_val, r2_test, evidence.p_values())
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
-    health = dead, settled
+    health = dead, not_read, settled
     result = model, selection, p.best_epoch, *scores, *moments, p.history, polished, *health
     return Fitted(*result, components, p.epoch_seconds, log)
 

@@ -34,6 +34,12 @@ def saturated(selection: Selection, fixed: str | None = None) -> list[str]:
     return dead + ["layer"] * bool(one_layer)
 
 
+def unread(selection: Selection, layers: Sequence[str]) -> list[str]:
+    """Return the names of the layers that no voxel reads: their weights are all below half of an even share."""
+    most = selection.layer.amax(0)
+    return [name for name, weight in zip(layers, most, strict=True) if weight < 0.5 / len(layers)]
+
+
 def _tanh(value: Tensor) -> Tensor:
     return 1 - value.square()
 
@@ -73,15 +79,22 @@ def convergence(learning: Learning, regularized: bool) -> dict[str, float | bool
 
 def tell(
     dead: Sequence[str],
+    unread: Sequence[str],
     settled: Mapping[str, float | bool] | None,
     components: Sequence[Mapping[str, float]] | None,
 ) -> None:
-    """Print what a reader of the maps must know: saturated selectors, those that had not converged (see `convergence`),
-    and large noise that voxels share (see `encoder.shared_components`)."""
+    """Print what a reader of the maps must know: saturated selectors, layers that no voxel reads, selectors that had
+    not converged (see `convergence`), and large noise that voxels share (see `encoder.shared_components`)."""
     if dead:
         print(  # noqa: T201 - a failed fit must not look like a good one
             f"warning: saturated selector: {', '.join(dead)}. Its values are meaningless. Fit again with a larger "
             "regularizer, more regularizer_steps or a smaller learning_rate.",
+            file=sys.stderr,
+        )
+    if unread and "layer" not in dead:
+        print(  # noqa: T201 - a layer map does not tell it from a layer that predicts nothing
+            f"note: no voxel reads {', '.join(unread)}. Another layer that predicts almost as well may have taken the "
+            "place; more seeds show whether it is always the same.",
             file=sys.stderr,
         )
     if settled is not None and not settled["converged"]:

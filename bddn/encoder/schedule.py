@@ -5,8 +5,10 @@ import math
 
 from bddn.spec import FitSpec
 
-# of a one-cycle schedule: share of the steps in which the rate rises, and λ falls at the latest; share of the rate
-WARM_UP, SOFT, LEAST_RATE = 0.3, 0.4, 1e-3
+WARM_UP = 0.3  # share of the steps of a one-cycle schedule in which the rate rises
+LEAST_RATE = 1e-3  # of the largest rate
+SOFT = 0.4  # largest share of the steps of a one-cycle schedule in which λ falls
+FALLEN = 0.01  # share of λ at the end of an exponential fall
 HELD, RELEASED = 0.3, 0.6  # shares of the steps at which the limit of signals begins to fall, and has ended
 
 
@@ -26,7 +28,11 @@ def learning_rate(step: int, n_steps: int, spec: FitSpec) -> float:
 
 def softness(step: int, n_steps: int, spec: FitSpec) -> float:
     """Return the weight of the selectors' regularizer at a step of `n_steps`."""
-    last = spec.regularizer_steps if spec.schedule == "constant" else min(spec.regularizer_steps, SOFT * n_steps)
+    last: float = spec.regularizer_steps
+    if spec.schedule == "one_cycle":
+        last = min(last, SOFT * n_steps)
+    if spec.regularizer_fall == "exponential":
+        return spec.regularizer * FALLEN ** (step / last) if step < last else 0.0
     return spec.regularizer * max(0.0, 1 - step / last)
 
 

@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -35,14 +35,17 @@ class Factorized(nn.Module):
     Parameters
     ----------
     grid : TokenGrid
+    layer_regularizer : float
+        Weight of the layers in the regularizer that stays when the softness has fallen to 0.
     """
 
     same_selection: Tensor
     """Numbers (N,) int64 from 0 upwards, equal for voxels that always select the same."""
 
-    def __init__(self, grid: TokenGrid) -> None:
+    def __init__(self, grid: TokenGrid, layer_regularizer: float = 0.0) -> None:
         super().__init__()
         self.grid = grid
+        self.layer_regularizer = layer_regularizer
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """Return the selection of the given voxels."""
@@ -57,14 +60,32 @@ class Factorized(nn.Module):
 
         The backward adds the gradient of the regularizer, with the weight `softness`. The regularizer is the negative
         entropy of the layer weights as a fraction of its largest value, plus the squared distance of the scale from
-        1/2, both averaged over voxels. It is lowest for soft selectors. The weights of sizes count as those of layers,
-        with `SIZE_SOFTNESS` in addition.
+        1/2, both averaged over voxels. It is lowest for soft selectors. The weights of sizes count as those of layers.
+        The entropy of layers has the weight `softness + layer_regularizer`, that of sizes `softness + SIZE_SOFTNESS`.
         """
         raise NotImplementedError
 
     def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Add the gradients that `weigh(...).backward` returned for some voxels to those of the parameters."""
         raise NotImplementedError
+
+    def _weights_of(
+        self,
+        selection: Selection,
+        cells: Tensor,
+        parameters: Sequence[Tensor],
+        softness: float | Tensor,
+        n_voxels: int,
+    ) -> VoxelWeights:
+        """Return the weights of a selection in its `cells` (n,), with their backward to `parameters`. All voxels
+        together are `n_voxels`."""
+        weights = self.grid.weights(selection, cells).flatten(1)
+        penalty = regularizer(selection, softness, self.layer_regularizer) / n_voxels
+
+        def backward(gradient: Tensor) -> Sequence[Tensor]:
+            return torch.autograd.grad([weights, penalty], parameters, [gradient, None])
+
+        return VoxelWeights(weights.detach(), backward)
 
     @property
     def _parts(self) -> list[slice]:
@@ -125,10 +146,10 @@ class Selectors(Factorized):
     basis: Tensor
 
     def __init__(self, coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> None:
-        super().__init__(grid)
+        super().__init__(grid, spec.layer_regularizer)
         self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
         if spec.resolution is not None:
-            coords_mm = rounded(coords_mm, spec.resolution * self.position.step_mm)
+            coords_mm = merged(coords_mm, spec.resolution * self.position.step_mm, spec.merged_at)
         code, basis = self.position.compact(coords_mm)  # constant
         self.same_selection = torch.unique(coords_mm, dim=0, return_inverse=True)[1]
         self.register_buffer("code", code, persistent=False)
@@ -166,7 +187,7 @@ class Selectors(Factorized):
 
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """See `Factorized.weigh`."""
-        return voxel_weights(self.grid, self(voxels), cells, self._learned, softness, len(self.code))
+        return self._weights_of(self(voxels), cells, self._learned, softness, len(self.code))
 
     def accumulate_gradient(self, voxels: slice | Tensor, gradients: Sequence[Tensor]) -> None:
         """Add to the gradient of the networks, which all voxels share."""
@@ -194,36 +215,26 @@ class Selectors(Factorized):
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
-def rounded(coords_mm: Tensor, spacing_mm: Tensor) -> Tensor:
-    """Return positions (N, 3) on a cubic grid of this spacing."""
-    return (coords_mm / spacing_mm).round() * spacing_mm
+def merged(coords_mm: Tensor, spacing_mm: Tensor, at: Literal["centre", "mean"]) -> Tensor:
+    """Return positions (N, 3) that are equal for all voxels in one cell of a cubic grid of this spacing: its centre, or
+    the mean of their positions, which leaves a voxel that is alone in its cell where it is."""
+    cells = (coords_mm / spacing_mm).round()
+    if at == "centre":
+        return cells * spacing_mm
+    _, cell, n = torch.unique(cells, dim=0, return_inverse=True, return_counts=True)
+    total = torch.stack([torch.bincount(cell, weights=axis.double()) for axis in coords_mm.T], dim=1)
+    return (total / n[:, None])[cell].to(coords_mm.dtype)
 
 
-def voxel_weights(
-    grid: TokenGrid,
-    selection: Selection,
-    cells: Tensor,
-    parameters: Sequence[Tensor],
-    softness: float | Tensor,
-    n_voxels: int,
-) -> VoxelWeights:
-    """Return the weights of a selection in its `cells` (n,), with their backward to `parameters`. All voxels together
-    are `n_voxels`."""
-    weights = grid.weights(selection, cells).flatten(1)
-    penalty = regularizer(selection, softness) / n_voxels
-
-    def backward(gradient: Tensor) -> Sequence[Tensor]:
-        return torch.autograd.grad([weights, penalty], parameters, [gradient, None])
-
-    return VoxelWeights(weights.detach(), backward)
-
-
-def regularizer(selection: Selection, softness: float | Tensor) -> Tensor:
-    """Return the regularizer of the selectors with its weight, summed over voxels; see `Factorized.weigh`."""
-    kept = _negative_entropy(selection.layer, selection.log_layer) + (selection.scale - 0.5).square().sum()
-    if selection.size is None or selection.log_size is None:
-        return kept * softness
-    return kept * softness + _negative_entropy(selection.size, selection.log_size) * (softness + SIZE_SOFTNESS)
+def regularizer(selection: Selection, softness: float | Tensor, layer_regularizer: float) -> Tensor:
+    """Return the regularizer of the selectors with its weights, summed over voxels; see `Factorized.weigh`."""
+    of_layer = _negative_entropy(selection.layer, selection.log_layer)
+    total = (of_layer + (selection.scale - 0.5).square().sum()) * softness
+    if layer_regularizer:
+        total = total + of_layer * layer_regularizer
+    if selection.size is not None and selection.log_size is not None:
+        total = total + _negative_entropy(selection.size, selection.log_size) * (softness + SIZE_SOFTNESS)
+    return total
 
 
 def _negative_entropy(share: Tensor, log_share: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.cortex.meshes import MESHES, Mesh
 from bddn.cortex.places import NEAR_MM, Space, space_of
+from bddn.encoder.schedule import SOFT
 from bddn.errors import RunError
 from bddn.run import Run
 from bddn.run.folder import ENSEMBLE, about_data
@@ -154,8 +155,8 @@ a mixture of layers and of local and global tokens {selection}{fixed}{sized}, an
 {fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
 {fit["schedule"].replace("_", "-")} schedule, batches of {fit["batch_size"]}, {_epochs(run)}, seed
 {fit["seed"]}) on{_sample(run)} a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of
-{fit["regularizer"]:g} that fades over {fit["regularizer_steps"]:,} steps{whitened}{polished}.{denoised} {_kept(run)};
-the test images were used once.
+{fit["regularizer"]:g} that {_fades(fit)}{whitened}{polished}.{denoised} {_kept(run)};
+the test images were used once.{_merged(fit)}
 Brain scores are R² on the test images, without a noise ceiling. Layer confidence is 1 - entropy / log L of the layer
 weights. {_evidence(run, show_all)} {_drawn(space, mesh)}
 Software: bddn {versions["bddn"]}, PyTorch {versions["torch"]}, NumPy {versions["numpy"]}, Python {versions["python"]};
@@ -213,6 +214,29 @@ def _sample(run: Run) -> str:
     if sample is None or sample >= n_voxels or run.about["fit"]["selection"] != "topological":
         return ""
     return f" {sample:,} voxels spread evenly over cortex, with"
+
+
+def _fades(fit: Mapping[str, Any]) -> str:
+    """Return the words about how the regularizer ended."""
+    fall = fit.get("regularizer_fall", "linear")
+    how = "fell exponentially to 1 % and then to zero" if fall == "exponential" else "faded"
+    words = f"{how} over {fit['regularizer_steps']:,} steps"
+    if fit["schedule"] == "one_cycle":
+        words += f", at most {SOFT:.0%} of all"
+    kept = fit.get("layer_regularizer", 0.0)
+    return words + (f", while the entropy of layer weights stayed rewarded by {kept:g}" if kept else "")
+
+
+def _merged(fit: Mapping[str, Any]) -> str:
+    """Return the sentence about voxels that select the same because they are near, if any do."""
+    spacing = fit.get("resolution")
+    if spacing is None or fit["selection"] != "topological":
+        return ""
+    at = "the mean of their positions" if fit.get("merged_at") == "mean" else "the centre of the cell"
+    return (
+        f" Voxels in one cell of a cubic grid with a spacing of {spacing / fit['code_steps']:.2g} of the longest "
+        f"extent of all positions made the same selection, that of {at}."
+    )
 
 
 def _kept(run: Run) -> str:

@@ -95,8 +95,13 @@ def health(runs: Sequence[Shown]) -> str:
 def _failures(shown: Shown) -> list[str]:
     """Return sentences on selectors that saturated or had not stopped moving."""
     metrics, said = shown.run.metrics, []
-    if dead := metrics.get("saturated_selectors"):
+    dead = metrics.get("saturated_selectors") or []
+    if dead:
         said.append(f"Saturated selectors, whose values are meaningless: {', '.join(dead)}.")
+    if (unread := metrics.get("unread_layers")) and "layer" not in dead:
+        said.append(
+            f"No voxel reads {', '.join(unread)}: another layer that predicts almost as well may have taken the place."
+        )
     found = _convergence(shown)
     moved = [one for one in found if one and not one["converged"]]
     if moved and len(found) > 1:

@@ -388,6 +388,7 @@ def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
         "best_epoch": fitted.best_epoch,
         "polished": fitted.polished,
         "saturated_selectors": fitted.saturated,
+        "unread_layers": fitted.unread,
         "convergence": fitted.convergence,
         "components": fitted.components,
         "epochs": fitted.history,

@@ -59,8 +59,11 @@ class FitSpec(Spec):
     code_steps: PositiveFloat = 100.0
     """Length to which the largest extent of the voxel positions is scaled."""
     resolution: PositiveFloat | None = Field(default=None, exclude_if=lambda resolution: resolution is None)
-    """Spacing of a grid, in steps of the position code, on which positions are rounded before they are coded. Voxels
-    that are closer select the same, which saves time where the mesh is finer than the data. None: no rounding."""
+    """Spacing of a cubic grid, in steps of the position code, whose cells merge positions before they are coded. Voxels
+    in one cell select the same, which saves time where the mesh is finer than the data. None: no merging."""
+    merged_at: Literal["centre", "mean"] = Field(default="centre", exclude_if=lambda at: at == "centre")
+    """Where the voxels of one cell of `resolution` are: at its `centre`; or at the `mean` of their positions, so that a
+    voxel that is alone in its cell stays where it is."""
     selection: Literal["topological", "free", "unfactorized"] = "topological"
     """Selection of a voxel: `topological`, computed by small networks from its position; or, as in the ablations of the
     paper, `free`, with free parameters per voxel, or `unfactorized`, with a free weight per voxel and token."""
@@ -121,6 +124,14 @@ class FitSpec(Spec):
     """Initial weight λ of the term that keeps the selectors soft."""
     regularizer_steps: Positive = 2000
     """Number of steps over which the weight λ falls to zero; with `one_cycle`, at most 40 % of the steps."""
+    regularizer_fall: Literal["linear", "exponential"] = Field(
+        default="linear", exclude_if=lambda fall: fall == "linear"
+    )
+    """How the weight λ falls: `linear`ly to zero, or `exponential`ly to 1 % and then to zero, which is not in the
+    paper: layers that predict almost as well as others then have more steps to become different."""
+    layer_regularizer: NonNegative = Field(default=0.0, exclude_if=lambda weight: weight == 0)
+    """Weight of the negative entropy of layers that stays when λ has fallen, which is not in the paper. Of layers that
+    predict equally well, voxels then read all, instead of one that the seed decides."""
     polish: bool = False
     """Whether ridge regression on the selected features gives the channel weights of every voxel after the last epoch.
     Otherwise those of the epoch with the best score on the validation images are kept."""
@@ -138,6 +149,12 @@ class FitSpec(Spec):
         needing = [f"{name} is {value}" for name, value in _NEED_WHITENED.items() if getattr(self, name) == value]
         if needing and self.features != "whitened":
             raise ValueError(f"with features: whitened where {' and '.join(needing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _positions_are_merged(self) -> Self:
+        if self.merged_at != "centre" and self.resolution is None:
+            raise ValueError("with resolution, or without merged_at")
         return self
 
     @model_validator(mode="after")
@@ -179,12 +196,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "shared_signal": "late",
         "blurs": (0.0, 1.0, 2.0),
         "resolution": 0.6,
+        "merged_at": "mean",
         "sample": 4000,
         "epochs": 8,
         "max_steps": 1600,
         "learning_rate": 4e-3,
         "schedule": "one_cycle",
-        "regularizer_steps": 300,
+        "regularizer_steps": 640,
+        "regularizer_fall": "exponential",
+        "layer_regularizer": 2e-4,
         "polish": True,
     },
 }

@@ -17,7 +17,7 @@ from bddn.encoder import fit as fitting
 from bddn.encoder.ablations import FreeSelectors
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Fitted, fit, score
-from bddn.encoder.health import saturated
+from bddn.encoder.health import saturated, unread
 from bddn.encoder.parts import Parts
 from bddn.encoder.selection import Selection
 from bddn.encoder.token_grid import TokenGrid
@@ -36,7 +36,8 @@ FAST = FitSpec.parse(
 )
 SAMPLED = FitSpec.parse(
     FAST.to_dict()
-    | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "initial_align": "responses", "channels": 4}
+    | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "merged_at": "mean"}
+    | {"initial_align": "responses", "channels": 4, "regularizer_fall": "exponential", "layer_regularizer": 1e-3}
     | {"shared_noise": "limited", "shared_signal": "late"},
     "test",
 )
@@ -290,6 +291,15 @@ def test_saturated_selectors_are_named(selection: Selection, dead: list[str]) ->
     assert saturated(selection) == dead
 
 
+def test_layers_that_no_voxel_reads_are_named() -> None:
+    def of(layer: torch.Tensor) -> Selection:
+        return Selection(torch.zeros(2, 2), layer, layer.log(), torch.zeros(2))
+
+    some = torch.tensor([[0.6, 0.39, 0.01], [0.2, 0.78, 0.02]])
+    assert unread(of(some), ["early", "middle", "late"]) == ["late"]
+    assert unread(of(torch.full((2, 30), 1 / 30)), [str(k) for k in range(30)]) == []
+
+
 def test_sizes_that_ran_into_one_blur_return_where_the_data_say_nothing() -> None:
     """Layers and scales do not: their regularizer has faded."""
     selectors = FreeSelectors(3, TokenGrid(2, GRID, (0.0, 1.0, 2.0)))
@@ -341,6 +351,8 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "loss_beta": 0.5,
         "regularizer": 5.0,
         "regularizer_steps": 5,
+        "regularizer_fall": "exponential",
+        "layer_regularizer": 0.5,
         "blurs": (0.0, 1.0),
         "max_steps": 7,
         "resolution": 20.0,
@@ -351,6 +363,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         changed.keys()
         | {"split", "split_seed", "split_by", "covariates", "layers", "polish", "sample"}
         | {"initial_align"}
+        | {"merged_at"}
         | {"shared_noise", "shared_signal"}  # of which these responses have none: see test_shared_components
         | on_a_gpu
         == FitSpec.model_fields.keys()
@@ -366,5 +379,9 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     whitened = spec.model_copy(update={"features": "whitened", "channels": 4})  # fewer than a layer has
     turned = _fit(whitened.model_copy(update={"initial_align": "responses"}))
     assert not torch.equal(turned.selection.layer, _fit(whitened).selection.layer)
+    merged = spec.model_copy(update={"resolution": 20.0, "merged_at": "mean"})
+    assert not torch.equal(
+        _fit(merged).selection.layer, _fit(spec.model_copy(update={"resolution": 20.0})).selection.layer
+    )
     sampled = _fit(spec.model_copy(update={"polish": True, "sample": 20}))
     assert not torch.equal(sampled.selection.layer, base.selection.layer)

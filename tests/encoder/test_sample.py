@@ -13,7 +13,7 @@ from bddn.encoder.learning import Learning
 from bddn.encoder.parts import Parts
 from bddn.encoder.sample import evenly_spread
 from bddn.encoder.schedule import n_epochs, softness
-from bddn.encoder.selectors import Selectors, rounded
+from bddn.encoder.selectors import Selectors, merged
 from bddn.errors import SpecError
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
@@ -39,7 +39,7 @@ def test_a_sample_is_spread_as_the_voxels_are() -> None:
         assert torch.equal(evenly_spread(coords, n), torch.arange(1000))
 
 
-def _fit(spec: FitSpec, n_voxels: int = 200, other_global: bool = False) -> Fitted:
+def _made(n_voxels: int, other_global: bool = False) -> tuple[torch.Tensor, Features, torch.Tensor, Parts]:
     g = torch.Generator().manual_seed(1)
     coords = torch.rand(n_voxels, 3, generator=g) * 100
     features = Features(
@@ -53,6 +53,11 @@ def _fit(spec: FitSpec, n_voxels: int = 200, other_global: bool = False) -> Fitt
     parts = Parts(np.arange(140), np.arange(140, 170), np.arange(170, 200))
     if other_global:
         features = Features(features.local, [torch.randn(one.shape, generator=g) for one in features.global_])
+    return coords, features, responses, parts
+
+
+def _fit(spec: FitSpec, n_voxels: int = 200, other_global: bool = False) -> Fitted:
+    coords, features, responses, parts = _made(n_voxels, other_global)
     return fit(new_encoder(coords, WIDTHS, GRID, spec), Resident.of(features), responses.__getitem__, parts, spec)
 
 
@@ -74,13 +79,30 @@ def test_near_voxels_select_the_same() -> None:
     fitted = _fit(SPEC.model_copy(update={"resolution": 30.0}))
     selectors = fitted.model.selectors
     assert isinstance(selectors, Selectors)
-    cube = rounded(fitted.model.coords_mm, 30 * selectors.position.step_mm)
+    cube = merged(fitted.model.coords_mm, 30 * selectors.position.step_mm, "centre")
     _, which = cube.unique(dim=0, return_inverse=True)
     assert 20 < len(which.unique()) < 100
     for k in which.unique():
         place = fitted.selection.place[which == k]
         assert (place == place[0]).all()
     assert len(fitted.selection.place.unique(dim=0)) == len(which.unique())
+
+
+def test_merged_voxels_are_at_the_mean_of_their_positions() -> None:
+    coords = torch.tensor([[0.1, 0.0, 0.0], [7.2, 3.0, 1.0], [0.3, 0.4, -0.2], [-0.1, -0.4, 0.2], [7.6, 3.0, 1.0]])
+    found = merged(coords, torch.tensor(1.0), "mean")
+    assert torch.equal(found[1], coords[1])  # alone
+    assert torch.equal(found[4], coords[4])
+    assert found[0].tolist() == found[2].tolist() == found[3].tolist()
+    assert found[0].tolist() == pytest.approx([0.1, 0.0, 0.0], abs=1e-7)
+    assert merged(coords, torch.tensor(1.0), "centre")[1].tolist() == [7, 3, 1]
+    nowhere_merged = merged(coords, torch.tensor(0.01), "mean")
+    assert torch.equal(nowhere_merged, coords)
+
+
+def test_where_voxels_are_merged_needs_a_spacing() -> None:
+    with pytest.raises(SpecError, match="with resolution, or without merged_at"):
+        FitSpec.parse({"merged_at": "mean"}, "test")
 
 
 def test_epochs_end_at_the_largest_number_of_steps() -> None:
@@ -95,6 +117,30 @@ def test_regularizer_ends_early_in_a_short_one_cycle() -> None:
     assert softness(20, 100, spec) == pytest.approx(0.05)
     assert softness(40, 100, spec) == 0
     assert softness(150, 5000, spec) == pytest.approx(0.05)
+
+
+def test_regularizer_falls_exponentially_to_one_percent_and_ends() -> None:
+    spec = FitSpec(schedule="one_cycle", regularizer=0.1, regularizer_steps=300, regularizer_fall="exponential")
+    assert softness(0, 100, spec) == softness(0, 5000, spec) == 0.1
+    assert softness(20, 100, spec) == pytest.approx(0.01)
+    assert softness(150, 5000, spec) == pytest.approx(0.01)
+    assert softness(299, 5000, spec) == pytest.approx(0.001, rel=0.02)
+    assert softness(40, 100, spec) == softness(300, 5000, spec) == 0
+    constant = spec.model_copy(update={"schedule": "constant"})
+    assert softness(150, 100, constant) == pytest.approx(0.01)  # nothing ends it early
+
+
+def test_layers_that_predict_equally_well_are_all_read() -> None:
+    twice = {"early": 6, "again": 6, "late": 5}
+    coords, features, responses, parts = _made(200)
+    features = Features([features.local[0], *features.local], [features.global_[0], *features.global_])
+    for weight in (0.0, 0.02):
+        spec = SPEC.model_copy(update={"layer_regularizer": weight})
+        fitted = fit(new_encoder(coords, twice, GRID, spec), Resident.of(features), responses.__getitem__, parts, spec)
+        first, second = fitted.selection.layer[:, :2].T
+        alike = torch.minimum(first, second) / torch.maximum(first, second)
+        assert (alike.mean() > 0.9) == (weight > 0)
+        assert fitted.r2_test.mean() > 0.5
 
 
 def test_selectors_that_still_move_have_not_converged() -> None:
