@@ -229,7 +229,7 @@ def merged(coords_mm: Tensor, spacing_mm: Tensor, at: Literal["centre", "mean"])
 def regularizer(selection: Selection, softness: float | Tensor, layer_regularizer: float) -> Tensor:
     """Return the regularizer of the selectors with its weights, summed over voxels; see `Factorized.weigh`."""
     of_layer = _negative_entropy(selection.layer, selection.log_layer)
-    total = (of_layer + (selection.scale - 0.5).square().sum()) * softness
+    total: Tensor = (of_layer + (selection.scale - 0.5).square().sum()) * softness
     if layer_regularizer:
         total = total + of_layer * layer_regularizer
     if selection.size is not None and selection.log_size is not None:

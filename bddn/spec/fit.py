@@ -130,8 +130,8 @@ class FitSpec(Spec):
     """How the weight λ falls: `linear`ly to zero, or `exponential`ly to 1 % and then to zero, which is not in the
     paper: layers that predict almost as well as others then have more steps to become different."""
     layer_regularizer: NonNegative = Field(default=0.0, exclude_if=lambda weight: weight == 0)
-    """Weight of the negative entropy of layers that stays when λ has fallen, which is not in the paper. Of layers that
-    predict equally well, voxels then read all, instead of one that the seed decides."""
+    """Weight of the negative entropy of layers that stays when λ has fallen, which is not in the paper: a weak reward
+    of even weights, so that one layer does not take the place of others that predict almost as well."""
     polish: bool = False
     """Whether ridge regression on the selected features gives the channel weights of every voxel after the last epoch.
     Otherwise those of the epoch with the best score on the validation images are kept."""

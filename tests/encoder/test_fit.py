@@ -315,6 +315,15 @@ def test_sizes_that_ran_into_one_blur_return_where_the_data_say_nothing() -> Non
     assert (size[:, [0, 2]] < 0).all()
 
 
+def test_layers_return_to_even_weights_where_the_data_say_nothing_if_asked() -> None:
+    selectors = FreeSelectors(3, TokenGrid(2, GRID, (0.0,)), layer_regularizer=0.1)
+    selectors.layer.data[:] = torch.tensor([0.0, 3.0])
+    weighed = selectors.weigh(slice(None), selectors.cells(), 0.0)
+    _, layer, scale = weighed.backward(torch.zeros_like(weighed.weights))
+    assert (layer[:, 1] > 0).all()  # a step lowers what is largest
+    assert not scale.any()
+
+
 def test_a_dead_selector_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     spec = SPEC.model_copy(update={"learning_rate": 0.3, "regularizer": 0.0, "gradient_clip": 1e9, "epochs": 10})
     fitted = _fit(spec)

@@ -39,7 +39,7 @@ def test_a_sample_is_spread_as_the_voxels_are() -> None:
         assert torch.equal(evenly_spread(coords, n), torch.arange(1000))
 
 
-def _made(n_voxels: int, other_global: bool = False) -> tuple[torch.Tensor, Features, torch.Tensor, Parts]:
+def _fit(spec: FitSpec, n_voxels: int = 200, other_global: bool = False) -> Fitted:
     g = torch.Generator().manual_seed(1)
     coords = torch.rand(n_voxels, 3, generator=g) * 100
     features = Features(
@@ -53,11 +53,6 @@ def _made(n_voxels: int, other_global: bool = False) -> tuple[torch.Tensor, Feat
     parts = Parts(np.arange(140), np.arange(140, 170), np.arange(170, 200))
     if other_global:
         features = Features(features.local, [torch.randn(one.shape, generator=g) for one in features.global_])
-    return coords, features, responses, parts
-
-
-def _fit(spec: FitSpec, n_voxels: int = 200, other_global: bool = False) -> Fitted:
-    coords, features, responses, parts = _made(n_voxels, other_global)
     return fit(new_encoder(coords, WIDTHS, GRID, spec), Resident.of(features), responses.__getitem__, parts, spec)
 
 
@@ -128,19 +123,6 @@ def test_regularizer_falls_exponentially_to_one_percent_and_ends() -> None:
     assert softness(40, 100, spec) == softness(300, 5000, spec) == 0
     constant = spec.model_copy(update={"schedule": "constant"})
     assert softness(150, 100, constant) == pytest.approx(0.01)  # nothing ends it early
-
-
-def test_layers_that_predict_equally_well_are_all_read() -> None:
-    twice = {"early": 6, "again": 6, "late": 5}
-    coords, features, responses, parts = _made(200)
-    features = Features([features.local[0], *features.local], [features.global_[0], *features.global_])
-    for weight in (0.0, 0.02):
-        spec = SPEC.model_copy(update={"layer_regularizer": weight})
-        fitted = fit(new_encoder(coords, twice, GRID, spec), Resident.of(features), responses.__getitem__, parts, spec)
-        first, second = fitted.selection.layer[:, :2].T
-        alike = torch.minimum(first, second) / torch.maximum(first, second)
-        assert (alike.mean() > 0.9) == (weight > 0)
-        assert fitted.r2_test.mean() > 0.5
 
 
 def test_selectors_that_still_move_have_not_converged() -> None:

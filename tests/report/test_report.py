@@ -313,8 +313,8 @@ def test_doubts_about_a_fit_are_notices_and_the_rest_is_said_to_be_in_order(run_
     assert len(found) == len(starts)
     for said, start in zip(found, starts, strict=True):
         assert re.match(start, said), said
-    (found,) = change(convergence=settled, layer_audit=audit, saturated_selectors=[], unread_layers=["block_1"])
-    assert found.startswith("No voxel reads block_1: another layer")
+    (said,) = change(convergence=settled, layer_audit=audit, saturated_selectors=[], unread_layers=["block_1"])
+    assert said.startswith("No voxel reads block_1: another layer")
     fits = [{"convergence": moving}, {"convergence": settled}, {"convergence": moving}]
     found = change(
         ensemble={"fits": fits, "n_fits": 3, "level": 0.9}, layer_audit=audit, saturated_selectors=[], unread_layers=[]
