@@ -223,7 +223,8 @@ def merged(coords_mm: Tensor, spacing_mm: Tensor, at: Literal["centre", "mean"])
         return cells * spacing_mm
     _, cell, n = torch.unique(cells, dim=0, return_inverse=True, return_counts=True)
     total = torch.stack([torch.bincount(cell, weights=axis.double()) for axis in coords_mm.T], dim=1)
-    return (total / n[:, None])[cell].to(coords_mm.dtype)
+    mean: Tensor = total / n[:, None]
+    return mean[cell].to(coords_mm.dtype)
 
 
 def regularizer(selection: Selection, softness: float | Tensor, layer_regularizer: float) -> Tensor:
