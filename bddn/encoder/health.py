@@ -51,7 +51,7 @@ def convergence(learning: Learning, regularized: bool) -> dict[str, float | bool
     ----------
     learning : Learning
     regularized : bool
-        Whether the regularizer still acted at the last step.
+        Whether the part of the regularizer that fades still acted at the last step.
 
     Returns
     -------

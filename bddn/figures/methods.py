@@ -222,7 +222,7 @@ def _fades(fit: Mapping[str, Any]) -> str:
     how = "fell exponentially to 1 % and then to zero" if fall == "exponential" else "faded"
     words = f"{how} over {fit['regularizer_steps']:,} steps"
     if fit["schedule"] == "one_cycle":
-        words += f", at most {SOFT:.0%} of all"
+        words += f", at most {100 * SOFT:.0f} % of all"
     kept = fit.get("layer_regularizer", 0.0)
     return words + (f", while the entropy of layer weights stayed rewarded by {kept:g}" if kept else "")
 

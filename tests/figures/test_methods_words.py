@@ -16,8 +16,12 @@ def test_epochs_and_sample_are_those_of_the_fit(sealed: Path, planted: Planted, 
     text = methods(limited, "fsaverage5", False).paragraph
     assert "batches of 8, 2 epochs, seed 0) on 60 voxels spread evenly over cortex, with a smooth-L1 loss" in text
     assert "The selectors of the last epoch were kept" in text
+    assert "fell exponentially to 1 % and then to zero over 640 steps, at most 40 % of all, while the entropy" in text
+    assert "a spacing of 0.006 of the longest extent of all positions made the same selection, that of the mean" in text
     whole, _ = fit_run(sealed, planted, tmp_path / "whole", FitSpec.parse(SMALL | {"epochs": 2}, "test"))
     text = methods(whole, "fsaverage5", False).paragraph
     best = whole.metrics["best_epoch"] + 1
     assert "batches of 8, 2 epochs, seed 0) on a smooth-L1 loss" in text
+    assert "a selector regularizer of 0.1 that faded over 2,000 steps." in text
+    assert "cubic grid" not in text
     assert f"The epoch with the best validation score ({best} of 2) was kept" in text
