@@ -261,8 +261,9 @@ def test_a_client_that_dies_leaves_nothing_behind(
     def left() -> list[Any]:
         return [sorted(scheduler.worker_plugins), len(scheduler.tasks), len(scheduler.clients)]
 
-    before = left()
-    assert not [name for name in before[0] if name.startswith("bddn")], "nor does one that ended well"
+    plugins, _, n_clients = left()
+    before = [plugins, 0, n_clients]  # a task of an earlier job may still be on its way out
+    assert not [name for name in plugins if name.startswith("bddn")], "nor does one that ended well"
     (tmp_path / "spec.yaml").write_text(spec.model_copy(update={"batch_size": 1}).model_dump_json())
     arguments = ["extract", tmp_path / "spec.yaml", "--data", f"planted:{brain}", "--out", tmp_path / "new.zarr"]
     options = ["--scheduler", str(scheduler.address), "--device", "cpu"]
