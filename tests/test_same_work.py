@@ -392,6 +392,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "merged_at": "centre",
     "fixed": "place",
     "max_steps": 20,
+    "min_steps": 10,
     "polish": False,
     "arithmetic": "tf32",
 }

@@ -92,6 +92,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "merged_at": "mean",
         "fixed": "place",
         "max_steps": 7,
+        "min_steps": 6,
         "polish": False,
         "arithmetic": "tf32",
     },

@@ -21,7 +21,7 @@ from bddn.encoder.learning_log import LearningLog
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import PASS_BYTES, polish
 from bddn.encoder.sample import evenly_spread, n_trained
-from bddn.encoder.schedule import earliness, learning_rate, n_epochs, softness
+from bddn.encoder.schedule import batch_size, earliness, learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
 from bddn.encoder.shared_components import LimitedComponents, limits_components
 from bddn.encoder.targets import OfVoxels, Standardized, Targets
@@ -50,6 +50,8 @@ class Fitted:
     model : FactorTopy
         Of the best epoch; with the closed form, of the last one.
     selection : Selection
+    batch_size : int
+        Number of images in a step.
     best_epoch : int
     r2_val, r2_test, p_test : array of float64, (N,)
         Brain scores, and p-values of the test score (see `stats.evidence`).
@@ -73,6 +75,7 @@ class Fitted:
 
     model: FactorTopy
     selection: Selection
+    batch_size: int
     best_epoch: int
     r2_val: npt.NDArray[np.float64]
     r2_test: npt.NDArray[np.float64]
@@ -163,7 +166,7 @@ def fit(
     p, scores = training.progress, (r2_val, r2_test, evidence.p_values())
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
     health = dead, not_read, settled
-    result = model, selection, p.best_epoch, *scores, *moments, p.history, polished, *health
+    result = model, selection, training.batch_size, p.best_epoch, *scores, *moments, p.history, polished, *health
     return Fitted(*result, components, p.epoch_seconds, log)
 
 
@@ -244,7 +247,8 @@ class _Training:
         self._whole = whole  # the encoder of all voxels, of which `model` has some
         self._checkpoint, self._every_s, self._saved_at = checkpoint_file, checkpoint_every_s, time.monotonic()
         self._optimizer = AdamW(model, spec.weight_decay)
-        self._batches = n_batches(len(parts.train), spec.batch_size)
+        self.batch_size = batch_size(len(parts.train), spec)
+        self._batches = n_batches(len(parts.train), self.batch_size)
         self._epochs = n_epochs(self._batches, spec)
         self._n_steps = self._epochs * self._batches
         self._on_device = model.bias.is_cuda
@@ -273,7 +277,7 @@ class _Training:
             while done.epoch < epochs:
                 began = time.monotonic()
                 pools = epoch_pools(self._parts.train, self._source.chunk_of, spec.seed, done.epoch)
-                for rows, features in batches(self._source, pools, spec.batch_size, done.batch):
+                for rows, features in batches(self._source, pools, self.batch_size, done.batch):
                     self._step(features, self._learned(rows))
                     advance()
                     self._save_if_due()

@@ -12,6 +12,14 @@ FALLEN = 0.01  # share of λ at the end of an exponential fall
 HELD, RELEASED = 0.3, 0.6  # shares of the steps at which the limit of signals begins to fall, and has ended
 
 
+def batch_size(n_images: int, spec: FitSpec) -> int:
+    """Return the number of images in a step of a fit to `n_images`."""
+    if spec.min_steps is None:
+        return spec.batch_size
+    wanted = min(spec.min_steps, spec.max_steps or spec.min_steps)
+    return max(1, min(spec.batch_size, n_images * spec.epochs // wanted))
+
+
 def n_epochs(n_batches: int, spec: FitSpec) -> int:
     """Return the number of epochs of `n_batches` steps."""
     return spec.epochs if spec.max_steps is None else max(1, min(spec.epochs, spec.max_steps // n_batches))

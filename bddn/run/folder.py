@@ -385,6 +385,7 @@ def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
     """Return the summary of a fit, for `metrics.json`."""
     return {
         **summary_of_scores(table),
+        "batch_size": fitted.batch_size,
         "best_epoch": fitted.best_epoch,
         "polished": fitted.polished,
         "saturated_selectors": fitted.saturated,

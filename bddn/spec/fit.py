@@ -107,8 +107,11 @@ class FitSpec(Spec):
     """Passes over the training images."""
     max_steps: Positive | None = Field(default=None, exclude_if=lambda steps: steps is None)
     """Largest number of steps: fewer epochs are made if they have more steps, but at least one. None means no limit."""
+    min_steps: Positive | None = Field(default=None, exclude_if=lambda steps: steps is None)
+    """Number of steps, if not limited by `max_steps`, below which a step has fewer images, down to one: few images then
+    still give enough steps. None means that every step has `batch_size` images."""
     batch_size: Positive = 8
-    """Number of images in one step."""
+    """Largest number of images in one step."""
     learning_rate: PositiveFloat = 1e-3
     """Learning rate of AdamW; with a schedule, its largest value."""
     schedule: Literal["constant", "one_cycle"] = "constant"
@@ -198,9 +201,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "resolution": 0.6,
         "merged_at": "mean",
         "sample": 4000,
-        "epochs": 8,
+        "epochs": 5,
         "max_steps": 1600,
-        "learning_rate": 4e-3,
+        "min_steps": 400,
+        "learning_rate": 6e-3,
         "schedule": "one_cycle",
         "regularizer_steps": 640,
         "regularizer_fall": "exponential",

@@ -364,6 +364,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "layer_regularizer": 0.5,
         "blurs": (0.0, 1.0),
         "max_steps": 7,
+        "min_steps": 20,
         "resolution": 20.0,
         "fixed": "scale",
     }

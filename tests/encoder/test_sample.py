@@ -12,12 +12,13 @@ from bddn.encoder.health import convergence
 from bddn.encoder.learning import Learning
 from bddn.encoder.parts import Parts
 from bddn.encoder.sample import evenly_spread
-from bddn.encoder.schedule import n_epochs, softness
+from bddn.encoder.schedule import batch_size, n_epochs, softness
 from bddn.encoder.selectors import Selectors, merged
 from bddn.errors import SpecError
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
+from bddn.stream.order import n_batches
 
 WIDTHS, GRID = {"early": 6, "late": 5}, (4, 4)
 SPEC = FitSpec.parse(
@@ -104,6 +105,15 @@ def test_epochs_end_at_the_largest_number_of_steps() -> None:
     spec = FitSpec(epochs=8, max_steps=2000)
     assert [n_epochs(n, spec) for n in (40, 160, 984, 5000)] == [8, 8, 2, 1]
     assert n_epochs(984, FitSpec()) == 20
+
+
+def test_steps_have_fewer_images_where_few_images_give_few_steps() -> None:
+    spec = FitSpec(epochs=5, min_steps=400)
+    assert [batch_size(n, spec) for n in (7000, 640, 639, 400, 100, 30)] == [8, 8, 7, 5, 1, 1]
+    assert batch_size(30, FitSpec()) == 8
+    assert batch_size(400, FitSpec(epochs=5, min_steps=400, max_steps=250)) == 8, "no more steps than these"
+    for n in (640, 639, 400, 100):
+        assert n_batches(n, batch_size(n, spec)) * spec.epochs >= 400
 
 
 def test_regularizer_ends_early_in_a_short_one_cycle() -> None:
