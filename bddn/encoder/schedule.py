@@ -6,6 +6,7 @@ import math
 from bddn.spec import FitSpec
 
 WARM_UP = 0.3  # share of the steps of a one-cycle schedule in which the rate rises
+LEAST_BATCH = 2  # images: the noise of a single response can drive selectors into saturation
 LEAST_RATE = 1e-3  # of the largest rate
 SOFT = 0.4  # largest share of the steps of a one-cycle schedule in which λ falls
 FALLEN = 0.01  # share of λ at the end of an exponential fall
@@ -17,7 +18,7 @@ def batch_size(n_images: int, spec: FitSpec) -> int:
     if spec.min_steps is None:
         return spec.batch_size
     wanted = min(spec.min_steps, spec.max_steps or spec.min_steps)
-    return max(1, min(spec.batch_size, n_images * spec.epochs // wanted))
+    return min(spec.batch_size, max(LEAST_BATCH, n_images * spec.epochs // wanted))
 
 
 def n_epochs(n_batches: int, spec: FitSpec) -> int:

@@ -108,7 +108,7 @@ class FitSpec(Spec):
     max_steps: Positive | None = Field(default=None, exclude_if=lambda steps: steps is None)
     """Largest number of steps: fewer epochs are made if they have more steps, but at least one. None means no limit."""
     min_steps: Positive | None = Field(default=None, exclude_if=lambda steps: steps is None)
-    """Number of steps, if not limited by `max_steps`, below which a step has fewer images, down to one: few images then
+    """Number of steps, if not limited by `max_steps`, below which a step has fewer images, down to two: few images then
     still give enough steps. None means that every step has `batch_size` images."""
     batch_size: Positive = 8
     """Largest number of images in one step."""
@@ -203,7 +203,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "sample": 4000,
         "epochs": 5,
         "max_steps": 1600,
-        "min_steps": 400,
+        "min_steps": 500,
         "learning_rate": 6e-3,
         "schedule": "one_cycle",
         "regularizer_steps": 640,

@@ -109,10 +109,11 @@ def test_epochs_end_at_the_largest_number_of_steps() -> None:
 
 def test_steps_have_fewer_images_where_few_images_give_few_steps() -> None:
     spec = FitSpec(epochs=5, min_steps=400)
-    assert [batch_size(n, spec) for n in (7000, 640, 639, 400, 100, 30)] == [8, 8, 7, 5, 1, 1]
+    assert [batch_size(n, spec) for n in (7000, 640, 639, 400, 100, 30)] == [8, 8, 7, 5, 2, 2]
     assert batch_size(30, FitSpec()) == 8
     assert batch_size(400, FitSpec(epochs=5, min_steps=400, max_steps=250)) == 8, "no more steps than these"
-    for n in (640, 639, 400, 100):
+    assert batch_size(30, FitSpec(batch_size=1, min_steps=400)) == 1
+    for n in (640, 639, 400, 160):
         assert n_batches(n, batch_size(n, spec)) * spec.epochs >= 400
 
 
