@@ -143,6 +143,7 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
     )
     space = space_of(run.voxels)
     selection = _SELECTION[fit["selection"]].format(place=_POSITION[space])
+    batch = run.metrics.get("batch_size", fit["batch_size"])
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
     text = f"""
 {described["responses"]} {_images(data)} and {data["n_voxels"]:,} voxels {_LIE[space]} were used;
@@ -153,7 +154,7 @@ pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} 
 A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
 a mixture of layers and of local and global tokens {selection}{fixed}{sized}, and reads
 {fit["channels"]} aligned channels; {readout}. It was trained with AdamW (learning rate {fit["learning_rate"]:g},
-{fit["schedule"].replace("_", "-")} schedule, batches of {run.metrics.get("batch_size", fit["batch_size"])}, {_epochs(run)}, seed
+{fit["schedule"].replace("_", "-")} schedule, batches of {batch}, {_epochs(run)}, seed
 {fit["seed"]}) on{_sample(run)} a smooth-L1 loss (β = {fit["loss_beta"]:g}) with a selector regularizer of
 {fit["regularizer"]:g} that {_fades(fit)}{whitened}{polished}.{denoised} {_kept(run)};
 the test images were used once.{_merged(fit)}

@@ -68,10 +68,8 @@ def family(*found: dict[str, Any]) -> str:
         "table); r, slope and RMSE of the worse hemisphere, place of the worse axis. `fast` was chosen on the brains "
         "that are not held back; its limit of shared signals was weakened after two of the others had lost by it, and "
         "its regularizer was changed, by constants chosen on the same brains as before, after layers of another had "
-        "died. Fits "
-        f'of `fast` with a saturated selector: {saturated}. Brains that are not held back, but the demo and "24 layers '
-        'alike", were fitted before positions were merged at their mean and layers stayed mixed. `python '
-        "tests/bench/family.py FOLDER` measures this."
+        f"died. Fits of `fast` with a saturated selector: {saturated}. `python tests/bench/family.py FOLDER` measures "
+        "this."
         f"\n\n{' '.join(f'{_about(one)}.' for one in found)}\n\n{_of_family(rows)}"
     )
 

@@ -104,7 +104,7 @@ def test_one_pass_learns_more_of_wide_layers() -> None:
     parts, source = Parts(np.arange(1000), np.arange(1000, 1200), np.arange(1200, n)), Resident.of(tokens)
 
     def score(initial_align: str) -> float:
-        changed = {"epochs": 1, "channels": 16, "initial_align": initial_align}
+        changed = {"epochs": 1, "min_steps": None, "channels": 16, "initial_align": initial_align}
         spec = SPEC.model_copy(update=changed)
         model = new_encoder(coords, {"early": width, "late": width}, (side, side), spec)
         return robust_mean(fit(model, source, responses.__getitem__, parts, spec).r2_test)
