@@ -25,13 +25,14 @@ Arguments = dict[str, Any]
 
 @pytest.fixture
 def arrays() -> Arguments:
-    """What `fit` takes: two layers of unlike width, and responses that vary."""
+    """What `fit` takes: two layers of unlike width, and responses to the later one."""
     rng = np.random.default_rng(0)
     features = {
         name: (rng.normal(size=(N, 4, 3, c)).astype(np.float32), rng.normal(size=(N, c)).astype(np.float32))
         for name, c in (("early", 5), ("late", 6))
     }
-    return {"features": features, "responses": rng.normal(size=(N, VOXELS)), "coords_mm": rng.normal(size=(VOXELS, 3))}
+    responses = features["late"][1] @ rng.normal(size=(6, VOXELS)) + 0.1 * rng.normal(size=(N, VOXELS))
+    return {"features": features, "responses": responses, "coords_mm": rng.normal(size=(VOXELS, 3))}
 
 
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
@@ -108,6 +109,7 @@ def test_a_share_validates_with_rows_that_the_seed_draws(arrays: Arguments) -> N
     by_share = bddn.FactorTopy(**SMALL).fit(**arrays, validation=0.25)
     by_rows = bddn.FactorTopy(**SMALL).fit(**arrays, validation=drawn)
     assert np.array_equal(by_share.channels_, by_rows.channels_)
+    assert by_share.channels_.any()
     other = bddn.FactorTopy(**SMALL).fit(**arrays, validation=np.arange(6))
     assert not np.array_equal(by_share.channels_, other.channels_)
 

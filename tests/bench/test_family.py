@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bddn.spec import FitSpec
 from bench import family
 from bench.report import keep
 
@@ -17,7 +18,7 @@ def test_family(true_size: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(family.BRAINS, "small", family.Kind(small))
     rows = family.run(tmp_path, ["small"], ("fast",), (0,))
     assert [row["brain"] for row in rows] == ["small"]
-    assert rows[0]["images"] == 48 * 8
+    assert rows[0]["images"] == 48 * FitSpec.recipe("fast").epochs
     assert rows[0]["depth_rmse"] > 0
     assert family.run(tmp_path, ["small"], ("fast",), (0,)) == rows  # nothing is fitted twice
 

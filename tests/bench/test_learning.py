@@ -82,7 +82,7 @@ def test_long_fits(true_size: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     shares: dict[str, dict[str, float]] = {}
     for name in RECIPES:
         recipe = FitSpec.recipe(name)
-        spec = recipe.model_copy(update={"epochs": 1, "polish": False})
+        spec = recipe.model_copy(update={"epochs": 1, "min_steps": None, "polish": False})
         clock.frames, clock.steps = [], []
         log, widths, _ = _fit(spec, n_steps * spec.batch_size, n_shown, **sizes)
         assert len(clock.frames) == len(log.step) == n_steps + 1

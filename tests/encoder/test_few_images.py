@@ -17,7 +17,7 @@ N_TRAIN, N, VOXELS, WIDTHS, SIDE = 160, 400, 300, {"early": 6, "late": 6}, 6
 
 @pytest.fixture(scope="module")
 def brain() -> tuple[torch.Tensor, Resident, torch.Tensor]:
-    """Coordinates, tokens and responses: x and y of the place run along two axes of cortex, the layer along the third."""
+    """Coordinates, tokens and responses: x and y of the place run along two axes of cortex, depth along the third."""
     g = torch.Generator().manual_seed(5)
     coords = torch.rand(VOXELS, 3, generator=g) * 100
     at = torch.cartesian_prod(*[torch.linspace(-1, 1, SIDE)] * 2).flip(1)  # (x, y)
