@@ -19,7 +19,7 @@ from bddn.data.decoding import DECODING
 from bddn.errors import BackboneError, BddnError, DataError, SpecError
 from bddn.extraction.device import Arrays, OnDevice, on_cpu
 from bddn.identity import Identity
-from bddn.machine.parallel import ahead, error_text, is_out_of_memory, n_threads
+from bddn.machine.parallel import ahead, error_text, is_out_of_memory, n_threads, use_one_thread
 from bddn.spec import CacheSpec
 from bddn.store.layout import Layout
 from bddn.store.precision import TokenRows
@@ -75,7 +75,7 @@ class TokenSource:
         The threads live as long as the context, because starting new threads for each shard would leak memory.
         """
         numbers = [self.at_once] if self.device == "cpu" else [self.at_once, n_threads()]
-        pools = [ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) for n in numbers]
+        pools = [ThreadPoolExecutor(n, initializer=use_one_thread) for n in numbers]
         try:
             yield ImageQueue(self, rows, pools[0], pools[1] if len(pools) > 1 else None)
         finally:

@@ -63,8 +63,18 @@ def _quotas() -> list[int]:
 _this_thread = threading.local()
 
 
-def _begin_thread() -> None:
+def use_one_thread() -> None:
+    """Let torch use one thread per kernel in the thread that calls this, for good: the initializer of a thread pool.
+
+    At its first parallel kernel, a thread takes the number of threads that was last set anywhere in the process. To ask
+    for the number is such a first use, so that afterwards only this thread can change it.
+    """
+    torch.get_num_threads()
     torch.set_num_threads(1)
+
+
+def _begin_thread() -> None:
+    use_one_thread()
     _this_thread.is_of_pool = True
 
 
