@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def _fitted(recipe: str) -> list[np.ndarray]:
         for name, c in (("early", 5), ("late", 6))
     }
     responses = features["late"][1] @ rng.normal(size=(6, 7)) + 0.1 * rng.normal(size=(24, 7))
-    small = {"channels": 8, "code_frequencies": 4, "selector_width": 8, "epochs": 2, "seed": 3}
+    small: dict[str, Any] = {"channels": 8, "code_frequencies": 4, "selector_width": 8, "epochs": 2, "seed": 3}
     found = bddn.FactorTopy(recipe, **small).fit(features, responses, rng.normal(size=(7, 3)))
     return [found.channels_, found.place_, found.layer_weights_]
 
