@@ -202,6 +202,8 @@ def _metrics(runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
         **summary_of_scores(table),
         "saturated_selectors": sorted({name for run in runs for name in run.metrics["saturated_selectors"]}),
         "layer_audit": first.get("layer_audit"),
+        "batch_size": first.get("batch_size", runs[0].about["fit"]["batch_size"]),
+        "n_epochs": len(first["epochs"]),
         ENSEMBLE: {
             "n_fits": len(runs),
             "level": LEVEL,

@@ -201,7 +201,8 @@ def _covariates(run: Run) -> str:
 
 def _n_epochs(run: Run) -> int:
     """Return the number of epochs that were made, which `max_steps` may limit."""
-    return len(run.metrics.get("epochs") or ()) or int(run.about["fit"]["epochs"])
+    made = len(run.metrics.get("epochs") or ()) or run.metrics.get("n_epochs")  # the latter of an ensemble
+    return int(made or run.about["fit"]["epochs"])
 
 
 def _epochs(run: Run) -> str:

@@ -87,7 +87,7 @@ def test_number_of_threads_does_not_change_a_bit(
     monkeypatch.setattr("bddn.encoder.learning_log.PART_VOXELS", 2)
     first = _bytes(_fit(spec), tmp_path)
     for n in (1, 3):
-        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(n, initializer=parallel.use_one_thread) as pool:
             monkeypatch.setattr(parallel, "_pool", lambda pool=pool: pool)
             assert _bytes(_fit(spec), tmp_path) == first
 

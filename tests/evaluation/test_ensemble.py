@@ -16,6 +16,7 @@ from bddn.evaluation.ensemble import average_fits, fits_of
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.evaluation.slopes import hierarchy_of
+from bddn.figures.methods import methods
 from bddn.maps.kinds import MAX_WIDTH, interval_maps
 from bddn.predict import predict
 from bddn.run import Run, read_channels, read_learning, read_run
@@ -158,6 +159,13 @@ def test_commands_on_runs_work_on_an_ensemble(words: list[str], found: Run, tmp_
     if words[0] == "maps":
         assert (folder / "maps" / "depth_width.png").exists()
         assert "3 such encoders were fitted" in (folder / "maps" / "methods.md").read_text()
+
+
+def test_the_methods_of_an_ensemble_tell_the_steps_of_its_fits(found: Run, fits: list[Run]) -> None:
+    first = fits[0].metrics
+    assert (found.metrics["batch_size"], found.metrics["n_epochs"]) == (first["batch_size"], len(first["epochs"]))
+    fewer = replace(found, metrics=found.metrics | {"batch_size": 2, "n_epochs": 7})
+    assert "batches of 2, 7 epochs" in methods(fewer).paragraph
 
 
 def test_the_slope_of_an_ensemble_has_an_interval_over_its_fits(found: Run, fits: list[Run]) -> None:

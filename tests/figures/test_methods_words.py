@@ -25,3 +25,6 @@ def test_epochs_and_sample_are_those_of_the_fit(sealed: Path, planted: Planted, 
     assert "a selector regularizer of 0.1 that faded over 2,000 steps." in text
     assert "cubic grid" not in text
     assert f"The epoch with the best validation score ({best} of 2) was kept" in text
+    few, _ = fit_run(sealed, planted, tmp_path / "few", FitSpec.parse(SMALL | {"epochs": 2, "min_steps": 20}, "test"))
+    assert few.metrics["batch_size"] == 3
+    assert "batches of 3, 2 epochs" in methods(few, "fsaverage5", False).paragraph
