@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -57,3 +58,13 @@ def test_a_fit_gives_the_same_bytes_in_threads_that_began_before(recipe: str, re
     first_use = threading.Barrier(parallel.n_pool_threads())
     parallel.each(lambda _: (first_use.wait(), torch.ones(1 << 16).sum()), range(parallel.n_pool_threads()))
     assert all(np.array_equal(a, b) for a, b in zip(first, _fitted(recipe), strict=True))
+
+
+@pytest.mark.parametrize("recipe", ["paper", "fast"])
+def test_fits_in_several_threads_give_the_same_bytes_as_alone(recipe: str) -> None:
+    """The random state, and the number of threads of BLAS, belong to the process: fits must not change each other's."""
+    alone, before = _fitted(recipe), torch.get_num_threads()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(_fitted, [recipe] * 8))
+    assert all(np.array_equal(a, b) for found in together for a, b in zip(alone, found, strict=True))
+    assert torch.get_num_threads() == before

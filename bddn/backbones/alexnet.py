@@ -3,7 +3,6 @@
 It is a classical control of encoding studies. Its fully connected layers have no places, and are left out.
 """
 
-import torch
 from torch import Tensor, nn
 
 from bddn.backbones.alexnet_kind import CONVOLUTIONS
@@ -12,6 +11,7 @@ from bddn.backbones.loading import refuse_misfits
 from bddn.backbones.module import HookedModule
 from bddn.backbones.weights import file_of
 from bddn.errors import SpecError
+from bddn.machine.settings import seeded
 from bddn.spec import AlexNetSpec, CacheSpec
 
 FULLY_CONNECTED = "classifier."
@@ -62,8 +62,7 @@ def open_alexnet(spec: CacheSpec, device: str = "cpu") -> HookedModule:
             got="native",
             fix="Set preprocess: paper in the spec.",
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(weights.random or 0)
+    with seeded(weights.random or 0):
         module = AlexNet()
     if weights.random is None:
         if weights.format != "torchvision":

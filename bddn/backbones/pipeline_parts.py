@@ -13,6 +13,7 @@ from bddn.backbones.diffusion_families import FAMILIES, T5, Family, tokenizer_of
 from bddn.backbones.loading import UNREADABLE, first_line, keep_transformers_quiet, refuse_misfits
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.files.filekind import explain, explain_folder
+from bddn.machine.settings import seeded
 from bddn.spec import DiffusionSpec
 
 SCHEDULER = Path("scheduler") / "scheduler_config.json"
@@ -130,8 +131,7 @@ class Untrained:
                 fix="Correct it in the spec.",
             )
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 self._models = {part: self._build(family.class_of(part), part) for part in parts}
         except Exception as error:
             raise SpecError(

@@ -16,6 +16,7 @@ from bddn.backbones.loading import UNREADABLE, first_line, keep_transformers_qui
 from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.files.filekind import explain_folder
+from bddn.machine.settings import seeded
 from bddn.spec import WeightsSpec
 
 ADAPTER = "adapter_config.json"
@@ -43,8 +44,7 @@ def load(weights: WeightsSpec, family: Family, architecture: Mapping[str, Any]) 
     """
     keep_transformers_quiet()
     if weights.random is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(weights.random)
+        with seeded(weights.random):
             return untrained(family, architecture, INITIAL_STD)
     if weights.format is not None:
         return _converted(family, architecture, file_of(weights), weights.format)

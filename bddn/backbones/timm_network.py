@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bddn.backbones.convert import read_checkpoint
@@ -15,6 +14,7 @@ from bddn.backbones.preprocess import squash
 from bddn.backbones.timm_kind import BLOCKS, PACKAGE
 from bddn.backbones.weights import TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
+from bddn.machine.settings import seeded
 from bddn.spec import CacheSpec, TimmSpec
 from bddn.tokens import Prefix
 
@@ -104,8 +104,7 @@ def _built(timm: Any, spec: CacheSpec, options: Mapping[str, Any], state: dict[s
         )
     given = {} if state is None else {"pretrained_cfg_overlay": {"state_dict": state, "custom_load": False}}
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(weights.random or 0)
+        with seeded(weights.random or 0):
             module: nn.Module = timm.create_model(about.model, pretrained=state is not None, **given, **options)
     except Exception as error:
         if state is None or isinstance(error, TypeError):

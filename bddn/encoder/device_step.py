@@ -6,6 +6,7 @@ them; a graph launches them all at once.
 
 import gc
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,12 +19,24 @@ Step = Callable[[Features, Tensor, float | Tensor, float | Tensor], tuple[Tensor
 """Takes features, responses (B, N), learning rate and softness; returns the loss and the gradient norm, both ()."""
 
 
+_device = threading.RLock()
+
+
 @contextmanager
 def repeatable(device: torch.device, arithmetic: str) -> Iterator[None]:
-    """Restrict torch to deterministic kernels and to the given arithmetic within the `with` block."""
+    """Restrict torch to deterministic kernels and to the given arithmetic within the `with` block.
+
+    On a CUDA device, other threads wait here: arithmetic is a setting of the process, and the capture of a graph fails
+    if another thread uses the device.
+    """
     if device.type != "cuda":
         yield
         return
+    with _device:
+        yield from _repeatable_on_device(arithmetic)
+
+
+def _repeatable_on_device(arithmetic: str) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it for deterministic sums
     products = torch.backends.cuda.matmul
     before = products.allow_tf32, torch.are_deterministic_algorithms_enabled()

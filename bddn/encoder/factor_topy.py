@@ -17,6 +17,7 @@ from bddn.encoder.selectors import Factorized, Selectors, twin
 from bddn.encoder.token_grid import TokenGrid
 from bddn.encoder.whitening import Whitening
 from bddn.machine.parallel import each_on
+from bddn.machine.settings import seeded
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 
@@ -244,8 +245,7 @@ class FactorTopy(nn.Module):
 
 def new_encoder(coords_mm: Tensor, widths: Mapping[str, int], grid: tuple[int, int], spec: FitSpec) -> FactorTopy:
     """Return an encoder with the initial weights of `spec.seed`. The global random state does not change."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
+    with seeded(spec.seed):
         return FactorTopy(coords_mm, widths, grid, spec)
 
 

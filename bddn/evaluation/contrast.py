@@ -16,6 +16,7 @@ import numpy.typing as npt
 from bddn.evaluation.kept_responses import HeldOut
 from bddn.machine.parallel import ahead, n_threads
 from bddn.machine.settings import own_settings
+from bddn.machine.shared_setting import single_threaded_products
 from bddn.stats import best_model, paired
 from bddn.stats.jackknife import pseudo_values, r2_without_each_of
 from bddn.stats.scores import LEAST_R2, counted
@@ -137,14 +138,12 @@ def contrast(models: Mapping[str, Sequence[HeldOut]], groups: Mapping[str, npt.N
     groups : mapping of str to array of bool, (N,)
         Groups of voxels, such as ROIs.
     """
-    from threadpoolctl import threadpool_limits
-
     errors, members = Errors(list(models.values())), np.stack(list(groups.values()), axis=1)
     n_images, n_voxels, n_models = errors.n_images, errors.n_voxels, len(models)
     sets, fold = best_model.subsets(n_models), best_model.folds(n_images, SEED)
     width = max(16, BLOCK_VALUES // (n_images * (n_models + 1)))
     totals, parts = Arrays(), list[Arrays]()
-    with threadpool_limits(1):  # because the last bits of products depend on the number of threads
+    with single_threaded_products():
         nulls = _nulls(errors, n_models)
 
         def of(start: int) -> tuple[Arrays, Arrays]:

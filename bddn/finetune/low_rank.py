@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bddn.errors import SpecError
+from bddn.machine.settings import seeded
 
 ADAPTER = "lora"
 
@@ -52,8 +53,7 @@ def add(module: nn.Module, rank: int, seed: int) -> None:
             fix="Choose another method.",
         )
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, lora_dropout=0.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         inject_adapter_in_model(config, module, ADAPTER)
 
 

@@ -21,6 +21,7 @@ from bddn.finetune import low_rank
 from bddn.finetune.head import Head
 from bddn.finetune.image_batches import Inputs, Rows
 from bddn.machine.parallel import ahead, error_text, is_out_of_memory, n_threads
+from bddn.machine.shared_setting import SharedSetting
 from bddn.progress import say
 from bddn.spec import FinetuneSpec
 
@@ -194,10 +195,22 @@ def repeatable(device: str) -> Iterator[None]:
     """Use only kernels that give the same bits in every run, as `own_settings` does, and the same code with gradients
     as without."""
     with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-        torch.backends.mha.set_fastpath_enabled(False)  # it would read weights without the changes of LoRA
+        stack.enter_context(_without_fast_attention())
         if device == "cuda":
             from torch.nn.attention import SDPBackend, sdpa_kernel
 
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield
+
+
+@SharedSetting
+@contextmanager
+def _without_fast_attention() -> Iterator[None]:
+    """Let torch's attention read the weights of its layers through their modules, and so with the changes of LoRA."""
+    mha = torch.backends.mha
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)

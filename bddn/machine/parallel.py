@@ -18,6 +18,7 @@ import torch
 
 from bddn.errors import BddnError, SpecError
 from bddn.machine.cgroups import PROC, groups, number
+from bddn.machine.shared_setting import SharedSetting
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -100,14 +101,38 @@ def _is_nested() -> bool:
 
 
 @contextmanager
-def single_threaded_kernels() -> Iterator[None]:
-    """Let torch use one thread per kernel; parallelism comes from the threads of `each`."""
+def restored_threads() -> Iterator[None]:
+    """Restore torch's numbers of threads: that of this thread, and that of its BLAS, which all threads share.
+
+    The latter is restored when the last thread has left the context.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    try:
+        with _restored_blas():
+            yield
+    finally:
+        if torch.get_num_threads() != before:  # torch itself would set it together with that of BLAS
+            from threadpoolctl import threadpool_limits
+
+            threadpool_limits(before, user_api="openmp")
+
+
+@SharedSetting
+@contextmanager
+def _restored_blas() -> Iterator[None]:
+    before = torch.get_num_threads()
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def single_threaded_kernels() -> Iterator[None]:
+    """Let torch use one thread per kernel; parallelism comes from the threads of `each`."""
+    with restored_threads():
+        torch.set_num_threads(1)
+        yield
 
 
 def error_text(error: BaseException) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bddn.machine.shared_setting import single_threaded_products
+
 Floats = npt.NDArray[np.floating]
 Matrix = npt.NDArray[np.float64]
 
@@ -125,9 +127,7 @@ def audit(layers: Sequence[str], local: Sequence[Floats], global_: Sequence[Floa
     -------
     Audit
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # because the last bits of products depend on the number of threads
+    with single_threaded_products():
         near, far = linear_cka(local), linear_cka([tokens[:, None] for tokens in global_])
     norm = [np.sqrt(np.square(_centred(tokens)).sum(2).mean()) for tokens in local]
     return Audit(tuple(layers), len(local[0]), np.fmin(near, far), np.array(norm))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.errors import DataError
+from bddn.machine.shared_setting import single_threaded_products
 
 Floats = npt.NDArray[np.floating]
 
@@ -43,10 +44,8 @@ def image_clusters(tokens: npt.NDArray[np.float32], n_clusters: int) -> npt.NDAr
 
 def principal(tokens: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
     """Return the rows in the coordinates of their first principal components: (n rows, K), K = min(n, C)."""
-    from threadpoolctl import threadpool_limits
-
     mean = tokens.mean(0, dtype=np.float64)
-    with threadpool_limits(1):  # because the last bits of products depend on the number of threads
+    with single_threaded_products():
         blocks = range(0, len(tokens), BLOCK)
         second = np.zeros((tokens.shape[1],) * 2)
         for at in blocks:
@@ -60,10 +59,9 @@ def k_means(vectors: Floats, n_centres: int, seed: int) -> tuple[Floats, npt.NDA
     """Return the centres (at most n_centres, C) that have rows, and the index (n,) of the centre of each row."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
     # One thread, because the last bits of centres, and thus the clusters, depend on the number of threads.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with single_threaded_products(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # given for fewer different vectors than centres
         found = KMeans(n_centres, init="k-means++", n_init=1, max_iter=K_MEANS_STEPS, random_state=seed).fit(vectors)
     filled, centre_of = np.unique(found.labels_, return_inverse=True)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bddn.machine.shared_setting import single_threaded_products
+
 Features = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.int64]
 
@@ -56,7 +58,6 @@ def fit_probe(features: Features, labels: Labels, seed: int = 0) -> Probe:
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
-    from threadpoolctl import threadpool_limits
 
     mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     scale = np.where(deviation > 0, deviation, 1.0)
@@ -65,7 +66,7 @@ def fit_probe(features: Features, labels: Labels, seed: int = 0) -> Probe:
     def fitted(strength: float, rows: Any) -> LogisticRegression:
         return LogisticRegression(C=strength, max_iter=MAX_STEPS).fit(x[rows], labels[rows])
 
-    with threadpool_limits(1):  # because the last bits of products depend on the number of threads
+    with single_threaded_products():
         strength = SINGLE
         if n_folds > 1:
             folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(x, labels))

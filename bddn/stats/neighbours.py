@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.machine.parallel import each
+from bddn.machine.shared_setting import single_threaded_products
 
 Rows = npt.NDArray[np.intp]
 Distances = npt.NDArray[np.float32]
@@ -66,8 +67,6 @@ def _nearest(distances: Callable[[Rows], Distances], part: Rows, k: int) -> Neig
         The part of each image.
     k : int
     """
-    from threadpoolctl import threadpool_limits
-
     rows = np.flatnonzero(part != np.bincount(part).argmax())
 
     def of(at: int) -> tuple[Rows, Distances]:
@@ -82,7 +81,7 @@ def _nearest(distances: Callable[[Rows], Distances], part: Rows, k: int) -> Neig
             apart[places, nearest[:, j]] = np.inf
         return nearest, distance
 
-    with threadpool_limits(1):  # because the last bits of products depend on the number of threads
+    with single_threaded_products():
         found = each(of, range(0, len(rows), BLOCK))
     nearest = np.concatenate([block[0] for block in found] or [np.empty((0, k), np.intp)])
     return Neighbours(rows, nearest, np.concatenate([block[1] for block in found] or [np.empty((0, k), np.float32)]))

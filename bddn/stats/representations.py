@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.machine.parallel import each
+from bddn.machine.shared_setting import single_threaded_products
 from bddn.stats.audit import LEAST_IMAGES, doubly_centred
 from bddn.stats.neighbours import unit_vectors
 
@@ -33,8 +34,6 @@ def cka_between(first: Tokens, second: Tokens) -> float:
     float
         NaN if one of them is the same for all images, or there are fewer than 8 images.
     """
-    from threadpoolctl import threadpool_limits
-
     if len(first) < LEAST_IMAGES:
         return float("nan")
 
@@ -42,7 +41,7 @@ def cka_between(first: Tokens, second: Tokens) -> float:
         a, b = (doubly_centred(tokens[:, place]).ravel() for tokens in (first, second))
         return float(a @ b), float(a @ a), float(b @ b)
 
-    with threadpool_limits(1):  # because the last bits of products depend on the number of threads
+    with single_threaded_products():
         both, own, other = np.sum([of_place(place) for place in range(first.shape[1])], axis=0)
     return float(both / np.sqrt(own * other)) if own > 0 and other > 0 else float("nan")
 
@@ -79,9 +78,7 @@ def neighbour_overlap(first: Tokens, second: Tokens, k: int = N_NEIGHBOURS) -> f
             np.put_along_axis(found, np.argpartition(-cosine, k - 1, axis=1)[:, :k], True, axis=1)
         return int(near.all(axis=0).sum())
 
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
+    with single_threaded_products():
         return sum(each(common, range(0, n, BLOCK))) / (n * k)
 
 

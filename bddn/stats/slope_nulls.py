@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.places import on_spheres
+from bddn.machine.shared_setting import single_threaded_products
 from bddn.stats.evidence import evident
 from bddn.stats.hierarchy import Line
 from bddn.stats.smooth_maps import SmoothMaps
@@ -101,14 +102,12 @@ def null_of_maps(line: Line, voxels: pd.DataFrame, seed: int = 0) -> Null:
         With `depth`, and where voxels lie (`cortex.places`). The smoothness is that of the voxels with evidence.
     seed : int
     """
-    from threadpoolctl import threadpool_limits
-
     rng = np.random.default_rng([seed, 9])
     depth = voxels["depth"].to_numpy(np.float64)
     shown, some = evenly(np.flatnonzero(evident(voxels)), N_APART), evenly(np.arange(len(line.row)), N_VOXELS)
     at = on_spheres(voxels)
     coords = [at[rows] for rows in (shown, line.row[some])]
-    with threadpool_limits(1):  # because the last bits of products depend on the number of threads
+    with single_threaded_products():
         maps = SmoothMaps.of(coords[0]).draw(depth[shown], N_MAPS, rng, SmoothMaps.of(coords[1]))
         units = standardized(np.vstack([depth[line.row[some]], maps]))
         ideal = line.ideal[some] - line.ideal[some].mean()
