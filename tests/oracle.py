@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bddn.encoder.ablations import Unfactorized
+from bddn.encoder.ablations import FreeSelectors, Unfactorized
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.selection import Selection
 from bddn.encoder.selectors import Selectors
@@ -19,18 +19,15 @@ def codes(model: FactorTopy) -> Tensor | None:
 
 
 def select(model: FactorTopy, code: Tensor | None) -> Selection:
-    """What all voxels select."""
+    """What all voxels select, among tokens times the gains of the blurs."""
     if not isinstance(model.selectors, Selectors):
-        return model.select()
+        assert isinstance(model.selectors, FreeSelectors)
+        return model.selectors()  # type: ignore[no-any-return]
     log_layer = torch.log_softmax(model.selectors.layer(code), dim=-1)
-    place, scale = torch.tanh(model.selectors.space(code)), torch.sigmoid(model.selectors.scale(code))
-    if model.selectors.only_local:
-        scale = torch.zeros_like(scale)
-    found = place, log_layer.exp(), log_layer, scale.squeeze(-1)
-    if model.selectors.size is None:
-        return Selection(*found)
-    size = torch.softmax(model.selectors.size(code), dim=-1)
-    return Selection(*found, size, size.log())
+    place, logit = torch.tanh(model.selectors.space(code)), model.selectors.scale(code).squeeze(-1)
+    scale = torch.zeros_like(logit) if model.selectors.only_local else torch.sigmoid(logit)
+    size = None if model.selectors.size is None else torch.softmax(model.selectors.size(code), dim=-1)
+    return Selection(place, log_layer.exp(), log_layer, scale, size, None if size is None else size.log(), logit)
 
 
 def predict(model: FactorTopy, features: Features) -> Tensor:
@@ -42,6 +39,9 @@ def predict(model: FactorTopy, features: Features) -> Tensor:
 
 def _factorized(model: FactorTopy, selection: Selection, features: Features) -> Tensor:
     at = selection.place.expand(len(features), 1, -1, -1)
+    size, gain = selection.size, model.selectors.gain
+    if size is not None and isinstance(gain, Tensor):
+        size = size * gain
     v = torch.zeros(())
     for k in range(len(model.layers)):
         aligned = features.local[k] @ model.align_local[k]
@@ -50,7 +50,7 @@ def _factorized(model: FactorTopy, selection: Selection, features: Features) -> 
         for s, blur in enumerate(model.grid.blurs):
             seen = blurred(grid, blur)
             sampled = F.grid_sample(seen, at, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(2)
-            read = read + (sampled if selection.size is None else selection.size[:, s] * sampled)
+            read = read + (sampled if size is None else size[:, s] * sampled)
         far = (features.global_[k] @ model.align_global[k])[:, :, None]
         read = (1 - selection.scale) * read + selection.scale * far
         v = v + selection.layer[:, k] * read  # (B, D, N)
@@ -91,9 +91,13 @@ def objective(
     selection = select(model, codes(model) if code is None else code)
     loss = F.smooth_l1_loss(_factorized(model, selection, features), target, beta=beta)
     negative_entropy = (selection.layer * selection.layer.log()).sum(-1).mean() / math.log(len(model.layers))
-    loss = loss + model.selectors.layer_regularizer * negative_entropy
+    loss = loss + model.selectors.regularizer.layers * negative_entropy
     if selection.size is not None:
         of_size = (selection.size * selection.size.log()).sum(-1).mean() / math.log(len(model.grid.blurs))
         negative_entropy = negative_entropy + of_size
         loss = loss + 3e-5 * of_size
-    return loss + softness * (negative_entropy + (selection.scale - 0.5).square().mean())
+    of_scale = (selection.scale - 0.5).square().mean()
+    if model.selectors.regularizer.scale == "logit":
+        assert selection.scale_logit is not None
+        of_scale = selection.scale_logit.square().mean() / 16
+    return loss + softness * (negative_entropy + of_scale)

@@ -260,6 +260,7 @@ FIT = FitSpec.parse(
         "initial_align": "random",  # what raw features need
         "shared_noise": "kept",  # so do these
         "shared_signal": "kept",
+        "blurred_tokens": "kept",
         "epochs": 1,
         "batch_size": 8,
         "sample": None,
@@ -386,6 +387,8 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "regularizer_steps": 100,
     "regularizer_fall": "linear",
     "layer_regularizer": 0.0,
+    "scale_regularizer": "square",
+    "blurred_tokens": "scaled",
     "blurs": (0.0, 1.0),
     "sample": 40,
     "resolution": 0.5,

@@ -86,6 +86,8 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "regularizer_steps": 1,
         "regularizer_fall": "exponential",
         "layer_regularizer": 1e-3,
+        "scale_regularizer": "logit",
+        "blurred_tokens": "scaled",
         "blurs": [0.0, 1.0],
         "sample": 9,
         "resolution": 0.5,
@@ -227,7 +229,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
 }
 BASE: dict[type[Spec], dict[str, Any]] = {
     CacheSpec: CACHE,
-    FitSpec: {"polish": True, "features": "whitened", "resolution": 0.6},
+    FitSpec: {"polish": True, "features": "whitened", "resolution": 0.6, "blurs": [0.0, 1.0, 2.0]},
     FinetuneSpec: {},
     ParentSpec: PARENT,
     PlantSpec: {},

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bddn.encoder.readout import VoxelWeights
+from bddn.encoder.regularizer import Regularizer
 from bddn.encoder.selection import Selection
 from bddn.encoder.selectors import Factorized
 from bddn.encoder.token_grid import TokenGrid
@@ -17,8 +18,8 @@ from bddn.encoder.token_grid import TokenGrid
 class FreeSelectors(Factorized):
     """Selectors without the topological constraint: place, layer and scale of each voxel are free parameters."""
 
-    def __init__(self, n_voxels: int, grid: TokenGrid, layer_regularizer: float = 0.0) -> None:
-        super().__init__(grid, layer_regularizer)
+    def __init__(self, n_voxels: int, grid: TokenGrid, regularizer: Regularizer) -> None:
+        super().__init__(grid, regularizer)
         self.same_selection = torch.arange(n_voxels)
         self.space = nn.Parameter(torch.zeros(n_voxels, 2))
         self.layer = nn.Parameter(torch.zeros(n_voxels, grid.n_layers))
@@ -27,7 +28,7 @@ class FreeSelectors(Factorized):
         self.size = nn.Parameter(torch.zeros(n_voxels, n_blurs)) if n_blurs > 1 else None
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
-        """Return the selection of the given voxels."""
+        """See `Factorized.forward`."""
         return Selection.of(*(parameter[voxels] for parameter in self.parameters()))
 
     def place(self, voxels: slice | Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class Unfactorized(nn.Module):
 
     def __init__(self, n_voxels: int, grid: TokenGrid) -> None:
         super().__init__()
-        self.same_selection = torch.arange(n_voxels)
+        self.same_selection, self.gain = torch.arange(n_voxels), None
         rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in grid.grid)
         at = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1).flatten(0, 1)
         of_layer = torch.cat([at, torch.full((1, 2), torch.nan)])  # the global token has no place
@@ -64,7 +65,7 @@ class Unfactorized(nn.Module):
         self._place, self._n_layers = of_layer.repeat(grid.n_layers, 1), grid.n_layers
         self.weights = nn.Parameter(torch.full((n_voxels, len(self._read)), 1 / len(self._read)))
 
-    def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
+    def select(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """Return the selection of the given voxels: shares and centres of gravity of the absolute weights."""
         size = self.weights[voxels].abs()
         size = size / size.sum(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)

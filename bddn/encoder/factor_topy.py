@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bddn.encoder import prediction, readout
 from bddn.encoder.ablations import FreeSelectors, Unfactorized
+from bddn.encoder.regularizer import Regularizer
 from bddn.encoder.selection import Selection
 from bddn.encoder.selectors import Factorized, Selectors, twin
 from bddn.encoder.token_grid import TokenGrid
@@ -56,6 +57,8 @@ class FactorTopy(nn.Module):
         self.register_buffer("coords_mm", coords_mm)
         n_voxels, d = len(coords_mm), spec.channels
         self.selectors = _selectors(coords_mm, self.grid, spec)
+        if spec.blurred_tokens == "scaled" and spec.fixed != "scale":  # which would then change with the size
+            self.selectors.gain = torch.ones(len(spec.blurs))
         self.align_local = nn.ParameterList([_uniform(c, d, fan_in=c) for c in widths.values()])
         self.align_global = nn.ParameterList([_uniform(c, d, fan_in=c) for c in widths.values()])
         self.channels = _uniform(n_voxels, d, fan_in=d)
@@ -73,7 +76,7 @@ class FactorTopy(nn.Module):
 
     def select(self, voxels: slice | Tensor = slice(None)) -> Selection:
         """Return the current selection of all voxels, or of the rows `voxels` (n,) int64."""
-        return self.selectors(voxels)  # type: ignore[no-any-return]
+        return self.selectors.select(voxels)
 
     def of_voxels(self, voxels: Tensor) -> "FactorTopy":
         """Return an encoder of some voxels (n,) int64, which shares selectors and align with this one: training it
@@ -253,7 +256,7 @@ def _selectors(coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> Selectors |
     if spec.selection == "topological":
         return Selectors(coords_mm, grid, spec)
     if spec.selection == "free":
-        return FreeSelectors(len(coords_mm), grid, spec.layer_regularizer)
+        return FreeSelectors(len(coords_mm), grid, Regularizer.of(spec))
     return Unfactorized(len(coords_mm), grid)
 
 

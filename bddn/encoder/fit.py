@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bddn.encoder import checkpoint
 from bddn.encoder.adamw import AdamW
+from bddn.encoder.blur_gain import blur_gain
 from bddn.encoder.device_step import GraphedStep, repeatable
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.health import convergence, saturated, tell, unread
@@ -140,6 +141,9 @@ def fit(
             trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
+        if trained.selectors.gain is not None:
+            pools = epoch_pools(parts.train, source.chunk_of, spec.seed, 0)
+            trained.selectors.gain.copy_(blur_gain(trained, source, pools))  # in place: it is also that of `model`
         limited = None
         if limits_components(spec):
             limited = LimitedComponents.of(of_sample, trained, source, parts.train, spec)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bddn.encoder.position import PositionCode
 from bddn.encoder.readout import VoxelWeights
+from bddn.encoder.regularizer import Regularizer
 from bddn.encoder.selection import Selection
 from bddn.encoder.token_grid import TokenGrid
 from bddn.machine.parallel import each_on
@@ -24,9 +25,6 @@ M = TypeVar("M", bound=nn.Module)
 
 PART_VOXELS = 4096  # voxels whose intermediate values each thread holds at a time
 DEVICE_PART_VOXELS = 1 << 15
-SIZE_SOFTNESS = 3e-5
-"""Weight of the size in the regularizer that stays when the softness has fallen to 0. Size often changes predictions so
-little that all voxels, whose gradients have one direction, would run into one blur, from which none returns."""
 
 
 class Factorized(nn.Module):
@@ -35,21 +33,28 @@ class Factorized(nn.Module):
     Parameters
     ----------
     grid : TokenGrid
-    layer_regularizer : float
-        Weight of the layers in the regularizer that stays when the softness has fallen to 0.
+    regularizer : Regularizer
     """
 
     same_selection: Tensor
     """Numbers (N,) int64 from 0 upwards, equal for voxels that always select the same."""
+    gain: Tensor | None
+    """Factors (S,) of blurred tokens; see `encoder.blur_gain`. None: 1."""
 
-    def __init__(self, grid: TokenGrid, layer_regularizer: float = 0.0) -> None:
+    def __init__(self, grid: TokenGrid, regularizer: Regularizer) -> None:
         super().__init__()
         self.grid = grid
-        self.layer_regularizer = layer_regularizer
+        self.regularizer = regularizer
+        self.register_buffer("gain", None)
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
-        """Return the selection of the given voxels."""
+        """Return the selection of the given voxels, among tokens times `gain`."""
         raise NotImplementedError
+
+    def select(self, voxels: slice | Tensor = slice(None)) -> Selection:
+        """Return the selection of the given voxels, among tokens as they are."""
+        found: Selection = self(voxels)
+        return found if self.gain is None else found.without(self.gain)
 
     def place(self, voxels: slice | Tensor) -> Tensor:
         """Return the places (n, 2) that the given voxels select."""
@@ -58,10 +63,7 @@ class Factorized(nn.Module):
     def weigh(self, voxels: slice | Tensor, cells: Tensor, softness: float | Tensor) -> VoxelWeights:
         """Return the weights (n, K) of the tokens that voxels read in their `cells` (n,), with their backward.
 
-        The backward adds the gradient of the regularizer, with the weight `softness`. The regularizer is the negative
-        entropy of the layer weights as a fraction of its largest value, plus the squared distance of the scale from
-        1/2, both averaged over voxels. It is lowest for soft selectors. The weights of sizes count as those of layers.
-        The entropy of layers has the weight `softness + layer_regularizer`, that of sizes `softness + SIZE_SOFTNESS`.
+        The backward adds the gradient of the `Regularizer`, averaged over voxels, with the weight `softness`.
         """
         raise NotImplementedError
 
@@ -79,8 +81,8 @@ class Factorized(nn.Module):
     ) -> VoxelWeights:
         """Return the weights of a selection in its `cells` (n,), with their backward to `parameters`. All voxels
         together are `n_voxels`."""
-        weights = self.grid.weights(selection, cells).flatten(1)
-        penalty = regularizer(selection, softness, self.layer_regularizer) / n_voxels
+        weights = self.grid.weights(selection, cells, self.gain).flatten(1)
+        penalty = self.regularizer(selection, softness) / n_voxels
 
         def backward(gradient: Tensor) -> Sequence[Tensor]:
             return torch.autograd.grad([weights, penalty], parameters, [gradient, None])
@@ -113,7 +115,7 @@ class Factorized(nn.Module):
             with torch.no_grad():
                 selection = self(some)
                 cells = self.grid.cells(selection.place)
-                return cells, self.grid.weights(selection, cells).flatten(1)
+                return cells, self.grid.weights(selection, cells, self.gain).flatten(1)
 
         parts = self._parts if voxels is None else voxels.split(PART_VOXELS)
         cells, weights = zip(*each_on(self._device, part, parts), strict=True)
@@ -146,7 +148,7 @@ class Selectors(Factorized):
     basis: Tensor
 
     def __init__(self, coords_mm: Tensor, grid: TokenGrid, spec: FitSpec) -> None:
-        super().__init__(grid, spec.layer_regularizer)
+        super().__init__(grid, Regularizer.of(spec))
         self.position = PositionCode(coords_mm, spec.code_frequencies, spec.code_period, spec.code_steps)
         if spec.resolution is not None:
             coords_mm = merged(coords_mm, spec.resolution * self.position.step_mm, spec.merged_at)
@@ -165,7 +167,7 @@ class Selectors(Factorized):
             parts[spec.fixed].requires_grad_(False)
 
     def forward(self, voxels: slice | Tensor = slice(None)) -> Selection:
-        """Return the selection of the given voxels."""
+        """See `Factorized.forward`."""
         code = self.code[voxels]
         space, layer, scale = (self._see(network, code) for network in (self.space, self.layer, self.scale))
         size = None if self.size is None else self._see(self.size, code)
@@ -225,22 +227,6 @@ def merged(coords_mm: Tensor, spacing_mm: Tensor, at: Literal["centre", "mean"])
     total = torch.stack([torch.bincount(cell, weights=axis.double()) for axis in coords_mm.T], dim=1)
     mean: Tensor = total / n[:, None]
     return mean[cell].to(coords_mm.dtype)
-
-
-def regularizer(selection: Selection, softness: float | Tensor, layer_regularizer: float) -> Tensor:
-    """Return the regularizer of the selectors with its weights, summed over voxels; see `Factorized.weigh`."""
-    of_layer = _negative_entropy(selection.layer, selection.log_layer)
-    total: Tensor = (of_layer + (selection.scale - 0.5).square().sum()) * softness
-    if layer_regularizer:
-        total = total + of_layer * layer_regularizer
-    if selection.size is not None and selection.log_size is not None:
-        total = total + _negative_entropy(selection.size, selection.log_size) * (softness + SIZE_SOFTNESS)
-    return total
-
-
-def _negative_entropy(share: Tensor, log_share: Tensor) -> Tensor:
-    """Return the negative entropy of weights (n, L), divided by the largest entropy, summed over n."""
-    return (share * log_share).sum() / (math.log(share.shape[1]) or 1.0)
 
 
 def twin(module: M) -> M:

@@ -72,7 +72,7 @@ class TokenGrid:
         column, row = (_before(at, n) for at, n in zip(place.unbind(-1), (w, h), strict=True))
         return (row + 1) * (w + 1) + column + 1
 
-    def weights(self, selection: Selection, cells: Tensor) -> Tensor:
+    def weights(self, selection: Selection, cells: Tensor, gain: Tensor | None = None) -> Tensor:
         """Return the weights of the tokens that voxels read: A of `readout`, differentiable in the selection.
 
         Sampling follows the pixel-centre convention (`align_corners=False`) with zeros outside the grid.
@@ -83,6 +83,8 @@ class TokenGrid:
         cells : Tensor, (N,) int64
             Result of `cells`. They are not computed again here: rounding of a place at the edge of a cell could
             give weights of one cell and tokens of another.
+        gain : Tensor, (S,), optional
+            Factors of the blurs.
 
         Returns
         -------
@@ -90,7 +92,8 @@ class TokenGrid:
         """
         scale, local = selection.scale[:, None], self._bilinear(selection.place, cells)
         if selection.size is not None:
-            local = (selection.size[:, :, None] * local[:, None, :]).flatten(1)
+            size = selection.size if gain is None else selection.size * gain
+            local = (size[:, :, None] * local[:, None, :]).flatten(1)
         token = torch.cat([(1 - scale) * local, scale], dim=1)
         return token[:, :, None] * selection.layer[:, None, :]
 

@@ -133,14 +133,7 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
         if fit["polish"]
         else ""
     )
-    fixed, blurs = _FIXED[fit.get("fixed")], fit.get("blurs", [0.0])
-    sized = (
-        f"; it also selects the size of its receptive field, between Gaussian blurs of the local tokens by "
-        f"{', '.join(f'{blur:g}' for blur in blurs)} tokens, by weights whose negative entropy was penalized "
-        "throughout the training, which is an extension of the published model"
-        if len(blurs) > 1
-        else ""
-    )
+    fixed, sized = _FIXED[fit.get("fixed")], _sized(fit)
     space = space_of(run.voxels)
     selection = _SELECTION[fit["selection"]].format(place=_POSITION[space])
     batch = run.metrics.get("batch_size", fit["batch_size"])
@@ -166,6 +159,20 @@ features with {libraries}. Feature cache {cache["digest"][:16]}, responses {data
     references = [_OF_THE_METHOD, *([] if space == "points" else [_OF_FSAVERAGE])]
     references += [*([_OF_THE_TEST] if is_tested(run.voxels) else []), *described["references"]]
     return Methods(" ".join(text.split()), tuple(references), described["terms"])
+
+
+def _sized(fit: Mapping[str, Any]) -> str:
+    """Return the words about the size of receptive fields, if it was selected."""
+    blurs = fit.get("blurs", [0.0])
+    if len(blurs) == 1:
+        return ""
+    how = f"Gaussian blurs of the local tokens by {', '.join(f'{blur:g}' for blur in blurs)} tokens"
+    if fit.get("blurred_tokens") == "scaled" and fit.get("fixed") != "scale":
+        how += ", which were scaled to one variance in training"
+    return (
+        f"; it also selects the size of its receptive field, between {how}, by weights whose negative entropy was "
+        "penalized throughout the training, which is an extension of the published model"
+    )
 
 
 def _drawn(space: Space, mesh: Mesh) -> str:
@@ -225,6 +232,8 @@ def _fades(fit: Mapping[str, Any]) -> str:
     words = f"{how} over {fit['regularizer_steps']:,} steps"
     if fit["schedule"] == "one_cycle":
         words += f", at most {100 * SOFT:.0f} % of all"
+    if fit.get("scale_regularizer") == "logit":
+        words += ", of which the term of the scale was the square of its logit"
     kept = fit.get("layer_regularizer", 0.0)
     return words + (f", while the entropy of layer weights stayed rewarded by {kept:g}" if kept else "")
 

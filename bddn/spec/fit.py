@@ -22,7 +22,12 @@ SHARP = (0.0,)
 """The blurs of the published model."""
 
 
-_NEED_WHITENED = {"initial_align": "responses", "shared_noise": "limited", "shared_signal": "late"}
+_NEED_WHITENED = {
+    "blurred_tokens": "scaled",
+    "initial_align": "responses",
+    "shared_noise": "limited",
+    "shared_signal": "late",
+}
 
 
 def _rising(blurs: tuple[float, ...]) -> tuple[float, ...]:
@@ -74,6 +79,9 @@ class FitSpec(Spec):
     )
     """Blurs of the grid, as standard deviations in tokens, between which every voxel selects the size of its receptive
     field. This is not in the paper, whose model reads the sharp grid: (0,)."""
+    blurred_tokens: Literal["kept", "scaled"] = Field(default="kept", exclude_if=lambda tokens: tokens == "kept")
+    """Tokens of the blurs, which vary less between images than sharp ones: `kept`; or `scaled` to the same variance in
+    training, so that voxels do not prefer sharp and global tokens because these are larger. Needs whitened features."""
     fixed: Literal["layer", "local", "place", "scale"] | None = Field(
         default=None, exclude_if=lambda part: part is None
     )
@@ -135,6 +143,9 @@ class FitSpec(Spec):
     layer_regularizer: NonNegative = Field(default=0.0, exclude_if=lambda weight: weight == 0)
     """Weight of the negative entropy of layers that stays when λ has fallen, which is not in the paper: a weak reward
     of even weights, so that one layer does not take the place of others that predict almost as well."""
+    scale_regularizer: Literal["square", "logit"] = Field(default="square", exclude_if=lambda kind: kind == "square")
+    """What the regularizer limits of the scale: the `square` of its distance from 1/2, as in the paper; or that of its
+    `logit`, whose gradient does not fade where a scale has run to 0 or 1."""
     polish: bool = False
     """Whether ridge regression on the selected features gives the channel weights of every voxel after the last epoch.
     Otherwise those of the epoch with the best score on the validation images are kept."""
@@ -145,6 +156,8 @@ class FitSpec(Spec):
     def _sizes_are_selected(self) -> Self:
         if self.selection == "unfactorized" and self.blurs != SHARP:
             raise ValueError("with blurs: [0] where selection is unfactorized, which has no size")
+        if self.blurred_tokens == "scaled" and len(self.blurs) == 1:
+            raise ValueError("with several blurs, or without blurred_tokens")
         return self
 
     @model_validator(mode="after")
@@ -198,6 +211,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "shared_noise": "limited",
         "shared_signal": "late",
         "blurs": (0.0, 1.0, 2.0),
+        "blurred_tokens": "scaled",
         "resolution": 0.6,
         "merged_at": "mean",
         "sample": 4000,
@@ -209,6 +223,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "regularizer_steps": 640,
         "regularizer_fall": "exponential",
         "layer_regularizer": 2e-4,
+        "scale_regularizer": "logit",
         "polish": True,
     },
 }

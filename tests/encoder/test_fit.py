@@ -19,6 +19,7 @@ from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Fitted, fit, score
 from bddn.encoder.health import saturated, unread
 from bddn.encoder.parts import Parts
+from bddn.encoder.regularizer import Regularizer
 from bddn.encoder.selection import Selection
 from bddn.encoder.token_grid import TokenGrid
 from bddn.errors import FitError, RunError
@@ -38,7 +39,8 @@ SAMPLED = FitSpec.parse(
     FAST.to_dict()
     | {"sample": 20, "blurs": [0.0, 1.0], "resolution": 20.0, "merged_at": "mean"}
     | {"initial_align": "responses", "channels": 4, "regularizer_fall": "exponential", "layer_regularizer": 1e-3}
-    | {"shared_noise": "limited", "shared_signal": "late"},
+    | {"shared_noise": "limited", "shared_signal": "late"}
+    | {"blurred_tokens": "scaled", "scale_regularizer": "logit"},
     "test",
 )
 SPECS = pytest.mark.parametrize("spec", [SPEC, SAMPLED], ids=["paper", "sampled"])
@@ -302,7 +304,7 @@ def test_layers_that_no_voxel_reads_are_named() -> None:
 
 def test_sizes_that_ran_into_one_blur_return_where_the_data_say_nothing() -> None:
     """Layers and scales do not: their regularizer has faded."""
-    selectors = FreeSelectors(3, TokenGrid(2, GRID, (0.0, 1.0, 2.0)))
+    selectors = FreeSelectors(3, TokenGrid(2, GRID, (0.0, 1.0, 2.0)), Regularizer())
     for parameter in selectors.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
     assert selectors.size is not None
@@ -316,7 +318,7 @@ def test_sizes_that_ran_into_one_blur_return_where_the_data_say_nothing() -> Non
 
 
 def test_layers_return_to_even_weights_where_the_data_say_nothing_if_asked() -> None:
-    selectors = FreeSelectors(3, TokenGrid(2, GRID, (0.0,)), layer_regularizer=0.1)
+    selectors = FreeSelectors(3, TokenGrid(2, GRID, (0.0,)), Regularizer(layers=0.1))
     selectors.layer.data[:] = torch.tensor([0.0, 3.0])
     weighed = selectors.weigh(slice(None), selectors.cells(), 0.0)
     _, layer, scale = weighed.backward(torch.zeros_like(weighed.weights))
@@ -362,6 +364,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         "regularizer_steps": 5,
         "regularizer_fall": "exponential",
         "layer_regularizer": 0.5,
+        "scale_regularizer": "logit",
         "blurs": (0.0, 1.0),
         "max_steps": 7,
         "min_steps": 20,
@@ -374,6 +377,7 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
         | {"split", "split_seed", "split_by", "covariates", "layers", "polish", "sample"}
         | {"initial_align"}
         | {"merged_at"}
+        | {"blurred_tokens"}
         | {"shared_noise", "shared_signal"}  # of which these responses have none: see test_shared_components
         | on_a_gpu
         == FitSpec.model_fields.keys()
@@ -393,5 +397,8 @@ def test_every_setting_of_the_recipe_changes_the_result(tmp_path: Path) -> None:
     assert not torch.equal(
         _fit(merged).selection.layer, _fit(spec.model_copy(update={"resolution": 20.0})).selection.layer
     )
+    sized = whitened.model_copy(update={"blurs": (0.0, 1.0)})
+    scaled = _fit(sized.model_copy(update={"blurred_tokens": "scaled"}))
+    assert not torch.equal(scaled.selection.layer, _fit(sized).selection.layer)
     sampled = _fit(spec.model_copy(update={"polish": True, "sample": 20}))
     assert not torch.equal(sampled.selection.layer, base.selection.layer)

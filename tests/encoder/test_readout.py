@@ -1,5 +1,7 @@
 """The readout against the textbook form: outputs and every gradient."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from bddn.encoder import readout, selectors
 from bddn.encoder.ablations import FreeSelectors
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.selection import Selection
+from bddn.encoder.selectors import Factorized, Selectors
 from bddn.encoder.token_grid import TokenGrid
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
@@ -15,6 +18,7 @@ from bddn.stream.features import Features
 N_IMAGES = 4
 WIDTHS = {"a": 6, "b": 4, "c": 6}
 GRIDS = [(3, 5), (5, 3), (1, 1)]
+SCALED = {"features": "whitened", "blurred_tokens": "scaled", "scale_regularizer": "logit"}
 
 
 def _model(
@@ -25,14 +29,17 @@ def _model(
     dtype: torch.dtype = torch.float64,
     blurs: tuple[float, ...] = (0.0,),
     fixed: str | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> tuple[FactorTopy, Features, torch.Tensor]:
     """A model whose voxels look at many places, up to far outside the outermost token centres."""
     torch.manual_seed(0)
     coords = torch.rand(n_voxels, 3, dtype=dtype) * 100
     given = {"channels": 7, "selector_width": 16, "selection": selection, "blurs": blurs, "fixed": fixed}
-    spec = FitSpec.parse(given, "test")
+    spec = FitSpec.parse(given | dict(more or {}), "test")
     model = FactorTopy(coords, WIDTHS, grid, spec).to(dtype)
     model.blurs = TokenGrid(len(WIDTHS), grid, blurs).blur_matrices(dtype)
+    if isinstance(model.selectors, Factorized) and model.selectors.gain is not None:
+        model.selectors.gain.copy_(torch.arange(1.0, 1.0 + len(blurs)))
     last = {
         "topological": lambda s: [p for name, p in s.named_parameters() if name.endswith(".4.weight")],
         "free": lambda s: list(s.parameters()),
@@ -76,6 +83,32 @@ def test_a_selected_size_agrees_with_the_textbook_form(
     grid: tuple[int, int], selection: str, blurs: tuple[float, ...]
 ) -> None:
     _compare(*_model(grid, 233, 1.0, selection, blurs=blurs), tolerance=1e-9)
+
+
+@pytest.mark.parametrize("fixed", [None, "local", "scale"])
+@pytest.mark.parametrize("selection", ["topological", "free"])
+def test_scaled_blurs_and_a_limited_logit_agree_with_the_textbook_form(selection: str, fixed: str | None) -> None:
+    if fixed is not None and selection == "free":
+        return
+    _compare(*_model((5, 3), 233, 1.0, selection, blurs=(0.0, 1.0, 2.0), fixed=fixed, more=SCALED), tolerance=1e-9)
+
+
+def test_a_selection_without_gains_reads_the_same_up_to_a_factor_of_each_voxel() -> None:
+    """Channel weights are free, so a factor of what a voxel reads says nothing about it."""
+    model, *_ = _model((5, 3), 233, 3.0, blurs=(0.0, 1.0, 2.0), more=SCALED)
+    assert isinstance(model.selectors, Factorized)
+    cells = model.selectors.cells()
+    read, shown = model.selectors.cells_and_weights()[1], model.grid.weights(model.select(), cells).flatten(1).detach()
+    torch.testing.assert_close(shown.sum(1), torch.ones_like(shown[:, 0]))
+    torch.testing.assert_close(read, shown * read.sum(1, keepdim=True))
+    assert (read.sum(1) > 1.1).any()
+
+
+def test_a_fixed_scale_does_not_change_with_the_size() -> None:
+    model, *_ = _model((5, 3), 233, 3.0, blurs=(0.0, 1.0, 2.0), fixed="scale", more=SCALED)
+    assert isinstance(model.selectors, Selectors)
+    torch.nn.init.zeros_([*model.selectors.scale.parameters()][-1])  # as it stays
+    assert (model.select().scale == 0.5).all()
 
 
 @pytest.mark.parametrize("blurs", [(0.0,), (0.0, 1.0)])
