@@ -15,12 +15,12 @@ from torch import Tensor
 
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.machine.parallel import each_on
-from bddn.stream.features import Features
 from bddn.stream.loader import Source
 from bddn.stream.order import Rows
 
-IMAGES = 128  # whose tokens are used
-TINY = 1e-30
+IMAGES, FLOATS = 128, 1 << 24  # whose tokens are used, at most
+LEAST_IMAGES = 8
+LEAST = 0.1  # share of the deviation of sharp tokens: less is left of tokens that alternate between places
 
 
 def blur_gain(model: FactorTopy, source: Source, pools: Sequence[Rows]) -> Tensor:
@@ -34,17 +34,23 @@ def blur_gain(model: FactorTopy, source: Source, pools: Sequence[Rows]) -> Tenso
     pools : sequence of arrays of int
         Rows; the first images are used.
     """
-    tokens, places = next(iter(source.pools(pools)))
-    some = tokens.at(places[:IMAGES])
-    shares = each_on(model.bias.device, lambda layer: _deviations(model, some, layer), range(len(model.layers)))
-    return 1 / torch.stack(shares).mean(0)
+    tokens, images = next(iter(source.pools(pools)))
+
+    def of_layer(layer: int) -> Tensor:
+        local = tokens.local[layer]
+        n = max(LEAST_IMAGES, min(IMAGES, FLOATS // local[0].numel()))
+        return _deviations(model, layer, local[images[:n]])
+
+    shares = each_on(model.bias.device, of_layer, range(len(model.layers)))
+    return 1 / torch.stack(shares).mean(0).clamp_min(LEAST)
 
 
-def _deviations(model: FactorTopy, features: Features, layer: int) -> Tensor:
-    """Return the standard deviation between images of each blur (S,) of a layer, as a share of that of sharp tokens."""
+def _deviations(model: FactorTopy, layer: int, local: Tensor) -> Tensor:
+    """Return the standard deviation between images of each blur (S,) of local tokens (B, P, C), as a share of that of
+    sharp tokens."""
     assert model.whitening is not None
     mean, root = model.whitening.local[layer]
-    tokens = (features.local[layer].float() - mean) @ root
+    tokens = (local.float() - mean) @ root
     by_place = (tokens - tokens.mean(0)).transpose(0, 1).flatten(1)  # (P, B·C)
     deviations = torch.stack([(blur @ by_place).square().mean() for blur in model.blurs]).sqrt()
-    return (deviations / deviations[0].clamp_min(TINY)) if deviations[0] > 0 else torch.ones_like(deviations)
+    return deviations / deviations[0] if deviations[0] > 0 else torch.ones_like(deviations)
