@@ -232,10 +232,10 @@ def _fades(fit: Mapping[str, Any]) -> str:
     words = f"{how} over {fit['regularizer_steps']:,} steps"
     if fit["schedule"] == "one_cycle":
         words += f", at most {100 * SOFT:.0f} % of all"
-    if fit.get("scale_regularizer") == "logit":
-        words += ", of which the term of the scale was the square of its logit"
-    kept = fit.get("layer_regularizer", 0.0)
-    return words + (f", while the entropy of layer weights stayed rewarded by {kept:g}" if kept else "")
+    if kept := fit.get("layer_regularizer", 0.0):
+        words += f", while the entropy of layer weights stayed rewarded by {kept:g}"
+    is_logit = fit.get("scale_regularizer") == "logit"
+    return words + ("; its term for the scale was the square of the scale's logit" if is_logit else "")
 
 
 def _merged(fit: Mapping[str, Any]) -> str:

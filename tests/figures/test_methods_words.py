@@ -14,6 +14,10 @@ def test_epochs_and_sample_are_those_of_the_fit(sealed: Path, planted: Planted, 
     fast = FitSpec.recipe("fast").to_dict() | SMALL | {"epochs": 9, "max_steps": 10, "sample": 60}
     limited, _ = fit_run(sealed, planted, tmp_path / "limited", FitSpec.parse(fast, "test"))
     text = methods(limited, "fsaverage5", False).paragraph
+    assert (
+        "blurs of the local tokens by 0, 1, 2 tokens, which were scaled to one variance in training, by weights" in text
+    )
+    assert "stayed rewarded by 0.0002; its term for the scale was the square of the scale's logit" in text
     assert "batches of 8, 2 epochs, seed 0) on 60 voxels spread evenly over cortex, with a smooth-L1 loss" in text
     assert "The selectors of the last epoch were kept" in text
     assert "fell exponentially to 1 % and then to zero over 640 steps, at most 40 % of all, while the entropy" in text
@@ -24,6 +28,7 @@ def test_epochs_and_sample_are_those_of_the_fit(sealed: Path, planted: Planted, 
     assert "batches of 8, 2 epochs, seed 0) on a smooth-L1 loss" in text
     assert "a selector regularizer of 0.1 that faded over 2,000 steps." in text
     assert "cubic grid" not in text
+    assert "logit" not in text
     assert f"The epoch with the best validation score ({best} of 2) was kept" in text
     few, _ = fit_run(sealed, planted, tmp_path / "few", FitSpec.parse(SMALL | {"epochs": 2, "min_steps": 20}, "test"))
     assert few.metrics["batch_size"] == 3
