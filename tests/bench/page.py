@@ -68,8 +68,8 @@ def family(*found: dict[str, Any]) -> str:
         "table); r, slope and RMSE of the worse hemisphere, place of the worse axis. `fast` was chosen on the brains "
         "that are not held back; its limit of shared signals was weakened after two of the others had lost by it, "
         "its regularizer was changed, by constants chosen on the same brains as before, after layers of another had "
-        "died, and blurs were scaled to one variance after wide fields of another had seemed narrow. Only `fast` selects "
-        f"the size of fields; in some brains its range is small. Fits of `fast` with a saturated selector: {saturated}. "
+        "died, and blurs were scaled to one variance after wide fields of another had seemed narrow. Only `fast` has a "
+        f"size of fields; in some brains its range is small. Fits of `fast` with a saturated selector: {saturated}. "
         "`python tests/bench/family.py FOLDER` measures this."
         f"\n\n{' '.join(f'{_about(one)}.' for one in found)}\n\n{_of_family(rows)}"
     )
