@@ -218,7 +218,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "epochs": 5,
         "max_steps": 1600,
         "min_steps": 500,
-        "learning_rate": 6e-3,
+        "learning_rate": 5e-3,
         "schedule": "one_cycle",
         "regularizer_steps": 640,
         "regularizer_fall": "exponential",
