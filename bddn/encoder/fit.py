@@ -139,10 +139,10 @@ def fit(
             trained, of_sample = model.of_voxels(some.voxels), responses.of_voxels(some)
         else:
             trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
+        pools = epoch_pools(parts.train, source.chunk_of, spec.seed, 0)
         if spec.features == "whitened":
-            trained.whitening = Whitening.of(source, epoch_pools(parts.train, source.chunk_of, spec.seed, 0))
+            trained.whitening = Whitening.of(source, pools)
         if trained.selectors.gain is not None:
-            pools = epoch_pools(parts.train, source.chunk_of, spec.seed, 0)
             trained.selectors.gain.copy_(blur_gain(trained, source, pools))  # in place: it is also that of `model`
         limited = None
         if limits_components(spec):

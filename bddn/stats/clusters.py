@@ -60,7 +60,6 @@ def k_means(vectors: Floats, n_centres: int, seed: int) -> tuple[Floats, npt.NDA
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    # One thread, because the last bits of centres, and thus the clusters, depend on the number of threads.
     with single_threaded_products(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # given for fewer different vectors than centres
         found = KMeans(n_centres, init="k-means++", n_init=1, max_iter=K_MEANS_STEPS, random_state=seed).fit(vectors)
