@@ -157,7 +157,7 @@ class FitSpec(Spec):
         if self.selection == "unfactorized" and self.blurs != SHARP:
             raise ValueError("with blurs: [0] where selection is unfactorized, which has no size")
         if self.blurred_tokens == "scaled" and len(self.blurs) == 1:
-            raise ValueError("with several blurs, or without blurred_tokens")
+            raise ValueError("with several blurs, or with blurred_tokens: kept")
         return self
 
     @model_validator(mode="after")

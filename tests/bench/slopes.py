@@ -53,6 +53,7 @@ FIT = FitSpec.parse(
     {
         **FitSpec.recipe("fast").to_dict(),
         "blurs": [0.0],
+        "blurred_tokens": "kept",
         "channels": 16,
         "selector_width": 24,
         "epochs": 20,
