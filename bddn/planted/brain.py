@@ -15,6 +15,7 @@ import pandas as pd
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, fsaverage5, sphere
 from bddn.cortex.meshes import MESHES
 from bddn.data.algonauts import ATLASES, CEILING, IMAGES, MASKS, RESPONSES
+from bddn.data.nsd_labels import NAMES, OWN
 from bddn.planted import laws
 from bddn.spec import PlantSpec
 
@@ -26,14 +27,7 @@ Floats = npt.NDArray[np.floating]
 V1_MM, POLE_MM, LATERAL_MM, DORSAL_MM = (10, -86, 2), (13, -104, 0), (46, -72, 2), (33, -82, 20)
 DEPTH_MARGIN_RAD = 0.1  # the first and the last layer each get a band of this width
 
-LABELS: dict[str, tuple[str, ...]] = {
-    "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
-    "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
-    "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
-    "floc-places": ("OPA", "PPA", "RSC"),
-    "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
-    "streams": ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
-}
+LABELS = {atlas: NAMES[atlas] for atlas in (*OWN, "streams")}
 
 
 @dataclass(frozen=True)
