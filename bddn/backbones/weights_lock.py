@@ -83,15 +83,15 @@ class WeightsLock(Spec):
         return next((one for one in self.weights if (one.hub, one.url) == (weights.hub, weights.url)), None)
 
 
-def read_lock(folder: Path | None = None) -> WeightsLock:
-    """Return the content of the lock file of a folder, by default the working directory. Without a file, it is empty.
+def read_lock() -> WeightsLock:
+    """Return the content of the lock file of the working directory. Without a file, it is empty.
 
     Raises
     ------
     SpecError
         If the file is damaged.
     """
-    path = (folder or Path()) / FILE
+    path = Path(FILE)
     return WeightsLock.from_yaml(path.read_bytes(), str(path)) if path.is_file() else WeightsLock()  # JSON is YAML
 
 
@@ -148,8 +148,8 @@ def check(entry: Locked, found: Mapping[str, Content]) -> None:
         )
 
 
-def record(weights: WeightsSpec, commit: str | None, found: Mapping[str, Content], folder: Path | None = None) -> None:
-    """Add files to the lock file of a folder. The entry keeps the other files that it has.
+def record(weights: WeightsSpec, commit: str | None, found: Mapping[str, Content]) -> None:
+    """Add files to the lock file of the working directory. The entry keeps the other files that it has.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def record(weights: WeightsSpec, commit: str | None, found: Mapping[str, Content
     found : mapping of str to Content
         Files by name.
     """
-    lock = read_lock(folder)
+    lock = read_lock()
     entry = lock.of(weights)
     every = {**(entry.contents() if entry else {}), **found}
     files = [{"name": name, **content._asdict()} for name, content in sorted(every.items())]
@@ -167,7 +167,7 @@ def record(weights: WeightsSpec, commit: str | None, found: Mapping[str, Content
     new = Locked.parse({**own, "url": weights.url, "files": files}, FILE)
     others = [one for one in lock.weights if one is not entry]
     kept = WeightsLock(weights=tuple(sorted([*others, new], key=lambda one: one.hub or one.url or "")))
-    write_text((folder or Path()) / FILE, json.dumps(kept.to_dict(), indent=1) + "\n")
+    write_text(Path(FILE), json.dumps(kept.to_dict(), indent=1) + "\n")
 
 
 def _words(content: Content) -> str:

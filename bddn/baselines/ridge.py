@@ -33,9 +33,7 @@ class RidgeScores:
     test: Tensor
 
 
-def ridge_scores(
-    folds: Sequence[tuple[Tensor, Tensor]], test: tuple[Tensor, Tensor], penalties: Sequence[float] = PENALTIES
-) -> RidgeScores:
+def ridge_scores(folds: Sequence[tuple[Tensor, Tensor]], test: tuple[Tensor, Tensor]) -> RidgeScores:
     """Predict every voxel from every set of features alone.
 
     Parameters
@@ -44,8 +42,6 @@ def ridge_scores(
         Features (n, S, K) and responses (n, V) of each fold, float32, roughly centred; at least two folds.
     test : (Tensor, Tensor)
         Those of the test images.
-    penalties : sequence of float, (P,)
-        As fractions of the mean variance of the features of a set.
 
     Returns
     -------
@@ -64,9 +60,9 @@ def ridge_scores(
             for (x, _), xy, y, yy in zip(parts, products, sums, squares, strict=True)
         ]
         whole = sum(moments[1:-1], moments[0])
-        errors = torch.stack([_errors(whole - fold, fold, penalties) for fold in moments[:-1]])
+        errors = torch.stack([_errors(whole - fold, fold) for fold in moments[:-1]])
         best = errors.sum(0).argmin(0, keepdim=True)
-        of_test = _errors(whole, moments[-1], penalties)
+        of_test = _errors(whole, moments[-1])
         for part, error, own in zip(moments, (*errors, of_test), scores[:, s], strict=True):
             spread = part.spread(part.y / part.n)
             own.copy_(torch.where(spread > LEAST, 1 - error.gather(0, best)[0] / spread.clamp_min(LEAST), 0))
@@ -103,7 +99,7 @@ class Moments:
         return self.yy - 2 * y * self.y + self.n * y.square()
 
 
-def _errors(train: Moments, other: Moments, penalties: Sequence[float]) -> Tensor:
+def _errors(train: Moments, other: Moments) -> Tensor:
     """Return the sums of squared errors (P, V) on some images of the fits to others."""
     x, y = train.x / train.n, train.y / train.n
     xx, xy = train.about(x, y)
@@ -113,5 +109,5 @@ def _errors(train: Moments, other: Moments, penalties: Sequence[float]) -> Tenso
     there_xx, there_xy = other.about(x, y)
     gram, product = vectors.T @ there_xx @ vectors, 2 * (vectors.T @ there_xy)
     total = other.spread(y)
-    weights = (goal / (values + penalty * size)[:, None] for penalty in penalties)
+    weights = (goal / (values + penalty * size)[:, None] for penalty in PENALTIES)
     return torch.stack([total + (w * (gram @ w - product)).sum(0) for w in weights])

@@ -6,7 +6,6 @@ each part of a split does for an encoder, too.
 Shape letters: n images, K features, V voxels, P penalties.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,20 +82,11 @@ class Ridge:
         return shrunk
 
 
-def validated_ridge(x: Parted, y: Parted, penalties: Sequence[float] = PENALTIES) -> RidgeFit:
-    """Predict the responses to the test images.
-
-    Parameters
-    ----------
-    x : Parted
-        Features.
-    y : Parted
-        Responses.
-    penalties : sequence of float, (P,)
-        Of several with the same error, the first is chosen.
-    """
+def validated_ridge(x: Parted, y: Parted) -> RidgeFit:
+    """Predict the responses `y` to the test images by the features `x`. Of several penalties with the same error, the
+    first is chosen."""
     ridge = Ridge(x.train)
-    val, test, alphas = ridge.project(x.val), ridge.project(x.test), ridge.unit * torch.tensor(penalties)
+    val, test, alphas = ridge.project(x.val), ridge.project(x.test), ridge.unit * torch.tensor(PENALTIES)
 
     def of_block(voxels: slice) -> tuple[Tensor, Tensor, Tensor]:
         products, mean = ridge.solve(y.train[:, voxels])
@@ -108,4 +98,4 @@ def validated_ridge(x: Parted, y: Parted, penalties: Sequence[float] = PENALTIES
     starts = range(0, y.train.shape[1], BLOCK_VOXELS)
     found = each(of_block, [slice(start, start + BLOCK_VOXELS) for start in starts])
     predicted, error, best = (torch.cat(part, dim=-1) for part in zip(*found, strict=True))
-    return RidgeFit(predicted, error, torch.tensor(penalties)[best])
+    return RidgeFit(predicted, error, torch.tensor(PENALTIES)[best])

@@ -230,7 +230,7 @@ def _finish(notes: Sequence[str], unreadable: "Sequence[DataError]") -> None:
     for words in notes:
         typer.echo(f"note: {words}")
     if unreadable:
-        raise combined_error(unreadable, "images")
+        raise combined_error(unreadable)
 
 
 def _sizes(sizes: Mapping[tuple[int, int], int]) -> str:

@@ -11,6 +11,7 @@ from bddn.data.decoding import Remark
 from bddn.errors import DataError
 from bddn.machine.parallel import ahead, n_threads
 from bddn.progress import progress
+from bddn.text import count
 
 SHOWN = 8  # bad files in a message
 FIXES = 5
@@ -40,7 +41,7 @@ def check_images(stimuli: Stimuli, decode: bool = True) -> CheckedImages:
         return before
     found, bad = inspect_images(stimuli, decode)
     if bad:
-        raise combined_error(bad, "images")
+        raise combined_error(bad)
     return found
 
 
@@ -74,14 +75,14 @@ def inspect_images(stimuli: Stimuli, decode: bool = True) -> tuple[CheckedImages
                     first.setdefault(remark, i)
             advance()
     notes = [
-        f"{remark} {_counted(counts[remark])}, the first {stimuli.place(first[remark])}"
+        f"{remark} {count(counts[remark], 'image')}, the first {stimuli.place(first[remark])}"
         for remark in Remark
         if counts[remark]
     ]
     return CheckedImages(hashes, notes, dict(sizes)), bad
 
 
-def combined_error(bad: Sequence[DataError], what: str) -> DataError:
+def combined_error(bad: Sequence[DataError]) -> DataError:
     """Combine several errors into one that names the first files with their causes, and the next steps."""
     if len(bad) == 1:
         return bad[0]
@@ -89,12 +90,8 @@ def combined_error(bad: Sequence[DataError], what: str) -> DataError:
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     fixes = list(dict.fromkeys(error.fix for error in bad))
     return DataError(
-        f"{len(bad)} {what}",
+        f"{len(bad)} images",
         expected="readable images",
         got=shown + more,
         fix=" ".join(fixes[:FIXES]),
     )
-
-
-def _counted(n: int) -> str:
-    return "1 image" if n == 1 else f"{n} images"

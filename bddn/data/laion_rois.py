@@ -36,13 +36,12 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Roi:
-    """A mask: the folder of its set, its name, hemisphere ('' for both), and file; of a volume or of the surface."""
+    """A mask: the folder of its set, its name, hemisphere ('' for both), and file."""
 
     group: str
     name: str
     hemi: str
     path: Path
-    is_surface: bool = False
 
 
 def find_rois(folder: Path, surface: bool = False) -> list[Roi]:
@@ -52,7 +51,7 @@ def find_rois(folder: Path, surface: bool = False) -> list[Roi]:
         match = FILE_NAME.fullmatch(path.name)
         if match and (match["space"] == "fsnative") == surface == (match["suffix"] == "func.gii"):
             group = path.parent.name if path.parent != folder else "rois"
-            found.append(Roi(group, _canonical(match["label"]), SIDES[match["hemi"]], path, surface))
+            found.append(Roi(group, _canonical(match["label"]), SIDES[match["hemi"]], path))
     return sorted(found, key=lambda roi: (roi.group != FIRST, roi.group, roi.name, roi.hemi))
 
 

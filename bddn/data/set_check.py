@@ -55,7 +55,7 @@ def check_image_set(images: LabelledImages, decode: bool = True) -> CheckedSet:
     """
     found = inspect_image_set(images, decode)
     if found.unreadable:
-        raise combined_error(found.unreadable, "images")
+        raise combined_error(found.unreadable)
     return found
 
 

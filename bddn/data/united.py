@@ -131,7 +131,7 @@ def unite(sources: Sequence[Stimuli]) -> UnitedStimuli:
     )
     checked, bad = inspect_images(every)
     if bad:
-        raise combined_error(bad, "images")
+        raise combined_error(bad)
     row_of, known = {file: row for row, file in enumerate(at)}, checked.sha256
     named, first = dict[str, tuple[str, Place]](), dict[str, tuple[str, int]]()
     aliases, clashes = dict[str, str](), list[tuple[str, Place, Place]]()

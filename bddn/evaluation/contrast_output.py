@@ -91,14 +91,14 @@ def sentences(found: Compared, subjects: Sequence[Rivals]) -> list[str]:
     return said
 
 
-def wide(table: pd.DataFrame, column: str = "root_mean_square") -> list[dict[str, str]]:
+def wide(table: pd.DataFrame) -> list[dict[str, str]]:
     """Return Table 1 as rows of text: R² of "max", then a difference of each model to it, one column per ROI."""
     rows = []
     names = {MAX: f"{MAX}, R²", HONEST: f"{HONEST}, R²"}
     order = [MAX, HONEST, *(name for name in table["model"].unique() if name not in names)]
     for name in order:
         own = table[table["model"] == name].set_index("roi")
-        cells = own["r2" if name in names else column]
+        cells = own["r2" if name in names else "root_mean_square"]
         shown = {roi: f"{cells[roi]:.3f}" if roi in cells else "-" for roi in (ALL, *best_model.TABLE_1)}
         rows.append({"model": names.get(name, name), **shown})
     return rows

@@ -9,7 +9,6 @@ import pandas as pd
 
 from bddn.figures.grid import CortexPanel, ImagePanel, Panel
 from bddn.figures.paper import Sheet, layer_heading
-from bddn.maps.colors import Palette
 from bddn.maps.kinds import confidence_top, contrast_maps, layer_map, score_map
 from bddn.run import Run
 from bddn.stats.evidence import FDR
@@ -30,7 +29,7 @@ class Adapted:
     examples: Sequence[RGB]
 
 
-def adapted(before: Run, after: Sequence[Adapted], title: str, palette: Palette = "hue") -> Sheet:
+def adapted(before: Run, after: Sequence[Adapted], title: str) -> Sheet:
     """Return a sheet with layer map and score before, and a row for each image set: examples, the layer map after, and
     the differences of score and depth, hatched where no difference was found.
 
@@ -39,7 +38,6 @@ def adapted(before: Run, after: Sequence[Adapted], title: str, palette: Palette 
     before : Run
     after : sequence of Adapted
     title : str
-    palette : str
     """
     layers, tables = before.layers, [one.voxels for one in after]
     top = confidence_top([before.voxels, *(one.run.voxels for one in after)])
@@ -59,14 +57,14 @@ def adapted(before: Run, after: Sequence[Adapted], title: str, palette: Palette 
         f"{about} that a voxel moved no farther than between two seeds of the network before.",
     )
     first: list[Panel] = [
-        CortexPanel("layer map before", layer_map(before.voxels, layers, top, palette), before.voxels),
+        CortexPanel("layer map before", layer_map(before.voxels, layers, top), before.voxels),
         CortexPanel("R² before", score_map(before.voxels), before.voxels),
     ]
     rows = [first]
     for one, score, depth in zip(after, scores, depths, strict=True):
         own: list[Panel] = [
             ImagePanel(one.name, contact_sheet(one.examples)),
-            CortexPanel("layer map after", layer_map(one.run.voxels, layers, top, palette), one.run.voxels),
+            CortexPanel("layer map after", layer_map(one.run.voxels, layers, top), one.run.voxels),
             CortexPanel("change of R²", score, one.voxels),
             CortexPanel("change of depth", depth, one.voxels),
         ]

@@ -10,7 +10,6 @@ from bddn.cortex.places import on_spheres, place_columns
 from bddn.evaluation.comparison import CHECK, MAX_SCALE
 from bddn.figures.grid import CortexPanel, Panel
 from bddn.figures.paper import Sheet
-from bddn.maps.colors import Palette
 from bddn.maps.kinds import column_map, place_map, scale_map
 from bddn.maps.map import Map
 from bddn.stats.truth import PARTS
@@ -18,7 +17,7 @@ from bddn.stats.truth import PARTS
 ABOUT_GREY = "Voxels without evidence are not marked; grey cortex was not judged."
 
 
-def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Palette = "hue") -> Sheet:
+def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str) -> Sheet:
     """Return a sheet with depth, place and scale of a run and of brute force, in the same colours.
 
     Parameters
@@ -30,7 +29,6 @@ def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Pale
         voxel of its hemisphere. Both maps are grey cortex where that one was not judged, for places also where it reads
         global tokens.
     heading : str
-    palette : str
     """
     near = sample.iloc[_nearest(run, sample)].reset_index(drop=True)
     judged = near["judged"].to_numpy()
@@ -41,7 +39,7 @@ def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str, palette: Pale
             table[part] = np.where(where, values.to_numpy(np.float64).round(6), np.nan)  # no depth of 1.0000001
     makers: dict[str, Callable[[pd.DataFrame], Map]] = {
         "depth, 0 first layer, 1 last": lambda table: column_map(table, "depth"),
-        "place, of voxels that read local tokens": lambda table: place_map(table, palette),
+        "place, of voxels that read local tokens": place_map,
         "scale": scale_map,
     }
     rows: list[list[Panel]] = []

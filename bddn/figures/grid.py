@@ -238,9 +238,7 @@ def draw_grid(
 
 
 @own_style()
-def panel_pngs(
-    panels: Sequence[CortexPanel], *, legends: bool = False, dpi: int = 150, mesh: Mesh = "fsaverage5"
-) -> list[bytes]:
+def panel_pngs(panels: Sequence[CortexPanel], *, legends: bool = False) -> list[bytes]:
     """Return maps as small PNG files for a page, all of the same part of cortex at the same scale, without titles.
 
     Parameters
@@ -248,10 +246,8 @@ def panel_pngs(
     panels : sequence of CortexPanel
     legends : bool
         Whether each has its legend below it.
-    dpi : int
-    mesh : str
     """
-    crop, made = _shared_part([panel.table for panel in panels], mesh), []
+    crop, made, dpi = _shared_part([panel.table for panel in panels], "fsaverage5"), [], 150
     for panel in panels:
         legend = panel.legend
         below = legend.height_in + _BELOW_LEGEND_IN + _ABOVE_LEGEND_IN if legends else 0.0

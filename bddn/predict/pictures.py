@@ -65,7 +65,7 @@ def read_pictures(places: Sequence[Path]) -> Pictures:
     stimuli = Stimuli(tuple(str(path) for path in paths), tuple(paths))
     checked, unread = inspect_images(stimuli)
     if bad or unread:
-        raise combined_error([*bad, *unread], "images")
+        raise combined_error([*bad, *unread])
     if not paths:
         raise _bad("images", "none")
     return Pictures(stimuli, tuple(checked.sha256), tuple(checked.notes))

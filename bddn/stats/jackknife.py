@@ -78,7 +78,7 @@ def pseudo_values(value: Floats, without_each: Floats) -> Floats:
     return np.asarray(n * value - (n - 1) * without_each)
 
 
-def intervals(pseudo: Floats, levels: Sequence[float], seed: int = 0) -> Floats:
+def intervals(pseudo: Floats, levels: Sequence[float]) -> Floats:
     """Return the intervals (K, 2, G) of the means of pseudo-values (M, G), at levels such as 0.9.
 
     The studentized bootstrap draws images with replacement, the same ones for all groups.
@@ -88,7 +88,7 @@ def intervals(pseudo: Floats, levels: Sequence[float], seed: int = 0) -> Floats:
     if n < MIN_IMAGES:
         return np.full((len(levels), 2, len(mean)), np.nan)
     centred = pseudo - mean
-    images = np.random.default_rng([seed, 4]).integers(0, n, (N_DRAWS, n)) + n * np.arange(N_DRAWS)[:, None]
+    images = np.random.default_rng([0, 4]).integers(0, n, (N_DRAWS, n)) + n * np.arange(N_DRAWS)[:, None]
     draws = np.bincount(images.ravel(), minlength=images.size).reshape(images.shape) / n
     drawn, square = (np.einsum("bm,mg->bg", draws, values) for values in (centred, np.square(centred)))  # not by BLAS,
     spread = np.sqrt(np.maximum(square - drawn**2, 0) / (n - 1))  # whose last bits depend on the number of threads

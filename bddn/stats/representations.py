@@ -82,6 +82,6 @@ def neighbour_overlap(first: Tokens, second: Tokens, k: int = N_NEIGHBOURS) -> f
         return sum(each(common, range(0, n, BLOCK))) / (n * k)
 
 
-def chance_overlap(n: int, k: int = N_NEIGHBOURS) -> float:
+def chance_overlap(n: int) -> float:
     """Return the overlap of neighbours that is expected of two networks with nothing in common, for n images."""
-    return k / (n - 1) if n > k else float("nan")
+    return N_NEIGHBOURS / (n - 1) if n > N_NEIGHBOURS else float("nan")

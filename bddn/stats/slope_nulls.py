@@ -61,7 +61,7 @@ class Null:
         return cls((as_large + own) / (len(slopes) + own), len(slopes), exact, float(low), float(high))
 
 
-def null_of_layers(line: Line, layer_weights: npt.NDArray[np.floating], seed: int = 0) -> Null:
+def null_of_layers(line: Line, layer_weights: npt.NDArray[np.floating]) -> Null:
     """Test a slope against other orders of the same layers: does the order of the network matter?
 
     Parameters
@@ -69,8 +69,6 @@ def null_of_layers(line: Line, layer_weights: npt.NDArray[np.floating], seed: in
     line : Line
     layer_weights : array, (N, L)
         Of all voxels of the table.
-    seed : int
-        Of the orders, if they are drawn: with more than 7 layers.
 
     Returns
     -------
@@ -85,11 +83,11 @@ def null_of_layers(line: Line, layer_weights: npt.NDArray[np.floating], seed: in
     if exact:
         orders = np.array(list(permutations(range(n_layers))))
     else:
-        orders = np.random.default_rng([seed, 8]).permuted(np.tile(np.arange(n_layers), (N_ORDERS, 1)), axis=1)
+        orders = np.random.default_rng([0, 8]).permuted(np.tile(np.arange(n_layers), (N_ORDERS, 1)), axis=1)
     return Null.of(float(of_layer @ depths), depths[orders] @ of_layer, exact)
 
 
-def null_of_maps(line: Line, voxels: pd.DataFrame, seed: int = 0) -> Null:
+def null_of_maps(line: Line, voxels: pd.DataFrame) -> Null:
     """Test a slope against maps of depth that are as smooth as this one, but have nothing to do with ROIs.
 
     What is compared is the slope in units of the standard deviation of depth over the voxels of the hierarchy, that is,
@@ -100,9 +98,8 @@ def null_of_maps(line: Line, voxels: pd.DataFrame, seed: int = 0) -> Null:
     line : Line
     voxels : DataFrame, N rows
         With `depth`, and where voxels lie (`cortex.places`). The smoothness is that of the voxels with evidence.
-    seed : int
     """
-    rng = np.random.default_rng([seed, 9])
+    rng = np.random.default_rng([0, 9])
     depth = voxels["depth"].to_numpy(np.float64)
     shown, some = evenly(np.flatnonzero(evident(voxels)), N_APART), evenly(np.arange(len(line.row)), N_VOXELS)
     at = on_spheres(voxels)
