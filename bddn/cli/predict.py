@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bddn.cli.shared import DEVICE, NETWORK, WEIGHTS, Device, clear_errors
-from bddn.errors import RunError, SpecError
+from bddn.errors import BddnError, SpecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,13 +169,11 @@ def _is_done(folder: Path, wanted: "Identity") -> bool:
     return True
 
 
-def _occupied(folder: Path, got: str) -> RunError:
-    return RunError(
-        folder,
-        expected="a new or empty folder, or the predictions of this run for these images",
-        got=got,
-        fix="Give another --out, or delete this one; nothing was written.",
-    )
+def _occupied(folder: Path, got: str) -> BddnError:
+    from bddn.files.output import occupied
+
+    fix = "Give another --out, or delete this one; nothing was written."
+    return occupied(folder, got, "the predictions of this run for these images", fix)
 
 
 def _table(pictures: "Pictures") -> str:

@@ -25,12 +25,11 @@ from bddn.baselines import banded, image_features, windows
 from bddn.baselines.validated_ridge import PENALTIES, Parted, validated_ridge
 from bddn.data import Dataset
 from bddn.data.trials import response_ids
-from bddn.errors import RunError
 from bddn.evaluation.control_table import Outcome
 from bddn.evaluation.kept_responses import HeldOut
 from bddn.evaluation.matching import parts_of_run
 from bddn.files import atomic
-from bddn.files.output import is_vacant, new_folder
+from bddn.files.output import is_vacant, new_folder, occupied
 from bddn.identity import Identity, digest
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.run.covariate_file import without_covariates
@@ -233,9 +232,4 @@ def _check_same(folder: Path, identity: Identity) -> None:
     except (OSError, ValueError, AttributeError):
         got = "other files"
     if got:
-        raise RunError(
-            folder,
-            expected="a new or empty folder, or the same control",
-            got=got,
-            fix="Nothing was written. Give another --out.",
-        )
+        raise occupied(folder, got, "the same control")

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bddn import __version__
@@ -9,13 +10,12 @@ from bddn.backbones.backbone import Trainable
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import open_backbone
 from bddn.backbones.weights import file_of, snapshot_of
-from bddn.errors import RunError
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.exports.terms import Terms, data_terms, network_terms
 from bddn.exports.writing import MADE_OF, write_descriptions, write_list, write_network, write_run
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
-from bddn.files.output import check_new_or_result, is_vacant, new_folder
+from bddn.files.output import check_new_or_result, is_vacant, new_folder, occupied
 from bddn.files.paths import expanded, printable
 from bddn.identity import Identity, digest
 from bddn.machine.settings import own_settings
@@ -26,6 +26,8 @@ from bddn.run import Run, read_run
 from bddn.run.folder import VOXELS, about_data, encoder_files
 from bddn.run.passed_on import EXPORT
 from bddn.spec import CacheSpec
+
+_occupied = partial(occupied, mine="this export")
 
 
 @dataclass(frozen=True)
@@ -214,12 +216,3 @@ def _is_done(out: Path, wanted: Identity) -> bool:
     if words:
         raise _occupied(out, f"an export that differs in: {'; '.join(words)}")
     return True
-
-
-def _occupied(out: Path, got: str) -> RunError:
-    return RunError(
-        out,
-        expected="a new or empty folder, or this export",
-        got=got,
-        fix="Nothing was written. Give another --out.",
-    )

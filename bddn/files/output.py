@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bddn.errors import BddnError, OutputError
+from bddn.errors import BddnError, OutputError, RunError
 from bddn.files import atomic
 from bddn.files.paths import refuse_unexpanded
 
@@ -105,6 +105,11 @@ def check_new_or_result(path: Path, last: str, occupied: Callable[[], BddnError]
         check_folder(path)
     elif not (path / last).is_file():
         raise occupied()
+
+
+def occupied(path: Path, got: str, mine: str, fix: str = "Nothing was written. Give another --out.") -> RunError:
+    """Return the error of an output folder that contains something else than an earlier result, `mine`."""
+    return RunError(path, expected=f"a new or empty folder, or {mine}", got=got, fix=fix)
 
 
 def hidden_folder(path: Path, label: str) -> Path:

@@ -9,6 +9,7 @@ The folder of the last step also has `images.csv`, `timing.json`, and the earlie
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bddn.backbones.tuned import ABOUT, write_tuned
 from bddn.errors import FitError, RunError
 from bddn.files import atomic
 from bddn.files.filekind import explain_folder
-from bddn.files.output import check_new_or_result, is_vacant
+from bddn.files.output import check_new_or_result, is_vacant, occupied
 from bddn.finetune.image_batches import Network
 from bddn.identity import Identity, only_made_with
 from bddn.spec import CacheSpec
@@ -110,6 +111,10 @@ def read_finetuned(folder: Path) -> Finetuned:
         raise RunError(folder, expected=f"a folder of 'bddn finetune', with {ABOUT}", got=got, fix=fix) from error
 
 
+_occupied = partial(occupied, mine="the same fine-tuning")
+_OTHER = "a folder that is not empty and is not a fine-tuned network"
+
+
 def check_out(out: Path) -> None:
     """Refuse an output folder that contains other files, or that cannot be written.
 
@@ -117,8 +122,7 @@ def check_out(out: Path) -> None:
     ------
     OutputError, RunError
     """
-    other = "a folder that is not empty and is not a fine-tuned network"
-    check_new_or_result(out, ABOUT, lambda: _occupied(out, other))
+    check_new_or_result(out, ABOUT, lambda: _occupied(out, _OTHER))
 
 
 def differences_if_done(out: Path, identity: Identity) -> tuple[str, ...] | None:
@@ -134,7 +138,7 @@ def differences_if_done(out: Path, identity: Identity) -> tuple[str, ...] | None
     try:
         there = {name: part for name, part in atomic.read_object(out / ABOUT).items() if name != RESULT}
     except (OSError, ValueError) as error:
-        raise _occupied(out, "a folder that is not empty and is not a fine-tuned network") from error
+        raise _occupied(out, _OTHER) from error
     words = Identity(there).differences(identity)
     if not only_made_with(words):
         raise _occupied(out, f"a network that differs in: {'; '.join(words)}")
@@ -190,12 +194,3 @@ def write_network(
     last = {name: value for name, value in rows[-1].items() if name != "step"}
     result = {**about[RESULT], "weights_sha256": weights_sha256(state), **last}
     atomic.write_json(folder / ABOUT, {**about, RESULT: result})
-
-
-def _occupied(out: Path, got: str) -> RunError:
-    return RunError(
-        out,
-        expected="a new or empty folder, or the same fine-tuning",
-        got=got,
-        fix="Nothing was written. Give another --out.",
-    )

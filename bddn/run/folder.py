@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from bddn.encoder import learning, saved
 from bddn.errors import RunError
 from bddn.files import atomic
 from bddn.files.filekind import explain_folder, is_listed
-from bddn.files.output import check_new_or_result, is_vacant
+from bddn.files.output import check_new_or_result, is_vacant, occupied
 from bddn.files.paths import printable
 from bddn.identity import PROBE, Identity, digest
 from bddn.run.passed_on import refuse_outside
@@ -297,6 +298,10 @@ def read_channels(run: Run) -> npt.NDArray[np.float32]:
     return channels
 
 
+_occupied = partial(occupied, mine="the same run")
+_OTHER = "a folder that is not empty and is not a run"
+
+
 def check_out(out: Path) -> None:
     """Refuse an output folder that contains other files, or in which a run cannot be written.
 
@@ -305,7 +310,7 @@ def check_out(out: Path) -> None:
     OutputError, RunError
         Before any input is read.
     """
-    check_new_or_result(out, ABOUT, lambda: _occupied(out, "a folder that is not empty and is not a run"))
+    check_new_or_result(out, ABOUT, lambda: _occupied(out, _OTHER))
 
 
 def is_done(out: Path, identity: Identity) -> bool:
@@ -315,19 +320,10 @@ def is_done(out: Path, identity: Identity) -> bool:
     try:
         existing = atomic.read_object(out / ABOUT)
     except (OSError, ValueError) as error:
-        raise _occupied(out, "a folder that is not empty and is not a run") from error
+        raise _occupied(out, _OTHER) from error
     if differences := Identity(existing).differences(identity):
         raise _occupied(out, f"a run that differs in: {'; '.join(differences)}")
     return True
-
-
-def _occupied(out: Path, got: str) -> RunError:
-    return RunError(
-        out,
-        expected="a new or empty folder, or the same run",
-        got=got,
-        fix="Nothing was written. Give another --out.",
-    )
 
 
 def voxel_table(voxels: pd.DataFrame, fitted: "Fitted", layers: tuple[str, ...]) -> pd.DataFrame:
