@@ -15,6 +15,11 @@ def joined(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def cut(text: str, longest: int) -> str:
+    """Return a text of at most so many characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def shorten(names: Sequence[str], shown: int = SHOWN) -> str:
     """Return the first names as text, and how many more there are."""
     more = len(names) - shown

@@ -12,6 +12,7 @@ import typer
 from bddn.cli.card import card_of, from_to, height_width, image_bytes, places_range, source_of, weights_here
 from bddn.cli.shared import SPEC, as_table, clear_errors, example, stops_cleanly
 from bddn.errors import BackboneError, BddnError
+from bddn.text import cut
 
 if TYPE_CHECKING:
     from bddn.backbones.fetch import Fetched
@@ -142,7 +143,7 @@ def _row(name: str, spec: "CacheSpec", short: dict[str, str]) -> dict[str, str]:
         "layers": str(n or "?"),
         "MB": f"{image_bytes(spec, said) / 1e6:.2f}" if n else "?",
         "here": weights_here(spec),
-        "licence": _cut(spec.licence or "-", LONGEST_LICENCE),
+        "licence": cut(spec.licence or "-", LONGEST_LICENCE),
         "groups": ",".join(short[group] for group in spec.groups) or "-",
     }
 
@@ -161,7 +162,3 @@ def _fitting(rows: list[dict[str, str]], columns: int) -> list[dict[str, str]]:
         if sum(widths) + 2 * (len(widths) - 1) <= columns:
             break
     return rows
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,7 +1,7 @@
 """The interface of a dataset: stimuli with ids, voxels with positions, and responses, all aligned by stimulus id."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
@@ -175,6 +175,11 @@ class Dataset(Protocol):
 
 Trials = Literal["averaged", "single", "unknown"]
 """What a response is: the mean of the repetitions of an image, a single trial, or not stated."""
+TRIALS_IN_WORDS: Mapping[Trials, str] = {
+    "averaged": "means over repetitions",
+    "single": "single trials",
+    "unknown": "repetitions unknown",
+}
 
 
 @dataclass(frozen=True)

@@ -219,9 +219,8 @@ class Laion(SessionData):
 
     def _in_words(self) -> str:
         unit = "z-scored within each session" if self._zscore else "as they are in the files"
-        how = "single trials" if self._single else "means over the trials of an image"
         where = "in its T1w volume (1.8 mm)" + ", placed on fsaverage" * self._on_fsaverage
         return (
             f"Responses are the betas (GLMsingle, TYPED) of {subject_name(self.subject)} of LAION-fMRI (Zerbe et al., "
-            f"2026), {where}, {unit}, {how} ({self.shown.in_words()})."
+            f"2026), {where}, {unit}, {self._how} ({self.shown.in_words()})."
         )

@@ -175,8 +175,7 @@ class Mosaic(SessionData):
     def _in_words(self) -> str:
         about: Mapping[str, Any] = open_group(self.path, "betas").file.attrs
         which = f"{about.get('subjectID', 'one subject')} of {about.get('dataset_name', self.path.name)}"
-        how = "single trials" if self._single else "means over the trials of an image"
         return (
             f"Responses are the single-trial betas of {which}, as standardized by MOSAIC (Lahner et al., 2025), on "
-            f"fsLR 32k, {how} ({self._trials_in_words()})."
+            f"fsLR 32k, {self._how} ({self._trials_in_words()})."
         )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from bddn.data.array_files import open_group
 from bddn.data.ceiling import ncsnr_of_percent
-from bddn.data.session_betas import N_PROBES, Floats, Ints, Session
+from bddn.data.session_betas import Floats, Ints, Session, even_probes
 from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, MISSING, explain
 
@@ -62,7 +62,7 @@ class MosaicVoxels:
 
     def probes(self, session: Session) -> Ints:
         """See `Voxels.probes`."""
-        return np.unique(np.linspace(0, len(session.shown) - 1, N_PROBES).astype(np.intp))
+        return even_probes(session)
 
     def read(self, session: Session, trials: Ints) -> Floats:
         """See `Voxels.read`; one trial is in memory at a time."""

@@ -181,9 +181,8 @@ class Nsd(SessionData):
 
     def _in_words(self) -> str:
         unit = "z-scored within each session" if self._zscore else "in percent signal change"
-        how = "single trials" if self._single else "means over the trials of an image"
         return (
             f"Responses are the betas {self.version} ({VERSIONS[self.version]}) of subject {self.subject} of the "
-            f"Natural Scenes Dataset (Allen et al., 2022), {self._space.where}, {unit}, {how} "
+            f"Natural Scenes Dataset (Allen et al., 2022), {self._space.where}, {unit}, {self._how} "
             f"({self.experiment.in_words()})."
         )

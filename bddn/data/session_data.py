@@ -56,6 +56,7 @@ class SessionData(ABC):
         self._single = choice(kind, "trials", trials, ("mean", "single")) == "single"
         self._zscore = choice(kind, "zscore", zscore, ("yes", "no")) == "yes"
         self._ceiling_of = ceiling_of
+        self._how = "single trials" if self._single else "means over the trials of an image"
 
     def _describe(self, responses: str) -> None:
         """Say in `about` what the responses are, instead of what they are of any subject."""

@@ -209,8 +209,7 @@ class Things(SessionData):
 
     def _in_words(self) -> str:
         unit = "z-scored within each session" if self._zscore else "as they are in the file"
-        how = "single trials" if self._single else "means over the trials of an image"
         return (
             f"Responses are the single-trial betas of sub-{self.subject:02d} of THINGS-fMRI (Hebart et al., 2023), in "
-            f"its T1w volume (2 mm), {unit}, {how} ({self._trials_in_words()})."
+            f"its T1w volume (2 mm), {unit}, {self._how} ({self._trials_in_words()})."
         )

@@ -1,12 +1,12 @@
 """A figure of a dataset: its ROIs, deviations and ceilings, and the images to which ROIs respond most and least."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from bddn.data import Dataset, Stimuli
-from bddn.data.dataset import Trials, about
+from bddn.data.dataset import TRIALS_IN_WORDS, about
 from bddn.figures.grid import CortexPanel, ImagePanel, Panel
 from bddn.figures.paper import Sheet
 from bddn.maps import ramps
@@ -16,11 +16,6 @@ from bddn.stats.preferred_images import Preferred
 
 PER_ROW, SIDE, GAP = 3, 150, 6  # images of a montage; pixels
 WHITE = 255
-HOW: Mapping[Trials, str] = {
-    "averaged": "means over repetitions",
-    "single": "single trials",
-    "unknown": "repetitions unknown",
-}
 
 
 def data_sheet(dataset: Dataset, found: Preferred) -> Sheet:
@@ -61,7 +56,7 @@ def data_sheet(dataset: Dataset, found: Preferred) -> Sheet:
                 ImagePanel(f"{name} responds least, {mean[weakest].mean():+.1f} s.d.", montage(stimuli, weakest)),
             ]
         )
-    heading = f"{len(stimuli):,} images, {len(voxels):,} voxels, {HOW[about(dataset).trials]}"
+    heading = f"{len(stimuli):,} images, {len(voxels):,} voxels, {TRIALS_IN_WORDS[about(dataset).trials]}"
     return Sheet(f"Images and responses of {dataset.name}", heading, rows)
 
 

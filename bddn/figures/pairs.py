@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from bddn.figures.panels import INK, WIDTH_IN, axes_at, write_at
 from bddn.figures.single import save
 from bddn.maps.style import own_style
+from bddn.text import cut
 
 PAIRS_PER_ROW, MAX_PAIRS = 3, 12
 IMAGE_IN, GAP_IN, TOP_IN, TEXT_IN = 1.45, 0.05, 0.75, 0.62
@@ -56,7 +57,7 @@ def draw_pairs(
             ax = axes_at(figure, x, tall - top - 0.17 - IMAGE_IN, IMAGE_IN, IMAGE_IN)
             ax.imshow(image(pair[side]), aspect="auto", interpolation="antialiased")
             ax.set_axis_off()
-            under = f"{pair[f'{side}_part']} {_shortened(pair[side])}".strip()
+            under = f"{pair[f'{side}_part']} {cut(pair[side], MAX_NAME_CHARS)}".strip()
             write_at(figure, x, -(top + 0.2 + IMAGE_IN), under, ha="left", size=6.5, color=INK)
     return save(figure, stem, ("png",), 150)
 
@@ -64,7 +65,3 @@ def draw_pairs(
 def _words(pair: dict[Any, Any]) -> str:
     correlation = pair["correlation"]
     return pair["kind"] if math.isnan(correlation) else f"{pair['kind']}, correlation {correlation:.3f}"
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…"
