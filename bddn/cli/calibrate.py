@@ -35,10 +35,9 @@ def calibrate(
     from bddn.figures.calibrated import draw_calibration
     from bddn.files.output import check_folder
     from bddn.run import read_run
-    from bddn.stats.hierarchy import IDEAL_DEPTH
     from bddn.store.reader import Cache
 
-    ideal = dict(IDEAL_DEPTH) if rois is None else ordered_rois(rois)
+    ideal = ordered_rois(rois)
     found, folder = read_run(run), run / FOLDER
     check_folder(folder)
     with stops_cleanly():

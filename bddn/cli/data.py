@@ -80,7 +80,7 @@ def show(
     from bddn.figures.data_sheet import data_sheet
     from bddn.figures.grid import draw_grid
     from bddn.figures.single import FORMATS
-    from bddn.files.atomic import replace_file
+    from bddn.files.atomic import write_csv
     from bddn.files.output import check_file
     from bddn.stats.preferred_images import groups_of, preferred_images
 
@@ -94,7 +94,7 @@ def show(
     sheet = data_sheet(dataset, found)
     stem, numbers = out.with_suffix(""), out.with_suffix(".csv")
     draw_grid(sheet.rows, stem, sheet.title, sheet.heading, dpi=dpi, formats=(kind,), numbers=False)
-    replace_file(numbers, lambda path: found.table.to_csv(path, index=False, lineterminator="\n"))
+    write_csv(numbers, found.table)
     typer.echo(f"figure: {out}; responses of the ROIs to all images: {numbers}")
     if not about(dataset).shows_images:
         typer.echo(f"note: the figure contains images of the dataset. {about(dataset).terms}")
@@ -192,8 +192,8 @@ def _check_images(name: str, per_class: int | None, seed: int) -> None:
 
 def _check_dataset(name: str) -> None:
     from bddn.data import open_dataset
+    from bddn.data.dataset import TRIALS_IN_WORDS, named_tests, remarks
     from bddn.data.dataset import about as about_of
-    from bddn.data.dataset import named_tests, remarks
     from bddn.data.dataset_check import inspect_dataset
 
     dataset = open_dataset(name)
@@ -201,7 +201,6 @@ def _check_dataset(name: str) -> None:
     voxels, ceiling = found.voxels, found.voxels["ceiling"]
     sides = [f"{hemi or 'hemisphere not known'} {n}" for hemi, n in voxels["hemi"].value_counts(sort=False).items()]
     rois = voxels.loc[voxels["roi"] != "", "roi"].value_counts(sort=False)
-    trials = {"averaged": "means over repetitions", "single": "single trials", "unknown": "repetitions unknown"}
     known = f"of {ceiling.notna().sum()} voxels, mean {ceiling.mean():.3f}" if ceiling.notna().any() else "unknown"
     covariates = [name + (f" ({n} unknown)" if n else "") for name, n in found.covariates.items()]
     lines = {
@@ -210,7 +209,7 @@ def _check_dataset(name: str) -> None:
         "voxels": f"{len(voxels)} ({', '.join(sides)})",
         "ROIs": ", ".join(f"{roi} {n}" for roi, n in rois.items()) or "none",
         "responses": (f"{found.n_responses} rows, " if found.n_responses > found.n_images else "")
-        + f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {trials[about.trials]}",
+        + f"finite, mean {found.mean:.3g}, standard deviation {found.std:.3g}; {TRIALS_IN_WORDS[about.trials]}",
         **({"covariates": ", ".join(covariates)} if covariates else {}),
         "ceilings": known,
         **({"test sets": ", ".join(f"{one} {len(ids)}" for one, ids in sets.items())} if sets else {}),

@@ -50,13 +50,12 @@ def diagnose(
     from bddn.files.output import check_folder
     from bddn.report.diagnosis_page import PAGE, write_page
     from bddn.run import read_run
-    from bddn.stats.hierarchy import IDEAL_DEPTH
 
     if noise and against is None:
         raise SpecError(
             "--noise", expected="--against PARENT beside it", got="no parent", fix="Add --against, or remove --noise."
         )
-    ideal = dict(IDEAL_DEPTH) if rois is None else ordered_rois(rois)
+    ideal = ordered_rois(rois)
     found, seeds = [read_run(run) for run in runs], [read_run(run) for run in noise or ()]
     parent = None if against is None else read_run(against)
     check_folder(out)

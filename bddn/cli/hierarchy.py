@@ -32,9 +32,8 @@ def hierarchy(
     from bddn.evaluation.slopes import FOLDER, NUMBERS, TABLE, hierarchy_of, ordered_rois, sentences, write_hierarchy
     from bddn.files.output import check_folder
     from bddn.run import read_run
-    from bddn.stats.hierarchy import IDEAL_DEPTH
 
-    ideal = dict(IDEAL_DEPTH) if rois is None else ordered_rois(rois)
+    ideal = ordered_rois(rois)
     found, folder = [read_run(run) for run in runs], out or runs[0] / FOLDER
     check_folder(folder)
     made = hierarchy_of(found, ideal)

@@ -145,8 +145,7 @@ def calibrate(like: BrainsLike, refit: Callable[[Brain, float], Refit], n_brains
 
 def write_calibration(found: Calibration, out: Path) -> None:
     """Write the numbers into a folder; existing files are replaced."""
-    table = found.brains
-    atomic.replace_file(out / TABLE, lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+    atomic.write_csv(out / TABLE, found.brains)
     atomic.write_json(out / NUMBERS, without_nan(found.to_dict()))
 
 

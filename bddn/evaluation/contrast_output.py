@@ -1,6 +1,7 @@
 """Write a comparison into a folder, and tell its results in sentences."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ SETTINGS: dict[str, Any] = {
     "sampled_voxels": contrast.SAMPLED_VOXELS,
     "columns_of_table_1": {name: list(rois) for name, rois in best_model.TABLE_1.items()},
 }
+write_csv = partial(atomic.write_csv, float_format="%.7g")
+"""Replace a CSV file; numbers have 7 digits, unknown ones are empty."""
 
 
 def write_comparison(found: Compared, subjects: Sequence[Rivals], out: Path) -> pd.DataFrame | None:
@@ -55,11 +58,6 @@ def write_comparison(found: Compared, subjects: Sequence[Rivals], out: Path) -> 
     }
     atomic.write_json(out / ABOUT, without_nan(about))
     return average
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Replace a CSV file; numbers have 7 digits, unknown ones are empty."""
-    atomic.replace_file(path, lambda p: table.to_csv(p, index=False, float_format="%.7g", lineterminator="\n"))
 
 
 def sentences(found: Compared, subjects: Sequence[Rivals]) -> list[str]:

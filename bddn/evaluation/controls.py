@@ -140,7 +140,7 @@ def run_controls(
         "table": table.astype(object).where(table.notna(), None).to_dict("records"),
     }
     atomic.write_table(out / f"{NAME}.parquet", table, index=False)
-    atomic.replace_file(out / f"{NAME}.csv", lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+    atomic.write_csv(out / f"{NAME}.csv", table)
     atomic.write_json(out / f"{NAME}.json", without_nan(summary))
     return Controls(table, said)
 

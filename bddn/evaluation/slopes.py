@@ -19,7 +19,7 @@ from bddn.machine.settings import own_settings
 from bddn.run.folder import ENSEMBLE, WEIGHT, Run, read_run, without_nan
 from bddn.run.inputs import environment
 from bddn.stats.average import average
-from bddn.stats.hierarchy import Line
+from bddn.stats.hierarchy import IDEAL_DEPTH, Line
 from bddn.stats.slope_nulls import N_MAPS, Null, null_of_layers, null_of_maps
 
 FOLDER, NUMBERS, TABLE = "hierarchy", "hierarchy.json", "hierarchy.csv"
@@ -99,14 +99,17 @@ class Hierarchy:
         return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
 
 
-def ordered_rois(text: str) -> dict[str, float]:
-    """Return ROIs with their ideal depths: 'V1,V2,V4' at equal steps from 0 to 1, or 'V1=0,V2=0.3,V4=1'.
+def ordered_rois(text: str | None) -> dict[str, float]:
+    """Return ROIs with their ideal depths: 'V1,V2,V4' at equal steps from 0 to 1, or 'V1=0,V2=0.3,V4=1';
+    the paper's for None.
 
     Raises
     ------
     SpecError
         If there are fewer than two, one twice, or not all of them have a depth from 0 to 1.
     """
+    if text is None:
+        return dict(IDEAL_DEPTH)
     names, values = list[str](), list[float]()
     for part in (one.strip() for one in text.split(",")):
         name, _, value = part.partition("=")
@@ -237,7 +240,6 @@ def check_refits(runs: Sequence[Run]) -> None:
 
 def write_hierarchy(found: Hierarchy, out: Path) -> None:
     """Write the numbers into a folder; existing files are replaced."""
-    table = found.table()
     summary = {
         **{name: getattr(found, name) for name in ("slope", "b0", "b1", "rois", "n_runs", "n_voxels")},
         "ideal": found.ideal,
@@ -247,7 +249,7 @@ def write_hierarchy(found: Hierarchy, out: Path) -> None:
         "notes": found.notes,
         **found.about,
     }
-    atomic.replace_file(out / TABLE, lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+    atomic.write_csv(out / TABLE, found.table())
     atomic.write_json(out / NUMBERS, without_nan(summary))
 
 

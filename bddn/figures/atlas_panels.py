@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bddn.figures.grid import CortexPanel, Panel, Part
 from bddn.figures.panels import axes_at
 from bddn.figures.raster import Box
-from bddn.files.atomic import replace_file
+from bddn.files.atomic import write_csv
 from bddn.maps import ramps
 from bddn.maps.atlas import Atlas, atlas_map, name_axes
 from bddn.maps.colors import Palette
@@ -56,7 +56,7 @@ class WeightPanel:
         """Write the weights to STEM.csv, one row per block, one column per step; return its path."""
         path = stem.with_name(f"{stem.name}.csv")
         table = pd.DataFrame(self.weights, index=pd.Index(self.atlas.blocks, name="block"), columns=self.atlas.steps)
-        replace_file(path, lambda aside: table.to_csv(aside, float_format="%.7g", lineterminator="\n"))
+        write_csv(path, table, index=True, float_format="%.7g")
         return path
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from bddn.cortex.frames import Frame, write_classes, write_values
 from bddn.cortex.places import place_columns
-from bddn.files.atomic import replace_file, write_text
+from bddn.files.atomic import write_csv, write_text
 from bddn.maps.colors import NO_EVIDENCE
 from bddn.maps.legends import Classes, LayerField
 from bddn.maps.map import Map
@@ -45,7 +45,7 @@ def write_numbers(kind: Map, table: "pd.DataFrame", caption: str, stem: Path, fr
     csv, text = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.txt")
     if "layer_index" in columns:  # so that it is written as an integer, or empty without a layer
         columns["layer_index"] = columns["layer_index"].astype("Int64")
-    replace_file(csv, lambda path: columns.to_csv(path, index=False, float_format="%.7g", lineterminator="\n"))
+    write_csv(csv, columns, float_format="%.7g")
     numeric = {name: values for name, values in numbers.items() if np.issubdtype(values.dtype, np.number)}
     about = kind.about_hatched or in_words(table)
     others = write_values(stem, table, numeric, frame, about)

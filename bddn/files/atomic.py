@@ -90,6 +90,11 @@ def write_table(path: Path, table: "pd.DataFrame", index: bool | None = None) ->
     replace_file(path, lambda aside: aside.write_bytes(table.to_parquet(index=index)))
 
 
+def write_csv(path: Path, table: "pd.DataFrame", *, index: bool = False, float_format: str | None = None) -> None:
+    """Replace `path` by a CSV table, with the same line ends on every system."""
+    replace_file(path, lambda aside: table.to_csv(aside, index=index, float_format=float_format, lineterminator="\n"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as JSON. NaN and infinity raise ValueError, because JSON has no such numbers."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

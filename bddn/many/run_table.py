@@ -86,7 +86,7 @@ def table_of(rows: Iterable[Row]) -> pd.DataFrame:
 def write(table: pd.DataFrame, out: Path) -> None:
     """Replace results.parquet and results.csv in `out`."""
     atomic.write_table(out / f"{NAME}.parquet", table, index=False)
-    atomic.replace_file(out / f"{NAME}.csv", lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+    atomic.write_csv(out / f"{NAME}.csv", table)
 
 
 def add_agreement(rows: Iterable[Row], out: Path) -> None:
