@@ -87,10 +87,11 @@ def polish(
                 means.subtract(tokens, y)
                 _each(some, _Problem.evaluate, tokens, y, times)
                 advance(y.shape[1])
-            if mean is None:
-                mean = candidates.relative_error[:n_first].mean(0)
-            alpha[voxels.cpu().numpy()] = candidates.choose(mean, model, voxels)
-            del some, candidates  # before those of the next pass
+            error = candidates.error / candidates.error[:, :1].clamp_min(torch.finfo(candidates.error.dtype).tiny)
+            if mean is None:  # the errors of one voxel are noisy, and the best of several looks better than it is
+                mean = error[:n_first].mean(0)
+            alpha[voxels.cpu().numpy()] = candidates.choose((error + MEAN_WEIGHT * mean).argmin(1), model, voxels)
+            del some, candidates, error  # before those of the next pass
     return alpha
 
 
@@ -175,19 +176,9 @@ class _Candidates:
         """Channel weights, biases and errors."""
         return self.channels, self.bias, self.error
 
-    @property
-    def relative_error(self) -> Tensor:
-        """Errors (n, R) relative to those of the mean response."""
-        return self.error / self.error[:, :1].clamp_min(torch.finfo(self.error.dtype).tiny)
-
-    def choose(self, mean: Tensor, model: FactorTopy, voxels: Tensor) -> npt.NDArray[np.float64]:
-        """Set channel weights and biases of these voxels (n,) of `model` to those of the best candidates, and return
-        their α.
-
-        The errors of one voxel are noisy, and the best of several candidates looks better than it is, so the `mean`
-        over voxels (R,) also counts.
-        """
-        best = (self.relative_error + MEAN_WEIGHT * mean).argmin(1)
+    def choose(self, best: Tensor, model: FactorTopy, voxels: Tensor) -> npt.NDArray[np.float64]:
+        """Set channel weights and biases of these voxels (n,) of `model` to those of their `best` candidates (n,), and
+        return their α."""
         which = torch.arange(len(best), device=best.device)
         model.channels.data[voxels] = self.channels[which, best - 1].masked_fill_(best[:, None] == 0, 0)
         model.bias.data[voxels] = self.bias[which, best]
