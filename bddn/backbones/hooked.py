@@ -36,6 +36,10 @@ class HookedNetwork:
         """Run the network on pixels (B, 3, H, W) on its device."""
         raise NotImplementedError
 
+    def _run(self, pixels: Tensor) -> object:
+        with frozen(self._device, self.spec.autocast):
+            return self._forward(pixels.to(self._device))
+
     @property
     def module(self) -> nn.Module:
         """See `Trainable.module`."""

@@ -17,7 +17,7 @@ from bddn.backbones import code
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.first_run import forms_of, noise
 from bddn.backbones.hooked import HookedNetwork
-from bddn.backbones.hooks import LayerHooks, compile_blocks, frozen
+from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
 from bddn.backbones.loading import SHOWN
@@ -147,10 +147,6 @@ class HookedModule(HookedNetwork):
 
     def _forward(self, pixels: Tensor) -> object:
         return self._model(pixels)
-
-    def _run(self, pixels: Tensor) -> object:
-        with frozen(self._device, self.spec.autocast):
-            return self._forward(pixels.to(self._device))
 
     def _read(self, name: str, output: Any) -> LayerTokens:
         return self.forms[name].tokens(tensor_at(output, self._paths[name]))

@@ -13,7 +13,7 @@ from bddn.backbones.code import measure
 from bddn.backbones.first_run import forms_of, noise
 from bddn.backbones.forward_inputs import arguments
 from bddn.backbones.hooked import HookedNetwork
-from bddn.backbones.hooks import LayerHooks, compile_blocks, frozen
+from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.kind import Outline
 from bddn.backbones.layers import matching, select
 from bddn.backbones.loading import refuse_cls
@@ -115,10 +115,6 @@ class TransformersNetwork(HookedNetwork):
 
     def _forward(self, pixels: Tensor) -> object:
         return self._model(*self._arguments(pixels), **self._about.forward)
-
-    def _run(self, pixels: Tensor) -> object:
-        with frozen(self._device, self.spec.autocast):
-            return self._forward(pixels.to(self._device))
 
     def _read(self, name: str, output: Any) -> LayerTokens:
         form, tensor = self.forms[name], tensor_at(output, self._paths[name])
