@@ -6,13 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from bddn.evaluation.experiment import CLAIM, KNOWN_AFTER, OUTCOMES, PREDICTORS, Experiment, with_outcomes
-from bddn.figures.panels import INK, WIDTH_IN, axes_at, write_at
-from bddn.figures.single import DPI, save
-from bddn.files.atomic import write_text
+from bddn.figures.panels import INK, WIDTH_IN, axes_at, new_page, write_at
+from bddn.figures.single import DPI, save, write_caption
 from bddn.maps.style import own_style
 from bddn.stats.association import Association
 from bddn.text import count
@@ -46,8 +43,7 @@ def draw_experiment(found: Experiment, table: pd.DataFrame, stem: Path, title: s
     forest = ROW_IN * len(PREDICTORS) + 0.45
     key = 0.16 * (-(-len(names) // 4)) + 0.12
     height = TOP_IN + SIDE_IN + FOREST_IN + forest + key
-    figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_page(height, DPI)
     write_at(figure, WIDTH_IN / 2, -0.08, title, fontsize=12, fontweight="bold")
     rows = with_outcomes(table)
     heading = (
@@ -72,9 +68,7 @@ def draw_experiment(found: Experiment, table: pd.DataFrame, stem: Path, title: s
         "with the outcome, with its 95 % interval (Fisher's z, for normal values). Predictors in italics are known "
         "only after the fine-tuning."
     )
-    path = stem.with_name(f"{stem.name}.txt")
-    write_text(path, caption + "\n")
-    return [*save(figure, stem, ("png",), DPI), path]
+    return [*save(figure, stem, ("png",), DPI), write_caption(caption, stem)]
 
 
 def _scatter(ax: Axes, found: Experiment, rows: pd.DataFrame, outcome: str) -> None:

@@ -6,16 +6,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from bddn.figures.panels import axes_at, write_at
-from bddn.figures.single import DPI, save
-from bddn.files.atomic import write_text
+from bddn.figures.panels import WIDTH_IN, axes_at, new_page, write_at
+from bddn.figures.single import DPI, save, write_caption
 from bddn.maps.style import own_style
 from bddn.stats.calibration_line import CalibrationLine
 
-WIDTH_IN, HEIGHT_IN, SIDE_IN = 10.0, 4.75, 3.45
+HEIGHT_IN, SIDE_IN = 4.75, 3.45
 LEFT_IN, APART_IN, BOTTOM_IN = 0.85, 4.95, 0.6
 INK, PALE, RUN = "#26323f", "#c7d4e0", "#c2410c"
 LABEL = 8.5
@@ -36,8 +33,7 @@ def draw_calibration(found: Mapping[str, Any], stem: Path, title: str) -> list[P
     -------
     list of Path
     """
-    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_page(HEIGHT_IN, DPI)
     write_at(figure, WIDTH_IN / 2, -0.08, title, fontsize=13, fontweight="bold")
     low, high = found["corrected"]["intervals"]["90"]
     heading = (
@@ -53,9 +49,7 @@ def draw_calibration(found: Mapping[str, Any], stem: Path, title: str) -> list[P
         "corrected slope with its 90 % interval. Right: planted depth of single voxels by the depth that was "
         "recovered; means, and ranges that hold 90 % of the voxels."
     )
-    path = stem.with_name(f"{stem.name}.txt")
-    write_text(path, caption + "\n")
-    return [*save(figure, stem, ("png",), DPI), path]
+    return [*save(figure, stem, ("png",), DPI), write_caption(caption, stem)]
 
 
 def _slopes(ax: Axes, found: Mapping[str, Any]) -> None:
@@ -97,5 +91,4 @@ def _frame(ax: Axes, start: float, stop: float, x: str, y: str) -> None:
     ax.set_xlabel(x, fontsize=LABEL)
     ax.set_ylabel(y, fontsize=LABEL)
     ax.tick_params(labelsize=LABEL - 1, length=3, color="#555555")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from bddn.figures.panels import INK, WIDTH_IN, axes_at, write_at
-from bddn.figures.single import DPI, save
-from bddn.files.atomic import write_text
+from bddn.figures.panels import INK, WIDTH_IN, axes_at, new_page, write_at
+from bddn.figures.single import DPI, save, write_caption
 from bddn.maps.style import own_style
 
 COLOURS = ("#c2410c", "#1a5a8a", "#5b7f2b", "#7a4b94", "#8d97a1")  # of image sets
@@ -61,8 +58,7 @@ def draw_curves(table: pd.DataFrame, stem: Path, title: str) -> list[Path]:
     networks, sets = (table[name].drop_duplicates().tolist() for name in ("network", "images"))
     colours = {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(sets)}
     tall = HEAD_IN + ROW_IN * len(networks) + FOOT_IN
-    figure = Figure(figsize=(WIDTH_IN, tall), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_page(tall, DPI)
     heading = "95 % intervals over test images; grey: other seeds of the encoder on the network before"
     write_at(figure, WIDTH_IN / 2, -0.1, title, fontsize=13, fontweight="bold")
     write_at(figure, WIDTH_IN / 2, -0.38, heading, fontsize=8.5, color="#333333")
@@ -78,9 +74,7 @@ def draw_curves(table: pd.DataFrame, stem: Path, title: str) -> list[Path]:
         "held-out images of the new task; linear CKA between the tokens before and after, mean over layers. Step 0 is "
         "the network before."
     )
-    path = stem.with_name(f"{stem.name}.txt")
-    write_text(path, caption + "\n")
-    return [*save(figure, stem, ("png",), DPI), path]
+    return [*save(figure, stem, ("png",), DPI), write_caption(caption, stem)]
 
 
 def _draw(ax: Axes, table: pd.DataFrame, course: Course, colours: dict[str, str], lowest: bool) -> None:
@@ -125,8 +119,7 @@ def _draw(ax: Axes, table: pd.DataFrame, course: Course, colours: dict[str, str]
     _write_ends(ax, ends)
     ax.tick_params(labelsize=LABEL, length=2.5, colors="#444444")
     ax.spines[["top", "right"]].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_linewidth(0.6)
+    ax.spines[["left", "bottom"]].set_linewidth(0.6)
     ax.locator_params(nbins=4)
     if lowest:
         ax.set_xlabel("steps of fine-tuning", fontsize=LABEL, color=INK)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bddn.cortex.fsaverage import HEMISPHERES
@@ -19,12 +18,11 @@ from bddn.cortex.surfaces import surface
 from bddn.errors import DataError
 from bddn.figures.numbers import write_numbers
 from bddn.figures.painting import SurfaceMap
-from bddn.figures.panels import INK, WIDTH_IN, axes_at, outline_rois, show_image, write_at
+from bddn.figures.panels import INK, WIDTH_IN, axes_at, new_page, outline_rois, show_image, write_at
 from bddn.figures.placement import Crop, flat_crop
 from bddn.figures.points import PointViews
 from bddn.figures.raster import Box, Raster, flat_raster
-from bddn.figures.single import DPI, save, shown_vertices
-from bddn.files.atomic import write_text
+from bddn.figures.single import DPI, save, shown_vertices, write_caption
 from bddn.maps.legends import Classes, LayerField, NoEvidence
 from bddn.maps.map import Legend, Map
 from bddn.maps.style import own_style
@@ -206,8 +204,7 @@ def draw_grid(
     heights = [max(panel.height(width, crop) for panel in row) for row in rows]
     tall = _HEAD_IN + sum(heights) + len(rows) * (_TITLE_IN + _GAP_IN) + _FOOT_IN
     tall += sum(_ABOVE_LEGEND_IN + legend.height_in + _BELOW_LEGEND_IN for legend in legends)
-    figure = Figure(figsize=(WIDTH_IN, round(tall * dpi) / dpi), dpi=dpi, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_page(round(tall * dpi) / dpi, dpi)
     write_at(figure, WIDTH_IN / 2, -0.08, title, fontsize=13, fontweight="bold")
     write_at(figure, WIDTH_IN / 2, -0.34, heading, fontsize=8.5, color="#333333")
     y = tall - _HEAD_IN
@@ -234,7 +231,7 @@ def draw_grid(
             written += write_numbers(panel.kind, panel.table, text, stem.with_name(f"{stem.name}.{i}"))
         elif numbers and isinstance(panel, HasNumbers):
             written.append(panel.write(stem.with_name(f"{stem.name}.{i}")))
-    return [*written, _write_caption(caption, stem)]
+    return [*written, write_caption(caption, stem)]
 
 
 @own_style()
@@ -253,8 +250,7 @@ def panel_pngs(panels: Sequence[CortexPanel], *, legends: bool = False) -> list[
         below = legend.height_in + _BELOW_LEGEND_IN + _ABOVE_LEGEND_IN if legends else 0.0
         wide = max(_SMALL_PANEL_IN, legend.width_in + 2 * _SIDE_IN if legends else 0.0)
         tall = round((panel.height(wide, crop) + below) * dpi) / dpi
-        figure = Figure(figsize=(wide, tall), dpi=dpi, facecolor="white")
-        FigureCanvasAgg(figure)
+        figure = new_page(tall, dpi, wide)
         panel.draw(figure, (0, below, wide, tall - below), crop, dpi)
         if legends:
             at = (wide - legend.width_in) / 2, _BELOW_LEGEND_IN
@@ -280,12 +276,6 @@ def _evidence(panels: Sequence[Panel]) -> str:
             how = "grey" if space_of(panel.table) == "points" else "hatched"
             of.setdefault(about + (f" {n:,} voxels are {how}." if n else ""), []).append(f"({i})")
     return "".join(f" {', '.join(which)}: {words}" if len(of) > 1 else f" {words}" for words, which in of.items())
-
-
-def _write_caption(caption: str, stem: Path) -> Path:
-    path = stem.with_name(f"{stem.name}.txt")
-    write_text(path, caption + "\n")
-    return path
 
 
 def _hemisphere_width(width: float) -> float:

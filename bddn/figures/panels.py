@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.transforms import Bbox
@@ -30,6 +31,13 @@ _HALF = 0.5
 _PERIODS = 110  # of the hatching, across an image as wide as a flat map
 _DARK_SHARE = 0.4  # width of the dark stripes, as a fraction of the period
 _MIN_PERIOD = 10  # pixels of a raster, which is twice as fine as its image
+
+
+def new_page(height: float, dpi: int, width: float = WIDTH_IN) -> Figure:
+    """Return an empty white figure of a size in inches; its text can be measured."""
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

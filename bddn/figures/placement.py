@@ -8,14 +8,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import Mesh, Surface
 from bddn.cortex.surfaces import surface
 from bddn.errors import DataError
-from bddn.figures.panels import WIDTH_IN, axes_at, write_at
+from bddn.figures.panels import WIDTH_IN, axes_at, new_page, write_at
 from bddn.figures.raster import Box, Raster, flat_raster, inflated_raster
 
 View = Literal["flat", "inflated"]
@@ -179,9 +178,7 @@ def new_figure(pixels: Pixels, dpi: int) -> Figure:
         height = _flat_bottom(pixels) + _flat_height(pixels) + _ABOVE_FLAT
     else:
         height = _ROW_BOTTOM + _ROW_HEIGHT + _ABOVE_ROW
-    figure = Figure(figsize=(WIDTH_IN, round(height * dpi) / dpi), dpi=dpi, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return new_page(round(height * dpi) / dpi, dpi)
 
 
 def flat_axes(figure: Figure, pixels: Pixels, hemi: str, note: str = "") -> Axes:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from bddn.cortex.frames import Frame, Volume
 from bddn.cortex.places import COORDINATES, coordinates, sides
-from bddn.figures.panels import INK, WIDTH_IN, axes_at, name_roi, write_at
+from bddn.figures.panels import INK, WIDTH_IN, axes_at, name_roi, new_page, write_at
 from bddn.figures.raster import Box
 from bddn.maps.colors import NO_EVIDENCE
 from bddn.maps.map import Map
@@ -125,9 +124,7 @@ class PointViews:
         """Return a white figure with its own Agg canvas, independent of pyplot."""
         tall = sum(self._row_in(row) + _TITLE_IN + _BELOW_IN for row in self.page_rows) - _BELOW_IN
         height = _BOTTOM_IN + tall + _ABOVE_IN
-        figure = Figure(figsize=(WIDTH_IN, round(height * dpi) / dpi), dpi=dpi, facecolor="white")
-        FigureCanvasAgg(figure)
-        return figure
+        return new_page(round(height * dpi) / dpi, dpi)
 
     def draw(self, figure: Figure, kind: Map, table: "pd.DataFrame") -> None:
         """Draw a map on a figure of `new_figure`."""

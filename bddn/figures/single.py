@@ -17,7 +17,7 @@ from bddn.figures.painting import SurfaceMap, of_hemisphere
 from bddn.figures.panels import WIDTH_IN, axes_at, outline_rois, show_image, write_at
 from bddn.figures.placement import BOTH, Pixels, View, flat_axes, inflated_axes, make_pixels, new_figure
 from bddn.figures.points import PointViews
-from bddn.files.atomic import replace_file
+from bddn.files.atomic import replace_file, write_text
 from bddn.maps.legends import NoEvidence
 from bddn.maps.map import Map
 from bddn.maps.style import own_style
@@ -107,6 +107,13 @@ def save(figure: Figure, stem: Path, formats: Sequence[str], dpi: int) -> list[P
         )
         written.append(path)
     return written
+
+
+def write_caption(caption: str, stem: Path) -> Path:
+    """Write the caption of a figure as STEM.txt; return the path."""
+    path = stem.with_name(f"{stem.name}.txt")
+    write_text(path, caption + "\n")
+    return path
 
 
 def _figure(
