@@ -122,7 +122,7 @@ def scores(runs: Sequence[Run], palette: Palette) -> Sheet:
     """Return figure 4: the score of every model, and its difference from the best model at each voxel."""
     check_same_test(runs)
     all_scores = np.stack([run.voxels["r2_test"].to_numpy(dtype=np.float64) for run in runs])
-    best, top = np.nanmax(all_scores, axis=0), ramps.score_ramp(all_scores.ravel()).high
+    best, top = np.nanmax(all_scores, axis=0), ramps.sequential_ramp(all_scores.ravel()).high
     bottom = ramps.shortfall_ramp((all_scores - best).ravel()).low
     names = short_labels(runs)
     rows: list[list[Panel]] = []

@@ -122,7 +122,7 @@ def score_map(voxels: "pd.DataFrame", top: float | None = None) -> Map:
         "score_map",
         "Score map: brain score R² on the test images",
         {"r2_test": score, "r2_val": numbers(voxels, "r2_val")},
-        ramps.score_ramp(score, top),
+        ramps.sequential_ramp(score, top),
         "brain score R² on the test images (raw, no noise ceiling)",
     )
 

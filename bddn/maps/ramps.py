@@ -64,25 +64,6 @@ def confidence_top(confidence: npt.ArrayLike) -> float:
     return min(max(_two_digits(top), MIN_TOP), 1.0) if top > 0 else 1.0
 
 
-def score_ramp(score: npt.ArrayLike, top: float | None = None) -> Ramp:
-    """Return the colours of scores: viridis from 0 to the 99th percentile.
-
-    Parameters
-    ----------
-    score : array of float, (N,)
-        Brain scores R²; NaN is ignored. Scores below 0 get the colour of 0.
-    top : float, optional
-        The score at the upper end, to give several figures the same colours.
-
-    Returns
-    -------
-    Ramp
-    """
-    known = _finite(score)
-    high = float(np.percentile(known, 99)) if known.size else 1.0
-    return Ramp("viridis", 0.0, top if top is not None else _two_digits(high) if high > 0 else 1.0)
-
-
 def scale_ramp(scale: npt.ArrayLike) -> Ramp:
     """Return the colours of scales: orange for local, dark at 0.5 (the initial value of each voxel), blue for global.
 
@@ -102,13 +83,15 @@ def scale_ramp(scale: npt.ArrayLike) -> Ramp:
     return Ramp("managua", 0.5 - reach, 0.5 + reach)
 
 
-def sequential_ramp(values: npt.ArrayLike) -> Ramp:
-    """Return the colours of numbers from 0: viridis to the 99th percentile.
+def sequential_ramp(values: npt.ArrayLike, top: float | None = None) -> Ramp:
+    """Return the colours of numbers from 0, such as scores: viridis to the 99th percentile.
 
     Parameters
     ----------
     values : array of float, (N,)
-        NaN is left out.
+        NaN is left out. Numbers below 0 get the colour of 0.
+    top : float, optional
+        The number at the upper end, to give several figures the same colours.
 
     Returns
     -------
@@ -116,7 +99,7 @@ def sequential_ramp(values: npt.ArrayLike) -> Ramp:
     """
     known = _finite(values)
     high = float(np.percentile(known, 99)) if known.size else 0.0
-    return Ramp("viridis", 0.0, _two_digits(high) if high > 0 else 1.0)
+    return Ramp("viridis", 0.0, top if top is not None else _two_digits(high) if high > 0 else 1.0)
 
 
 def diverging_ramp(values: npt.ArrayLike) -> Ramp:

@@ -123,9 +123,9 @@ def test_layer_ramp_goes_from_blue_to_red_at_even_lightness() -> None:
 def test_ranges_follow_the_numbers_and_survive_their_absence() -> None:
     assert ramps.confidence_top(np.linspace(0, 0.1, 101)) == pytest.approx(0.095)
     assert ramps.confidence_top([np.nan, 0.0]) == 1.0
-    assert ramps.score_ramp([np.nan]).high == 1.0
-    assert ramps.score_ramp([-0.2, -0.1]).high == 1.0
-    assert ramps.score_ramp([0.1], top=0.4).high == 0.4
+    assert ramps.sequential_ramp([np.nan]).high == 1.0
+    assert ramps.sequential_ramp([-0.2, -0.1]).high == 1.0
+    assert ramps.sequential_ramp([0.1], top=0.4).high == 0.4
     ramp = ramps.scale_ramp([0.42, 0.5])
     assert (ramp.low, ramp.high) == pytest.approx((0.4, 0.6))
 
