@@ -9,10 +9,9 @@ import pandas as pd
 
 from bddn.evaluation import contrast
 from bddn.evaluation.contrast_tables import HONEST, MAX, Compared
-from bddn.evaluation.kept_responses import FOLDER, RESPONSES, about_responses
+from bddn.evaluation.kept_responses import about_scored
 from bddn.evaluation.rivals import SAME_DATA, Rivals
 from bddn.files import atomic
-from bddn.files.checksum import file_sha256
 from bddn.run.folder import without_nan
 from bddn.run.inputs import environment
 from bddn.stats import best_model, fit_intervals, paired
@@ -119,8 +118,7 @@ def _about(rivals: Rivals) -> dict[str, Any]:
             {
                 "folder": str(run.folder),
                 "cache_digest": run.about["cache"]["digest"],
-                **about_responses(run.folder),
-                "responses_sha256": file_sha256(run.folder / FOLDER / RESPONSES),
+                **about_scored(run.folder),
             }
             for run in fits
         ]

@@ -8,10 +8,9 @@ from typing import Any
 from bddn.evaluation import contrast
 from bddn.evaluation.contrast_output import write_csv
 from bddn.evaluation.forgetting import Forgetting
-from bddn.evaluation.kept_responses import FOLDER, RESPONSES, about_responses
+from bddn.evaluation.kept_responses import about_scored
 from bddn.evaluation.layer_similarity import N_IMAGES
 from bddn.files import atomic
-from bddn.files.checksum import file_sha256
 from bddn.run.folder import Run, without_nan
 from bddn.run.inputs import environment
 from bddn.stats import paired, rewiring
@@ -125,6 +124,5 @@ def _about(run: Run) -> dict[str, Any]:
         "folder": str(run.folder),
         "cache_digest": run.about["cache"]["digest"],
         "seed": run.about["fit"]["seed"],
-        **about_responses(run.folder),
-        "responses_sha256": file_sha256(run.folder / FOLDER / RESPONSES),
+        **about_scored(run.folder),
     }

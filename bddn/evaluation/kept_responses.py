@@ -96,3 +96,8 @@ def about_responses(folder: Path) -> dict[str, str]:
     which has several, that of the table with the scores of its prediction."""
     name, file = ("encoder", ENCODER) if (folder / ENCODER).exists() else ("voxels", VOXELS)
     return {f"{name}_sha256": file_sha256(folder / file)}
+
+
+def about_scored(folder: Path) -> dict[str, str]:
+    """Return `about_responses` of a run folder, and the hash of the responses that are kept there."""
+    return {**about_responses(folder), "responses_sha256": file_sha256(folder / FOLDER / RESPONSES)}

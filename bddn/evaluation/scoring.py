@@ -15,9 +15,8 @@ import pandas as pd
 
 from bddn.cortex.places import place_columns, place_words, sides
 from bddn.data.covariates import Effects
-from bddn.evaluation.kept_responses import FOLDER, RESPONSES, HeldOut, about_responses
+from bddn.evaluation.kept_responses import FOLDER, HeldOut, about_scored
 from bddn.files import atomic
-from bddn.files.checksum import file_sha256
 from bddn.machine.settings import own_settings
 from bddn.run.covariate_file import read_effects
 from bddn.run.folder import Run, about_data, without_nan
@@ -190,8 +189,7 @@ def write_scores(found: Scored, run: Run, leaks: dict[str, Any]) -> None:
             "min_images_of_an_interval": MIN_IMAGES,
         },
         "inputs": {
-            **about_responses(run.folder),
-            "responses_sha256": file_sha256(folder / RESPONSES),
+            **about_scored(run.folder),
             "cache_digest": run.about["cache"]["digest"],
             "data": run.about["data"],
         },
