@@ -110,10 +110,11 @@ class HookedModule(HookedNetwork):
         if spec.compile:
             compile_blocks(chosen)
         self._hooks = LayerHooks({name: chosen[name] for name in self.layers}, self._read)
+        structure = hashlib.sha256(repr(module).encode()).hexdigest()
         self.identity: dict[str, Any] = {
             "class": f"{type(module).__module__}.{type(module).__qualname__}",
             "weights_sha256": weights,
-            **(library.built_from if library else {"structure_sha256": _sha256(repr(module))}),
+            **(library.built_from if library else {"structure_sha256": structure}),
             "layers": {name: self._describe_layer(name) for name in self.layers},
             "preprocess_sha256": None if preprocess is None else self._preprocessed_noise(),
             "code": self._code(),
@@ -199,10 +200,6 @@ def _check_ready(module: nn.Module) -> None:
             fix="Load its weights first; run a network with lazy modules once.",
         )
     refuse_other_state(module)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @own_settings()

@@ -51,7 +51,8 @@ def find_rois(folder: Path, surface: bool = False) -> list[Roi]:
         match = FILE_NAME.fullmatch(path.name)
         if match and (match["space"] == "fsnative") == surface == (match["suffix"] == "func.gii"):
             group = path.parent.name if path.parent != folder else "rois"
-            found.append(Roi(group, _canonical(match["label"]), SIDES[match["hemi"]], path))
+            label = _BY_PLAIN.get(_plain(match["label"]), match["label"])
+            found.append(Roi(group, label, SIDES[match["hemi"]], path))
     return sorted(found, key=lambda roi: (roi.group != FIRST, roi.group, roi.name, roi.hemi))
 
 
@@ -139,7 +140,3 @@ def _plain(name: str) -> str:
 
 
 _BY_PLAIN = {_plain(name): name for name in NAMES}
-
-
-def _canonical(label: str) -> str:
-    return _BY_PLAIN.get(_plain(label), label)

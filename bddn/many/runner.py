@@ -75,7 +75,7 @@ class Runner:
         _check_siblings(folder, held)
         memory_gib, tokens = task.memory_gib, None
         covariate_values(held.subject.dataset, task.spec.covariates or ())  # before tokens are read
-        if not _exists(folder):  # an existing run is only compared with the task, without tokens
+        if not (folder / "run.json").exists():  # an existing run is only compared with the task, without tokens
             held.tokens = tokens = held.tokens or _load(held, task)
         if tokens is not None and memory_gib is not None:
             memory_gib -= _n_bytes(held, task) / GIB
@@ -127,10 +127,6 @@ def _check_siblings(folder: Path, held: _SharedInputs) -> None:
                 fix="Nothing was written. Give another --out.",
             )
         break  # one is enough, because the others were compared with it when they were fitted
-
-
-def _exists(folder: Path) -> bool:
-    return (folder / "run.json").exists()
 
 
 def _load(held: _SharedInputs, task: Task) -> Resident | None:

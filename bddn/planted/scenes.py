@@ -74,7 +74,7 @@ def draw_gratings(rng: np.random.Generator, side: int = SIDE) -> "Image":
         x, y, radius = *rng.uniform(-1, 1, 2), rng.uniform(0.3, 0.9)
         window = np.exp(-(np.square(at - x) + np.square(at[:, None] - y)) / (2 * radius**2))
         seen += (wave * window)[:, :, None] * rng.uniform(-1, 1, 3)
-    return Image.fromarray(_pixels(127.5 + 100 * seen))
+    return Image.fromarray(np.clip(127.5 + 100 * seen, 0, 255).astype(np.uint8))
 
 
 def crop(rng: np.random.Generator, photographs: Sequence[npt.NDArray[np.uint8]], side: int = SIDE) -> "Image":
@@ -87,10 +87,6 @@ def crop(rng: np.random.Generator, photographs: Sequence[npt.NDArray[np.uint8]],
     top, left = rng.integers(h - size + 1), rng.integers(w - size + 1)
     found = photo[top : top + size, left : left + size]
     return Image.fromarray(np.ascontiguousarray(found[:, :: rng.choice([-1, 1])])).resize((side, side))
-
-
-def _pixels(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    return np.clip(values, 0, 255).astype(np.uint8)
 
 
 def _color(rng: np.random.Generator) -> tuple[int, int, int]:

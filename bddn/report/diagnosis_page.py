@@ -4,13 +4,15 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from bddn import __version__
 from bddn.evaluation.claims import Claim, number
 from bddn.evaluation.diagnosis import Candidate, Diagnosis
 from bddn.evaluation.drift import ALARM, Drift, Test
-from bddn.evaluation.unknowns import Unknown
 from bddn.figures.contrasted import contrasted
 from bddn.figures.grid import CortexPanel, panel_pngs
 from bddn.files.atomic import replace_file
@@ -24,10 +26,6 @@ from bddn.report.tables import Cell, Table
 from bddn.run.inputs import environment
 from bddn.stats.evidence import FDR, evident
 from bddn.stats.layer_order import LEAST_APART
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 PAGE = "diagnosis.html"
 _START = 'Tables.start();\ndocument.body.dataset.ready = "";\n'
@@ -130,7 +128,7 @@ def said(claim: Claim) -> Said:
 
 def _networks(every: Sequence[Candidate], found: Diagnosis) -> list[Network]:
     strength: Strength = "confidence" if len({len(one.read.layers) for one in every}) == 1 else "sharpness in depth"
-    top = ramps.confidence_top(_joined([_strength(one, strength)[evident(one.read.voxels)] for one in every]))
+    top = ramps.confidence_top(np.concatenate([_strength(one, strength)[evident(one.read.voxels)] for one in every]))
     panels = [
         CortexPanel(one.name, layer_map(one.read.voxels, one.read.layers, top, "hue", strength), one.read.voxels)
         for one in every
@@ -195,7 +193,7 @@ def _missing(every: Sequence[Candidate]) -> list[Missing]:
     found: dict[tuple[str, str], Missing] = {}
     for one in every:
         for unknown in one.unknown:
-            known = found.setdefault(_key(unknown), Missing(unknown.what, unknown.why))
+            known = found.setdefault((unknown.what, unknown.why), Missing(unknown.what, unknown.why))
             known.networks.append(one.name)
             if unknown.command not in known.commands:
                 known.commands.append(unknown.command)
@@ -205,10 +203,6 @@ def _missing(every: Sequence[Candidate]) -> list[Missing]:
         if (more := len(known.commands) - _SHOWN) > 0:
             known.commands = [*known.commands[:_SHOWN], f"… and {more} more"]
     return list(found.values())
-
-
-def _key(unknown: Unknown) -> tuple[str, str]:
-    return unknown.what, unknown.why
 
 
 def _drift(found: Drift) -> dict[str, Any]:
@@ -273,16 +267,10 @@ def _data(every: Sequence[Candidate]) -> str:
     return ", ".join(titles)
 
 
-def _strength(one: Candidate, strength: Strength) -> "npt.NDArray[np.float64]":
+def _strength(one: Candidate, strength: Strength) -> npt.NDArray[np.float64]:
     if strength == "confidence":
         return one.read.voxels["confidence"].to_numpy("float64")
     return sharpness(one.read.voxels, one.read.layers)
-
-
-def _joined(parts: "Sequence[npt.NDArray[np.float64]]") -> "npt.NDArray[np.float64]":
-    import numpy as np
-
-    return np.concatenate(parts)
 
 
 def _png(image: bytes) -> str:

@@ -129,7 +129,7 @@ def audit(layers: Sequence[str], local: Sequence[Floats], global_: Sequence[Floa
     """
     with single_threaded_products():
         near, far = linear_cka(local), linear_cka([tokens[:, None] for tokens in global_])
-    norm = [np.sqrt(np.square(_centred(tokens)).sum(2).mean()) for tokens in local]
+    norm = [np.sqrt(np.square(tokens - tokens.mean(0, dtype=np.float64)).sum(2).mean()) for tokens in local]
     return Audit(tuple(layers), len(local[0]), np.fmin(near, far), np.array(norm))
 
 
@@ -158,10 +158,6 @@ def doubly_centred(tokens: Floats) -> Matrix:
     out = gram - rows[:, None] - rows + gram.sum() / ((n - 1) * (n - 2))
     np.fill_diagonal(out, 0)
     return np.asarray(out)
-
-
-def _centred(tokens: Floats) -> Matrix:
-    return np.asarray(tokens - tokens.mean(0, dtype=np.float64))
 
 
 def _rounded(value: float) -> float | None:

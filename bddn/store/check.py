@@ -9,6 +9,7 @@ from bddn.store.files import Files
 from bddn.store.map_files import map_files
 from bddn.store.reader import Cache, first_difference, read_images
 from bddn.store.remote import open_files
+from bddn.text import shorten
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,7 @@ def _first_other(a: list[tuple[str, str]], b: list[tuple[str, str]]) -> str:
 def _other_files(a: Files, b: Files) -> list[str]:
     records = [manifest.read_seal(files, manifest.read_header(files))["files"] for files in (a, b)]
     names = [name for name in records[0] if records[0][name] != records[1][name]]
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return [f"other bytes in {', '.join(names[:8])}{more}"] if names else []
+    return [f"other bytes in {shorten(names, 8)}"] if names else []
 
 
 def describe(cache: Cache) -> list[dict[str, str]]:

@@ -149,16 +149,14 @@ class Cache:
             return None
         if path not in self._scales:
             try:
-                self._scales[path] = self._array(f"{SCALE}/{path}")[:]
+                scales: Any = self._group[f"{SCALE}/{path}"]
+                self._scales[path] = scales[:]
             except StoreError:
                 raise
             except (ValueError, RuntimeError) as error:  # errors of zarr
                 raise manifest.corrupt(self.files, [f"{SCALE}/{path}: {error}"]) from error
         found: Scale = self._scales[path][np.arange(start, stop) // self.layout.shard_images]
         return found
-
-    def _array(self, path: str) -> Any:
-        return self._group[path]
 
 
 def read_images(files: Files) -> list[tuple[str, str]]:
