@@ -32,6 +32,7 @@ Row = dict[str, Any]
 Groups = Mapping[str, npt.NDArray[np.bool_]]
 
 MAX, HONEST, MEAN = "max", "max, chosen on other images", "mean"
+SLOPE = ("slope", "slope_low", "slope_high", "b0", "b1")
 KEYS = ("subject", "first", "second", "model", "roi", "n_models")  # columns that name a row
 
 
@@ -232,7 +233,7 @@ def _table_2_rows(found: Contrast, groups: Groups, own: Sequence[pd.DataFrame], 
                 "r2_low": float(low[k]),
                 "r2_high": float(high[k]),
                 "r2_sd_fits": float(found.fits[k][:, at].std(ddof=1)) if len(fits) > 1 else np.nan,
-                **{name: slope.get(name, np.nan) for name in ("slope", "slope_low", "slope_high", "b0", "b1")},
+                **{name: slope.get(name, np.nan) for name in SLOPE},
                 "slope_sd_fits": float(np.std(of_fits, ddof=1)) if len(fits) > 1 else np.nan,
                 "depth_spread": robust_mean(own[k].loc[evident(own[k]), "depth_spread"].to_numpy()),
             }

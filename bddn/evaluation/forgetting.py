@@ -18,7 +18,7 @@ from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.places import on_spheres
 from bddn.errors import DataError
 from bddn.evaluation.comparison import patches
-from bddn.evaluation.contrast_tables import Compared, compare_models, groups_of
+from bddn.evaluation.contrast_tables import SLOPE, Compared, compare_models, groups_of
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.evaluation.layer_similarity import compare_layers
 from bddn.evaluation.matching import cache_of_run
@@ -34,7 +34,6 @@ from bddn.stats.scores import ALL, robust_mean
 from bddn.store.reader import Cache
 
 BEFORE, AFTER = "before", "after"
-SLOPE = ("slope", "slope_low", "slope_high", "b0", "b1")
 
 Floats = npt.NDArray[np.float64]
 
