@@ -9,6 +9,7 @@ import numpy as np
 
 from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, HDF5, MISSING, NPY, explain, kind_of
+from bddn.text import count
 
 RESTORE = "Restore the file, or give another one."
 SHOWN = 8  # arrays in a message
@@ -53,15 +54,41 @@ def arrays_of(path: Path) -> dict[str, Any]:
     return _in_zarr(path) if path.is_dir() else _in_hdf5(path)
 
 
-def n_unwritten(array: Any) -> int:
-    """Return the number of chunks of an HDF5 or zarr array that its file does not have, and that are read as its fill
+def gaps(path: Path, key: str = "") -> list[str]:
+    """Return a remark if an HDF5 or zarr array has chunks that its file does not have, and that are read as its fill
     value: those that a writer never wrote (in zarr, also those that are all 0), or that a copy has lost."""
+    n = _n_unwritten(path, open_array(path, key))
+    what = f"{count(n, 'chunk')} of {path} never written, or lost: the numbers are read as 0, or as its fill value"
+    return [what] if n else []
+
+
+def _n_unwritten(path: Path, array: Any) -> int:
     if hasattr(array, "nchunks_initialized"):
         return int(array.nchunks - array.nchunks_initialized)
-    if not getattr(array, "chunks", None):
+    if isinstance(array, np.ndarray):
         return 0
+    if array.is_virtual:
+        return sum(_n_unwritten(file, open_array(file, key)) for file, key in _sources(path, array))
+    if not array.chunks:  # one piece, which is there as a whole or not at all
+        return int(bool(array.size) and not array.external and not array.id.get_storage_size())
     n_chunks = np.prod([-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True)])
     return int(n_chunks) - int(array.id.get_num_chunks())
+
+
+def _sources(path: Path, array: Any) -> set[tuple[Path, str]]:
+    """Return the files and keys from which HDF5 puts a virtual array together, and refuse a file that is missing, for
+    which HDF5 would read the fill value."""
+    found = set[tuple[Path, str]]()
+    for source in array.virtual_sources():
+        name = Path(source.file_name)
+        tried = (path.parent / name, path.parent / name.name, name)  # as HDF5 does; '.' is the file itself
+        if "%b" in source.file_name + source.dset_name:  # a series of any length
+            continue
+        file = path if source.file_name == "." else next((one for one in tried if one.is_file()), None)
+        if file is None:
+            raise _not_an_array(path, f"a virtual array of numbers in {name}, which is not there")
+        found.add((file, source.dset_name.lstrip("/")))
+    return found
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -111,6 +138,8 @@ def _member(path: Path, key: str) -> Any:
         if not key and hasattr(whole, "dtype"):
             return whole
         found = whole[key] if key and not hasattr(whole, "dtype") and key in whole else None
+        for source in _sources(path, found) if getattr(found, "is_virtual", False) else ():
+            open_array(*source)  # an error if it is not there
     except DataError:
         raise
     except Exception as error:  # the libraries have no common base class

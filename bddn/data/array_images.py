@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.array_files import open_array
+from bddn.data.array_files import gaps, open_array
 from bddn.data.decoding import ImageError
 from bddn.errors import DataError
 
@@ -36,7 +36,7 @@ class ArrayImages:
             If it has no such array, or the array does not contain images.
         """
         array = open_array(file, self.key)
-        shape: tuple[int, ...] = tuple(array.shape)
+        shape: tuple[int, ...] = tuple(array.shape or ())  # h5py's empty arrays have none
         if _layout(shape) is None or array.dtype != np.uint8:
             fix = "Save the images again as uint8, 0 to 255, with the channels last."
             if len(shape) == 4 and shape[0] in (1, 3):
@@ -48,6 +48,12 @@ class ArrayImages:
                 fix=fix,
             )
         return shape[0]
+
+    def remarks(self, file: Path) -> list[str]:
+        """Return what is unusual in a file of images, but allowed."""
+        array = open_array(file, self.key)
+        said = f"the images in {file} are read as MATLAB has them, (height, width, 3, images), or without the 3"
+        return [*([said] if _is_turned(array) else []), *gaps(file, self.key)]
 
     def pixels(self, file: Path, row: int) -> npt.NDArray[np.uint8]:
         """Return one image, uint8 (height, width, 1 or 3).
@@ -62,6 +68,8 @@ class ArrayImages:
             layout, found = _layout(tuple(array.shape)), np.asarray(array[row])
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise ImageError(f"no readable image ({error})") from error
+        if _is_turned(array):
+            found = found.swapaxes(-1, -2)
         return found[..., None] if layout == "grey" else np.moveaxis(found, 0, -1) if layout == "first" else found
 
     def read(self, file: Path, row: int) -> bytes:
@@ -69,6 +77,12 @@ class ArrayImages:
         pixels = np.ascontiguousarray(self.pixels(file, row))
         height, width, channels = pixels.shape
         return f"{'P6' if channels == 3 else 'P5'}\n{width} {height}\n255\n".encode() + pixels.tobytes()
+
+
+def _is_turned(array: Any) -> bool:
+    """Return whether MATLAB has saved images (height, width, 3, images), which HDF5 lists from the last axis. If the
+    channels come last there, someone has turned the axes, as in NSD."""
+    return "MATLAB_class" in getattr(array, "attrs", {}) and _layout(tuple(array.shape)) != "last"
 
 
 def _layout(shape: tuple[int, ...]) -> Layout | None:

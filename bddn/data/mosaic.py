@@ -138,8 +138,8 @@ class Mosaic(SessionData):
         table: pd.DataFrame = self._grayordinates.table.iloc[voxels.rows].reset_index(drop=True).assign(roi="")
         if self._rois == Path():
             return table
-        found, whole = read_numbers(self._rois), self._grayordinates.whole
-        values = pick(self._rois, found.values, whole, self._grayordinates.sides)
+        found = read_numbers(self._rois)
+        values = pick(self._rois, found.values, self._grayordinates, "")
         labels, _ = labels_of(self._rois, Numbers(values[voxels.rows], found.names), None)
         return table.assign(roi=labels.tolist(), atlas=labels.tolist())
 

@@ -115,6 +115,7 @@ def _table(spec: NumbersSpec, places: Places, folder: Path) -> Table:
             got=f"{len(table):,} rows",
             fix="Add or remove rows.",
         )
+    places.require_order(table.path)
     return table
 
 
@@ -144,7 +145,7 @@ def _numbers(spec: NumbersSpec, places: Places, folder: Path) -> list[tuple[Path
     for path, hemi, part in _files(spec, places, folder):
         numbers = read_numbers(path, spec.key, places.volume, part.n_places if hemi else None)
         names = {1: spec.name} if suffix_of(path) == LABEL and isinstance(spec, RoiSpec) else numbers.names
-        values = pick(path, numbers.values, part, {hemi: part} if hemi else places.sides)
+        values = pick(path, numbers.values, places, hemi)
         found.append((path, Numbers(values, names)))
     return found
 

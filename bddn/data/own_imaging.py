@@ -17,9 +17,10 @@ from bddn.files.filekind import GZIP, FileKind, explain
 
 GZIP_BYTES = 1 << 20  # read at once
 UNPACKED = re.compile(r"\.(nii\.gz|[^.]+)$")
+VOLUMES = (".nii", ".nii.gz")
 SIDE = {
-    "lh": re.compile(r"(?:^|[._-])(?:lh|hemi-L)(?=[._-]|$)"),
-    "rh": re.compile(r"(?:^|[._-])(?:rh|hemi-R)(?=[._-]|$)"),
+    "lh": re.compile(r"(?:^|[._-])(?i:lh|hemi-L)(?=[._-]|$)|\.L\."),
+    "rh": re.compile(r"(?:^|[._-])(?i:rh|hemi-R)(?=[._-]|$)|\.R\."),
 }
 """How names of files tell the hemisphere."""
 OTHER = {"lh": "rh", "rh": "lh"}

@@ -1,6 +1,6 @@
 """Open the responses of own data, and compare their shapes with the stimuli and the voxels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -71,11 +71,22 @@ def _check_grid(file: VolumeRows, mask: Volume) -> None:
         )
 
 
+def _refuse_other_order(path: Path, what: str, names: Sequence[str], wanted: Sequence[str], whose: str) -> None:
+    if not names or list(names) == list(wanted) or sorted(names) != sorted(wanted):
+        return
+    i = next(i for i, (one, other) in enumerate(zip(names, wanted, strict=True)) if one != other)
+    raise DataError(
+        path,
+        expected=f"the order {whose}, because the names are the same",
+        got=f"'{names[i]}' as {what} {i + 1}, which is '{wanted[i]}' there",
+        fix="Bring both into one order; or give the file other names, if only its names are wrong.",
+    )
+
+
 class _Opener:
     def __init__(self, spec: OwnDataSpec, path: Path, places: Places, shown: Shown) -> None:
-        self._path, self._order, self._volume, self._shown = path, spec.voxels.order, places.volume, shown
+        self._path, self._places, self._shown = path, places, shown
         self._spec: ResponsesSpec = spec.responses
-        self._sides = places.sides
 
     def open(self, names: tuple[str, ...], part: Part, hemi: str) -> Responses:
         files = []
@@ -84,21 +95,20 @@ class _Opener:
                 check_side(path, hemi)
             files.append(open_responses(path, self._spec.key, self._spec.images))
         self._check_rows(files, part)
+        self._check_names(files)
         self._check_sessions([file.shape[0] for file in files])
-        sides = {hemi: part} if hemi else self._sides
+        sides = {hemi: part} if hemi else self._places.sides
         return Responses(files, [self._index(file, part, sides) for file in files], len(part.index))
 
     def _index(self, file: ResponseFile, part: Part, sides: Mapping[str, Part]) -> npt.NDArray[np.intp] | None:
         """Return which columns of a file are the voxels, or refuse their number."""
         if sides and isinstance(file, CiftiRows):
             return cifti_columns(file.path, sides)
-        n, is_volume = file.shape[1], isinstance(file, VolumeRows)
-        if self._volume is not None and isinstance(file, VolumeRows):
-            _check_grid(file, self._volume)
+        n, is_volume, mask = file.shape[1], isinstance(file, VolumeRows), self._places.volume
+        if mask is not None and isinstance(file, VolumeRows):
+            _check_grid(file, mask)
         try:
-            if self._volume is not None and not is_volume and n != len(part.index):
-                raise ValueError(f"{len(part.index):,} voxels, those of the mask")
-            found = part.select(n)
+            found = self._places.select(n, part, is_volume)
         except ValueError as error:
             raise DataError(
                 file.path,
@@ -106,14 +116,8 @@ class _Opener:
                 got=f"{n:,} voxels, and {count(file.shape[0], 'image')}",
                 fix="Correct 'voxels', or give the responses of these voxels.",
             ) from None
-        if self._volume is not None and not is_volume and self._order is None:
-            raise DataError(
-                f"{self._path}, voxels",
-                expected="'order: numpy' or 'order: matlab', because an array does not say in which order the voxels "
-                "of the mask are",
-                got="none",
-                fix="Write numpy if they were taken by data[mask == 1] or by nilearn, matlab if by find(mask).",
-            )
+        if not is_volume:
+            self._places.require_order(file.path)
         return found
 
     def _check_rows(self, files: list[ResponseFile], part: Part) -> None:
@@ -131,6 +135,17 @@ class _Opener:
             got=f"responses to {' + '.join(f'{n:,}' for n in n_rows)} images",
             fix=fix,
         )
+
+    def _check_names(self, files: list[ResponseFile]) -> None:
+        """Refuse files that name their images or voxels as the tables do, but have them in another order."""
+        ids, start = [self._shown.stimuli.ids[i] for i in self._shown.image], 0
+        for file in files:
+            mine = ids[start : start + file.shape[0]]
+            start += file.shape[0]
+            _refuse_other_order(file.path, "row", file.row_names, mine, "of the stimuli")
+            if self._places.source is not None:
+                voxels = self._places.table["voxel"].tolist()
+                _refuse_other_order(file.path, "column", file.column_names, voxels, "of the voxels")
 
     def _check_sessions(self, n_rows: list[int]) -> None:
         """Refuse files of sessions in another order than the sessions of the stimuli, as far as their lengths tell."""

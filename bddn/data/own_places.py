@@ -13,7 +13,7 @@ from bddn.cortex.frames import Frame, NativeMesh, Volume
 from bddn.cortex.fsaverage import HEMISPHERES, Floats
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES, native_voxels
-from bddn.data.own_imaging import brain_models, check_side, is_cifti, read_surface, read_volume
+from bddn.data.own_imaging import VOLUMES, brain_models, check_side, is_cifti, read_surface, read_volume, suffix_of
 from bddn.data.own_numbers import read_numbers
 from bddn.data.own_tables import Table, read_table
 from bddn.errors import DataError
@@ -76,6 +76,8 @@ class Places:
         Of a mask or a native surface.
     source : Table, optional
         With one row for each voxel.
+    ordered : bool
+        Whether it is known in which order an array or a table has the voxels.
     """
 
     table: pd.DataFrame
@@ -83,11 +85,49 @@ class Places:
     sides: Mapping[str, Part] = field(default_factory=dict)
     frame: Frame | None = None
     source: Table | None = None
+    ordered: bool = True
 
     @property
     def volume(self) -> Volume | None:
         """The frame, if it is a volume."""
         return self.frame if isinstance(self.frame, Volume) else None
+
+    def select(self, n: int, part: Part, on_grid: bool) -> Ints | None:
+        """Return the index with which n numbers of a file give those of the voxels of a part: None for all.
+
+        Parameters
+        ----------
+        n : int
+        part : Part
+        on_grid : bool
+            Whether the file is a volume. Other files of the voxels of a mask have no order of all places.
+
+        Raises
+        ------
+        ValueError
+            As `Part.select`.
+        """
+        if self.volume is None or on_grid:
+            return part.select(n)
+        if n != len(part.index):
+            raise ValueError(f"{len(part.index):,} voxels, those of the mask")
+        return None
+
+    def require_order(self, path: Path) -> None:
+        """Refuse an array or a table with the voxels of a mask whose order is not known.
+
+        Raises
+        ------
+        DataError
+        """
+        if not self.ordered:
+            raise DataError(
+                path,
+                expected="'order: numpy' or 'order: matlab' under voxels, because an array or a table does not say in "
+                "which order the voxels of the mask are",
+                got="none",
+                fix="Write numpy if they were taken by data[mask == 1] or by nilearn, matlab if by find(mask).",
+            )
 
 
 def read_places(spec: VoxelsSpec, folder: Path) -> Places:
@@ -159,18 +199,20 @@ def cifti_columns(path: Path, sides: Mapping[str, Part]) -> Ints:
     return np.concatenate(found)
 
 
-def pick(path: Path, values: npt.NDArray[Any], part: Part, sides: Mapping[str, Part]) -> npt.NDArray[Any]:
-    """Return the numbers of a file that are those of some voxels, which on surfaces are `sides`.
+def pick(path: Path, values: npt.NDArray[Any], places: Places, hemi: str) -> npt.NDArray[Any]:
+    """Return the numbers of a file that are those of the voxels of a hemisphere, or of all for ''.
 
     Raises
     ------
     DataError
-        If it has another number of voxels or places.
+        If it has another number of voxels or places, or the order of its voxels is not known.
     """
+    part, sides = (places.sides[hemi], {hemi: places.sides[hemi]}) if hemi else (places.whole, places.sides)
     if sides and is_cifti(path):
         return np.asarray(values[cifti_columns(path, sides)])
+    on_grid = suffix_of(path) in VOLUMES
     try:
-        index = part.select(len(values))
+        index = places.select(len(values), part, on_grid)
     except ValueError as error:
         raise DataError(
             path,
@@ -178,6 +220,8 @@ def pick(path: Path, values: npt.NDArray[Any], part: Part, sides: Mapping[str, P
             got=f"{len(values):,}",
             fix="Give a file of the same mesh, volume or voxels.",
         ) from None
+    if not on_grid:
+        places.require_order(path)
     return values if index is None else values[index]
 
 
@@ -243,16 +287,22 @@ def _read_vertices(path: Path, hemi: str, n_vertices: int) -> Ints:
         raise _no_vertices(path, n_vertices, got + (", as if counted from 1" if highest == n_vertices else ""))
     if len(np.unique(values)) < len(values):
         raise _no_vertices(path, n_vertices, f"{len(values) - len(np.unique(values))} repeated indices")
+    if len(values) == n_vertices and (np.diff(values) < 0).any():  # other files have as many numbers in either order
+        raise _no_vertices(
+            path, n_vertices, "all vertices, not in ascending order", "Sort them, and all that belongs to them."
+        )
     return values.astype(np.intp)
 
 
-def _no_vertices(path: Path, n_vertices: int, got: str) -> DataError:
+def _no_vertices(
+    path: Path, n_vertices: int, got: str, fix: str = "Give the vertices of this mesh, or correct the mesh."
+) -> DataError:
     return DataError(
         path,
         expected=f"a mask of 0 and 1 for the {n_vertices:,} vertices of the mesh, or different indices from 0 to "
         f"{n_vertices - 1:,}",
         got=got,
-        fix="Give the vertices of this mesh, or correct the mesh.",
+        fix=fix,
     )
 
 
@@ -331,4 +381,4 @@ def _of_mask(path: Path, spec: VoxelsSpec) -> Places:
     hemi = np.where(coords[:, 0] < 0, "lh", "rh") if spec.space == "MNI" else np.full(len(place), "")
     voxel = ["-".join(map(str, one)) for one in place.tolist()]
     every = Part(int(np.prod(volume.shape)), np.ravel_multi_index(tuple(place.T), volume.shape))
-    return Places(_points(hemi.tolist(), voxel, coords), every, frame=volume)
+    return Places(_points(hemi.tolist(), voxel, coords), every, frame=volume, ordered=spec.order is not None)

@@ -11,23 +11,20 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bddn.cortex.frames import Volume
 from bddn.cortex.mgh import open_mgh, read_mgh
-from bddn.data.array_files import n_unwritten, open_array
-from bddn.data.own_imaging import is_cifti, load_image, reading, suffix_of, volumes_of
-from bddn.data.own_tables import read_table
+from bddn.data.array_files import gaps, open_array
+from bddn.data.own_imaging import VOLUMES, is_cifti, load_image, reading, suffix_of, volumes_of
+from bddn.data.own_tables import read_parquet
 from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, HDF5, NPY
-from bddn.text import count
 
 Rows = npt.NDArray[np.intp]
 Axis = Literal["rows", "columns"]
 
 ARRAYS = (".npy", ".h5", ".hdf5", ".hdf", ".mat", ".nwb", ".zarr", ".parquet", ".pq")
 """Formats that do not know what the images are."""
-VOLUMES = (".nii", ".nii.gz")
 MGH = (".mgh", ".mgz")
 KNOWING = (*VOLUMES, *MGH, ".gii")
 """Formats that know it."""
@@ -36,10 +33,12 @@ ROWS_AT_ONCE = 64
 
 
 class ResponseFile(Protocol):
-    """One file; `shape` is (images, places)."""
+    """One file; `shape` is (images, places). The names of both are empty where the file has none."""
 
     path: Path
     shape: tuple[int, int]
+    row_names: Sequence[str] = ()
+    column_names: Sequence[str] = ()
 
     def read(self, rows: Rows, places: Rows | None) -> npt.NDArray[Any]:
         """Return the numbers (k, n) in these rows, at least one, at these places, which are always the same, or all."""
@@ -92,9 +91,9 @@ def open_responses(path: Path, key: str, images: Axis | None) -> ResponseFile:
     return CiftiRows(path) if is_cifti(path) else VolumeRows(path)
 
 
-class _ArrayRows:
+class _ArrayRows(ResponseFile):
     def __init__(self, path: Path, key: str, transposed: bool) -> None:
-        self.path, self._key, self._transposed = path, key, transposed
+        self.path, self.key, self._transposed = path, key, transposed
         shape, dtype = tuple(self.array.shape or ()), self.array.dtype  # h5py's empty arrays have none
         if len(shape) != 2 or np.dtype(dtype).kind not in NUMBERS:
             raise _not_numbers(path, f"{dtype} of shape {shape}")
@@ -102,7 +101,7 @@ class _ArrayRows:
 
     @property
     def array(self) -> Any:
-        return open_array(self.path, self._key)
+        return open_array(self.path, self.key)
 
     def read(self, rows: Rows, places: Rows | None) -> npt.NDArray[Any]:
         array = self.array
@@ -120,7 +119,7 @@ class _ArrayRows:
         return found[back] if places is None else found[back[:, None], places]
 
 
-class _MemoryRows:
+class _MemoryRows(ResponseFile):
     """Rows that were read whole, as float32."""
 
     def __init__(self, path: Path, rows: npt.NDArray[Any]) -> None:
@@ -133,11 +132,7 @@ class _MemoryRows:
 
 class _ParquetRows(_MemoryRows):
     def __init__(self, path: Path, transposed: bool) -> None:
-        try:
-            table = pq.read_table(path, partitioning=None)
-        except (OSError, pa.ArrowException):
-            read_table(path)  # raises an error that explains the file
-            raise
+        table = read_parquet(path)
         index = [
             name for name in (table.schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)
         ]
@@ -155,20 +150,24 @@ class _ParquetRows(_MemoryRows):
         with np.errstate(over="ignore"):
             rows = np.stack([column.astype(np.float32) for column in columns], 0 if transposed else 1)
         super().__init__(path, rows)
+        names = [name.strip() for name in table.column_names]
+        self.row_names, self.column_names = (names, ()) if transposed else ((), names)
 
 
 class _GiftiRows(_MemoryRows):
     def __init__(self, path: Path) -> None:
-        arrays = [np.asarray(one.data) for one in load_image(path).darrays]
+        image = load_image(path)
+        arrays = [np.asarray(one.data) for one in image.darrays]
         whole = arrays[0] if len(arrays) == 1 and arrays[0].ndim == 2 else None
         same = {array.shape for array in arrays if array.ndim == 1}
         if whole is None and (len(same) != 1 or any(array.ndim != 1 for array in arrays)):
             shapes = ", ".join(f"{array.shape}" for array in arrays[:3]) or "no array"
             raise _not_numbers(path, f"data arrays of shape {shapes}", "one data array (vertices,) per image")
         super().__init__(path, (np.stack(arrays) if whole is None else whole.T).astype(np.float32))
+        self.row_names = [one.meta.get("Name", "").strip() for one in image.darrays] if whole is None else ()
 
 
-class _MghRows:
+class _MghRows(ResponseFile):
     """Frames of a .mgh file."""
 
     def __init__(self, path: Path) -> None:
@@ -179,7 +178,7 @@ class _MghRows:
         return self._file.read(np.arange(self.shape[1]) if places is None else places, rows)
 
 
-class VolumeRows:
+class VolumeRows(ResponseFile):
     """Volumes (X, Y, Z, images) of NIfTI; a place is a voxel of the volume in the order of numpy."""
 
     def __init__(self, path: Path) -> None:
@@ -203,13 +202,15 @@ class VolumeRows:
         return self._kept[rows]
 
 
-class CiftiRows:
+class CiftiRows(ResponseFile):
     def __init__(self, path: Path) -> None:
         self.path, self._image = path, load_image(path)
         self.shape: tuple[int, int] = self._image.shape
         if len(self.shape) != 2 or np.dtype(self._image.get_data_dtype()).kind not in NUMBERS:
             got = f"{self._image.get_data_dtype()} of shape {self.shape}"
             raise _not_numbers(path, got, "a dscalar or dtseries (images, grayordinates)")
+        names = getattr(self._image.header.get_axis(0), "name", ())  # of a dscalar
+        self.row_names = [str(name).strip() for name in names]
 
     def read(self, rows: Rows, places: Rows | None) -> npt.NDArray[Any]:
         wanted, back = np.unique(rows, return_inverse=True)
@@ -246,12 +247,8 @@ class Responses:
 
     def remarks(self) -> list[str]:
         """Return which files have gaps that are read as zeros."""
-        gaps = {file.path: n_unwritten(file.array) for file in self._files if isinstance(file, _ArrayRows)}
-        return [
-            f"{count(n, 'chunk')} of {path} never written, or lost: the numbers are read as 0, or as its fill value"
-            for path, n in gaps.items()
-            if n
-        ]
+        arrays = {(file.path, file.key) for file in self._files if isinstance(file, _ArrayRows)}
+        return [words for path, key in sorted(arrays) for words in gaps(path, key)]
 
     def place(self, row: int) -> tuple[Path, int]:
         """Return the file of a row, and its number there."""

@@ -75,7 +75,7 @@ def read_stimuli(spec: StimuliSpec, folder: Path) -> Shown:
         n = ArrayImages(spec.key).count(array)
         numbered = tuple(f"image-{i:0{len(str(n - 1))}d}" for i in range(n))
         stimuli = Stimuli(numbered, (array,) * n, tuple(range(n)), ArrayImages(spec.key))
-        return Shown(stimuli, np.arange(n))
+        return Shown(stimuli, np.arange(n), remarks=tuple(ArrayImages(spec.key).remarks(array)))
     table = read_table(folder / expand_home(spec.table))
     ids = _ids(table, spec)
     first, image = _first_rows(ids)
@@ -83,6 +83,7 @@ def read_stimuli(spec: StimuliSpec, folder: Path) -> Shown:
     remarks: tuple[str, ...] = ()
     if array is not None:
         rows = _rows(table, spec, array, len(first) == len(ids))
+        remarks = tuple(ArrayImages(spec.key).remarks(array))
         _refuse_two_images(table, ids, image, [f"row {row}" for row in rows], first)
         stimuli = Stimuli(
             tuple(ids[i] for i in first), (array,) * len(first), tuple(rows[i] for i in first), ArrayImages(spec.key)
@@ -201,10 +202,14 @@ def _check_listed(table: Table, root: Path, names: list[str]) -> tuple[str, ...]
         wanted.setdefault(path.parent, []).append(path.name)
     missing, spare, away, near = list[str](), list[str](), list[Path](), ""
     for parent, inside in wanted.items():
-        if not parent.is_dir():
+        try:
+            listed = {path.name for path in parent.iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
             away.append(parent)
             continue
-        listed = {path.name for path in parent.iterdir()}
+        except OSError as error:
+            fix = "Correct the names in the table, or the rights of this folder."
+            raise DataError(parent, expected="a folder of images", got=f"{error.strerror}", fix=fix) from error
         lacking = [name for name in inside if name not in listed]
         missing += lacking
         folded = {_folded(name): name for name in listed}

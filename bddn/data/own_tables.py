@@ -70,7 +70,7 @@ class Table:
         found, wrong = np.full(len(cells), np.nan), list[int]()
         for i, cell in enumerate(cells):
             try:
-                found[i] = np.nan if cell.casefold() in NO_VALUE else float(cell)
+                found[i] = np.nan if cell.casefold() in NO_VALUE else float(cell.replace("_", "?"))  # Python: 1_2 is 12
             except ValueError:
                 wrong.append(i)
         if not wrong:
@@ -100,12 +100,8 @@ def read_table(path: Path) -> Table:
     if path.suffix.lower() not in (".parquet", ".pq"):
         rows = read_rows(path)
         return Table(path, {name: [row[name] for row in rows] for name in rows[0]})
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        got, fix = explain(path, "a damaged file, or another kind of file", "Restore it, or give another one.", PARQUET)
-        raise DataError(path, expected="a Parquet table", got=got, fix=fix) from error
-    types = {name: table.schema.field(name).type for name in dict.fromkeys(table.column_names)}
+    table = read_parquet(path)
+    types = dict(zip(table.column_names, table.schema.types, strict=True))
     odd = [f"{name} ({kind})" for name, kind in types.items() if not _is_plain(kind)]
     if odd or len(types) < table.num_columns or not table.num_rows or not types:
         raise DataError(
@@ -117,6 +113,22 @@ def read_table(path: Path) -> Table:
             fix="Remove or convert what does not belong there.",
         )
     return Table(path, {name: [_text(cell) for cell in table[name].to_pylist()] for name in types})
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """Read a Parquet file, or a folder of such files. Two columns may have the same name.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    try:
+        return pq.ParquetFile(path).read() if path.is_file() else pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        got, fix = "a damaged file, or another kind of file", "Restore it, or give another one."
+        got, fix = explain(path, got, fix, PARQUET)
+        raise DataError(path, expected="a Parquet table", got=got, fix=fix) from error
 
 
 def _is_plain(kind: pa.DataType) -> bool:

@@ -114,7 +114,7 @@ class VoxelsSpec(Spec):
     space: Literal["MNI", "T1w", "other"] | None = None
     """Space of the mask's affine. In MNI space, the sign of x tells the hemisphere."""
     order: Literal["numpy", "matlab"] | None = None
-    """Order of the mask's voxels in arrays of responses: that of numpy (and nilearn), or of MATLAB's find."""
+    """Order of the mask's voxels in arrays and tables: that of numpy (and nilearn), or of MATLAB's find."""
     vertices: SidesSpec | None = None
     """Files that tell which vertices of a mesh the voxels are: a mask of 0 and 1, indices from 0, or a FreeSurfer
     label. None: all vertices."""

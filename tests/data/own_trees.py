@@ -158,6 +158,21 @@ def hdf5(folder: Path, lab: Lab) -> None:
         np.save(folder / f"{side}_mask.npy", mask)
 
 
+def virtual_betas(folder: Path) -> None:
+    """Put the array of `hdf5` together from the files betas_1.h5 and betas_2.h5."""
+    with h5py.File(folder / "betas.hdf5") as file:
+        betas = file["betas"][:]
+    whole, n = h5py.VirtualLayout(betas.shape, betas.dtype), betas.shape[1] // 2
+    for k, part in enumerate((slice(n), slice(n, None))):
+        name = f"betas_{k + 1}.h5"
+        with h5py.File(folder / name, "w") as file:
+            file["inner/betas"] = betas[:, part]
+        whole[:, part] = h5py.VirtualSource(name, "inner/betas", shape=betas[:, part].shape)
+    (folder / "betas.hdf5").unlink()  # it may be open
+    with h5py.File(folder / "betas.hdf5", "w") as file:
+        file.create_virtual_dataset("betas", whole)
+
+
 def gifti_files(folder: Path, lab: Lab) -> None:
     images(folder, lab)
     for side, part in lab.sides.items():

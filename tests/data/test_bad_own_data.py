@@ -3,16 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bddn.data.own_data import OwnData
 from bddn.errors import BddnError
-from data.own_trees import AFFINE, FREESURFER, N_MESH, Lab, make, write_gifti, write_sphere
+from data.own_trees import AFFINE, FREESURFER, N_MESH, Lab, make, virtual_betas, write_gifti, write_sphere
 
 Break = Callable[[Path, Lab], None]
 """Spoil a folder of own data; `data.yaml` is in it."""
@@ -142,6 +145,49 @@ def pandas_index(folder: Path, lab: Lab) -> None:
     table.set_index(pd.Index(list(lab.pictures), name="id")).to_parquet(folder / "responses.parquet")
 
 
+def columns_turned(folder: Path, lab: Lab) -> None:
+    table = pd.read_parquet(folder / "responses.parquet")
+    table[table.columns[::-1]].to_parquet(folder / "responses.parquet")
+
+
+def columns_of_images(folder: Path, lab: Lab) -> None:
+    names = list(lab.pictures)[::-1]
+    pd.DataFrame(lab.responses.T, columns=names).to_parquet(folder / "responses.parquet")
+    yaml("images: rows", "images: columns")(folder, lab)
+
+
+def maps_turned(folder: Path, lab: Lab) -> None:
+    path = folder / "betas.dscalar.nii"
+    image: Any = nibabel.load(path)
+    axes: Any = nibabel.cifti2
+    names = axes.ScalarAxis(list(lab.pictures)[::-1])
+    nibabel.save(axes.Cifti2Image(image.get_fdata(), (names, image.header.get_axis(1))), path)
+
+
+def arrays_turned(folder: Path, lab: Lab) -> None:
+    path = folder / "sub-01_hemi-L_space-fsaverage5_betas.func.gii"
+    image: Any = nibabel.load(path)
+    for array, name in zip(image.darrays, list(lab.pictures)[::-1], strict=True):
+        array.meta["Name"] = name
+    nibabel.save(image, path)
+
+
+def a_virtual_file_is_gone(folder: Path, lab: Lab) -> None:
+    virtual_betas(folder)
+    (folder / "betas_2.h5").unlink()
+
+
+def a_virtual_array_is_gone(folder: Path, lab: Lab) -> None:
+    virtual_betas(folder)
+    with h5py.File(folder / "betas_2.h5", "w") as file:
+        file["other"] = np.ones(3)
+
+
+def one_name_for_all(folder: Path, lab: Lab) -> None:
+    pq.write_table(pa.table([list(lab.pictures)] * 2, names=["id", "id"]), folder / "stimuli.parquet")
+    yaml("stimuli.csv", "stimuli.parquet")(folder, lab)
+
+
 def surface_label(folder: Path, lab: Lab) -> None:
     (folder / "V1.label").write_text("#!ascii label\n1\n0 0 0 0 0\n")
     yaml("file: visual_areas.nii.gz, labels: {1: V1, 2: V2, 3: hV4}", "file: V1.label")(folder, lab)
@@ -182,6 +228,28 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "a word where the format knows": ("gifti", yaml("responses:", "responses:\n  images: rows"), "no 'images' under"),
     "an atlas named as a column": ("npy", yaml("name: visual", "name: hemi"), "not 'hemi'"),
     "covariates of means": ("npy", yaml("  images: images", "  covariates: [age]"), "with 'repeats: single'"),
+    "an atlas in an array, a mask and no order": (
+        "nifti",
+        both(lambda folder, lab: np.save(folder / "areas.npy", lab.numbers), yaml("visual_areas.nii.gz", "areas.npy")),
+        r"areas\.npy: expected 'order: numpy' or 'order: matlab'",
+    ),
+    "an atlas in a table, a mask and no order": (
+        "nifti",
+        both(
+            write("areas.csv", b"area\n" + b"V1\n" * 8),
+            yaml("file: visual_areas.nii.gz, labels: {1: V1, 2: V2, 3: hV4}", "table: areas.csv, column: area"),
+        ),
+        r"areas\.csv: expected 'order: numpy' or 'order: matlab'",
+    ),
+    "an atlas of all places in an array": (
+        "nifti",
+        both(
+            saved("areas.npy", np.ones(72)),
+            yaml("visual_areas.nii.gz", "areas.npy"),
+            yaml("space: MNI", "space: MNI\n  order: matlab"),
+        ),
+        "numbers of 8 voxels, those of the mask; got 72",
+    ),
     # stimuli
     "an unknown column of ids": ("npy", csv("id,file", "stimulus,file"), "a column 'id' .*the columns stimulus, file"),
     "a column in another case": ("npy", csv("id,file", "ID,file"), "Write 'id: ID'"),
@@ -200,6 +268,9 @@ BAD: dict[str, tuple[str, Break, str]] = {
     ),
     "a wrong key of images": ("hdf5", yaml("key: imgBrick", "key: images"), r"'images'.*imgBrick \(6, 8, 8, 3\) uint8"),
     "images from 0 to 1": ("hdf5", float_images, "images of uint8.*got float64"),
+    "a number with an underscore": ("hdf5", csv("00050,6", "00050,0_6", "trials.csv"), "'0_6' in row 6"),
+    "a path instead of a name": ("npy", csv("square3.png", f"{'a' * 300}/b.png"), "a folder of images; got File name"),
+    "two columns of one name": ("npy", one_name_for_all, "different names.*got 2 columns, 6 rows"),
     "a short row": ("npy", csv("square3.png", "square3.png,x"), "3 columns in row 4 below a header of 2"),
     "a table in UTF-16": ("npy", write("stimuli.csv", "id,file\na,b\n".encode("utf-16")), "a CSV file in UTF-8"),
     "a table in Latin-1": ("npy", write("stimuli.csv", "id,größe\n1,2\n".encode("latin-1")), "Save it in UTF-8"),
@@ -222,6 +293,24 @@ BAD: dict[str, tuple[str, Break, str]] = {
         r"got a file \.csv\. Save the responses in",
     ),
     "an index of pandas": ("electrodes", pandas_index, "an index of pandas beside them, id.*index=False"),
+    "columns in another order than the voxels": (
+        "electrodes",
+        columns_turned,
+        "the order of the voxels.*'e007' as column 1, which is 'e000' there",
+    ),
+    "columns in another order than the images": (
+        "electrodes",
+        columns_of_images,
+        "the order of the stimuli.*'nsd-00050' as row 1, which is 'nsd-00000' there",
+    ),
+    "maps of CIFTI in another order than the images": ("cifti", maps_turned, "the order of the stimuli.*'nsd-00050'"),
+    "arrays of GIFTI in another order than the images": ("gifti", arrays_turned, "the order of the stimuli"),
+    "a virtual array without one of its files": (
+        "hdf5",
+        a_virtual_file_is_gone,
+        r"betas\.hdf5: .*got a virtual array of numbers in betas_2\.h5, which is not there",
+    ),
+    "a virtual array without one of its arrays": ("hdf5", a_virtual_array_is_gone, r"'inner/betas' in it; got other"),
     "damage inside HDF5": ("hdf5", damaged_chunk, r"betas\.hdf5: expected complete responses; got a damaged file"),
     "volumes in .npy": ("npy", left(lambda r: r[:, None]), r"shape \(6, 1, 5\)"),
     "a wrong key of responses": ("hdf5", yaml("key: betas", "key: data"), r"'data'.*betas \(8, 12\)"),
@@ -265,6 +354,16 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "one hemisphere is missing": ("npy", yaml("  rh: rh_responses.npy\n", ""), "lh and rh; got lh"),
     "hemispheres of points": ("electrodes", yaml("file: responses.parquet", "lh: responses.parquet"), "one 'file' for"),
     "exchanged hemispheres by name": ("npy", yaml("lh: lh_responses", "lh: rh_responses"), "a name of the other one"),
+    "exchanged hemispheres by a name in capitals": (
+        "npy",
+        yaml("lh: lh_responses", "lh: RH_responses"),
+        "a name of the other one",
+    ),
+    "exchanged hemispheres by a name of the HCP": (
+        "cifti",
+        yaml("lh: fsLR_to_fsaverage.L.sphere", "lh: fsLR_to_fsaverage.R.sphere"),
+        "a name of the other one",
+    ),
     "exchanged hemispheres in GIFTI": (
         "gifti",
         exchanged(*(f"sub-01_hemi-{side}_space-fsaverage5_betas.func.gii" for side in "LR")),
@@ -285,6 +384,11 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "vertices from 1": ("npy", saved("lh_vertices.npy", [1, 2, 3, 4, N_MESH]), "as if counted from 1"),
     "vertices beyond all": ("npy", saved("lh_vertices.npy", [1, 2, 3, 4, 2**40]), "different indices from 0 to 10,241"),
     "one vertex twice": ("npy", saved("lh_vertices.npy", [1, 2, 3, 4, 4]), "1 repeated indices"),
+    "all vertices in another order": (
+        "npy",
+        saved("lh_vertices.npy", np.arange(N_MESH)[::-1]),
+        "all vertices, not in ascending order. Sort them",
+    ),
     "vertices that are no numbers": ("npy", saved("lh_vertices.npy", list("abcde")), "a mask of 0 and 1"),
     "a decimal comma": ("electrodes", csv(",lh,", ',lh,"1,5",', "electrodes.csv"), "8 columns in row 1|decimal"),
     "decimal commas": (

@@ -18,7 +18,19 @@ from bddn.data.dataset_check import inspect_dataset
 from bddn.data.own_data import OwnData
 from bddn.errors import DataError
 from bddn.testing import DatasetContract
-from data.own_trees import AFFINE, AREAS, MAKERS, N_MESH, STRUCTURES, Lab, make, on_mesh, small_lab, write_gifti
+from data.own_trees import (
+    AFFINE,
+    AREAS,
+    MAKERS,
+    N_MESH,
+    STRUCTURES,
+    Lab,
+    make,
+    on_mesh,
+    small_lab,
+    virtual_betas,
+    write_gifti,
+)
 
 LAB = "lab"
 
@@ -107,6 +119,24 @@ def test_columns_of_a_mask_are_in_the_order_that_is_said(order: str, lab: Lab, t
     assert by_name[0] == by_name[1]
     areas = [dict(zip(data.voxels()["voxel"], data.voxels()["roi"], strict=True)) for data in (whole, listed)]
     assert areas[0] == areas[1]
+
+
+@pytest.mark.parametrize("order", ["numpy", "matlab"])
+def test_arrays_of_a_mask_that_is_a_whole_box_are_in_the_order_that_is_said(
+    order: str, lab: Lab, tmp_path: Path
+) -> None:
+    path = make(tmp_path / "nifti", "nifti", lab)
+    box = np.arange(8).reshape(2, 2, 2)
+    listed = box.ravel(order="F" if order == "matlab" else "C")
+    nibabel.save(nibabel.Nifti1Image(np.ones(box.shape, np.uint8), AFFINE), path.parent / "mask.nii.gz")
+    np.save(path.parent / "betas.npy", lab.responses[:, listed])
+    np.save(path.parent / "numbers.npy", listed + 1)
+    edited(path, "[betas_ses-1.nii.gz, betas_ses-2.nii.gz]", "betas.npy\n  images: rows")
+    edited(path, "visual_areas.nii.gz, labels: {1: V1, 2: V2, 3: hV4}", "numbers.npy, labels: {2: V1}")
+    data = OwnData(edited(path, "space: MNI", f"space: MNI\n  order: {order}"))
+    place = [tuple(map(int, name.split("-"))) for name in data.voxels()["voxel"]]
+    np.testing.assert_array_equal(data.responses(), lab.responses[:, [box[one] for one in place]])
+    assert data.voxels()["roi"].tolist() == ["V1" if box[one] == 1 else "" for one in place]
 
 
 def test_places_and_voxels_are_understood_in_files_of_both_forms(lab: Lab, tmp_path: Path) -> None:
@@ -244,6 +274,34 @@ def test_an_atlas_may_have_labels_in_one_hemisphere_or_none(lab: Lab, tmp_path: 
     assert data.remarks() == ["no voxel has a label of the atlas 'visual'"]
 
 
+def test_a_virtual_array_is_read_where_its_files_are(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "hdf5", "hdf5", lab)
+    before = OwnData(path).responses()
+    virtual_betas(path.parent)
+    np.testing.assert_array_equal(OwnData(path).responses(), before)
+    (path.parent / "betas_2.h5").unlink()
+    with h5py.File(path.parent / "betas_2.h5", "w") as file:
+        file.create_dataset("inner/betas", (8, 6), np.float32)
+    assert OwnData(path).remarks()[0].startswith(f"1 chunk of {path.parent / 'betas.hdf5'} never written, or lost")
+
+
+@pytest.mark.parametrize("layout", ["colour", "grey", "turned by its owner, as in NSD"])
+def test_images_that_matlab_saved_are_upright(layout: str, lab: Lab, tmp_path: Path) -> None:
+    """MATLAB's (height, width, 3, images) is (images, 3, width, height) in HDF5."""
+    path = make(tmp_path / "hdf5", "hdf5", lab)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 9, 3), np.uint8)
+    if layout == "grey":
+        pixels[:] = pixels[..., :1]
+    stored = {"colour": pixels.transpose(0, 3, 2, 1), "grey": pixels[..., 0].transpose(0, 2, 1)}.get(layout, pixels)
+    with h5py.File(path.parent / "stimuli.hdf5", "w") as file:
+        file["imgBrick"] = stored
+        file["imgBrick"].attrs["MATLAB_class"] = np.bytes_("uint8")
+    data = OwnData(path)
+    for i in range(6):
+        np.testing.assert_array_equal(np.asarray(data.stimuli.image(i)), pixels[i])
+    assert any("as MATLAB has them" in words for words in data.remarks()) == (layout in ("colour", "grey"))
+
+
 def test_gaps_and_equal_images_are_told(lab: Lab, tmp_path: Path) -> None:
     path = make(tmp_path / "npy", "npy", lab)
     zarr.create_array(path.parent / "lh.zarr", data=lab.responses[:, :5], chunks=(2, 5))
@@ -256,6 +314,10 @@ def test_gaps_and_equal_images_are_told(lab: Lab, tmp_path: Path) -> None:
     with h5py.File(path.parent / "betas.hdf5", "w") as file:
         file.create_dataset("betas", (8, 12), np.float32, chunks=(3, 6))[:5] = 1
     assert OwnData(path).remarks()[0].startswith(f"2 chunks of {path.parent / 'betas.hdf5'} never written, or lost")
+    zarr.create_array(path.parent / "images.zarr", data=np.ones((6, 8, 8, 3), np.uint8), chunks=(1, 8, 8, 3))
+    (path.parent / "images.zarr/c/2/0/0/0").unlink()
+    edited(path, "array: stimuli.hdf5\n  key: imgBrick", "array: images.zarr")
+    assert OwnData(path).remarks()[0].startswith(f"1 chunk of {path.parent / 'images.zarr'} never written, or lost")
 
 
 def test_images_without_a_row_and_numbers_without_a_name_are_remarks(lab: Lab, tmp_path: Path) -> None:
