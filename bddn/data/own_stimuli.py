@@ -177,6 +177,14 @@ def _rows(table: Table, spec: StimuliSpec, array: Path, once: bool) -> list[int]
             got=shorten([f"'{table.cells[spec.row][i]}' in row {i + 1}" for i in bad]),
             fix="Write 'count_from: 1' if images are counted from 1." if from_one else "Correct these rows.",
         )
+    if "count_from" not in spec.model_fields_set and rows.min() > 0:
+        raise DataError(
+            table.path,
+            expected="'count_from: 0' or 'count_from: 1' under stimuli, because no row has the image 0",
+            got=f"numbers from {rows.min():.0f} to {rows.max():.0f} in the column '{spec.row}', and "
+            f"{count(n, 'image')} in {array.name}",
+            fix="Write the number of the first image: 0 as in Python, 1 as in MATLAB and R.",
+        )
     return [int(row) for row in rows]
 
 

@@ -34,7 +34,7 @@ class StimuliSpec(Spec):
     row: str = "row"
     """Column of the number of each image in the array."""
     count_from: Literal[0, 1] = 0
-    """Number of the first image in the array."""
+    """Number of the first image in the array. It must be given where no row has the image 0."""
     session: str = "session"
     """Column of the session. It may be missing."""
     run: str = "run"

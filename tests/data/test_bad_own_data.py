@@ -261,6 +261,15 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "one id with two images": ("npy", csv("nsd-00030", "nsd-00020"), "'nsd-00020' with square2.png and, in row 4"),
     "one repeat twice": ("hdf5", csv("nsd-00050,6,2,2", "nsd-00050,6,1,1", "trials.csv"), "'nsd-00050' with repeat 1"),
     "an image that counts from 1": ("hdf5", yaml("count_from: 1", "count_from: 0"), "Write 'count_from: 1'"),
+    "images of which it is not known where they count from": (
+        "hdf5",
+        both(
+            yaml("  count_from: 1\n", ""),
+            csv("nsd-00050,6", "nsd-00050,5", "trials.csv"),
+            csv("nsd-00050,6", "nsd-00050,5", "trials.csv"),
+        ),
+        "'count_from: 0' or 'count_from: 1' .*no row has the image 0; got numbers from 1 to 5 .* 6 images",
+    ),
     "an image beyond the array": (
         "hdf5",
         csv("nsd-00050,6", "nsd-00050,9", "trials.csv"),

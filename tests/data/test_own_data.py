@@ -330,6 +330,13 @@ def test_images_without_a_row_and_numbers_without_a_name_are_remarks(lab: Lab, t
     assert said[1] == "numbers of the atlas 'visual' that have no name are in no ROI: 2, 3"
 
 
+def test_images_are_counted_from_0_where_a_row_has_the_image_0(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "hdf5", "hdf5", lab)
+    table = pd.read_csv(path.parent / "trials.csv")
+    table.assign(image=table["image"] - 1).to_csv(path.parent / "trials.csv", index=False)
+    assert OwnData(edited(path, "  count_from: 1\n", "")).stimuli.rows == tuple(range(6))
+
+
 def test_an_array_without_a_table_is_in_the_order_of_the_responses(lab: Lab, tmp_path: Path) -> None:
     path = make(tmp_path / "hdf5", "hdf5", lab)
     text = path.read_text()
