@@ -1,5 +1,6 @@
 """Numbers and labels of places: noise ceilings, masks and ROIs, from files of many formats."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from bddn.files.filekind import FOLDER, HDF5, NPY
 from bddn.text import shorten
 
 LABEL, ANNOT = ".label", ".annot"
+NUMBER = re.compile(r"-?\d+(\.\d*)?")
 NO_LABEL = {*NO_VALUE, "???", "unknown", "none", "background", "medial_wall", "medial wall", "corpuscallosum"}
 """Names of labels, in lower case, that mean that a vertex is in no ROI."""
 
@@ -84,6 +86,7 @@ def labels_of(path: Path, found: Numbers, named: Mapping[str, str] | None) -> tu
         raise DataError(path, expected="no 'labels' for this file, which has names", got="labels", fix="Remove them.")
     if found.values.dtype.kind == "U":
         texts = [str(one).strip() for one in found.values]
+        _refuse_numbers(path, texts)
         return np.array(["" if one.casefold() in NO_LABEL else one for one in texts], object), []
     known = np.isfinite(found.values)  # a place without a number has no label, not that of 0
     whole = np.where(known, found.values, 0)
@@ -108,6 +111,18 @@ def labels_of(path: Path, found: Numbers, named: Mapping[str, str] | None) -> tu
     for number, name in names.items():
         out[known & (values == number)] = name
     return out, [str(one) for one in there if one > 0 and one not in names]
+
+
+def _refuse_numbers(path: Path, texts: list[str]) -> None:
+    """Refuse labels that are all numbers, also 0, which mostly means that a voxel is in no ROI."""
+    there = {one for one in texts if one.casefold() not in NO_LABEL}
+    if there & {"0", "0.0"} and all(NUMBER.fullmatch(one) for one in there):
+        raise DataError(
+            path,
+            expected="names of ROIs; or numbers with their names in 'labels', because 0 mostly means no ROI",
+            got=f"the numbers {shorten(sorted(there, key=float))}",
+            fix="Add 'labels' to this atlas, with whole numbers as keys, e.g. {1: V1, 2: V2}.",
+        )
 
 
 def _names(path: Path, found: Numbers, named: Mapping[str, str] | None) -> Mapping[int, str]:

@@ -456,6 +456,11 @@ BAD: dict[str, tuple[str, Break, str]] = {
     # labels and ceilings
     "labels without names": ("nifti", yaml(", labels: {1: V1, 2: V2, 3: hV4}", ""), "the names of its numbers"),
     "a label of a surface for a volume": ("nifti", surface_label, "under 'lh' or 'rh'"),
+    "numbers in a column without names": (
+        "npy",
+        write("voxels.csv", b"area,noise_ceiling\n" + b"0,0.1\n2,0.1\n1,0.1\n,0.1\n" * 2),
+        "because 0 mostly means no ROI; got the numbers 0, 1, 2",
+    ),
     "labels that do not occur": (
         "nifti",
         yaml("{1: V1, 2: V2, 3: hV4}", "{7: V1}"),

@@ -264,6 +264,12 @@ def test_grayordinates_are_found_by_their_vertices(lab: Lab, tmp_path: Path) -> 
         OwnData(path).voxels()
 
 
+def test_numbers_may_be_names_of_areas(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "npy", "npy", lab)
+    pd.DataFrame({"area": [17, 18] * 4, "noise_ceiling": 0.5}).to_csv(path.parent / "voxels.csv", index=False)
+    assert OwnData(path).voxels()["roi"].tolist() == ["17", "18"] * 4
+
+
 def test_an_atlas_may_have_labels_in_one_hemisphere_or_none(lab: Lab, tmp_path: Path) -> None:
     path = make(tmp_path / "gifti", "gifti", lab)
     for side in "LR":
