@@ -20,6 +20,8 @@ from bddn.text import shorten
 
 LABEL, ANNOT = ".label", ".annot"
 NUMBER = re.compile(r"-?\d+(\.\d*)?")
+ROUNDED = 1e-3
+"""Largest distance of a whole number from what a volume of scaled integers makes of it."""
 NO_LABEL = {*NO_VALUE, "???", "unknown", "none", "background", "medial_wall", "medial wall", "corpuscallosum"}
 """Names of labels, in lower case, that mean that a vertex is in no ROI."""
 
@@ -89,13 +91,14 @@ def labels_of(path: Path, found: Numbers, named: Mapping[str, str] | None) -> tu
         _refuse_numbers(path, texts)
         return np.array(["" if one.casefold() in NO_LABEL else one for one in texts], object), []
     known = np.isfinite(found.values)  # a place without a number has no label, not that of 0
-    whole = np.where(known, found.values, 0)
-    if not np.array_equal(whole, np.rint(whole)):
+    given = np.where(known, found.values, 0)
+    whole = np.rint(given)
+    if (differs := np.abs(given - whole) > ROUNDED).any():
         raise DataError(
             path,
             expected="whole numbers as labels",
-            got=f"{whole[whole != np.rint(whole)][0]:.4g}",
-            fix="Interpolation makes such numbers: resample labels by the nearest neighbour.",
+            got=f"{given[differs][0]:.6g}",
+            fix="Interpolation makes such numbers: resample by the nearest neighbour, and save integers.",
         )
     names = _names(path, found, named)
     values = whole.astype(np.int64)

@@ -14,7 +14,7 @@ from bddn.cortex.fsaverage import HEMISPHERES, Floats
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES, native_voxels
 from bddn.data.own_imaging import VOLUMES, brain_models, check_side, is_cifti, read_surface, read_volume, suffix_of
-from bddn.data.own_numbers import read_numbers
+from bddn.data.own_numbers import ROUNDED, read_numbers
 from bddn.data.own_tables import Table, read_table
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
@@ -367,6 +367,8 @@ def _of_table(path: Path) -> Places:
 
 def _of_mask(path: Path, spec: VoxelsSpec) -> Places:
     values, volume = read_volume(path)
+    if np.allclose(values, np.rint(values), rtol=0, atol=ROUNDED):
+        values = np.rint(values)
     if not np.isin(values, (0, 1)).all() or not values.any():
         odd = values[np.isfinite(values) & ~np.isin(values, (0, 1))]
         also = f", also {odd[0]:.9g}" if odd.size else "" if np.isfinite(values).all() else ", also NaN"

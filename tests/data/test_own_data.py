@@ -247,6 +247,20 @@ def test_a_place_without_a_number_has_no_label(lab: Lab, tmp_path: Path) -> None
     assert data.voxels()["roi"].tolist() == [("V3", "", "V2", "hV4")[i % 4] for i in range(8)]
 
 
+def test_masks_and_labels_of_scaled_integers_are_whole(lab: Lab, tmp_path: Path) -> None:
+    """nibabel scales floats that are saved as integers, so that 2 is read as 2.00000003."""
+    path = make(tmp_path / "nifti", "nifti", lab)
+    before = OwnData(path)
+    for name in ("mask.nii.gz", "visual_areas.nii.gz"):
+        image: Any = nibabel.load(path.parent / name)
+        scaled = nibabel.Nifti1Image(np.asarray(image.dataobj, np.float64), AFFINE)
+        scaled.set_data_dtype(np.int16)
+        nibabel.save(scaled, path.parent / name)
+        read = np.asarray(nibabel.load(path.parent / name).dataobj)  # type: ignore[attr-defined]
+        assert not np.array_equal(read, np.rint(read))
+    pd.testing.assert_frame_equal(OwnData(path).voxels(), before.voxels())
+
+
 def test_grayordinates_are_found_by_their_vertices(lab: Lab, tmp_path: Path) -> None:
     """An atlas of all vertices, the right hemisphere first, beside responses without the medial wall."""
     path = make(tmp_path / "cifti", "cifti", lab)
