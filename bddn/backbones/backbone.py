@@ -52,6 +52,14 @@ class ShowsFullSize(Protocol):
 
 
 @runtime_checkable
+class CanChange(Protocol):
+    """A backbone of a network that its user also holds, and may have changed since."""
+
+    def check_unchanged(self) -> None:
+        """Raise a BackboneError if the network is no longer the one of `identity`."""
+
+
+@runtime_checkable
 class Trainable(Protocol):
     """A backbone whose weights can be trained: vision transformers and own modules."""
 

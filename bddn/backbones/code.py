@@ -101,10 +101,10 @@ def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Te
                 got="tokens that are almost zero for an image of normal noise, as in deep networks of random weights",
                 fix="Give trained weights, or choose earlier layers.",
             )
-    differ = [layer for layer in both if _far(both[layer][1], alone[layer][0])]
+    differ = [layer for layer in both if far(both[layer][1], alone[layer][0])]
     if differ:
         twice = run(pixels)
-        by_chance = any(_far(both[layer][1], twice[layer][1]) for layer in both)
+        by_chance = any(far(both[layer][1], twice[layer][1]) for layer in both)
         raise BackboneError(
             f"layer '{differ[0]}'",
             expected="the same tokens for the same image in every run",
@@ -123,7 +123,8 @@ def _weights(n: int) -> Tensor:
     return torch.randn(NUMBERS - 1, n, generator=torch.Generator().manual_seed(0))
 
 
-def _far(a: list[float], b: list[float]) -> bool:
+def far(a: list[float], b: list[float]) -> bool:
+    """Return whether two fingerprints of an image differ by more than rounding errors."""
     return any(abs(x - y) > CHANCE for x, y in zip(a, b, strict=True))
 
 

@@ -1,6 +1,7 @@
 """Find out how to read the layers of a user's own network, by running it on two batch sizes."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from bddn.spec import CacheSpec, HookedSpec
 from bddn.tokens import Prefix
 
 BATCHES = (2, 1)  # batch sizes of the two passes; the axis that changes is that of images
+CLS_NAME = re.compile(r"(^|[._])(cls|class)($|\.|_?(tok|emb|pos|query))")  # of a CLS token among the weights
+REGISTER_NAME = re.compile(r"(^|[._])(reg|registers?)($|\.|_?(tok|emb))")
 Outputs = dict[str, TensorInfo]
 
 
@@ -63,20 +66,26 @@ def forms_of(
                 got=f"'{name}', which {'does not run' if not any(times) else f'runs {max(times)} times'}",
                 fix="Name other submodules in 'layers'.",
             )
+    weights = [name for name, _ in module.named_parameters()]
+    has_cls = any(map(CLS_NAME.search, weights)) or not any(map(REGISTER_NAME.search, weights))
     forms = {}
     for name, (seen,) in first.items():
         both = seen, second[name][0]
         path = choose(name, both, BATCHES, spec.image_hw, answers.output)
         shapes = both[0][path].shape, both[1][path].shape
-        form = infer(name, shapes, BATCHES, spec.image_hw, answers.leading_tokens, answers.channels, prefix)
+        settings = answers.leading_tokens, answers.channels, prefix
+        form = infer(name, shapes, BATCHES, spec.image_hw, *settings, has_cls=has_cls)
         forms[name] = path, form
     without = [name for name, (_, form) in forms.items() if not form.prefix[0]]
     if without and spec.global_token == "cls":
+        form = forms[without[0]][1]
+        n = form.prefix[1]
         raise SpecError(
             f"layer '{without[0]}'",
             expected="a CLS token, because global_token is cls",
-            got=str(forms[without[0]][1]),
-            fix="Set global_token: mean in the spec.",
+            got=f"{form}{', and weights with the name of registers, but none with that of a CLS token' if n else ''}",
+            fix="Set global_token: mean in the spec"
+            f"{f', or leading_tokens: {n} if the first of these {n} tokens is a CLS token' if n else ''}.",
         )
     return forms
 
@@ -112,9 +121,12 @@ def _outputs(
         return hook
 
     hooks = [one.register_forward_hook(remember(name)) for name, one in chosen.items()]
+    hooks += [one.register_forward_pre_hook(_refuse_cuts) for one in module.modules() if isinstance(one, nn.Conv2d)]
     pixels = noise(n_images, spec.image_hw)
     try:
         run(pixels)
+    except SpecError:
+        raise
     except Exception as error:
         if seen.keys() == chosen.keys():  # what follows the last layer, such as a text decoder, is not needed
             return seen
@@ -128,6 +140,20 @@ def _outputs(
         for one in hooks:
             one.remove()
     return seen
+
+
+def _refuse_cuts(conv: nn.Conv2d, inputs: tuple[Any, ...]) -> None:
+    """Raise a SpecError if a convolution cuts the image into patches, and leaves pixels over at its edge."""
+    sides, shape = conv.kernel_size, tuple(inputs[0].shape) if inputs else ()
+    if len(shape) != 4 or shape[1] != 3 or conv.stride != sides or conv.padding not in ((0, 0), "valid"):
+        return
+    if any(n > side and n % side for n, side in zip(shape[2:], sides, strict=True)):
+        raise SpecError(
+            "image_size",
+            expected=f"a multiple of the patch size {' × '.join(map(str, sides))}, so that each pixel has a place",
+            got=" × ".join(map(str, shape[2:])),
+            fix="Correct image_size in the spec.",
+        )
 
 
 def _advice(module: nn.Module, error: Exception) -> str:

@@ -1,14 +1,18 @@
 """What networks with hooks on their layers share: those of the transformers library, and torch modules."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bddn.backbones.code import fingerprint
+from bddn.backbones.code import fingerprint, measure
+from bddn.backbones.first_run import noise
 from bddn.backbones.hooks import LayerHooks, Reduce, frozen, pooling
+from bddn.backbones.in_step import may_run_at_once
 from bddn.spec import CacheSpec
 from bddn.tokens import Tokens
 
@@ -31,6 +35,7 @@ class HookedNetwork:
     _device: str
     _model: Any  # on the device
     _hooks: LayerHooks
+    _turn: AbstractContextManager[Any] = nullcontext()  # a lock, if only one thread at a time may run it
 
     def _forward(self, pixels: Tensor) -> object:
         """Run the network on pixels (B, 3, H, W) on its device."""
@@ -52,21 +57,32 @@ class HookedNetwork:
 
     def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
         """See `ShowsFullSize.each_layer`."""
-        with frozen(self._device, self.spec.autocast):
+        with self._turn, frozen(self._device, self.spec.autocast):
             pixels = pixels.to(self._device)
             return self._hooks.run(lambda: self._forward(pixels), self.layers, reduce)
 
     def last_global(self, pixels: Tensor) -> Tensor:
         """See `Trainable.last_global`."""
         pixels, last = pixels.to(self._device), self.layers[-1]
-        found: Tensor = self._hooks.run(
-            lambda: self._forward(pixels), [last], lambda tokens: tokens.stored_global(self.spec.global_token)
-        )[last]
+        with self._turn:
+            found: Tensor = self._hooks.run(
+                lambda: self._forward(pixels), [last], lambda tokens: tokens.stored_global(self.spec.global_token)
+            )[last]
         return found
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """See `Trainable.save`: a folder in the Hugging Face format."""
         self._model.save_pretrained(folder, state_dict=dict(state))
+
+    def _measure(self) -> dict[str, list[float]]:
+        """Return numbers that tell the network's code; see `measure`. Later passes take turns if they have to."""
+        pixels = noise(2, self.spec.image_hw)
+        measured = measure(self._fingerprint, pixels)
+        if self._device == "cpu" and not may_run_at_once(
+            self._fingerprint, pixels
+        ):  # on a GPU passes always take turns
+            self._turn = Lock()
+        return measured
 
     def _fingerprint(self, pixels: Tensor) -> dict[str, Any]:
         """Return the fingerprint of each layer, in full precision if the weights are float32."""

@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from bddn.backbones import code
 from bddn.backbones.backbone import weights_sha256
-from bddn.backbones.first_run import forms_of, noise
+from bddn.backbones.first_run import forms_of
 from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.imported import check_as_imported
@@ -142,6 +142,18 @@ class HookedModule(HookedNetwork):
             )
         return pixels
 
+    def check_unchanged(self) -> None:
+        """See `CanChange.check_unchanged`."""
+        training = [name or "the network itself" for name, one in self._model.named_modules() if one.training]
+        others = weights_sha256(self._model.state_dict()) != self.identity["weights_sha256"]
+        if training or others:
+            raise BackboneError(
+                type(self._model).__name__,
+                expected="the network as from_module was given it, in eval mode",
+                got="other weights" if others else f"training mode in {shorten(training, SHOWN)}",
+                fix="Call from_module again, which sets eval mode and reads the weights that are there now.",
+            )
+
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """See `Trainable.save`: a safetensors file."""
         write_state(state, folder / STATE)
@@ -159,7 +171,7 @@ class HookedModule(HookedNetwork):
     def _code(self) -> dict[str, Any]:
         """Return the entries of the identity about code; see `bddn.backbones.code`."""
         with single_threaded_kernels():  # so that last bits do not depend on the number of threads
-            measured = code.measure(self._fingerprint, noise(2, self.spec.image_hw))
+            measured = self._measure()
         if self._library is not None:
             return {"source": code.sources(self._model, self._library.package), PROBE: measured}
         preprocess = {} if self._preprocess is None else {"preprocess": code.source_of_function(self._preprocess)}
@@ -189,9 +201,8 @@ def _check_python(module: object) -> None:
 def _check_ready(module: nn.Module) -> None:
     """Raise a BackboneError if a network is not made of Python modules, or has no weights in memory."""
     _check_python(module)
-    without = [
-        name for name, one in module.named_parameters() if one.is_meta or isinstance(one, UninitializedParameter)
-    ]
+    own = [*module.named_parameters(), *module.named_buffers()]
+    without = [name for name, one in own if one.is_meta or isinstance(one, UninitializedParameter)]
     if without:
         raise BackboneError(
             type(module).__name__,

@@ -60,6 +60,8 @@ def infer(
     leading_tokens: int | None = None,
     channels: Literal["first", "last"] | None = None,
     prefix: Prefix | None = None,
+    *,
+    has_cls: bool = True,
 ) -> Form:
     """Return the form of a tensor, from its shapes for two numbers of images.
 
@@ -77,6 +79,9 @@ def infer(
     prefix : (int, int), optional
         CLS tokens and registers, if the network's class tells them. Layers whose tokens then form no grid, such as
         those before the CLS token is added, are read by their shapes alone.
+    has_cls : bool
+        Whether the network may have a CLS token. If not, leading tokens are registers, unless `leading_tokens` says how
+        many there are.
 
     Raises
     ------
@@ -90,8 +95,9 @@ def infer(
     rest = shape[:batch_dim] + shape[batch_dim + 1 :]
     if len(rest) == 2:
         tried = range(MAX_LEADING + 1) if leading_tokens is None else [leading_tokens]
-        prefixes = [(min(n, 1), max(n - 1, 0)) for n in tried]  # in most networks one CLS token, then registers
-        if prefix is not None and leading_tokens is None and _grids(rest[0], [prefix], image_hw):
+        n_cls = int(has_cls or leading_tokens is not None)  # in most networks one, then registers
+        prefixes = [(min(n, n_cls), max(n - n_cls, 0)) for n in tried]
+        if prefix is not None and leading_tokens is None and grids(rest[0], [prefix], image_hw):
             prefixes = [prefix]
         return _sequence(name, shape, batch_dim, rest, image_hw, prefixes)
     if len(rest) == 3:
@@ -151,8 +157,10 @@ def _sequence(
     prefixes: Sequence[Prefix],
 ) -> Form:
     n_tokens, n_channels = rest
-    grids = _grids(n_tokens, prefixes, image_hw)
-    found = [Form("sequence", batch_dim, prefix, places, n_channels) for prefix, places in grids]
+    found = [
+        Form("sequence", batch_dim, prefix, places, n_channels)
+        for prefix, places in grids(n_tokens, prefixes, image_hw)
+    ]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -173,9 +181,7 @@ def _sequence(
     )
 
 
-def _grids(
-    n_tokens: int, prefixes: Sequence[Prefix], image_hw: tuple[int, int]
-) -> list[tuple[Prefix, tuple[int, int]]]:
+def grids(n_tokens: int, prefixes: Sequence[Prefix], image_hw: tuple[int, int]) -> list[tuple[Prefix, tuple[int, int]]]:
     """Return the prefixes after which the other tokens form a grid like the image, with its rows and columns."""
     local = [(prefix, n_tokens - sum(prefix)) for prefix in prefixes]
     return [

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
-from bddn.backbones.code import measure
-from bddn.backbones.first_run import forms_of, noise
+from bddn.backbones.first_run import forms_of
 from bddn.backbones.forward_inputs import arguments
 from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks
@@ -101,7 +100,7 @@ class TransformersNetwork(HookedNetwork):
         if spec.compile:
             compile_blocks(stored)
         self._hooks = LayerHooks(stored, self._read)
-        measure(self._fingerprint, noise(2, spec.image_hw))  # refuses random tokens, such as those of MAE's own class
+        self._measure()  # refuses random tokens, such as those of MAE's own class
 
     def preprocess(self, image: "Image") -> Tensor:
         """See `Backbone.preprocess`. `native` takes the whole image too, with the network's own mean and deviation."""
@@ -248,6 +247,14 @@ def _compare(spec: CacheSpec, blocks: Sequence[str], forms: Mapping[str, Form], 
                 f"{' and order' if order else ''} in the spec say",
                 got=str(form),
                 fix="Correct prefix or order in the spec; tokens that come after the places belong to suffix.",
+            )
+        if any(pixels % n for pixels, n in zip(spec.image_hw, form.places, strict=True)):
+            raise SpecError(
+                f"layer '{name}'",
+                expected="an image_size that the places of each layer divide",
+                got=f"{' × '.join(map(str, spec.image_hw))} pixels for {form.places[0]} × {form.places[1]} places: the "
+                "network cuts or pads the image at its edge",
+                fix="Correct image_size in the spec.",
             )
     found = dict.fromkeys(blocks, "a block") | {name: _sizes(form) for name, form in forms.items()}
     expected = {name: _sizes(outline) for name, outline in told.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bddn.backbones.backbone import Backbone
+from bddn.backbones.backbone import Backbone, CanChange
 from bddn.backbones.layers import matched
 from bddn.backbones.probe import check_order
 from bddn.backbones.registry import open_backbone
@@ -142,6 +142,8 @@ def prepare(
         len(one.stimuli)  # a missing folder is an error before the network is opened
     if backbone is None:
         backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
+    elif isinstance(backbone, CanChange):
+        backbone.check_unchanged()
     for line in matched(spec.backbone.layers if spec.backbone else None, backbone.layers):
         say(f"layers: {line}")
     stimuli = dataset.stimuli

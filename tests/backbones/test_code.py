@@ -1,13 +1,17 @@
 """The code of a network of one's own is part of what its cache is: no rows of two versions get into one."""
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import zarr
 from PIL.Image import Image
 from torch import Tensor, nn
 
@@ -247,6 +251,46 @@ class Drawing(nn.Module):
 def test_a_network_whose_tokens_are_not_the_same_each_time_is_refused(how: str, words: str) -> None:
     with pytest.raises(BackboneError, match=f"the same tokens for the same image in every run.*{words}"):
         from_module(nn.Sequential(Drawing(how)), ["0"], image_size=SIZE, global_token="mean")
+
+
+class Remembering(nn.Module):
+    """Keeps something of its images on itself, and reads it after another submodule has run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cut, self.between, self.last = nn.Conv2d(3, 6, 4, 4), nn.Identity(), nn.Identity()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.contrast = pixels.std((1, 2, 3), keepdim=True)
+        x = self.between(self.cut(pixels))
+        time.sleep(0.02)  # so that passes in other threads come in between
+        return self.last(x * self.contrast)  # type: ignore[no-any-return]
+
+
+def test_a_network_that_keeps_something_of_an_image_on_itself_does_not_mix_images(
+    planted: Planted, tmp_path: Path
+) -> None:
+    """Batches run in several threads on a CPU; those of such a network one after the other."""
+    given: dict[str, Any] = {"image_size": SIZE, "grid": (8, 8), "batch_size": 2, "global_token": "mean"}
+    backbone = from_module(Remembering(), ["last"], **given)
+    extract(backbone.spec, planted, tmp_path / "a.zarr", device="cpu", backbone=backbone)
+    found: Any = zarr.open_array(tmp_path / "a.zarr" / "local" / "last", mode="r")[:]
+    for i in range(len(planted.stimuli)):
+        alone = backbone(backbone.preprocess(planted.stimuli.image(i))[None])["last"].local_[0]
+        torch.testing.assert_close(torch.tensor(found[i]).float().movedim(2, 0), alone, rtol=1e-2, atol=1e-2)
+
+
+def test_a_network_that_keeps_nothing_runs_in_several_threads() -> None:
+    backbone = from_module(nn.Sequential(nn.Conv2d(3, 6, 4, 4)), ["0"], image_size=SIZE, global_token="mean")
+    together = threading.Barrier(2)
+
+    def meet(_module: nn.Module, _inputs: Any) -> None:
+        together.wait(10)
+
+    backbone.module.register_forward_pre_hook(meet)
+    with ThreadPoolExecutor(2) as pool:
+        assert len(list(pool.map(backbone, torch.randn(2, 1, 3, SIZE, SIZE)))) == 2
 
 
 def test_maes_own_class_which_masks_at_random_is_refused() -> None:

@@ -142,6 +142,62 @@ def test_what_has_no_weights_is_refused() -> None:
         from_module(empty, ["stem"], image_size=SIZE)
     with pytest.raises(BackboneError, match="got no torch module"):
         from_module(Net, ["stem"], image_size=SIZE)  # type: ignore[arg-type]
+    for persistent in (True, False):
+        half_empty = Net()
+        half_empty.register_buffer("codes", torch.empty(3, device="meta"), persistent=persistent)
+        with pytest.raises(BackboneError, match="1 weights without values: codes"):
+            from_module(half_empty, ["blocks.?"], image_size=SIZE)
+
+
+def test_a_network_that_changed_since_it_was_given_is_refused(planted: Planted, tmp_path: Path) -> None:
+    """A cache would name the weights that were, and hold the tokens of others."""
+    net = Net()
+    backbone = from_module(net, ["blocks.1"], image_size=SIZE, grid=(4, 4))
+    net.blocks[0].train()
+    with pytest.raises(BackboneError, match=r"in eval mode; got training mode in blocks\.0, .*Call from_module again"):
+        extract(backbone.spec, planted, tmp_path / "a.zarr", device="cpu", backbone=backbone)
+    net.eval()
+    net.stem.weight.data.mul_(2)
+    with pytest.raises(BackboneError, match="got other weights"):
+        extract(backbone.spec, planted, tmp_path / "a.zarr", device="cpu", backbone=backbone)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+class OfRegisters(nn.Module):
+    """Two tokens before 64 local ones, under names of weights."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.cut, self.block = nn.Conv2d(3, 8, 4, 4), nn.Identity()
+        for name in names:
+            self.register_parameter(name, nn.Parameter(torch.randn(1, 2 // len(names), 8)))
+        self.names = names
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.cut(pixels).flatten(2).transpose(1, 2)
+        before = [self.get_parameter(name).expand(len(x), -1, -1) for name in self.names]
+        return self.block(torch.cat([*before, x], 1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["reg_token", "register_tokens", "registers"])
+def test_registers_of_a_network_without_cls_token_are_not_taken_for_one(name: str) -> None:
+    """Those of timm's vit_medium_patch16_reg4_gap, for instance."""
+    with pytest.raises(SpecError, match=r"a CLS token, .*got 66 tokens = 2 registers \+ 8×8.*mean.*leading_tokens: 2"):
+        from_module(OfRegisters(name), ["block"], image_size=SIZE)
+    given: dict[str, Any] = {"image_size": SIZE, "grid": (8, 8)}
+    backbone = from_module(OfRegisters(name), ["block"], global_token="mean", registers=True, **given)
+    registers = backbone(torch.randn(1, 3, SIZE, SIZE))["block"].register
+    assert registers is not None
+    assert torch.equal(registers, backbone.module.get_parameter(name).detach())
+    for net, leading in ((OfRegisters(name), 2), (OfRegisters("cls_token", name), None)):
+        form = from_module(net, ["block"], leading_tokens=leading, **given).forms["block"]
+        assert str(form).startswith("66 tokens = 1 CLS + 1 registers")
+
+
+@pytest.mark.parametrize("size", [33, [32, 38]])
+def test_pixels_that_would_be_left_over_at_the_edge_are_refused(size: Any) -> None:
+    with pytest.raises(SpecError, match=r"a multiple of the patch size 4 × 4.*got 3[23] × 3[38]"):
+        from_module(Net(), ["blocks.?"], image_size=size)
 
 
 def test_tokens_that_float16_cannot_tell_from_zero_are_refused() -> None:
