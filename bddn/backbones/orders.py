@@ -37,10 +37,13 @@ def known_orders(h: int, w: int) -> Iterator[tuple[str, Tensor]]:
 
 def moved(h: int, w: int, n_leading: int) -> Iterator[tuple[str, Tensor]]:
     """Yield names and orders of h × w places, where some of the `n_leading` tokens that are taken to come before them
-    come after them."""
+    come after them, or one of them in their middle."""
     for n in range(1, n_leading + 1):
         those = "one of its leading tokens comes" if n == 1 else f"{n} of its leading tokens come"
         yield f"{those} last, after the places", torch.arange(h * w).roll(-n)
+    if n_leading:
+        first, second = torch.arange(h * w).tensor_split([h * w // 2])
+        yield "one of its leading tokens comes in the middle of the places", torch.cat([first.roll(-1), second])
 
 
 def windows(places: Tensor, sides: Sequence[int]) -> Tensor:

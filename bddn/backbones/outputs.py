@@ -120,6 +120,9 @@ def choose(
 def _floating(name: str, path: str, seen: TensorInfo) -> str:
     if not seen.is_floating:
         raise _refused(name, "tokens of a floating-point type", seen.dtype, "Choose another layer.")
+    if seen.is_attention:
+        got = f"attention weights of shape {seen.shape}: the last axis sums to one"
+        raise _refused(name, "tokens", got, "Choose another layer or output.")
     return path
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bddn.backbones.backbone import Backbone, ShowsFullSize
 from bddn.backbones.orders import known_orders, moved
+from bddn.backbones.shapes import MAX_LEADING, grids
 from bddn.errors import BackboneError
 from bddn.spec import CacheSpec
 from bddn.tokens import LayerTokens
@@ -37,11 +38,12 @@ BATCH = 1 + len(PATCHES)
 # ImageNet (EfficientNet-Lite0) has at least 0.95 in every layer at its own image size.
 MIN_ROWS_AGREEMENT = 0.75  # least mean agreement with row-major order
 MIN_OTHER_AGREEMENT = 0.95  # least mean agreement with another order
-MIN_ADVANTAGE = 0.1  # least difference to the agreement with row-major order
+MIN_ADVANTAGE = 0.1  # least difference to the agreement, or correlation, with row-major order
 MIN_SHARPNESS = 10.0  # least ratio of the largest changes to the mean change, for a patch with a clear place
 HERE, ELSEWHERE = 0.95, 0.75  # agreement of a patch with its own place: at least, or below
 MIN_ELSEWHERE = 4  # least number of patches elsewhere; at most one other patch may be at its own place
 FEW_PLACES = 16  # with fewer places, one of many orders may agree by chance
+ON_CHANNELS = "places on the axis that is taken for channels, as in (B, C, T)"
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,20 @@ def measure_orders(backbone: Backbone, spec: CacheSpec) -> dict[str, Order]:
     """
     n = max(2, min(spec.batch_size, BATCH)) - 1
     changes: dict[str, list[Tensor]] = {}
+    on_channels: dict[str, list[Tensor]] = {}
     n_leading: dict[str, int] = {}
     for start in range(0, len(PATCHES), n):
         cells = [None, *PATCHES[start : start + n]]
         pixels = torch.stack([backbone.preprocess(patch_image(spec.image_hw, cell)) for cell in cells])
-        for layer, (change, n_leading[layer]) in _changes(backbone, pixels).items():
+        for layer, (change, of_channels, n_leading[layer]) in _changes(backbone, pixels).items():
             changes.setdefault(layer, []).append(change)
-    return {layer: order_of(torch.cat(parts), spec.image_hw, n_leading[layer]) for layer, parts in changes.items()}
+            on_channels.setdefault(layer, []).append(of_channels)
+    return {
+        layer: Order("other", ON_CHANNELS)
+        if _are_places(torch.cat(on_channels[layer]), spec.image_hw)
+        else order_of(torch.cat(parts), spec.image_hw, n_leading[layer])
+        for layer, parts in changes.items()
+    }
 
 
 def patch_image(size: tuple[int, int], cell: tuple[int, int] | None) -> "Image":
@@ -151,16 +160,21 @@ def order_of(changes: Tensor, image_hw: tuple[int, int], n_leading: int = 0) -> 
         return Order("mixed")
     if not changes.any():
         return Order("constant")
-    covered = _covered(image_hw, (h, w))
+    shares = _shares(image_hw, (h, w))
+    covered = _covered(shares)
     excess = _excess(changes.flatten(1).double())
     ranks = excess.argsort(1).argsort(1).double()
     agreements = _agreements(ranks, covered)
     agreement = float(agreements.mean())
-    orders = [*known_orders(h, w), *moved(h, w, n_leading)]
+    shifts = list(moved(h, w, n_leading))
+    orders = [*known_orders(h, w), *shifts]
     best, name = max((float(_agreements(ranks, covered[:, order.reshape(-1)]).mean()), name) for name, order in orders)
     is_elsewhere = _is_elsewhere(agreements, _sharpness(excess, covered), excess.argmax(1))
     if best >= MIN_OTHER_AGREEMENT and best - agreement >= MIN_ADVANTAGE and (is_elsewhere or h * w >= FEW_PLACES):
         return Order("other", name, agreement)
+    for name, order in shifts:
+        if _agreements(ranks, covered[:, order]).mean() >= MIN_OTHER_AGREEMENT and _is_better(excess, shares, order):
+            return Order("other", name, agreement)
     if is_elsewhere:
         return Order("other", "", agreement)
     return Order("rows" if agreement >= MIN_ROWS_AGREEMENT else "mixed", "", agreement)
@@ -180,18 +194,32 @@ def summary(orders: dict[str, Order]) -> list[str]:
     return [f"{text}: {_listed(layers)}" for text, layers in groups.items()]
 
 
-def _changes(backbone: Backbone, pixels: Tensor) -> dict[str, tuple[Tensor, int]]:
-    """Return changes (K, H, W) for each layer, and its number of tokens without a place; the first image of `pixels`
-    has no patch."""
+def _changes(backbone: Backbone, pixels: Tensor) -> dict[str, tuple[Tensor, Tensor, int]]:
+    """Return changes (K, H, W) and those of channels (K, C) for each layer, and its number of tokens without a place;
+    the first image of `pixels` has no patch."""
 
-    def change(tokens: LayerTokens) -> tuple[Tensor, int]:
+    def change(tokens: LayerTokens) -> tuple[Tensor, Tensor, int]:
         local, register = tokens.local_.float(), tokens.register
         n_leading = int(tokens.global_ is not None) + (0 if register is None else register.shape[1])
-        return (local[1:] - local[:1]).abs().mean(1).cpu(), n_leading
+        difference = (local[1:] - local[:1]).abs()
+        return difference.mean(1).cpu(), difference.mean((2, 3)).cpu(), n_leading
 
     if isinstance(backbone, ShowsFullSize):
         return backbone.each_layer(pixels, change)
     return {layer: change(tokens) for layer, tokens in backbone(pixels).items()}
+
+
+def _are_places(changes: Tensor, image_hw: tuple[int, int]) -> bool:
+    """Return whether the channels of a layer, whose changes are (K, C), are its places row by row, maybe after some
+    leading tokens."""
+    if not changes.isfinite().all():
+        return False
+    for (_, n), places in grids(changes.shape[1], [(0, n) for n in range(MAX_LEADING + 1)], image_hw):
+        ranks = _excess(changes[:, n:].double()).argsort(1).argsort(1).double()
+        agreements = _agreements(ranks, _covered(_shares(image_hw, places)))
+        if len(ranks[0]) >= FEW_PLACES and agreements.mean() >= MIN_OTHER_AGREEMENT:
+            return True
+    return False
 
 
 def _excess(changes: Tensor) -> Tensor:
@@ -205,13 +233,34 @@ def _excess(changes: Tensor) -> Tensor:
     return excess / (usual + 0.1 * changes.max(1).values.mean())
 
 
-def _covered(image_hw: tuple[int, int], places: tuple[int, int]) -> Tensor:
-    """Return the places that a patch covers, or covers most, (K, H × W) bool."""
+def _shares(image_hw: tuple[int, int], places: tuple[int, int]) -> Tensor:
+    """Return the share of each place that a patch covers, (K, H × W)."""
     shown = torch.zeros(len(PATCHES), 1, *image_hw)
     for i, (row, column) in enumerate(PATCHES):
         shown[i, :, _span(row, image_hw[0]), _span(column, image_hw[1])] = 1
-    covered = F.adaptive_avg_pool2d(shown, places).flatten(1)
-    return covered >= covered.max(1, keepdim=True).values / 2
+    return F.adaptive_avg_pool2d(shown, places).flatten(1)
+
+
+def _covered(shares: Tensor) -> Tensor:
+    """Return the places that a patch covers, or covers most, (K, H × W) bool."""
+    return shares >= shares.max(1, keepdim=True).values / 2
+
+
+def _is_better(excess: Tensor, shares: Tensor, order: Tensor) -> bool:
+    """Return whether an order correlates better with the changes than row-major order, for all patches but one.
+
+    Orders that move places by one or two agree almost as row-major order does, if a patch covers several places. So the
+    exact shares are compared here, of the patches whose places the order moves.
+    """
+    better = _correlations(excess, shares[:, order]) - _correlations(excess, shares)
+    better = better[(shares[:, order] != shares).any(1)]
+    return len(better) >= MIN_ELSEWHERE and float(better.mean()) >= MIN_ADVANTAGE and int((better <= 0).sum()) <= 1
+
+
+def _correlations(a: Tensor, b: Tensor) -> Tensor:
+    """Return the correlation of each row of two matrices, (K,)."""
+    a, b = (F.normalize((one - one.mean(1, keepdim=True)).double(), dim=1) for one in (a, b))
+    return (a * b).sum(1)
 
 
 def _agreements(ranks: Tensor, covered: Tensor) -> Tensor:

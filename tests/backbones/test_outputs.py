@@ -147,6 +147,10 @@ NONE: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "a tuple without tokens": (lambda x: (x.mean(1), x.mean()), "a tensor with tokens or a map"),
     "whole numbers": (lambda x: x.long(), "floating-point type; got int64"),
     "yes and no": (lambda x: x > 0, "floating-point type; got bool"),
+    "attention weights": (
+        lambda x: attention(x)[:, None].expand(-1, 4, -1, -1),
+        "tokens; got attention weights of shape",
+    ),
     "complex numbers": (lambda x: x.to(torch.complex64), "floating-point type; got complex64"),
     "images and tokens in one axis": (lambda x: x.flatten(0, 1), r"return them as \(B, 64, C\)"),
     "one image less": (lambda x: x[1:], "one axis of images"),

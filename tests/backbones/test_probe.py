@@ -294,6 +294,49 @@ def test_what_mixes_all_places_is_said_to_do_so(case: str) -> None:
     assert "unknown, because each place changes with the whole image" in probe.summary(found)[-1]
 
 
+@pytest.mark.parametrize("n_channels", [64, 65])
+@pytest.mark.parametrize("n_leading", [0, 1])
+def test_channels_before_tokens_are_not_taken_for_places(n_channels: int, n_leading: int) -> None:
+    """64 channels of 256 places have the shape of 8 × 8 places with 256 channels."""
+
+    class Before(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.cut, self.mix = nn.Conv2d(3, n_channels, 8, 8), nn.Conv1d(n_channels, n_channels, 1)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            x = self.cut(pixels).flatten(2)
+            return self.mix(torch.cat([x[..., :n_leading] * 0, x], 2))  # type: ignore[no-any-return]
+
+    backbone = from_module(Before(), ["mix"], image_size=SIZE, global_token="mean")
+    with pytest.raises(
+        BackboneError, match=r"layer 'mix'.*places on the axis that is taken for channels, as in \(B, C"
+    ):
+        probe.check_order(backbone, backbone.spec)
+
+
+@pytest.mark.parametrize(("size", "patch"), [(224, 32), (224, 16), (378, 14)])
+@pytest.mark.parametrize(("where", "words"), [("middle", "comes in the middle"), ("end", "comes last"), ("start", "")])
+def test_a_cls_token_elsewhere_is_noticed_at_any_size_of_patches(size: int, patch: int, where: str, words: str) -> None:
+    """In Vision Mamba, it is in the middle: half of the places would be one place off."""
+
+    class Elsewhere(PlainViT):
+        def forward(self, pixels: Tensor) -> Any:
+            x = self.patch_embed(pixels).flatten(2).transpose(1, 2) + self.pos_embed
+            n = {"start": 0, "middle": x.shape[1] // 2, "end": x.shape[1]}[where]
+            x = torch.cat([x[:, :n], self.leading.expand(len(x), -1, -1), x[:, n:]], 1)
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    backbone = from_module(Elsewhere((size, size), patch), ["blocks.*"], image_size=size)
+    found = probe.measure_orders(backbone, backbone.spec)
+    for order in found.values():
+        assert order.kind == ("other" if words else "rows")
+        assert words in order.name
+
+
 def test_tokens_that_do_not_depend_on_the_image_are_refused() -> None:
     class Codes(nn.Module):
         def forward(self, pixels: Tensor) -> Tensor:
