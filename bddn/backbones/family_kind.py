@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bddn.backbones.backbone import Backbone
 
 CONFIG, PROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
+ALL_PROCESSORS = "processor_config.json"  # where newer versions of transformers save the image processor with others
 SIZE_FIELDS = ("num_hidden_layers", "hidden_size", "patch_size")
 """Fields of an architecture that determine the layers."""
 

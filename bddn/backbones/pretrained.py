@@ -13,7 +13,7 @@ import torch
 from bddn.backbones import convert
 from bddn.backbones.family_kind import Family
 from bddn.backbones.loading import UNREADABLE, first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
-from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
+from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of, whole_or_shards
 from bddn.errors import BackboneError, SpecError
 from bddn.files.filekind import explain_folder
 from bddn.machine.settings import seeded
@@ -21,6 +21,7 @@ from bddn.spec import WeightsSpec
 
 ADAPTER = "adapter_config.json"
 OTHER_PARTS = ("text_model", "language_model", "decoder", "prompt_encoder", "predictor", "memory_attention")
+NO_WEIGHTS = ("I8", "U8", "I16", "U16", "C64")  # types of safetensors; buffers of networks are int64 or bool
 POOLING = "add_pooling_layer"  # an option of many constructors
 INITIAL_STD = 0.02  # of random weights: the default of all classes but SAM, whose 1e-10 gives almost zero outputs
 
@@ -163,6 +164,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
             kind, kinds = part.get("model_type", kind), (*kinds, kind)
         if kind not in kinds:
             raise ValueError(f"model_type '{kind}' in config.json, not {' or '.join(kinds)}")
+        _refuse_quantized(folder, fields, family)
         model, info = model_class.from_pretrained(
             folder,
             dtype=torch.float32,  # the checkpoint may be in half precision
@@ -173,6 +175,8 @@ def _pretrained(family: Family, folder: Path) -> Any:
             **prefix,
             **family.options,
         )
+    except BackboneError:
+        raise
     except Exception as error:
         fix = UNREADABLE
         names = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
@@ -194,6 +198,26 @@ def _pretrained(family: Family, folder: Path) -> Any:
         fix = f"Set options: {{{POOLING}: false}} in the spec, because no block needs the pooling."
     refuse_misfits(folder, expected, misfits, fix)
     return model
+
+
+def _refuse_quantized(folder: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raise a BackboneError if weights are integers or complex numbers, which transformers would take for values."""
+    from safetensors import safe_open
+
+    quantization = config.get("quantization_config")
+    got = f"quantized ones: quantization_config of config.json says {quantization}" if quantization else ""
+    paths = [] if got else whole_or_shards([path.name for path in folder.iterdir()], TRANSFORMERS_FILES)
+    for name in [name for name in paths if name.endswith(".safetensors")]:
+        with safe_open(folder / name, "pt") as file:
+            types = {key: file.get_slice(key).get_dtype() for key in file.keys() if (family.tower or "") in key}  # noqa: SIM118
+        got = got or next((f"{key} of type {one}" for key, one in types.items() if one in NO_WEIGHTS), "")
+    if got:
+        raise BackboneError(
+            folder,
+            expected="weights in float32, float16 or bfloat16",
+            got=got,
+            fix="Use the weights as they were before they were quantized.",
+        )
 
 
 def _prefix(missing: Sequence[str], unknown: Collection[str]) -> str:

@@ -3,12 +3,14 @@
 import difflib
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bddn.backbones.convert import read_checkpoint
-from bddn.backbones.loading import first_line
+from bddn.backbones.loading import first_line, refuse_misfits
 from bddn.backbones.module import HookedModule, Library
 from bddn.backbones.preprocess import squash
 from bddn.backbones.timm_kind import BLOCKS, PACKAGE
@@ -138,10 +140,20 @@ def _state(spec: CacheSpec) -> dict[str, Tensor] | None:
                 got=f"format: {weights.format}",
                 fix="Use a file in timm's names, or another family.",
             )
-        return read_checkpoint(file_of(weights))
+        return _values(file_of(weights))
     folder = folder_of(weights)
     paths = [folder / name for name in TRANSFORMERS_FILES if (folder / name).is_file()]
-    return read_checkpoint(paths[0] if paths else folder / TRANSFORMERS_FILES[0])
+    return _values(paths[0] if paths else folder / TRANSFORMERS_FILES[0])
+
+
+def _values(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a file; raise a BackboneError if some are small integers, which torch would take for
+    values."""
+    state = read_checkpoint(path)
+    quantized = [f"{name} of type {one.dtype}" for name, one in state.items() if one.dtype in (torch.int8, torch.uint8)]
+    fix = "Use the weights as they were before they were quantized."
+    refuse_misfits(path, "weights in float32, float16 or bfloat16", {"quantized": quantized}, fix)
+    return state
 
 
 def _prefix(module: Any) -> Prefix | None:

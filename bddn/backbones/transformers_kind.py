@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bddn.backbones.family_kind import (
+    ALL_PROCESSORS,
     PROCESSOR,
     SIZE_FIELDS,
     Family,
@@ -52,7 +53,8 @@ class TransformersKind(Kind):
     def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
         """See `Kind.files`: config.json, weights, and for its own preprocessing the image processor; never code."""
         found, without = transformers_files(names)
-        return found + [PROCESSOR] * (bool(found) and spec.preprocess == "native" and PROCESSOR in names), without
+        native = (PROCESSOR, ALL_PROCESSORS) if found and spec.preprocess == "native" else ()
+        return found + [name for name in native if name in names], without
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
         """See `Kind.describe`."""

@@ -196,7 +196,7 @@ def test_the_card_tells_how_positions_fit_the_image(pe: CacheSpec, tmp_path: Pat
     assert "row by row: blocks.0" in card
 
 
-@pytest.mark.parametrize("fault", ["missing", "unknown", "another shape"])
+@pytest.mark.parametrize("fault", ["missing", "unknown", "another shape", "quantized"])
 def test_weights_that_do_not_fit_are_refused(pe: CacheSpec, tmp_path: Path, fault: str) -> None:
     assert pe.weights is not None
     state = load_file(Path(str(pe.weights.folder)) / "model.safetensors")
@@ -204,10 +204,12 @@ def test_weights_that_do_not_fit_are_refused(pe: CacheSpec, tmp_path: Path, faul
         del state["blocks.1.mlp.fc1.bias"]
     elif fault == "unknown":
         state["blocks.9.mlp.fc1.bias"] = torch.zeros(3)
+    elif fault == "quantized":
+        state["blocks.1.mlp.fc1.bias"] = state["blocks.1.mlp.fc1.bias"].to(torch.int8)
     else:
         state["blocks.1.mlp.fc1.bias"] = torch.zeros(3)
     save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(BackboneError, match=r"all and only those; got .*blocks\.\d\.mlp\.fc1\.bias"):
+    with pytest.raises(BackboneError, match=r"weights .*; got .*blocks\.\d\.mlp\.fc1\.bias"):
         open_backbone(pe.model_copy(update={"weights": pe.weights.model_copy(update={"folder": str(tmp_path)})}))
 
 

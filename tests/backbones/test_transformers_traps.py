@@ -181,6 +181,58 @@ def test_values_of_pixels_may_be_given_and_wrong_ones_are_refused(small: Make) -
             other(one, {"pixels": wrong})
 
 
+PROCESSORS: dict[str, tuple[str, dict[str, Any], Any]] = {
+    "no normalization": ("preprocessor_config.json", {"do_normalize": False}, "unit"),
+    "one number for all channels": ("preprocessor_config.json", {"image_mean": 0.5, "image_std": 0.5}, "half"),
+    "another scale": (
+        "preprocessor_config.json",
+        {"image_mean": [1.0] * 3, "image_std": [1.0] * 3, "rescale_factor": 2 / 255},
+        "half",
+    ),
+    "normalized twice, as EfficientNet": (
+        "preprocessor_config.json",
+        {"image_processor_type": "EfficientNetImageProcessor", "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+        {"mean": [0.5] * 3, "std": [0.25] * 3},
+    ),
+    "beside other processors": (
+        "processor_config.json",
+        {"image_processor": {"image_processor_type": "SiglipImageProcessor", "image_mean": [0.5] * 3}},
+        "half",
+    ),
+    "of a class that is not known": (
+        "preprocessor_config.json",
+        {"image_processor_type": "NewImageProcessor", "do_normalize": False},
+        "unit",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PROCESSORS)
+def test_pixels_are_compared_with_those_that_the_image_processor_makes(small: Make, tmp_path: Path, case: str) -> None:
+    name, fields, right = PROCESSORS[case]
+    usual: dict[str, Any] = {"image_processor_type": "ViTImageProcessor", "image_mean": [0.485, 0.456, 0.406]}
+    usual |= {"image_std": [0.229, 0.224, 0.225], "do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
+    spec = _with_processor(small, tmp_path, name, usual | fields if "image_processor" not in fields else fields)
+    opened(other(spec, {"pixels": right}))
+    for wrong in {"imagenet", "half", "unit"} - {right if isinstance(right, str) else ""}:
+        with pytest.raises(SpecError, match=rf"backbone\.pixels.*as {name} of the weights says"):
+            open_backbone(other(spec, {"pixels": wrong}))
+
+
+def test_a_network_that_reads_blue_first_is_refused(small: Make, tmp_path: Path) -> None:
+    processor = {"image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": True}
+    spec = _with_processor(small, tmp_path, "preprocessor_config.json", processor)
+    with pytest.raises(SpecError, match=r"backbone\.pixels.*red, green and blue.*do_flip_channel_order"):
+        open_backbone(other(spec, {"pixels": "unit"}))
+
+
+def _with_processor(small: Make, folder: Path, name: str, fields: dict[str, Any]) -> CacheSpec:
+    one = small("dinov3_b")
+    one.tower.save_pretrained(folder)
+    (folder / name).write_text(json.dumps(fields))
+    return other(one.spec, preprocess="native", weights={"folder": str(folder)})
+
+
 # --- the order of places
 
 
@@ -422,6 +474,52 @@ def test_inputs_that_bddn_does_not_make_are_refused() -> None:
     of_patches = {"input": "packed", "order": [1], "stages": [[2, 32, 8]]}
     with pytest.raises(BackboneError, match=r"missing 1 required positional argument.*by input and forward"):
         open_backbone(bare("VideoLlama3VisionModel", "encoder.layers.*", sizes, **of_patches))
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "size", "words"),
+    [
+        (
+            "Dinov2Model",
+            {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8},
+            60,
+            "8 × 8",
+        ),
+        ("SwinModel", {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2]}, 60, r"8 × 8 places: .*pads"),
+    ],
+)
+def test_places_that_do_not_fill_the_image_are_refused_without_sizes_in_the_spec(
+    model: str, sizes: dict[str, Any], size: int, words: str, tmp_path: Path
+) -> None:
+    """They would lie elsewhere than the cache says, at the right and at the bottom."""
+    config = getattr(transformers, model).config_class(image_size=64, **sizes)
+    getattr(transformers, model)(config).save_pretrained(tmp_path)
+    blocks, n_cls = ("encoder.layer.*", 1) if model == "Dinov2Model" else ("encoder.layers.*.blocks.*", 0)
+    spec = bare(model, blocks, {}, **({"prefix": {"cls": 1}} if n_cls else {}))
+    spec = other(spec, weights={"folder": str(tmp_path)}, image_size=64)
+    opened(spec)
+    with pytest.raises(SpecError, match=rf"image_size.*{words}"):
+        open_backbone(other(spec, image_size=size))
+
+
+@pytest.mark.parametrize("fault", ["int8", "uint8", "complex64", "quantization_config"])
+def test_quantized_weights_are_not_taken_for_values(small: Make, tmp_path: Path, fault: str) -> None:
+    one = small("dinov3_b")
+    one.tower.save_pretrained(tmp_path)
+    spec = other(one.spec, weights={"folder": str(tmp_path)})
+    opened(spec)
+    if fault == "quantization_config":
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {fault: {"quant_method": "none of those known"}}))
+    else:
+        state = load_file(tmp_path / "model.safetensors")
+        name = next(name for name in state if name.endswith("mlp.up_proj.weight"))
+        state[name] = state[name].to(getattr(torch, fault))
+        save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        BackboneError, match=r"weights in float32, float16 or bfloat16; got .*(mlp\.up_proj|none of those)"
+    ):
+        open_backbone(spec)
 
 
 def test_a_patch_may_be_given_by_its_two_sides() -> None:
