@@ -1,5 +1,6 @@
 """Numbers of things and lists of names, as text for messages."""
 
+import shlex
 from collections.abc import Sequence
 
 SHOWN = 5  # names in a message
@@ -8,6 +9,11 @@ SHOWN = 5  # names in a message
 def count(n: int, what: str) -> str:
     """Return a number of things as text: '1 image', '2 images'."""
     return f"1 {what}" if n == 1 else f"{n} {what}s"
+
+
+def word(path: object) -> str:
+    """Return a path as a word of a command line, in quotes where it has spaces or other signs of a shell."""
+    return shlex.quote(str(path))
 
 
 def joined(names: Sequence[str]) -> str:

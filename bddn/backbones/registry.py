@@ -1,6 +1,7 @@
 """Find a spec by its name, and open the backbone of a spec."""
 
 import difflib
+import os
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -78,8 +79,10 @@ def load_spec(name: str) -> CacheSpec:
     SpecError
         If the spec does not exist or is not valid.
     """
-    own, path = name.endswith((".yaml", ".yml")), Path(expand_home(name))
-    named = spec_files() if not own else {name: path} if path.is_file() else {}
+    path = Path(expand_home(name))
+    is_file = path.exists() and not path.is_dir()  # a pipe, too, as of <(command)
+    own = name.endswith((".yaml", ".yml")) or (os.sep in name and is_file)
+    named = spec_files() if not own else {name: path} if is_file else {}
     if (tuned := tuned_folder(path)) is not None and (own or name not in named):
         return read_tuned(tuned)
     if name not in named:

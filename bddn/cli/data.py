@@ -144,6 +144,7 @@ def init(
     """
     from bddn.data.own_scan import scan
     from bddn.data.own_template import OPEN, begin
+    from bddn.text import word
 
     found = scan(folder)
     text = begin(folder, found, out)
@@ -152,7 +153,7 @@ def init(
     images = sum(found.images.values())
     typer.echo(f"found: {images} images in {len(found.images)} folders, {len(found.files)} tables and arrays")
     typer.echo(f"{out}: {text.count('# ?')} guesses to check, {text.count(': ' + OPEN)} questions to answer")
-    typer.echo(f"next: edit it, then run 'bddn data check table:{out}'")
+    typer.echo(f"next: edit it, then run 'bddn data check {word(f'table:{out}')}'")
 
 
 def _check_images(name: str, per_class: int | None, seed: int) -> None:

@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -57,6 +58,9 @@ def _run() -> int:
     os.environ.update(SETTINGS)
     if ignored := [name for name in OTHER_KERNELS if os.environ.pop(name, None) is not None]:
         print(f"note: {', '.join(ignored)} would change last bits of results, so it is ignored", file=sys.stderr)  # noqa: T201
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) == signal.SIG_DFL:  # not where it is ignored, as by nohup
+            signal.signal(each, _leave)
     from bddn.cli import app
 
     try:
@@ -64,6 +68,11 @@ def _run() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0
+
+
+def _leave(number: int, frame: object) -> None:
+    """End the process on a signal that would end it at once, so that unfinished files are removed first."""
+    sys.exit(128 + number)
 
 
 def _check_process() -> None:

@@ -39,6 +39,7 @@ def score(
     from bddn.evaluation.kept_responses import FOLDER, read_held_out
     from bddn.evaluation.matching import cache_of_run, dataset_of_run
     from bddn.evaluation.scoring import score_run, write_scores
+    from bddn.files.output import check_folder
     from bddn.run import read_run
     from bddn.store.reader import Cache
 
@@ -53,6 +54,7 @@ def score(
     found = [read_run(run) for run in runs]
     caches, datasets = [Cache(place) for place in cache or ()], [open_dataset(name) for name in data or ()]
     for run in found:  # before the first of them is predicted
+        check_folder(run.folder / FOLDER, "folder")
         if caches:
             cache_of_run(run, caches)
             dataset_of_run(run, datasets)

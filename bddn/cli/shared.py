@@ -45,6 +45,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SCHEDULER = typer.Option(
     help="A running dask cluster: tcp://HOST:PORT of its scheduler, or the scheduler's file.", show_default=False
 )
+NO_THREAD = "can't start new thread"  # Python's words for it
 Device = Literal["auto", "cpu", "cuda"]
 WORKERS = typer.Option(min=0, max=512, help="Processes on this machine, one per device; 0: only this process.")
 MEMORY = typer.Option(
@@ -85,7 +86,7 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
             message = str(error)
         except OSError as error:
             failed = BddnError(
-                error.filename or "files",
+                " → ".join(str(name) for name in (error.filename, error.filename2) if name is not None) or "files",
                 expected="a file that can be read and written",
                 got=error.strerror or str(error),
                 fix="Check the path, its permissions and the free space; completed work is kept.",
@@ -94,17 +95,26 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (MemoryError, RuntimeError) as error:
             from bddn.machine.parallel import error_text, is_out_of_memory
 
-            if not is_out_of_memory(error):
-                raise
-            message = str(
-                LowMemoryError(
-                    command.__name__.replace("_", "-"),
+            name = command.__name__.replace("_", "-")
+            if str(error) == NO_THREAD:
+                limited = BddnError(
+                    name,
+                    expected="threads that can be started",
+                    got="a limit on threads, processes or memory that is reached",
+                    fix="Set BDDN_THREADS=1, or raise the limit of the shell (ulimit -u, ulimit -v), job or container; "
+                    "completed work is kept.",
+                )
+            elif is_out_of_memory(error):
+                limited = LowMemoryError(
+                    name,
                     expected="enough memory",
                     got=f"no memory left ({error_text(error)})",
                     fix="Close other programs, use a machine or a GPU with more memory, or reduce the amount of work; "
                     "completed work is kept.",
                 )
-            )
+            else:
+                raise
+            message = str(limited)
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(2)
 

@@ -22,7 +22,7 @@ from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, explain
 from bddn.spec import OwnDataSpec
 from bddn.spec.yaml_file import read_yaml
-from bddn.text import count, shorten
+from bddn.text import count, shorten, word
 
 TRIALS_AT_ONCE = 256  # rows of responses read together
 NOT_STATED = "not stated"
@@ -247,7 +247,8 @@ def read_spec(path: Path) -> OwnDataSpec:
         begin = "Begin one with 'bddn data init FOLDER --out FILE.yaml'."
         got, fix = explain(path, f"{error.strerror}", begin)
         if path.is_dir():
-            got, fix = FOLDER.name, f"Give the YAML file, or begin one with 'bddn data init {path} --out FILE.yaml'."
+            got, begin = FOLDER.name, f"bddn data init {word(path)} --out FILE.yaml"
+            fix = f"Give the YAML file, or begin one with '{begin}'."
         raise DataError(path, expected="a YAML file that describes the data", got=got, fix=fix) from error
     document = read_yaml(text, str(path))
     value: Any = document.value

@@ -25,7 +25,7 @@ from bddn.run.inputs import environment
 from bddn.store.reader import Cache
 from bddn.stream.global_tokens import global_tokens
 from bddn.stream.loader import rows_of
-from bddn.text import count
+from bddn.text import count, word
 
 Images = dict[str, Fingerprints]
 FOLDER, TABLE, NUMBERS, SHEET = "audit", "pairs.parquet", "audit.json", "pairs"
@@ -165,8 +165,8 @@ def refuse_leaks(found: Audited, run: Run, allowed: bool) -> dict[str, Any]:
             run.folder,
             expected="every image in only one part of the split",
             got=f"{count(len(pairs), 'pair')} of images in different parts: {'; '.join(pairs[:SHOWN])}{more}",
-            fix=f"Look at them with 'bddn audit {run.folder} --data DATA'. Fit again without one of each, or with a "
-            "split by clusters (split_by). --allow-leaks scores all the same, and notes it in the result.",
+            fix=f"Look at them with 'bddn audit {word(run.folder)} --data DATA'. Fit again without one of each, or "
+            "with a split by clusters (split_by). --allow-leaks scores all the same, and notes it in the result.",
         )
     names = ("passed", "n_pairs", "n_test_images_in_pairs", "compared", "not_compared", "sentence")
     return {"allowed": bool(pairs)} | {name: found.numbers[name] for name in names}

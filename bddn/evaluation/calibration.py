@@ -28,6 +28,7 @@ from bddn.stats.calibration_line import LEAST_BRAINS, CalibrationLine
 from bddn.stats.evidence import evident
 from bddn.stats.hierarchy import Line, missing_rois
 from bddn.stats.scores import named_rois
+from bddn.text import word
 
 Floats = npt.NDArray[np.float64]
 
@@ -205,7 +206,7 @@ def read_calibration(run: Run, ideal: Mapping[str, float]) -> dict[str, Any] | N
             path,
             expected="the numbers that 'bddn calibrate' writes",
             got=f"{type(error).__name__}: {error}",
-            fix=f"Delete it, and run 'bddn calibrate {run.folder} --cache CACHE --data DATA'.",
+            fix=f"Delete it, and run 'bddn calibrate {word(run.folder)} --cache CACHE --data DATA'.",
         ) from error
 
 

@@ -14,7 +14,7 @@ from bddn.evaluation.slopes import Hierarchy, single_fits
 from bddn.run.folder import WEIGHT, Run
 from bddn.stats.hierarchy import IDEAL_DEPTH, Line
 from bddn.stats.layer_order import LayerOrder, layer_order
-from bddn.text import joined
+from bddn.text import joined, word
 
 FEW_LAYERS = 6  # names of layers in a sentence
 BLOCKS = "95 %, over blocks of cortex"
@@ -103,7 +103,7 @@ class Read:
     @property
     def command(self) -> str:
         """The command that computes the hierarchy again."""
-        folders = " ".join(str(run.folder) for run in self.runs[:3]) + (" …" if len(self.runs) > 3 else "")
+        folders = " ".join(word(run.folder) for run in self.runs[:3]) + (" …" if len(self.runs) > 3 else "")
         asked = ",".join(f"{roi}={depth:g}" for roi, depth in self.ideal.items())
         return f"'bddn hierarchy {folders}{'' if self.ideal == IDEAL_DEPTH else f' --rois {asked}'}'"
 

@@ -15,6 +15,7 @@ from bddn.errors import RunError
 from bddn.files.checksum import file_sha256
 from bddn.run.folder import ENCODER, VOXELS, Run, read_split
 from bddn.stats.scores import means_of_images
+from bddn.text import word
 
 FOLDER, RESPONSES, ABOUT = "score", "responses.npy", "responses.json"
 ROWS, IMAGE, COVARIATE = "rows.parquet", "image", "covariate_"
@@ -86,7 +87,7 @@ def read_held_out(run: Run) -> HeldOut:
             folder,
             expected=f"{RESPONSES} of this run, float32, with {len(ids)} images and {len(run.voxels)} voxels",
             got="a run that was not scored" if isinstance(error, FileNotFoundError) else str(error),
-            fix=f"Run 'bddn score {run.folder} --cache CACHE --data DATA'.",
+            fix=f"Run 'bddn score {word(run.folder)} --cache CACHE --data DATA'.",
         ) from error
     return HeldOut(tuple(ids), found[0], found[1], image_of, covariates if names else None)
 

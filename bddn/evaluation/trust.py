@@ -15,6 +15,7 @@ from bddn.evaluation.scoring import BOTH, SUMMARY
 from bddn.run.folder import METRICS, VOXELS
 from bddn.stats.evidence import FDR, evident, is_tested
 from bddn.stats.scores import ALL, robust_mean
+from bddn.text import word
 
 
 def trust(read: Read) -> list[Claim]:
@@ -69,7 +70,7 @@ def _fit(read: Read) -> Iterator[Claim]:
                 path,
                 expected="the numbers that 'bddn check' writes",
                 got=f"{type(error).__name__}: {error}",
-                fix=f"Delete it, and run 'bddn check {read.runs[0].folder} --cache CACHE --data DATA'.",
+                fix=f"Delete it, and run 'bddn check {word(read.runs[0].folder)} --cache CACHE --data DATA'.",
             ) from error
         yield Claim(
             "second opinion",

@@ -12,7 +12,7 @@ from bddn.evaluation.scoring import SUMMARY
 from bddn.stats.evidence import is_tested
 from bddn.stats.hierarchy import missing_rois
 from bddn.stats.scores import named_rois
-from bddn.text import shorten
+from bddn.text import shorten, word
 
 SHOWN_ROIS = 8
 
@@ -46,7 +46,7 @@ def unknowns(read: Read, fragile: Sequence[Claim]) -> list[Unknown]:
                 Unknown(
                     "the hierarchy slope",
                     f"These ROIs have no voxel with evidence: {missing}. The run has {known}.",
-                    f"bddn diagnose {folder} --rois ROI,ROI,…",
+                    f"bddn diagnose {word(folder)} --rois ROI,ROI,…",
                 )
             )
         else:
@@ -62,7 +62,7 @@ def unknowns(read: Read, fragile: Sequence[Claim]) -> list[Unknown]:
             Unknown(
                 "how much the fit shrinks the slope",
                 "Selectors stay soft, so slopes are too small; how much depends on the data.",
-                f"bddn calibrate {folder} --cache CACHE --data DATA",
+                f"bddn calibrate {word(folder)} --cache CACHE --data DATA",
             )
         )
     if read.hierarchy is not None and "seeds" not in by:
@@ -86,7 +86,7 @@ def unknowns(read: Read, fragile: Sequence[Claim]) -> list[Unknown]:
             Unknown(
                 "the interval of the brain score",
                 "It needs the responses to the single test images.",
-                f"bddn score {folder} --cache CACHE --data DATA",
+                f"bddn score {word(folder)} --cache CACHE --data DATA",
             )
         )
     if "ceiling" not in read.voxels or not np.isfinite(read.voxels["ceiling"].to_numpy(np.float64)).any():
@@ -118,7 +118,7 @@ def unknowns(read: Read, fragile: Sequence[Claim]) -> list[Unknown]:
             Unknown(
                 "a second opinion",
                 "A fit can converge to a wrong map. Brute force without gradients tells.",
-                f"bddn check {folder} --cache CACHE --data DATA",
+                f"bddn check {word(folder)} --cache CACHE --data DATA",
             )
         )
     if not fragile:

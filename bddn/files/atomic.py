@@ -4,11 +4,13 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bddn.errors import BddnError
 from bddn.files.paths import refuse_unexpanded
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ T = TypeVar("T")
 
 REFUSED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP}
 """Errors of file systems that do not support an operation, such as some network shares and container mounts."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a disk, a quota or a file that is full."""
 MAX_NAME_BYTES = 200  # of the original name inside a temporary file's name; file systems allow 255 bytes in all
 
 
@@ -47,6 +51,27 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         fsync_path(path.parent)
+
+
+@contextlib.contextmanager
+def names_if_full(path: Path) -> Iterator[None]:
+    """Name `path` in the error of a full disk, which itself names no file, or the file that was copied.
+
+    Libraries in Rust, such as safetensors, have errors of their own, which contain the number of the system's error.
+    NumPy's has the numbers of values that it could and could not write.
+    """
+    try:
+        yield
+    except BddnError:
+        raise
+    except Exception as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(told[1]) if told else getattr(error, "errno", None)
+        if isinstance(error, OSError) and re.search(r"requested and \d+ written", str(error)):
+            number = errno.ENOSPC
+        if number not in FULL:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def replace_file(path: Path, write: Callable[[Path], object], aside: Path | None = None) -> None:
@@ -119,8 +144,9 @@ def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[
         make_folder(folder)
     temporary = _new_file(aside or path.parent, path)
     try:
-        write(temporary)
-        fsync_path(temporary)
+        with names_if_full(path):
+            write(temporary)
+            fsync_path(temporary)
         published = publish(temporary)
         fsync_path(path.parent)
         return published

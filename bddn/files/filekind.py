@@ -30,6 +30,7 @@ MISSING = FileKind("no such file")
 EMPTY = FileKind("an empty file (0 bytes)", "Download or copy the file again.")
 ZEROS = FileKind("a file that begins with zeros, as an interrupted copy leaves it", "Download or copy the file again.")
 FOLDER = FileKind("a folder")
+UNREADABLE = FileKind("a file that this user may not read", "Change its permissions, or ask its owner to do so.")
 SPECIAL = FileKind("not a regular file (a pipe, socket or device)")
 LFS = FileKind("a Git LFS pointer, not the content", "Run 'git lfs pull' in its repository, then run the same command.")
 ANNEX_POINTER = FileKind("a git-annex pointer, not the content", GET)
@@ -142,6 +143,8 @@ def kind_of(path: Path) -> FileKind | None:
             return kind_of_bytes(file.read(HEAD_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return link_kind(path) or MISSING
+    except PermissionError:
+        return UNREADABLE
     except (OSError, ValueError):  # a name with a null byte
         return None
 

@@ -142,7 +142,8 @@ def new_folder(path: Path, last: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=where, prefix=prefix) as folder:
         aside = Path(folder) / "new"
         aside.mkdir()
-        yield aside
+        with atomic.names_if_full(path):
+            yield aside
         try:
             aside.rename(real / PUBLISHING if inside else real)
         except OSError as error:

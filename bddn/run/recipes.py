@@ -34,7 +34,7 @@ def _read(name: str) -> FitSpec:
     if name in RECIPES:
         return FitSpec.recipe(name)
     path = Path(expand_home(name))
-    if not path.is_file():
+    if not path.exists() or path.is_dir():  # a pipe will do, as of --spec <(command)
         raise SpecError(
             f"fit spec '{name}'",
             expected=f"a recipe ({', '.join(RECIPES)}), or a YAML file of fit settings",
