@@ -55,7 +55,8 @@ def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
         with _bar(label, total, unit) as advance:
             yield advance
     else:
-        yield _lines(label, total, unit)
+        with _lines(label, total, unit) as advance:
+            yield advance
 
 
 @contextmanager
@@ -78,20 +79,28 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Advance]:
         yield advance
 
 
-def _lines(label: str, total: int, unit: str) -> Advance:
-    rate, lock, last = Rate(total), threading.Lock(), time.monotonic()
+@contextmanager
+def _lines(label: str, total: int, unit: str) -> Iterator[Advance]:
+    rate, lock, last, last_note = Rate(total), threading.Lock(), time.monotonic(), ""
+
+    def show(note: str) -> None:
+        words = (f"{rate.done}/{total} {unit}", f"{rate.per_s:.1f}/s", rate.left(), note)
+        say(f"{label}: {', '.join(filter(None, words))}")
 
     def advance(n: int = 1, note: str = "", earlier: bool = False) -> None:
-        nonlocal last
+        nonlocal last, last_note
         with lock:
             rate.add(n, earlier)
             now = time.monotonic()
-            if rate.done >= total or now - last >= LINE_EVERY_S:
+            if rate.done >= total:  # shown once, at the end, because a note may follow
+                last_note = note or last_note
+            elif now - last >= LINE_EVERY_S:
                 last = now
-                words = (f"{rate.done}/{total} {unit}", f"{rate.per_s:.1f}/s", rate.left(), note)
-                print(f"{label}: {', '.join(filter(None, words))}", file=sys.stderr, flush=True)
+                show(note)
 
-    return advance
+    yield advance
+    if rate.done >= total:
+        show(last_note)
 
 
 def _duration(seconds: float) -> str:

@@ -78,6 +78,17 @@ def test_nothing_to_do_is_no_error(capsys: pytest.CaptureFixture[str], monkeypat
     assert "extract" in terminal.getvalue()
 
 
+def test_the_last_line_is_shown_once_with_the_note_that_follows(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("fit", 2, "steps") as advance:
+        advance()
+        advance(0, "validation R² 0.1")
+        advance()
+        advance(0, "validation R² 0.2")
+    (line,) = _lines(capsys)
+    assert line.startswith("fit: 2/2 steps, ")
+    assert line.endswith("done, validation R² 0.2")
+
+
 def test_a_bar_shows_the_rate_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)

@@ -54,8 +54,8 @@ class LossStrip:
         ax.plot(np.arange(n), self._loss, color=_FAINT, linewidth=1.0)
         (self._line,) = ax.plot([], [], color=INK, linewidth=1.2)
         (self._dot,) = ax.plot([], [], "o", color=INK, markersize=3.5, clip_on=False)
-        at = np.unique(np.linspace(0, n - 1, _TICKS).round().astype(int))
-        ax.set_xticks(at, [f"{self._step[k]:,}" for k in at])
+        ticks = round_steps(int(self._step[-1]))
+        ax.set_xticks(np.interp(ticks, self._step, np.arange(n)), [f"{step:,}" for step in ticks])
         ax.set_xlim(-0.01 * n, n - 1)
         ax.yaxis.set_major_locator(MaxNLocator(3))
         ax.set_ylabel("loss", fontsize=_LABEL)
@@ -74,6 +74,12 @@ class LossStrip:
         self._line.set_data(so_far, self._loss[: frame + 1])
         self._dot.set_data(so_far[-1:], self._loss[frame : frame + 1])
         self._counter.set_text(f"step {self._step[frame]:,} of {self._step[-1]:,}")
+
+
+def round_steps(last: int) -> list[int]:
+    """Return round numbers of steps from 0 to at most `last`, for the ticks of the axis."""
+    found = MaxNLocator(_TICKS, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(0, last)
+    return [int(step) for step in found if 0 <= step <= last]
 
 
 class LayerStrip:

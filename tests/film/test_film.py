@@ -130,6 +130,18 @@ def test_the_loss_strip_counts_steps_and_draws_the_loss_so_far() -> None:
     assert dot.get_xdata().tolist() == [3]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("last", "ticks"), [(1, [0, 1]), (48, [0, 10, 20, 30, 40]), (4920, [0, 1000, 2000, 3000, 4000])]
+)
+def test_steps_below_the_loss_are_round_and_where_their_frames_are(last: int, ticks: list[int]) -> None:
+    log = replace(learned(voxels(), 41), step=np.linspace(0, last, 41).round().astype(np.int32))
+    figure = Figure()
+    LossStrip(figure, log)
+    axis = figure.axes[0].xaxis
+    assert [text.get_text() for text in axis.get_ticklabels()] == [f"{step:,}" for step in ticks]
+    np.testing.assert_allclose(axis.get_ticklocs(), np.interp(ticks, log.step, np.arange(41)))
+
+
 def test_the_layer_strip_counts_voxels_by_their_confidence() -> None:
     made = _log()
     strip = LayerStrip(Figure(figsize=(10, 8)), made, LAYERS, 0.8, "hue")
