@@ -29,7 +29,7 @@ def calibrate(
     command resumes, also with more brains.
     """
     from bddn.data import open_dataset
-    from bddn.evaluation.calibration import FOLDER, NUMBERS, TABLE, corrected_in_words
+    from bddn.evaluation.calibration import FOLDER, NUMBERS, TABLE, corrected_in_words, read_calibration
     from bddn.evaluation.refits import calibrate_run
     from bddn.evaluation.slopes import ordered_rois
     from bddn.figures.calibrated import draw_calibration
@@ -40,6 +40,7 @@ def calibrate(
     ideal = ordered_rois(rois)
     found, folder = read_run(run), run / FOLDER
     check_folder(folder)
+    replaces = (folder / NUMBERS).is_file() and read_calibration(found, ideal) is None
     with stops_cleanly():
         made = calibrate_run(
             found, Cache(cache), open_dataset(data), brains, ideal, device=device, memory_gib=memory
@@ -56,4 +57,6 @@ def calibrate(
             if numbers["run_converged"] is False
             else f"not converged: {late} of {len(made.brains)} fits of planted brains."
         )
+    if replaces:
+        typer.echo("note: it replaces that of other ROIs, whose fits are kept: the same command as before restores it.")
     typer.echo(f"calibration: {folder / NUMBERS}, {folder / TABLE}, {folder / FIGURE}.png")

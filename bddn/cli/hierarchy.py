@@ -22,19 +22,31 @@ def hierarchy(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of one brain and one network: seeds, bootstraps.")],
     rois: Annotated[str | None, ROIS] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder, by default hierarchy/ in the first run folder.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder, by default hierarchy/ in the first run folder, or hierarchy_2/, …", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Compute the hierarchy slope with its intervals over voxels, images and seeds, and test it against chance.
 
     'bddn calibrate' corrects it for what the fit shrinks.
     """
-    from bddn.evaluation.slopes import FOLDER, NUMBERS, TABLE, hierarchy_of, ordered_rois, sentences, write_hierarchy
+    from bddn.evaluation.slopes import (
+        NUMBERS,
+        TABLE,
+        free_folder,
+        hierarchy_of,
+        ordered_rois,
+        sentences,
+        write_hierarchy,
+    )
     from bddn.files.output import check_folder
     from bddn.run import read_run
 
     ideal = ordered_rois(rois)
-    found, folder = [read_run(run) for run in runs], out or runs[0] / FOLDER
+    found = [read_run(run) for run in runs]
+    folder = free_folder(found, ideal, out)
     check_folder(folder)
     made = hierarchy_of(found, ideal)
     write_hierarchy(made, folder)

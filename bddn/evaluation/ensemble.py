@@ -131,20 +131,23 @@ def average_fits(folders: Sequence[Path], cache: Cache, dataset: Dataset, out: P
     dataset = without_covariates(first, dataset)
     encoders = [checkpoint.load(run.folder / ENCODER) for run in runs]
     source = Streamed(cache, cache.select_layers(first.layers), response_ids(dataset))
-    with new_folder(out, ABOUT) as aside:
-        atomic.make_folder(aside / SCORE)
-        copy_effects(first, aside)
-        measured, predicted = write_responses(aside / SCORE, encoders, source, dataset, parts)
-        table = _table(runs, *tested_scores(measured, predicted, 0, parts.images(parts.test)))
-        metrics = _metrics(runs, table) | {"threads": n_threads(), "seconds": time.monotonic() - started}
-        atomic.write_table(aside / VOXELS, table)
-        atomic.write_json(aside / SCORE / ABOUT_RESPONSES, about_responses(aside))
-        atomic.write_json(aside / SPLIT, read_split(first))
-        atomic.write_json(aside / METRICS, without_nan(metrics))
-        if (truth := dataset.truth()) is not None:
-            found = compare_with_truth(table, truth) | {"covered": covered(table, truth)}
-            atomic.write_json(aside / "truth.json", without_nan(found))
-        atomic.write_json(aside / ABOUT, dict(identity.parts))
+    try:
+        with new_folder(out, ABOUT) as aside:
+            atomic.make_folder(aside / SCORE)
+            copy_effects(first, aside)
+            measured, predicted = write_responses(aside / SCORE, encoders, source, dataset, parts)
+            table = _table(runs, *tested_scores(measured, predicted, 0, parts.images(parts.test)))
+            metrics = _metrics(runs, table) | {"threads": n_threads(), "seconds": time.monotonic() - started}
+            atomic.write_table(aside / VOXELS, table)
+            atomic.write_json(aside / SCORE / ABOUT_RESPONSES, about_responses(aside))
+            atomic.write_json(aside / SPLIT, read_split(first))
+            atomic.write_json(aside / METRICS, without_nan(metrics))
+            if (truth := dataset.truth()) is not None:
+                found = compare_with_truth(table, truth) | {"covered": covered(table, truth)}
+                atomic.write_json(aside / "truth.json", without_nan(found))
+            atomic.write_json(aside / ABOUT, dict(identity.parts))
+    except FileExistsError:  # another process has written it meanwhile
+        return read_run(out), not is_done(out, identity)
     return read_run(out), True
 
 

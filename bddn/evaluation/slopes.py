@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.places import keys_of
-from bddn.errors import MismatchError, SpecError
+from bddn.errors import MismatchError, RunError, SpecError
 from bddn.evaluation.calibration import corrected_in_words, line_of, read_calibration
 from bddn.evaluation.rivals import SEEDS
 from bddn.files import atomic
@@ -21,6 +21,7 @@ from bddn.run.inputs import environment
 from bddn.stats.average import average
 from bddn.stats.hierarchy import IDEAL_DEPTH, Line
 from bddn.stats.slope_nulls import N_MAPS, Null, null_of_layers, null_of_maps
+from bddn.text import word
 
 FOLDER, NUMBERS, TABLE = "hierarchy", "hierarchy.json", "hierarchy.csv"
 LEAST_REFITS = 3
@@ -164,8 +165,8 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
     calibration = read_calibration(first, ideal)
     if calibration is None:
         notes.append(
-            f"The slope is not corrected for the shrinkage of depth by the fit: 'bddn calibrate {first.folder} --cache "
-            "CACHE --data DATA' plants known slopes."
+            f"The slope is not corrected for the shrinkage of depth by the fit: 'bddn calibrate {word(first.folder)} "
+            "--cache CACHE --data DATA' plants known slopes."
         )
     late = sum((fit.metrics.get("convergence") or {}).get("converged") is False for fit in fits)
     if late:
@@ -238,8 +239,43 @@ def check_refits(runs: Sequence[Run]) -> None:
             )
 
 
+def free_folder(runs: Sequence[Run], ideal: Mapping[str, float], out: Path | None) -> Path:
+    """Return the folder for a hierarchy: `out`, or `hierarchy`, `hierarchy_2` and so on in the folder of the first run.
+
+    That of other ROIs or runs is left as it is; the same one is replaced.
+
+    Raises
+    ------
+    RunError
+        If `out` has a hierarchy of other ROIs or runs.
+    """
+    asked = {"ideal": dict(ideal), "run_digests": [Identity(run.about).digest() for run in runs]}
+    folder, n = out or runs[0].folder / FOLDER, 1
+    while _asked(folder / NUMBERS) not in (None, asked):
+        if out is not None:
+            raise RunError(
+                f"--out {out}",
+                expected="a new folder, or a hierarchy of the same ROIs and runs",
+                got=f"'{NUMBERS}' of other ROIs or runs",
+                fix="Nothing was written. Give another --out.",
+            )
+        folder, n = runs[0].folder / f"{FOLDER}_{n + 1}", n + 1
+    return folder
+
+
+def _asked(path: Path) -> dict[str, Any] | None:
+    """Return the ROIs and runs of a hierarchy; None if there is none, {} if the file is damaged."""
+    try:
+        found = atomic.read_object(path)
+        return {name: found[name] for name in ("ideal", "run_digests")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError):
+        return {}
+
+
 def write_hierarchy(found: Hierarchy, out: Path) -> None:
-    """Write the numbers into a folder; existing files are replaced."""
+    """Write the numbers into a folder of `free_folder`."""
     summary = {
         **{name: getattr(found, name) for name in ("slope", "b0", "b1", "rois", "n_runs", "n_voxels")},
         "ideal": found.ideal,

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from bddn.data import open_dataset
 from bddn.errors import RunError
 from bddn.evaluation.ensemble import average_fits, fits_of
 from bddn.evaluation.held_out import predict_held_out
-from bddn.evaluation.kept_responses import read_held_out
+from bddn.evaluation.kept_responses import about_responses, read_held_out
 from bddn.evaluation.slopes import hierarchy_of
 from bddn.figures.methods import methods
 from bddn.maps.kinds import MAX_WIDTH, interval_maps
@@ -46,6 +47,23 @@ def command(sealed: Path, brain: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def out(command: list[str]) -> Path:
     return Path(command[command.index("--out") + 1])
+
+
+def test_of_two_equal_ensembles_at_once_the_slower_keeps_the_other(
+    command: list[str], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path(shutil.copytree(out, tmp_path / "out", ignore=shutil.ignore_patterns("ensemble")))
+    words = [str(own) if word == str(out) else word for word in command]
+
+    def late(*args: Any) -> Any:
+        monkeypatch.undo()
+        assert CliRunner().invoke(app, words).exit_code == 0  # the faster one
+        return about_responses(*args)
+
+    monkeypatch.setattr("bddn.evaluation.ensemble.about_responses", late)
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in own.iterdir()} == {path.name for path in out.iterdir()}
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,24 @@ def test_one_run_has_the_interval_over_blocks_and_says_what_is_missing(runs: lis
     assert set(table["quantity"]) >= {"slope over blocks", "slope against other maps", "depth of EBA"}
 
 
+def test_a_hierarchy_of_other_rois_or_runs_is_kept(runs: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run, ignore=shutil.ignore_patterns("hierarchy*"))
+    asked: list[tuple[object, ...]] = [(run, "--rois", ROIS), (run, "--rois", "V2,EBA"), (run, runs[1], "--rois", ROIS)]
+    names, first = ["hierarchy", "hierarchy_2", "hierarchy_3"], {}
+    for words, name in zip(asked, names, strict=True):
+        done = _run("hierarchy", *words)
+        assert f"hierarchy: {run / name / 'hierarchy.json'}" in done.output, done.output
+        first[name] = (run / name / "hierarchy.json").read_bytes()
+    for words, name in zip(asked, names, strict=True):  # the same one is found again
+        assert f"hierarchy: {run / name / 'hierarchy.json'}" in _run("hierarchy", *words).output
+        assert (run / name / "hierarchy.json").read_bytes() == first[name]
+    other = _run("hierarchy", run, "--rois", "V3d,EBA", "--out", run / "hierarchy")
+    assert other.exit_code == 2
+    assert "expected a new folder, or a hierarchy of the same ROIs and runs" in other.output
+    assert (run / "hierarchy" / "hierarchy.json").read_bytes() == first["hierarchy"]
+
+
 def test_intervals_over_images_and_seeds_are_kept_apart(runs: list[Path], tmp_path: Path) -> None:
     done = _run("hierarchy", *runs, "--rois", ROIS, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
