@@ -42,7 +42,9 @@ help:
 	@echo $(SPECS) | fmt -w 96
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	# one that does not work is made anew: of an older Python, after an update of the system, or stopped halfway
+	{ $(BIN)/python -m pip --version && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; } \
+		> /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --upgrade pip # an older one takes twice the time for what follows
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	# without torchvision, which must be of torch's build; tests bring what timm imports of it
@@ -56,7 +58,7 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/bddn plant $(DEMO)
 	$(BIN)/bddn extract demo --data planted:$(DEMO) --out $(DEMO)/demo.zarr
-	$(BIN)/bddn fit $(DEMO)/demo.zarr --data planted:$(DEMO) --out $(DEMO)/run --spec fast
+	$(BIN)/bddn fit $(DEMO)/demo.zarr --data planted:$(DEMO) --out $(DEMO)/run
 	$(BIN)/bddn maps $(DEMO)/run
 	$(BIN)/bddn film $(DEMO)/run
 	$(BIN)/bddn score $(DEMO)/run --cache $(DEMO)/demo.zarr --data planted:$(DEMO)
@@ -147,7 +149,7 @@ wheel-test:
 	elsewhere=$$(mktemp -d) && PATH=$(CURDIR)/$(WHEEL)/venv/bin:$$PATH && cd $$elsewhere && set -x && \
 		bddn plant build/demo $(DEMO_ARGS) && \
 		bddn extract demo --data planted:build/demo --out build/demo/demo.zarr && \
-		bddn fit build/demo/demo.zarr --data planted:build/demo --out build/demo/run --spec fast && \
+		bddn fit build/demo/demo.zarr --data planted:build/demo --out build/demo/run && \
 		bddn maps build/demo/run && \
 		bddn report build/demo/run && \
 		bddn export build/demo/run --out encoder && \

@@ -1,5 +1,6 @@
 """The Makefile: every spec and every group has its targets, and groups are those that the specs name."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -99,6 +100,38 @@ def test_help_is_short_and_names_every_spec_and_group() -> None:
     words = set(re.findall(r"\w+", output))
     assert set(NAMES) <= words
     assert {group for name in NAMES for group in load_spec(name).groups} <= words
+
+
+FAKE_PYTHON = r"""#!/bin/sh
+case "$*" in
+    "-m venv"*) rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo "$*" >> made ;;
+    *"sys.exit(sys.version_info"*) exit $OLD ;;
+    *) exit 0 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("there", ["nothing", "no Python", "a link to a Python that is gone", "an older Python", "one"])
+def test_an_environment_that_does_not_work_is_made_anew(own: Path, there: str) -> None:
+    """As an install leaves it that failed or was stopped, or that began with a Python that is too old."""
+    python, inner = own / "python", own / ".venv/bin/python"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    if there != "nothing":
+        inner.parent.mkdir(parents=True)
+        (own / ".venv/mine").touch()
+    if there.startswith("a link"):
+        inner.symlink_to("/none/python")
+    elif "one" in there or "older" in there:
+        shutil.copy(python, inner)
+    env = {**os.environ, "OLD": str(int("older" in there))}
+    done = subprocess.run(
+        ["make", "install", f"PYTHON={python}"], cwd=own, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (own / ".venv/.installed").is_file()
+    made = (own / "made").read_text() if (own / "made").is_file() else ""
+    assert made == ("" if there == "one" else "-m venv --clear .venv\n")
 
 
 def test_an_extraction_without_data_is_an_error_that_says_what_to_give(own: Path) -> None:
