@@ -90,24 +90,25 @@ const Builder = (() => {
   }
 
   function fits(choice, spec, data, cache, title) {
+    const recipe = spec === "fast" ? "" : ` --spec ${spec}`;  // the default needs no word
     const many = {here: "", gpus: " --workers 4", dask: " --scheduler tcp://node1:8786"}[choice.machine] ?? "";
     const submitted = choice.machine === "slurm" || choice.machine === "jobqueue";
     const job = (line) => (submitted ? `sbatch --gres=gpu:1 --cpus-per-task=4 --mem=32G --time=08:00:00 --wrap ${quoted(line)}` : line);
     const out = `build/${title}`;
     if (choice.aim === "once") {
       return [
-        {words: "Stage two: the fit", commands: [job(`bddn fit ${cache} --data ${data} --out ${out}_run --spec ${spec}`)]},
+        {words: "Stage two: the fit", commands: [job(`bddn fit ${cache} --data ${data} --out ${out}_run${recipe}`)]},
         {words: "Numbers and pictures", commands: [...numbers(`${out}_run`, data, cache), `bddn film ${out}_run`]},
       ];
     }
     if (choice.aim === "ensemble") {
-      const line = `bddn ensemble ${cache} --data ${data} --out ${out}_many --fits 20 --spec ${spec}${many}`;
+      const line = `bddn ensemble ${cache} --data ${data} --out ${out}_many --fits 20${recipe}${many}`;
       return [
         {words: "Stage two: twenty fits on one split", commands: [job(line)]},
         {words: "Numbers and pictures", commands: numbers(`${out}_many/ensemble`, data, cache)},
       ];
     }
-    const line = `bddn fit-many ${cache} --data ${data} --out build/many --seeds 0-2 --split-seed 0 --spec ${spec}${many}`;
+    const line = `bddn fit-many ${cache} --data ${data} --out build/many --seeds 0-2 --split-seed 0${recipe}${many}`;
     return [
       {words: "Stage two: three fits; the same line for every network, or all caches in one", commands: [job(line)]},
       {words: "Numbers of all networks", commands: [

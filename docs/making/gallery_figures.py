@@ -146,7 +146,7 @@ GROUPS = (
             f"bddn plant {SMALL} --images 320 --radius 0.35 --layers 4",
             f"bddn extract demo --weights {SMALL}/backbone {DATA} --out {SMALL}/small.zarr",
             CONTROLS,
-            f"bddn ensemble {SMALL}/small.zarr {DATA} --out {MANY} --fits 3 --spec fast",
+            f"bddn ensemble {SMALL}/small.zarr {DATA} --out {MANY} --fits 3",
         ),
     ),
     Group(
@@ -164,7 +164,7 @@ GROUPS = (
         prepared=(
             f"bddn plant {DIFFUSION} --images 320 --radius 0.35 --network diffusion.yaml",
             f"bddn extract diffusion.yaml {OF_DIFFUSION} --out {DIFFUSION}/diffusion.zarr",
-            f"bddn fit {DIFFUSION}/diffusion.zarr {OF_DIFFUSION} --out {DIFFUSION}/run --spec fast",
+            f"bddn fit {DIFFUSION}/diffusion.zarr {OF_DIFFUSION} --out {DIFFUSION}/run",
         ),
         files=("diffusion.yaml",),
     ),
@@ -185,7 +185,7 @@ GROUPS = (
         prepared=(
             "python lab.py",
             f"bddn extract demo --weights {SMALL}/backbone {LAB_DATA} --out {LAB}/lab.zarr",
-            f"bddn fit {LAB}/lab.zarr {LAB_DATA} --out {LAB}/run --spec fast",
+            f"bddn fit {LAB}/lab.zarr {LAB_DATA} --out {LAB}/run",
         ),
         files=("lab.py", "lab.yaml"),
     ),
