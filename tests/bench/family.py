@@ -6,6 +6,11 @@ Recipes are chosen on `CHOSEN_ON` and reported on `HELD_BACK`. A brain is named 
 
 plants the brains in FOLDER, fits them, and keeps the figures in `results/family_DEVICE.json`. Each finished fit is a
 line of FOLDER/found.jsonl; the same command goes on where it stopped, and several may share a folder with a brain each.
+
+    python tests/bench/family.py FOLDER --fields 0.075 0.5 --recipes fast "always sharp" "blur 1" "blur 2" --seeds 0
+
+plants fields from 0.3 to 2 tokens in all of them, and compares `fast` with fits in which all voxels have one size; the
+figures are in `results/fields_DEVICE.json`.
 """
 
 import argparse
@@ -107,6 +112,8 @@ HELD_BACK: dict[str, Kind] = {
          "depth_law": "quadratic", "place_law": "whole", "seed": 19}),
 }  # fmt: skip
 BRAINS = CHOSEN_ON | HELD_BACK
+ONE_SIZE = {"always sharp": 0.0, "blur 1": 1.0, "blur 2": 2.0}
+"""Recipe `fast` without the choice of a size: the blur of all voxels, in tokens."""
 PHOTOGRAPHS = (
     ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
     ("skimage", "data", ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")),
@@ -132,11 +139,11 @@ def photographs(folder: Path) -> Path:
 
 
 class Brain:
-    """A planted brain with its cache in memory."""
+    """A planted brain with its cache in memory; with `fields`, its fields have these sizes instead of its own."""
 
-    def __init__(self, name: str, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, name: str, folder: Path, device: str = "cpu", fields: tuple[float, float] | None = None) -> None:
         kind, place = BRAINS[name], folder / name.replace(" ", "_").replace(",", "")
-        values = dict(kind.spec)
+        values = dict(kind.spec) if fields is None else kind.spec | {"field_size": fields}
         if values.get("scenes") == "photographs":
             values["photographs"] = str(photographs(folder))
         spec, network = PlantSpec(**values), None
@@ -206,8 +213,21 @@ def one(brain: Brain, recipe: str, spec: FitSpec) -> dict[str, Any]:
     }
 
 
+def settings(recipe: str, seed: int) -> FitSpec:
+    """Return the settings of a recipe, or of one of `ONE_SIZE`."""
+    if recipe not in ONE_SIZE:
+        return FitSpec.recipe(recipe).model_copy(update={"seed": seed})
+    one_size = {"blurs": (ONE_SIZE[recipe],), "blurred_tokens": "kept"}
+    return FitSpec.recipe("fast").model_copy(update={"seed": seed, **one_size})
+
+
 def run(
-    folder: Path, brains: Sequence[str], recipes: Sequence[str], seeds: Sequence[int], device: str = "cpu"
+    folder: Path,
+    brains: Sequence[str],
+    recipes: Sequence[str],
+    seeds: Sequence[int],
+    device: str = "cpu",
+    fields: tuple[float, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Fit what is not yet in `folder`, and return all that is there."""
     lines = folder / "found.jsonl"
@@ -215,10 +235,10 @@ def run(
     done = {(row["recipe"], row["brain"], row["seed"]) for row in found}
     for name in filter(is_available, brains):
         wanted = [(recipe, seed) for seed in seeds for recipe in recipes if (recipe, name, seed) not in done]
-        brain = Brain(name, folder, device) if wanted else None
+        brain = Brain(name, folder, device, fields) if wanted else None
         for recipe, seed in wanted:
             assert brain is not None
-            row = one(brain, recipe, FitSpec.recipe(recipe).model_copy(update={"seed": seed}))
+            row = one(brain, recipe, settings(recipe, seed))
             with lines.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             found.append(row)
@@ -234,10 +254,13 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["paper", "fast"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--fields", nargs=2, type=float, help="sizes of planted fields, as shares of half an image")
     given = parser.parse_args()
     brains = [name for part in given.brains for name in parts.get(part, [part])]
-    rows = run(given.folder, brains, given.recipes, given.seeds, given.device)
-    keep(f"family_{given.device}", {"what": "planted brains of different kinds", "rows": rows})
+    fields = None if given.fields is None else (given.fields[0], given.fields[1])
+    rows = run(given.folder, brains, given.recipes, given.seeds, given.device, fields)
+    what, sizes = ("family", {}) if fields is None else ("fields", {"fields": fields})
+    keep(f"{what}_{given.device}", {"what": "planted brains of different kinds", **sizes, "rows": rows})
 
 
 if __name__ == "__main__":
