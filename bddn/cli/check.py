@@ -53,6 +53,8 @@ def check(
 
 def tables(found: "Compared") -> "list[list[dict[str, str]]]":
     """Return the comparisons and the ROIs as rows of text."""
+    from bddn.evaluation.comparison import MIN_GAIN
+
     parts = [
         {
             "part": one.part,
@@ -62,7 +64,7 @@ def tables(found: "Compared") -> "list[list[dict[str, str]]]":
             "slope": f"{one.slope:.2f}",
             "brute force with itself": f"{one.repeat:.2f}",
             "gain in R²": f"{100 * one.gain.value:.0f} %",
-            "lost": f"{100 * one.loss.value:.0f} %",
+            "lost": f"{100 * one.loss.value:.0f} %" if one.gain.low >= MIN_GAIN else "-",  # a share of nothing
             "": one.verdict,
         }
         for one in found.comparisons

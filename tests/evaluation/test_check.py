@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from bddn.baselines.second_opinion import Answer, SecondOpinion
 from bddn.baselines.windows import Windows
 from bddn.cli import app
+from bddn.cli.check import tables
 from bddn.evaluation.comparison import Compared, compare
 from bddn.evaluation.opinion import is_passed
 from bddn.evaluation.verdict import sentence
@@ -129,6 +130,7 @@ def test_layers_that_predict_equally_well_are_not_judged(truth: pd.DataFrame, op
     assert is_passed(found)
     assert {one.verdict for one in found.comparisons if one.part == "depth"} == {"unknown"}
     assert "Brute force cannot judge depth." in sentence(found.comparisons, found.score)
+    assert {row["part"] for row in tables(found)[0] if row["lost"] == "-"} == {"depth"}
 
 
 def test_a_map_that_is_flat_by_brute_force_is_not_judged(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
