@@ -114,6 +114,7 @@ HELD_BACK: dict[str, Kind] = {
 BRAINS = CHOSEN_ON | HELD_BACK
 ONE_SIZE = {"always sharp": 0.0, "blur 1": 1.0, "blur 2": 2.0}
 """Recipe `fast` without the choice of a size: the blur of all voxels, in tokens."""
+CLEAR = 0.3  # noise ceiling of voxels whose size should be found
 PHOTOGRAPHS = (
     ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
     ("skimage", "data", ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")),
@@ -192,7 +193,10 @@ class Brain:
         )
         if selection.size is not None:
             found["size"] = selection.size.numpy() @ np.array(fitted.model.grid.blurs, np.float32)
-        return worse_hemisphere(compare_with_truth(found, self.truth))
+        ceiling = self.truth["ceiling"]
+        clear = self.truth.assign(ceiling=ceiling.where(ceiling >= CLEAR, 0))
+        size_r = worse_hemisphere(compare_with_truth(found, clear)).get("size_r")
+        return {**worse_hemisphere(compare_with_truth(found, self.truth)), "size_r_where_clear": size_r}
 
 
 def one(brain: Brain, recipe: str, spec: FitSpec) -> dict[str, Any]:
