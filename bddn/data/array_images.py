@@ -68,6 +68,8 @@ class ArrayImages:
             layout, found = _layout(tuple(array.shape)), np.asarray(array[row])
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise ImageError(f"no readable image ({error})") from error
+        if layout is None or array.dtype != np.uint8:
+            raise ImageError(f"no images of uint8, but an array of {array.dtype} and shape {array.shape}")
         if _is_turned(array):
             found = found.swapaxes(-1, -2)
         return found[..., None] if layout == "grey" else np.moveaxis(found, 0, -1) if layout == "first" else found

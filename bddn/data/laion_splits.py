@@ -42,7 +42,7 @@ def named_tests(root: Path, subject: int, ids: Sequence[str]) -> dict[str, tuple
         SHARED: tuple(name for name in ids if name.startswith(SHARED_NAME)),
     }
     folder = splits_folder(root, subject)
-    for path in sorted(folder.glob("*.json")) if folder else []:
+    for path in sorted(folder.glob("[!.]*.json")) if folder else []:
         if path.stem not in found:
             tests = _test_ids(path)
             found[path.stem] = tuple(name for name in ids if name in tests)

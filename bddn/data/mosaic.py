@@ -131,7 +131,7 @@ class Mosaic(SessionData):
                 fix="Give a CIFTI file of fsLR 32k with the subcortical volumes of the HCP.",
             )
         rows = np.flatnonzero(~self.shown.filled[places.index])
-        return MosaicVoxels(rows, places.index[rows])
+        return MosaicVoxels(rows, places.index[rows], places.n_places)
 
     def places(self, voxels: Any) -> pd.DataFrame:
         """See `SessionData.places`."""
@@ -145,7 +145,7 @@ class Mosaic(SessionData):
 
     def ncsnr(self, voxels: Any) -> npt.NDArray[np.floating] | None:
         """Return the ncsnr from the noise ceilings of single trials, of the test set if there are any."""
-        found = read_ncsnr(self.path)
+        found = read_ncsnr(self.path, self.shown.n_places)
         return None if found is None else found[voxels.index]
 
     @property
@@ -163,7 +163,7 @@ class Mosaic(SessionData):
             "fills them from their neighbours",
             self.left_out_in_words(),
         ]
-        if read_ncsnr(self.path) is None:
+        if read_ncsnr(self.path, self.shown.n_places) is None:
             found.append("noise ceilings are unknown: the file has none of single trials")
         if not is_listed(self.stimuli.paths[0]):
             found.append(f"the images are not on this machine ({self._images}): get them from the dataset's owner")

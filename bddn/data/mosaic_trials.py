@@ -21,10 +21,12 @@ from bddn.data.ceiling import ncsnr_of_percent
 from bddn.data.session_betas import Floats, Ints, Session, even_probes
 from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, MISSING, explain
+from bddn.text import shorten
 
 BETAS, CEILINGS = "betas", "noiseceilings"
 FILE, SHOWN_FILE, PHASE, NAN = "presented_stimulus_filename", "image_stimulus_filename", "phase", "nan_indices"
 TEST = "test"
+ONE = "Give the HDF5 file of one subject, as it was downloaded."
 OF_SINGLE_TRIALS = re.compile(r"phase-(\w+)_n-1_")
 SPHERE = re.compile(r"(?:^|[._-])(?:hemi-)?(?P<side>[LR])(?=[._-])")
 
@@ -46,10 +48,13 @@ class MosaicVoxels:
         Their rows among all vertices of the cortex.
     index : array of int, (N,)
         Their grayordinates.
+    n_places : int
+        Number of all grayordinates.
     """
 
     rows: Ints
     index: Ints
+    n_places: int
 
     @property
     def n(self) -> int:
@@ -58,7 +63,7 @@ class MosaicVoxels:
 
     def part(self, mask: npt.NDArray[np.bool_]) -> Self:
         """Return the voxels where `mask` (N,) is true."""
-        return type(self)(self.rows[mask], self.index[mask])
+        return type(self)(self.rows[mask], self.index[mask], self.n_places)
 
     def probes(self, session: Session) -> Ints:
         """See `Voxels.probes`."""
@@ -72,14 +77,10 @@ class MosaicVoxels:
         for row, trial in enumerate(trials):
             array = group[session.names[trial]]
             try:
-                found[row] = np.asarray(array).ravel()[self.index]
-            except (OSError, RuntimeError, IndexError) as error:
-                raise DataError(
-                    f"{session.files[BETAS]}, {array.name}",
-                    expected="readable betas of all grayordinates",
-                    got=f"{error}",
-                    fix="Download the file again.",
-                ) from error
+                values = np.asarray(array).ravel()
+            except (OSError, RuntimeError) as error:
+                raise _damaged(session.files[BETAS], array.name, "readable betas", f"{error}") from error
+            found[row] = _of_all(session.files[BETAS], array.name, values, self.n_places)[self.index]
         return found
 
     def place(self, session: Session, voxel: int) -> tuple[Path, str]:
@@ -97,12 +98,15 @@ class MosaicTrials:
     Raises
     ------
     DataError
-        If the file is not one of MOSAIC, or a trial lacks the name of its image.
+        If the file is not one of MOSAIC or has several subjects, or a trial lacks the name of its image.
     """
 
     def __init__(self, path: Path) -> None:
-        self._group = open_group(path, BETAS)
+        self._path, self._group = path, open_group(path, BETAS)
         names = sorted(self._group)
+        subjects = sorted({name.partition("_stimulus-")[0] for name in names})
+        if len(subjects) > 1:
+            raise _damaged(path, BETAS, "trials of one subject and dataset", shorten(subjects), ONE)
         attributes = [self._group[name].attrs for name in names]
         lacking = [name for name, about in zip(names, attributes, strict=True) if FILE not in about]
         if lacking or not names:
@@ -110,7 +114,7 @@ class MosaicTrials:
                 f"{path}, {BETAS}",
                 expected=f"an array for each trial, with the attribute {FILE}",
                 got=f"none in {lacking[0]}, and {len(lacking) - 1} more" if lacking else "no array",
-                fix="Give the HDF5 file of one subject, as it was downloaded.",
+                fix=ONE,
             )
         shown = [_text(about[FILE]) for about in attributes]
         self.ids: tuple[str, ...] = tuple(sorted(set(shown)))
@@ -119,23 +123,44 @@ class MosaicTrials:
         file_of = {name: _text(about.get(SHOWN_FILE, name)) for name, about in zip(shown, attributes, strict=True)}
         self.files = tuple(file_of[name] for name in self.ids)
         """The file of each image; of a video, that of one of its frames."""
-        phases = {name: _text(about.get(PHASE, "")) for name, about in zip(shown, attributes, strict=True)}
-        self.test_ids = tuple(name for name in self.ids if phases[name] == TEST)
+        self._phases = {(name, _text(about.get(PHASE, ""))) for name, about in zip(shown, attributes, strict=True)}
         self.n_places = int(self._group[names[0]].size)
         self.session = TrialSession(
             "the file", {BETAS: path}, np.array([row[name] for name in shown], np.intp), "", tuple(names)
         )
 
     @cached_property
+    def test_ids(self) -> tuple[str, ...]:
+        """The images of the test set.
+
+        Raises
+        ------
+        DataError
+            If an image is for training and for testing.
+        """
+        tests = {name for name, phase in self._phases if phase == TEST}
+        if mixed := sorted(name for name, phase in self._phases if phase != TEST and name in tests):
+            got = f"{len(mixed)} in both, the first '{mixed[0]}'"
+            raise _damaged(self._path, BETAS, "images that are either for training or for testing", got)
+        return tuple(name for name in self.ids if name in tests)
+
+    @cached_property
     def filled(self) -> npt.NDArray[np.bool_]:
         """Which grayordinates (G,) had no data in some trial; MOSAIC may have filled them from their neighbours."""
         found = np.zeros(self.n_places, np.bool_)
         for name in self.session.names:
-            found[np.asarray(self._group[name].attrs.get(NAN, ()), np.intp)] = True
+            lacking = np.asarray(self._group[name].attrs.get(NAN, ()))
+            if lacking.size == 0:
+                continue
+            if lacking.dtype.kind not in "iu" or lacking.min() < 0 or lacking.max() >= self.n_places:
+                got = f"{lacking.dtype} from {lacking.min()} to {lacking.max()}"
+                expected = f"{NAN} from 0 to {self.n_places - 1}, the numbers of grayordinates"
+                raise _damaged(self._path, f"{BETAS}/{name}", expected, got)
+            found[lacking] = True
         return found
 
 
-def read_ncsnr(path: Path) -> npt.NDArray[np.float64] | None:
+def read_ncsnr(path: Path, n_places: int) -> npt.NDArray[np.float64] | None:
     """Return the ncsnr (G,) from the noise ceilings of single trials, those of the test set first, or None."""
     file = open_group(path, BETAS).file
     if CEILINGS not in file:
@@ -148,7 +173,7 @@ def read_ncsnr(path: Path) -> npt.NDArray[np.float64] | None:
     if not found:
         return None
     name = found.get(TEST, next(iter(found.values())))
-    values = np.asarray(file[CEILINGS][name], np.float64).ravel()
+    values = _of_all(path, name, np.asarray(file[CEILINGS][name], np.float64).ravel(), n_places)
     in_percent = values * (1 if np.nanmax(values, initial=0) > 1 else 100)
     return ncsnr_of_percent(f"{path}, {name}", in_percent, 1)
 
@@ -161,7 +186,7 @@ def find_spheres(folder: Path) -> dict[str, str]:
     DataError
         If there are none, or several of a hemisphere.
     """
-    here = sorted(folder.glob("*sphere*.gii")) if folder.is_dir() else []
+    here = sorted(folder.glob("[!.]*sphere*.gii")) if folder.is_dir() else []
     found: dict[str, list[Path]] = {"lh": [], "rh": []}
     for path in here:
         sides = {match["side"] for match in SPHERE.finditer(path.name.replace("fs_LR", ""))}
@@ -179,6 +204,16 @@ def find_spheres(folder: Path) -> dict[str, str]:
             fix="Get both from the standard_mesh_atlases of the Human Connectome Project.",
         )
     return {hemi: f"{paths[0].absolute()}" for hemi, paths in found.items()}
+
+
+def _of_all(path: Path, name: str, values: npt.NDArray[Any], n_places: int) -> npt.NDArray[Any]:
+    if len(values) == n_places:
+        return values
+    raise _damaged(path, name, f"numbers of all {n_places:,} grayordinates", f"{len(values):,}")
+
+
+def _damaged(path: Path, name: str, expected: str, got: str, fix: str = "Download the file again.") -> DataError:
+    return DataError(f"{path}, {name}", expected=expected, got=got, fix=fix)
 
 
 def _text(value: Any) -> str:

@@ -125,12 +125,14 @@ class Nsd(SessionData):
         absent = [file for file in needed if not is_listed(self.root / file)]
         if absent:
             labels = ", ".join(self._space.labels_here())
-            known = f" For voxels=…, these labels are here: {labels}." if {*self._space.needed()} & {*absent} else ""
+            fix = how_to_get(*absent)
+            if labels and set(absent) <= set(self._space.needed()):
+                fix = f"For voxels=…, these labels are here: {labels}. For other labels of NSD: {fix}"
             raise DataError(
                 self.root,
                 expected=", ".join(file.as_posix() for file in needed),
                 got=f"no {', '.join(file.as_posix() for file in absent)}",
-                fix=how_to_get(*absent) + known * bool(labels),
+                fix=fix,
             )
 
     @property

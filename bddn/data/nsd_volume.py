@@ -7,7 +7,6 @@ so that HDF5 gives (T, Z, Y, X): the axes of the NIfTI files of the same volume 
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zlib import error as DamagedGzip
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +18,10 @@ from bddn.data.array_files import open_array
 from bddn.data.grid_voxels import FILE, Grid
 from bddn.data.nsd_files import UNIT, betas_folder, how_to_get
 from bddn.data.nsd_labels import GROUP, OWN, label_columns
-from bddn.data.own_imaging import check_sum
+from bddn.data.own_imaging import read_volume
 from bddn.data.session_betas import Floats, Ints, Session, even_probes
 from bddn.errors import DataError
-from bddn.files.filekind import GZIP, explain, is_listed
+from bddn.files.filekind import explain, is_listed
 
 SPACE = "func1pt8mm"
 KEY = "betas"
@@ -81,7 +80,7 @@ class Func1pt8mm:
 
     def labels_here(self) -> list[str]:
         """Return the names of labels that can select voxels."""
-        names = (path.name.removesuffix(".nii.gz") for path in (self.root / self._rois).glob("*.nii.gz"))
+        names = (path.name.removesuffix(".nii.gz") for path in (self.root / self._rois).glob("[!.]*.nii.gz"))
         return sorted(name for name in names if name[:3] not in ("lh.", "rh."))
 
     def files_of(self, session: int) -> dict[str, Path]:
@@ -113,9 +112,7 @@ class Func1pt8mm:
     @cached_property
     def frame(self) -> Volume:
         """The grid, for maps as NIfTI."""
-        path = self.root / self.needed()[0]
-        image = _nifti(path)
-        return Volume.of(image.affine, image.shape[:3])
+        return read_volume(self.root / self.needed()[0])[1]
 
     def table(self, voxels: BetaGrid) -> pd.DataFrame:
         """Return the table of voxels without ceilings."""
@@ -133,6 +130,14 @@ class Func1pt8mm:
             path = self.root / self._rois / f"{hemi}.{self._selected}.nii.gz"
             if is_listed(path):
                 found[self._at(voxels, path) > 0] = hemi
+        x = [self.frame.mm(voxels.ijk[found == hemi])[:, 0] for hemi in HEMISPHERES]
+        if all(map(len, x)) and x[0].mean() >= x[1].mean():
+            raise DataError(
+                self.root / self._rois,
+                expected=f"lh.{self._selected}.nii.gz to the left of rh.{self._selected}.nii.gz",
+                got=f"their centres at x = {x[0].mean():.1f} mm and {x[1].mean():.1f} mm",
+                fix="Get both again; left and right are exchanged in their names or in their headers.",
+            )
         return found
 
     def _at(self, voxels: BetaGrid, path: Path) -> Ints:
@@ -152,7 +157,7 @@ class Func1pt8mm:
         path = self.root / self._betas / "ncsnr.nii.gz"
         if not is_listed(path):
             return None
-        found = _values(path)
+        found = read_volume(path)[0].astype(np.float32)
         if found.shape != voxels.shape:
             raise DataError(
                 path, expected=f"numbers of shape {voxels.shape}", got=f"{found.shape}", fix="Get it again."
@@ -168,33 +173,13 @@ class Func1pt8mm:
         return [f"without {names} labels or noise ceilings are unknown. {how_to_get(*absent)}"] if absent else []
 
 
-def _nifti(path: Path) -> Any:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        return nibabel.nifti1.Nifti1Image.from_filename(path)
-    except (OSError, ValueError, EOFError, ImageFileError) as error:
-        raise _damaged(path, f"{error}" or type(error).__name__) from error
-
-
-def _values(path: Path) -> npt.NDArray[np.float32]:
-    image = _nifti(path)
-    try:
-        check_sum(path)
-        return np.asarray(image.dataobj, np.float32)
-    except (OSError, ValueError, EOFError, DamagedGzip) as error:
-        raise _damaged(path, f"{error}") from error
-
-
 def _read_labels(path: Path) -> Ints:
-    values = np.nan_to_num(_values(path))
-    if values.ndim != 3 or (values != np.round(values)).any():
-        raise DataError(path, expected="whole numbers in three dimensions", got=f"{values.shape}", fix="Get it again.")
-    return values.astype(np.intp)
+    values = np.nan_to_num(read_volume(path)[0])
+    if (values != np.round(values)).any():
+        raise DataError(path, expected="whole numbers as labels", got="other numbers", fix="Get it again.")
+    return np.asarray(values, np.intp)
 
 
 def _damaged(path: Path, cause: str) -> DataError:
-    own = (GZIP,) if path.suffix == ".gz" else ()
-    got, fix = explain(path, f"a damaged file, or another kind of file ({cause})", "Download it again.", *own)
+    got, fix = explain(path, f"a damaged file, or another kind of file ({cause})", "Download it again.")
     return DataError(path, expected="a file of NSD's volumes", got=got, fix=fix)

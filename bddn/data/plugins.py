@@ -22,7 +22,7 @@ from bddn.errors import DataError
 from bddn.files.paths import expand_home
 
 ENTRY_POINTS = "bddn.datasets"
-OPTION = re.compile(r",([a-z_]+)=([^,]*)$")
+OPTION = re.compile(r", *([a-z_]+)=([^,]*)$")
 
 
 def dataset_kinds() -> dict[str, EntryPoint]:
@@ -92,7 +92,7 @@ def split_options(name: str, opens: Callable[..., object], usage: str) -> tuple[
     Raises
     ------
     DataError
-        If an option is unknown or given twice.
+        If an option is unknown, given twice, or not written as one.
     """
     path = name.partition(":")[2]
     known = list(inspect.signature(opens).parameters)[1:]
@@ -106,4 +106,11 @@ def split_options(name: str, opens: Callable[..., object], usage: str) -> tuple[
                 fix=f"Write {usage}.",
             )
         options[match[1]], path = match[2], path[: match.start()]
+    if known and (rest := re.search(rf", *(?:{'|'.join(known)}) *=.*", path, re.IGNORECASE)):
+        raise DataError(
+            f"dataset '{name}'",
+            expected="options at its end, each as ',option=value' in small letters",
+            got=f"'{rest[0]}'",
+            fix=f"Write {usage}.",
+        )
     return path, options

@@ -4,6 +4,8 @@ Source: M. Hebart et al. (2023), eLife 12: e82580, and the notebooks of the data
 `docs/things.md` lists the files.
 """
 
+import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ HOW_TO_GET_IMAGES = (
     "Get the images of the THINGS database (osf.io/jum2f; its archive has a password), unpack them, and give their "
     "folder with the option images=FOLDER."
 )
-TEST = "test"
+TEST, SUBJECT = "test", "subject_id"
 
 
 class Things(SessionData):
@@ -105,7 +107,20 @@ class Things(SessionData):
         self.name = f"things:{root},subject={self.subject:02d}{given}"
         self._shown = read_table(self._path_of("StimulusMetadata.csv"))
         self._about_voxels = read_voxels(self._path_of("VoxelMetadata.csv"))
+        self._check_subject(self._shown.path, self._shown.cells.get(SUBJECT, ()))
+        self._check_subject(self._about_voxels.path, self._about_voxels.cells.get(SUBJECT, ()))
         self._describe(self._in_words())
+
+    def _check_subject(self, path: Path, cells: Iterable[object]) -> None:
+        """Refuse a table whose rows tell that they are of another subject: all subjects have as many trials."""
+        found = sorted({str(cell) for cell in cells})
+        if any(re.sub(r"\D", "", one).lstrip("0") != f"{self.subject}" for one in found):
+            raise DataError(
+                path,
+                expected=f"{SUBJECT} {self.subject} in every row",
+                got=", ".join(found),
+                fix="Use the tables of one subject, under the names that they were downloaded with.",
+            )
 
     def _path_of(self, what: str) -> Path:
         name = f"sub-{self.subject:02d}_{what}"

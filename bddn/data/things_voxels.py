@@ -21,7 +21,7 @@ from bddn.data.mask_labels import label_by_smallest
 from bddn.data.session_betas import N_PROBES, Floats, Ints, Session
 from bddn.data.unpacked import Unpacked
 from bddn.errors import DataError
-from bddn.files.filekind import explain
+from bddn.files.filekind import explain, kind_of
 
 RESPONSES = "responses"
 ROIS, ALL = "rois", "all"
@@ -165,6 +165,8 @@ def read_voxels(path: Path) -> VoxelTable:
         If it is damaged, lacks numbers or indices of voxels, or has one of them twice.
     """
     try:
+        if kind_of(path) is not None:
+            raise ValueError("another kind of file")  # pandas reads a pointer as a table
         cells = pd.read_csv(path)
     except (OSError, ValueError) as error:
         got, fix = explain(path, f"something else ({error})", "Restore the original file.")

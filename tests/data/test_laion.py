@@ -235,6 +235,10 @@ def test_test_sets_are_those_of_the_package_and_of_the_names(
     assert set(sets["ood"]) == ids & set(NAMES[2:4])
     assert set(sets["shared"]) == ids & set(NAMES[:4])
     assert set(sets["tau"]) == ids & {*NAMES[:2], NAMES[4]}
+    hidden = root / "splits" / SUB / "._tau.json"
+    hidden.write_bytes(b"?")
+    assert Laion(root, subject="03").named_tests() == sets
+    hidden.unlink()
     (root / "splits" / SUB / "tau.json").unlink()
     (root / "splits" / SUB).rmdir()
     assert "copy its folder laion_fmri/splits/data/sub-03" in " ".join(Laion(root, subject="03").remarks())

@@ -1,5 +1,6 @@
 """A file of MOSAIC: trial → image → response on the cortex of fsLR, and each trap on the way."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,63 @@ def test_what_does_not_fit_is_refused_with_the_next_step(root: Path) -> None:
     with h5py.File(file, "w") as stored:
         stored["responses"] = np.zeros(3)
     refused("a group 'betas'.*responses")
+
+
+def read_all(data: Mosaic) -> None:
+    data.named_tests()
+    data.voxels()
+    data.responses()
+
+
+def first(file: h5py.File, words: str) -> h5py.Dataset:
+    return file["betas"][next(name for name in sorted(file["betas"]) if words in name)]
+
+
+def another_subject(file: h5py.File) -> None:
+    one = first(file, "grating")
+    file.copy(one, file["betas"], one.name.replace("/betas/sub-01", "sub-02"))
+
+
+def longer(file: h5py.File) -> None:
+    one = first(file, "nsd-00720")
+    name, about = one.name, dict(one.attrs)
+    del file[name]
+    file[name] = np.arange(9.0)
+    file[name].attrs.update(about)
+
+
+def shorter_ceilings(file: h5py.File) -> None:
+    name = "noiseceilings/sub-01_NSD_phase-test_n-1_noiseceiling"
+    del file[name]
+    file[name] = CEILING[:4]
+
+
+def nan_indices(values: list[int] | list[bool]) -> Callable[[h5py.File], None]:
+    return lambda file: first(file, "nsd-00720").attrs.create("nan_indices", np.array(values))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (another_subject, "trials of one subject and dataset; got sub-01_NSD, sub-02_NSD"),
+        (lambda file: first(file, "grating").attrs.modify("phase", "train"), "1 in both, the first 'grating.png'"),
+        (longer, "numbers of all 7 grayordinates; got 9"),
+        (shorter_ceilings, "noiseceiling: expected numbers of all 7 grayordinates; got 4"),
+        (nan_indices([7]), "nan_indices from 0 to 6, .*int64 from 7 to 7"),
+        (nan_indices([-1, 2]), "nan_indices from 0 to 6, .*int64 from -1 to 2"),
+        (nan_indices([False, True, False, False, False, False, False]), "nan_indices from 0 to 6, .*bool"),
+    ],
+)
+def test_numbers_that_would_be_those_of_other_places_are_refused(
+    change: Callable[[h5py.File], None], match: str, root: Path
+) -> None:
+    with h5py.File(root / "sub-01_NSD_crc32-0.hdf5", "r+") as file:
+        change(file)
+    with pytest.raises(DataError, match=match):
+        read_all(opened(root))
+
+
+def test_hidden_files_are_no_spheres(root: Path) -> None:
+    for path in list((root / "spheres").iterdir()):
+        path.with_name(f"._{path.name}").write_bytes(b"?")
+    assert len(opened(root).voxels()) == 4

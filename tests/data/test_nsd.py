@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -292,7 +293,9 @@ def test_other_vertices_can_be_chosen(root: Path) -> None:
     assert Nsd(root, subject="1", voxels="Kastner2015").voxels()["vertex"].tolist() == [3, 40, 500, 7]
     every = Nsd(root, subject="1", voxels="all")  # those of nsdgeneral are the only ones with data in this tree
     assert every.voxels()["vertex"].tolist() == [vertex for _, vertex in columns()]
-    with pytest.raises(DataError, match=r"lh\.streams\.mgz.*labels are here: Kastner2015, nsdgeneral"):
+    with pytest.raises(
+        DataError, match=r"lh\.streams\.mgz.*labels are here: Kastner2015, nsdgeneral.*For other labels of NSD: .*aws"
+    ):
         Nsd(root, subject="1", voxels="streams")
 
 
@@ -409,3 +412,18 @@ def test_it_is_opened_by_name(root: Path) -> None:
     data = open_dataset(f"nsd:{root},subject=1,sessions=1-2,zscore=no")
     assert data.name == f"nsd:{root},subject=1,sessions=1-2,zscore=no"
     assert len(data.voxels()) == 8
+
+
+def test_options_are_read_or_refused_by_what_is_wrong_with_them(root: Path) -> None:
+    assert open_dataset(f"nsd:{root}, subject=1, zscore=no").name == f"nsd:{root},subject=1,zscore=no"
+    for wrong in (",subject=1,", ",SUBJECT=1", ",subject=1,zscore=no;betas=b3,"):
+        with pytest.raises(DataError, match=f"options at its end, .* got '{wrong}'"):
+            open_dataset(f"nsd:{root}{wrong}")
+
+
+def test_images_that_are_no_bytes_are_refused(root: Path) -> None:
+    tree.stimuli_path(root).unlink()
+    with h5py.File(tree.stimuli_path(root), "w") as file:
+        file.create_dataset("imgBrick", (73_000, 3, 3, 3), np.float32, chunks=(1, 3, 3, 3))
+    with pytest.raises(DataError, match="no images of uint8, but an array of float32"):
+        Nsd(root, subject="1").stimuli.image(0)

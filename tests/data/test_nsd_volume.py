@@ -131,3 +131,19 @@ def test_nsd_synthetic_and_unknown_labels_are_refused(root: Path) -> None:
         Nsd(root, **OPTIONS, synthetic="yes")
     with pytest.raises(DataError, match=r"roi/streams\.nii\.gz.*labels are here: floc-bodies, nsdgeneral"):
         Nsd(root, **OPTIONS, voxels="streams")
+
+
+def test_grids_of_which_left_and_right_are_not_known_are_refused(root: Path) -> None:
+    rois = root / "nsddata/ppdata/subj01/func1pt8mm/roi"
+    mask = np.asarray(nibabel.load(rois / "nsdgeneral.nii.gz").dataobj)  # type: ignore[attr-defined]
+    right = np.where(np.arange(SHAPE[0])[:, None, None] < 3, -1, mask)
+    nifti(rois, "rh.nsdgeneral.nii.gz", right)
+    assert Nsd(root, **OPTIONS).voxels()["hemi"].tolist() == ["lh", "lh", "rh", "rh"]
+    (rois / "lh.nsdgeneral.nii.gz").rename(rois / "rh.nsdgeneral.nii.gz")
+    nifti(rois, "lh.nsdgeneral.nii.gz", right)
+    with pytest.raises(DataError, match=r"lh.* to the left of rh.*centres at x = .*exchanged"):
+        Nsd(root, **OPTIONS).voxels()
+    bare = nibabel.Nifti1Image(mask, None)
+    nibabel.save(bare, rois / "nsdgeneral.nii.gz")
+    with pytest.raises(DataError, match=r"an affine in its header"):
+        Nsd(root, **OPTIONS).voxels()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.preprocessing import StandardScaler
@@ -130,6 +131,13 @@ def test_files_that_do_not_fit_are_refused(root: Path, monkeypatch: pytest.Monke
     wrong[2, 6] = np.nan
     tree.write_responses(file, wrong, np.arange(len(IJK)))
     refused(r"ResponseData\.h5.*the first in trial 3, row 2\. Download it again")
+    for what in ("VoxelMetadata.csv", "StimulusMetadata.csv"):  # all subjects have as many trials
+        kept = tree.path(root, what).read_bytes()
+        pd.read_csv(tree.path(root, what)).assign(subject_id=2).to_csv(tree.path(root, what), index=False)
+        refused(f"{what}.*subject_id 1 in every row; got 2")
+        tree.path(root, what).write_bytes(kept)
+    tree.path(root, "VoxelMetadata.csv").write_text("/annex/objects/MD5E-s7--1.csv\n")
+    refused("a CSV table of voxels; got a git-annex pointer")
     tree.write_voxels(tree.path(root, "VoxelMetadata.csv"), IJK[[0, 1, 1, 3, 4, 5]], COLUMNS)
     refused("different voxel_x, voxel_y, voxel_z in each row.*1 repeated")
     tree.path(root, "VoxelMetadata.csv").write_text("")
