@@ -162,6 +162,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "fsaverage": "fsaverage6",
         "vertices": {"lh": "a"},
         "hemispheres": ["lh"],
+        "count_from": 1,
         "cifti": "a.dscalar.nii",
         "leave_out": ["nan"],
     },

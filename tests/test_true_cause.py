@@ -128,6 +128,12 @@ CASES: dict[str, tuple[str, Spoil, str, list[str]]] = {
     "responses in an npz": (RESPONSES, npz, FITTING, [RESPONSES, "a NumPy .npz archive", "numpy.save"]),
     "responses as a Git LFS pointer": (RESPONSES, into(LFS), FITTING, [RESPONSES, "Git LFS pointer", PULL]),
     "responses as a git-annex link": (RESPONSES, annex, FITTING, [RESPONSES, "git-annex link whose content", GET]),
+    "responses as the text of a git-annex link": (
+        RESPONSES,
+        into(b"../../../.git/annex/objects/Xk/9p/MD5E-s7--1.npy/MD5E-s7--1.npy"),
+        FITTING,
+        [RESPONSES, "a git-annex link that was copied as a text", "cp -L"],
+    ),
     "responses as objects": (RESPONSES, objects, FITTING, [RESPONSES, "Python objects (a pickle)"]),
     "responses as a pickle": (RESPONSES, pickled, FITTING, [RESPONSES, "a Python pickle"]),
     "responses in gzip": (RESPONSES, zipped, FITTING, [RESPONSES, "a gzip archive", "Unpack it"]),

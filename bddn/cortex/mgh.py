@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.errors import DataError
-from bddn.files.filekind import GZIP, explain
+from bddn.files.filekind import GZIP, explain, require_no_pipe
 
 GZIP_START = b"\x1f\x8b"
 FIX = "Download or copy the file again."
@@ -127,6 +127,7 @@ def _damage(path: Path) -> Iterator[None]:
     from nibabel.spatialimages import HeaderDataError
 
     try:
+        require_no_pipe(path)
         yield
     except (OSError, ValueError, EOFError, KeyError, TypeError, zlib.error, HeaderDataError, MGHError) as error:
         own = (GZIP,) if path.suffix == ".mgz" else ()

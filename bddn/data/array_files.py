@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bddn.errors import DataError
-from bddn.files.filekind import FOLDER, HDF5, MISSING, NPY, explain, kind_of
+from bddn.files.filekind import FOLDER, HDF5, MISSING, NPY, explain, kind_of, require_no_pipe
 from bddn.text import count
 
 RESTORE = "Restore the file, or give another one."
@@ -94,6 +94,7 @@ def _sources(path: Path, array: Any) -> set[tuple[Path, str]]:
 def _stamp(path: Path) -> tuple[int, int]:
     """Return time and size of a file, so that what was opened of another one in its place is not used."""
     try:
+        require_no_pipe(path)
         status = path.stat()
     except (OSError, ValueError) as error:
         raise _not_an_array(path, f"{error}") from error
@@ -166,6 +167,7 @@ def _hdf5(path: Path) -> Any:
             got="none installed",
             fix="Run \"pip install 'bddn[hdf5]'\".",
         ) from error
+    require_no_pipe(path)
     return h5py.File(path, "r", locking="best-effort")
 
 

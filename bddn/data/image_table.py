@@ -10,7 +10,7 @@ from bddn.data.dataset import Stimuli
 from bddn.data.image_files import ImageFiles, image_files
 from bddn.data.labelled import LabelledImages, labels_of
 from bddn.errors import DataError
-from bddn.files.filekind import HEAD_BYTES, explain, kind_of_bytes
+from bddn.files.filekind import HEAD_BYTES, explain, kind_of_bytes, require_no_pipe
 from bddn.files.paths import expand_home
 from bddn.text import count, shorten
 
@@ -80,6 +80,7 @@ def read_rows(path: Path) -> list[Row]:
 def _lines(path: Path) -> list[list[str]]:
     """Return the cells of all lines that are not empty."""
     try:
+        require_no_pipe(path)
         data = path.read_bytes()
         if kind_of_bytes(data[:HEAD_BYTES]) is not None:
             raise _not_a_table(path, "another kind of file")

@@ -19,7 +19,7 @@ from bddn.data.own_places import Places, read_places
 from bddn.data.own_responses import Responses
 from bddn.data.own_stimuli import read_stimuli
 from bddn.errors import DataError
-from bddn.files.filekind import FOLDER, explain
+from bddn.files.filekind import FOLDER, explain, require_no_pipe
 from bddn.spec import OwnDataSpec
 from bddn.spec.yaml_file import read_yaml
 from bddn.text import count, shorten, word
@@ -242,6 +242,7 @@ def read_spec(path: Path) -> OwnDataSpec:
         If it cannot be read, a field is wrong, or a question of `bddn data init` is still open.
     """
     try:
+        require_no_pipe(path)
         text = path.read_bytes()
     except OSError as error:
         begin = "Begin one with 'bddn data init FOLDER --out FILE.yaml'."

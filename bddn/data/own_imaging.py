@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bddn.cortex.frames import Volume
 from bddn.cortex.gifti import STRUCTURE, STRUCTURE_KEY
 from bddn.errors import BddnError, DataError
-from bddn.files.filekind import GZIP, FileKind, explain
+from bddn.files.filekind import GZIP, FileKind, explain, require_no_pipe
 
 GZIP_BYTES = 1 << 20  # read at once
 UNPACKED = re.compile(r"\.(nii\.gz|[^.]+)$")
@@ -23,6 +23,8 @@ SIDE = {
     "rh": re.compile(r"(?:^|[._-])(?i:rh|hemi-R)(?=[._-]|$)|\.R\."),
 }
 """How names of files tell the hemisphere."""
+UNITS = {1: "metres", 3: "microns"}
+"""Other units of NIfTI than mm; 0 is unknown, and taken for mm as by all programs."""
 OTHER = {"lh": "rh", "rh": "lh"}
 
 
@@ -78,7 +80,7 @@ def read_volume(path: Path) -> tuple[npt.NDArray[Any], Volume]:
     Raises
     ------
     DataError
-        If it is not one volume of real numbers, or its header has no affine.
+        If it is not one volume of real numbers, or its header has no affine, or one in another unit than mm.
     """
     image = load_image(path)
     if not hasattr(image, "affine") or not hasattr(image.header, "get_sform"):
@@ -103,6 +105,13 @@ def read_volume(path: Path) -> tuple[npt.NDArray[Any], Volume]:
             got=f"{np.round(image.affine[:3], 3).tolist()}",
             fix="Copy the header of the image that the volume was computed from.",
         )
+    if unit := UNITS.get(int(image.header["xyzt_units"]) & 7):
+        raise DataError(
+            path,
+            expected="an affine in mm",
+            got=f"the unit {unit} in its header",
+            fix="Bring the affine into mm, and write this unit: in nibabel, header.set_xyzt_units('mm').",
+        )
     with reading(path, "a complete NIfTI volume"):
         check_sum(path)
         return np.asarray(image.dataobj).reshape(shape), Volume.of(image.affine, shape)
@@ -117,8 +126,8 @@ def check_sum(path: Path) -> None:
 
 
 def volumes_of(path: Path, image: Any, n: int) -> Iterator[npt.NDArray[Any]]:
-    """Yield the first volumes (X, Y, Z) of a compressed NIfTI file (X, Y, Z, images) in one pass, with the header's
-    scaling; after the last volume of the file, its checksum is compared.
+    """Yield the first volumes (X, Y, Z) of a compressed NIfTI file (X, Y, Z, images), or the only one of a file (X, Y,
+    Z), in one pass with the header's scaling; after the last volume of the file, its checksum is compared.
 
     Parameters
     ----------
@@ -137,7 +146,7 @@ def volumes_of(path: Path, image: Any, n: int) -> Iterator[npt.NDArray[Any]]:
         for _ in range(n):
             volume = np.frombuffer(file.read(n_bytes), stored.dtype).reshape(shape, order="F")
             yield apply_read_scaling(volume, slope, inter)
-        while n == image.shape[3] and file.read(GZIP_BYTES):
+        while n == np.prod(image.shape[3:]) and file.read(GZIP_BYTES):
             pass
 
 
@@ -190,6 +199,7 @@ def reading(path: Path, expected: str, *own: FileKind) -> Iterator[None]:
         The kinds that it should have; see `explain`.
     """
     try:
+        require_no_pipe(path)
         yield
     except (BddnError, MemoryError):
         raise

@@ -59,9 +59,8 @@ def open_parts(spec: OwnDataSpec, path: Path, places: Places, shown: Shown) -> l
 
 
 def _check_grid(file: VolumeRows, mask: Volume) -> None:
-    """Refuse volumes of another grid than that of the mask. Where they have no affine, only their shape is compared."""
-    differs = mask.difference(file.grid)
-    if differs and (file.has_affine or file.grid.shape != mask.shape):
+    """Refuse volumes of another grid than that of the mask."""
+    if differs := mask.difference(file.grid):
         raise DataError(
             file.path,
             expected=f"responses of volumes of shape {mask.shape}, as the mask",

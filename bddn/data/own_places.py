@@ -22,6 +22,7 @@ from bddn.spec import SidesSpec, VoxelsSpec
 from bddn.text import count, shorten
 
 CIFTI_SIDE = {"CIFTI_STRUCTURE_CORTEX_LEFT": "lh", "CIFTI_STRUCTURE_CORTEX_RIGHT": "rh"}
+FIX_VERTICES = "Give the vertices of this mesh, or correct the mesh."
 Ints = npt.NDArray[np.intp]
 
 
@@ -264,43 +265,52 @@ def _vertices(spec: VoxelsSpec, folder: Path, n_vertices: Mapping[str, int]) -> 
             got=f"those of {lacking[0]}",
             fix=f"Add the surface of {lacking[0]}, or remove this file.",
         )
-    return {hemi: _read_vertices(path, hemi, n_vertices[hemi]) for hemi, path in paths.items()}, None
+    found = {hemi: _read_vertices(path, hemi, n_vertices[hemi], spec.count_from) for hemi, path in paths.items()}
+    lowest = {paths[hemi]: vertices.min() for hemi, (vertices, listed) in found.items() if listed}
+    if lowest and "count_from" not in spec.model_fields_set and min(lowest.values()) > 0:
+        raise DataError(
+            " and ".join(f"{path}" for path in lowest),
+            expected="'count_from: 0' or 'count_from: 1' under voxels, because no index of a vertex is 0",
+            got=f"indices from {min(lowest.values())}",
+            fix="Write the index of the first vertex of the mesh: 0 as in Python and FreeSurfer, 1 as in MATLAB and R.",
+        )
+    return {hemi: vertices for hemi, (vertices, _) in found.items()}, None
 
 
-def _read_vertices(path: Path, hemi: str, n_vertices: int) -> Ints:
-    """Return vertices from a mask of 0 and 1 or from indices."""
+def _read_vertices(path: Path, hemi: str, n_vertices: int, first: int) -> tuple[Ints, bool]:
+    """Return vertices from a mask of 0 and 1 or from indices, and whether it is from indices."""
     check_side(path, hemi)
     values = read_numbers(path, n_places=n_vertices).values
     if values.dtype.kind not in "fiu" or not np.array_equal(values, np.rint(values)):
         raise _no_vertices(path, n_vertices, f"{values.dtype}, also numbers that are not whole")
     zero_one = np.isin(values, (0, 1)).all()
     if len(values) == n_vertices and zero_one:
-        return np.flatnonzero(values)
+        return np.flatnonzero(values), False
     if zero_one and len(values) > 2:
         mesh = next((name for name, n in MESHES.items() if n == len(values)), None)
         raise _no_vertices(
             path, n_vertices, f"a mask of {len(values):,} vertices{f', those of {mesh}' if mesh else ''}"
         )
     lowest, highest = values.min(), values.max()
-    if lowest < 0 or highest >= n_vertices:
-        got = f"numbers from {lowest:g} to {highest:g}"
-        raise _no_vertices(path, n_vertices, got + (", as if counted from 1" if highest == n_vertices else ""))
+    if lowest < first or highest >= n_vertices + first:
+        got, fix = f"numbers from {lowest:g} to {highest:g}", FIX_VERTICES
+        if first == 0 and lowest >= 1 and highest == n_vertices:
+            got, fix = f"{got}, as if counted from 1", "If they are, write 'count_from: 1' under voxels."
+        raise _no_vertices(path, n_vertices, got, fix, first)
     if len(np.unique(values)) < len(values):
         raise _no_vertices(path, n_vertices, f"{len(values) - len(np.unique(values))} repeated indices")
     if len(values) == n_vertices and (np.diff(values) < 0).any():  # other files have as many numbers in either order
         raise _no_vertices(
             path, n_vertices, "all vertices, not in ascending order", "Sort them, and all that belongs to them."
         )
-    return values.astype(np.intp)
+    return values.astype(np.intp) - first, True
 
 
-def _no_vertices(
-    path: Path, n_vertices: int, got: str, fix: str = "Give the vertices of this mesh, or correct the mesh."
-) -> DataError:
+def _no_vertices(path: Path, n_vertices: int, got: str, fix: str = FIX_VERTICES, first: int = 0) -> DataError:
     return DataError(
         path,
-        expected=f"a mask of 0 and 1 for the {n_vertices:,} vertices of the mesh, or different indices from 0 to "
-        f"{n_vertices - 1:,}",
+        expected=f"a mask of 0 and 1 for the {n_vertices:,} vertices of the mesh, or different indices from "
+        f"{first} to {n_vertices - 1 + first:,}",
         got=got,
         fix=fix,
     )

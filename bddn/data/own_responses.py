@@ -1,7 +1,7 @@
 """Files of responses, read by rows: one row per image or trial, one column per voxel or place.
 
 Formats: .npy, HDF5, zarr, MGH (read lazily); Parquet, GIFTI (one data array per image; read whole); NIfTI (volumes, the
-last axis is the images); CIFTI-2 (dscalar, dtseries).
+last axis is the images, or one volume per file); CIFTI-2 (dscalar, dtseries).
 """
 
 from collections.abc import Sequence
@@ -179,26 +179,34 @@ class _MghRows(ResponseFile):
 
 
 class VolumeRows(ResponseFile):
-    """Volumes (X, Y, Z, images) of NIfTI; a place is a voxel of the volume in the order of numpy."""
+    """Volumes (X, Y, Z, images) of NIfTI, or one volume (X, Y, Z); a place is a voxel in the order of numpy."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._image = path, load_image(path)
         shape = self._image.shape
-        if len(shape) != 4 or np.dtype(self._image.get_data_dtype()).kind not in NUMBERS:
+        if len(shape) not in (3, 4) or np.dtype(self._image.get_data_dtype()).kind not in NUMBERS:
             got = f"{self._image.get_data_dtype()} of shape {shape}"
-            raise _not_numbers(path, got, "real numbers of shape (X, Y, Z, images)")
-        placed = self._image.header["sform_code"] or self._image.header["qform_code"]
-        self.grid, self.has_affine = Volume.of(self._image.affine, shape[:3]), bool(placed)
-        self.shape = (shape[3], int(np.prod(shape[:3])))
+            raise _not_numbers(path, got, "real numbers of shape (X, Y, Z, images), or (X, Y, Z) of one image")
+        if not (self._image.header["sform_code"] or self._image.header["qform_code"]):
+            raise DataError(
+                path,
+                expected="an affine in its header, which shows that its voxels are those of the mask",
+                got="none (sform_code and qform_code are 0)",
+                fix="Write into it the affine of the image that the responses were computed from.",
+            )
+        self.grid = Volume.of(self._image.affine, shape[:3])
+        self.shape = (int(np.prod(shape[3:])), int(np.prod(shape[:3])))
         self._kept: npt.NDArray[np.float32] | None = None
 
     def read(self, rows: Rows, places: Rows | None) -> npt.NDArray[Any]:
         here = slice(None) if places is None else places
         if suffix_of(self.path) != ".nii.gz":
-            return np.stack([np.asarray(self._image.dataobj[..., int(row)]).ravel()[here] for row in rows])
+            one = len(self._image.shape) == 3
+            volumes = (self._image.dataobj[(...,) if one else (..., int(row))] for row in rows)
+            return np.stack([np.asarray(volume).ravel()[here] for volume in volumes])
         if self._kept is None:  # compressed: only one pass from the start is quick
-            volumes = volumes_of(self.path, self._image, self.shape[0])
-            self._kept = np.stack([volume.ravel()[here].astype(np.float32) for volume in volumes])
+            every = volumes_of(self.path, self._image, self.shape[0])
+            self._kept = np.stack([volume.ravel()[here].astype(np.float32) for volume in every])
         return self._kept[rows]
 
 

@@ -17,6 +17,7 @@ from bddn.data.listing import is_hidden, is_printable
 from bddn.data.own_imaging import SIDE, freesurfer, is_cifti, load_image, suffix_of
 from bddn.data.own_tables import read_table
 from bddn.errors import DataError
+from bddn.files.filekind import require_no_pipe
 from bddn.text import shorten
 
 MAX_DEPTH = 4
@@ -140,6 +141,7 @@ def _side_of(name: str) -> str:
 
 def _surface(path: Path, name: str) -> list[File]:
     try:
+        require_no_pipe(path)
         return [File(name, "surface", (len(freesurfer().read_geometry(path)[0]),))]
     except Exception as error:  # the parsers of nibabel can raise anything
         raise DataError(path, expected="a surface", got=f"{error}", fix="Restore it.") from error

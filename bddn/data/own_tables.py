@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from bddn.data.image_table import SHOWN, read_rows
 from bddn.errors import DataError
-from bddn.files.filekind import PARQUET, explain
+from bddn.files.filekind import PARQUET, explain, require_no_pipe
 from bddn.text import count, shorten
 
 SHEETS = (".xlsx", ".xls", ".ods")
@@ -124,6 +124,7 @@ def read_parquet(path: Path) -> pa.Table:
         If it cannot be read.
     """
     try:
+        require_no_pipe(path)
         return pq.ParquetFile(path).read() if path.is_file() else pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         got, fix = "a damaged file, or another kind of file", "Restore it, or give another one."

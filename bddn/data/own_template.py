@@ -187,15 +187,16 @@ def _candidates(found: Folder) -> list[File]:
 
 def _n_images(file: File) -> tuple[int, ...]:
     """Return the numbers of images that a file may have."""
-    return {"volume": file.shape[3:], "array": file.shape}.get(file.kind, file.shape[:1])
+    return {"volume": file.shape[3:] or (1,), "array": file.shape}.get(file.kind, file.shape[:1])
 
 
 def _several(found: Folder, n_images: int | None) -> list[File]:
     """Return files of one kind and of the same places that have this number of images together, or none."""
     groups: dict[tuple[object, ...], list[File]] = {}
-    for file in _candidates(found):
+    single = [file for file in found.of("volume") if len(file.shape) == 3]
+    for file in (*_candidates(found), *single):
         last = file.kind == "volume"
-        groups.setdefault((file.kind, file.shape[:3] if last else file.shape[1:]), []).append(file)
+        groups.setdefault((file.kind, file.dtype, file.shape[:3] if last else file.shape[1:]), []).append(file)
     fits = (some for some in groups.values() if sum(_n_images(file)[0] for file in some) == n_images)
     return next(fits, [])
 
@@ -242,7 +243,9 @@ def _voxels(folder: Path, found: Folder, n_voxels: int | None) -> list[str]:
     else:
         what = f"; no mask of {n_voxels} voxels is here" if volumes else ""
         lines.append(f"  fsaverage: {OPEN}  # ? fsaverage5, fsaverage6, fsaverage7; or sphere:, table:, mask:{what}")
-        lines += ["  vertices:  # ? which vertices of the mesh", *vertices] if vertices else []
+        if vertices:
+            lines += ["  vertices:  # ? which vertices of the mesh", *vertices]
+            lines.append("  count_from: 0  # ? or 1, as in MATLAB")
     return [*lines, "  # leave_out: [nan, constant]  # voxels to leave out"]
 
 
@@ -254,7 +257,7 @@ def _tables_of_voxels(found: Folder, n_voxels: int | None) -> list[File]:
 
 def _mask(folder: Path, volumes: Sequence[File], n_voxels: int | None) -> File | None:
     """Return the first volume of 0 and 1 that has this number of voxels inside; of any number if it is not known."""
-    for file in volumes[:SHOWN]:
+    for file in sorted(volumes, key=lambda file: "mask" not in file.name.casefold())[:SHOWN]:
         try:
             values, _ = read_volume(folder / file.name)
         except DataError:

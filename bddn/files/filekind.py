@@ -5,6 +5,7 @@ something else under the name of a file. The library that fails to read it only 
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ SPECIAL = FileKind("not a regular file (a pipe, socket or device)")
 LFS = FileKind("a Git LFS pointer, not the content", "Run 'git lfs pull' in its repository, then run the same command.")
 ANNEX_POINTER = FileKind("a git-annex pointer, not the content", GET)
 ANNEX_LINK = FileKind("a git-annex link whose content is not on this machine", GET)
+ANNEX_TEXT = FileKind(
+    "a git-annex link that was copied as a text, not the content",
+    "Copy the content instead of the link, e.g. with 'cp -L' or 'rsync -L'.",
+)
 NPY = FileKind("a NumPy .npy file")
 NPY_OBJECTS = FileKind(
     "a NumPy file of Python objects (a pickle)",
@@ -71,6 +76,7 @@ _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"GIF8", IMAGE),
 )
 _BY_SUFFIX = {".safetensors": (SAFETENSORS,), ".bin": (TORCH, PICKLE), ".parquet": (PARQUET,)}
+_TEXT_LINK = re.compile(rb"(?:\.\./)*\.git/annex/objects/\S+\s?")
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
@@ -80,6 +86,8 @@ def kind_of_bytes(head: bytes) -> FileKind | None:
         return EMPTY
     if len(head) >= HEAD_BYTES and not any(head):
         return ZEROS
+    if _TEXT_LINK.fullmatch(head):
+        return ANNEX_TEXT
     starting = next((kind for start, kind in _STARTS if head.startswith(start)), None)
     return starting or _of_arrays(head) or _of_archive(head) or _of_page(head)
 
@@ -147,6 +155,18 @@ def kind_of(path: Path) -> FileKind | None:
         return UNREADABLE
     except (OSError, ValueError):  # a name with a null byte
         return None
+
+
+def require_no_pipe(path: Path) -> None:
+    """Refuse a pipe, socket or device, before a reader waits in it for ever.
+
+    Raises
+    ------
+    OSError
+        Its cause is what `explain` says of the path.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(SPECIAL.name)
 
 
 def explain(path: Path, got: str, fix: str, *own: FileKind) -> tuple[str, str]:

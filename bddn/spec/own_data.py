@@ -116,8 +116,10 @@ class VoxelsSpec(Spec):
     order: Literal["numpy", "matlab"] | None = None
     """Order of the mask's voxels in arrays and tables: that of numpy (and nilearn), or of MATLAB's find."""
     vertices: SidesSpec | None = None
-    """Files that tell which vertices of a mesh the voxels are: a mask of 0 and 1, indices from 0, or a FreeSurfer
-    label. None: all vertices."""
+    """Files that tell which vertices of a mesh the voxels are: a mask of 0 and 1, indices, or a FreeSurfer label. None:
+    all vertices."""
+    count_from: Literal[0, 1] = 0
+    """Index of the first vertex of the mesh. It must be given where indices do not contain 0."""
     hemispheres: tuple[Literal["lh", "rh"], ...] = Field(default=("lh", "rh"), min_length=1)
     """Hemispheres that there are, on fsaverage without `vertices`."""
     cifti: str | None = None

@@ -1,6 +1,7 @@
 """Own data that cannot be used: each is one message that names the place and the cause."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,20 @@ def removed(name: str) -> Break:
     return lambda folder, lab: (folder / name).unlink()
 
 
-def nifti(name: str, data: np.ndarray, affine: np.ndarray | None = AFFINE) -> Break:
+def pipe(name: str) -> Break:
+    """A named pipe, in which a reader would wait for ever."""
+
+    def edit(folder: Path, lab: Lab) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return edit
+
+
+def nifti(name: str, data: np.ndarray, affine: np.ndarray | None = AFFINE, unit: str = "mm") -> Break:
     def edit(folder: Path, lab: Lab) -> None:
         image = nibabel.Nifti1Image(data, affine)
+        image.header.set_xyzt_units(unit)
         if affine is None:
             image.header.set_sform(None, 0)
             image.header.set_qform(None, 0)
@@ -285,6 +297,14 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "a table in Latin-1": ("npy", write("stimuli.csv", "id,größe\n1,2\n".encode("latin-1")), "Save it in UTF-8"),
     "a name whose accent is written otherwise": ("npy", unlike_its_name, "by how accents are written"),
     "a spreadsheet": ("npy", spreadsheet, "Export it as CSV"),
+    "a pipe in place of the YAML file": ("npy", pipe("data.yaml"), "data.yaml.*not a regular file"),
+    "a pipe in place of a table": ("npy", pipe("stimuli.csv"), "stimuli.csv.*not a regular file"),
+    "a pipe in place of Parquet": ("electrodes", pipe("responses.parquet"), "responses.parquet.*not a regular file"),
+    "a pipe in place of an array": ("npy", pipe("lh_responses.npy"), "lh_responses.npy.*not a regular file"),
+    "a pipe in place of HDF5": ("hdf5", pipe("betas.hdf5"), "betas.hdf5.*not a regular file"),
+    "a pipe in place of a volume": ("nifti", pipe("betas_ses-1.nii.gz"), "betas_ses-1.*not a regular file"),
+    "a pipe in place of MGH": ("native", pipe("lh.betas.mgh"), "lh.betas.mgh.*not a regular file"),
+    "a pipe in place of a sphere": ("native", pipe("lh.sphere.reg"), "lh.sphere.reg.*not a regular file"),
     "no table": ("npy", removed("stimuli.csv"), "no such file"),
     # responses
     "transposed": ("npy", left(np.transpose), "Write 'images: columns'"),
@@ -391,6 +411,16 @@ BAD: dict[str, tuple[str, Break, str]] = {
     ),
     "a mask of -1, 0 and 1": ("hdf5", saved("lh_mask.npy", np.arange(N_MESH) % 3 - 1), "numbers from -1 to 1"),
     "vertices from 1": ("npy", saved("lh_vertices.npy", [1, 2, 3, 4, N_MESH]), "as if counted from 1"),
+    "vertices of which it is not known where they count from": (
+        "npy",
+        yaml("  count_from: 0 ", "  # "),
+        "'count_from: 0' or 'count_from: 1' under voxels, because no index of a vertex is 0; got indices from ",
+    ),
+    "vertices below the first": (
+        "npy",
+        both(yaml("count_from: 0", "count_from: 1"), saved("lh_vertices.npy", [0, 2, 3, 4, 5])),
+        "different indices from 1 to 10,242; got numbers from 0 to 5",
+    ),
     "vertices beyond all": ("npy", saved("lh_vertices.npy", [1, 2, 3, 4, 2**40]), "different indices from 0 to 10,241"),
     "one vertex twice": ("npy", saved("lh_vertices.npy", [1, 2, 3, 4, 4]), "1 repeated indices"),
     "all vertices in another order": (
@@ -416,6 +446,13 @@ BAD: dict[str, tuple[str, Break, str]] = {
         "nifti",
         nifti("mask.nii.gz", BOX, None),
         r"an affine .*sform_code and qform_code are 0",
+    ),
+    "a mask in metres": ("nifti", nifti("mask.nii.gz", BOX, unit="meter"), "an affine in mm; got the unit metres"),
+    "a mask in microns": ("nifti", nifti("mask.nii.gz", BOX, unit="micron"), "an affine in mm; got the unit microns"),
+    "responses without an affine": (
+        "nifti",
+        nifti("betas_ses-2.nii.gz", np.zeros((*BOX.shape, 3)), None),
+        r"betas_ses-2.*an affine .*its voxels are those of the mask.*sform_code and qform_code are 0",
     ),
     "a mask in one plane": (
         "nifti",

@@ -387,3 +387,28 @@ class TestSingleTrials(DatasetContract):
         assert covariates["session"].tolist() == [1] * 6 + [2] * 6
         expected = ceiling_of_trials(trials, np.concatenate([np.arange(6), np.arange(6)[::-1]]), 1)
         np.testing.assert_allclose(dataset.voxels()["ceiling"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_each_image_may_have_a_volume_of_its_own(suffix: str, lab: Lab, tmp_path: Path) -> None:
+    """As SPM writes them."""
+    path = make(tmp_path / "nifti", "nifti", lab)
+    expected, names = OwnData(path).responses(), list[str]()
+    for session in ("betas_ses-1.nii.gz", "betas_ses-2.nii.gz"):
+        for volume in np.moveaxis(np.asarray(nibabel.load(path.parent / session).dataobj), -1, 0):  # type: ignore[attr-defined]
+            names.append(f"beta_{len(names) + 1:04d}{suffix}")
+            nibabel.save(nibabel.Nifti1Image(volume, AFFINE), path.parent / names[-1])
+    edited(path, "[betas_ses-1.nii.gz, betas_ses-2.nii.gz]", f"[{', '.join(names)}]")
+    np.testing.assert_array_equal(OwnData(path).responses(), expected)
+    np.testing.assert_array_equal(OwnData(path).responses(np.array([4, 1])), expected[[4, 1]])
+
+
+def test_vertices_are_counted_from_where_they_are_said_to(lab: Lab, tmp_path: Path) -> None:
+    path = make(tmp_path / "npy", "npy", lab)
+    expected = OwnData(path).voxels()["vertex"].tolist()
+    for side in ("lh", "rh"):
+        file = path.parent / f"{side}_vertices.npy"
+        np.save(file, np.load(file) + 1)
+    assert OwnData(edited(path, "count_from: 0", "count_from: 1")).voxels()["vertex"].tolist() == expected
+    np.save(path.parent / "lh_vertices.npy", [0, *range(7, 11)])
+    assert OwnData(edited(path, "  count_from: 1 ", "  # ")).voxels()["vertex"].tolist()[:2] == [0, 7]

@@ -1,5 +1,6 @@
 """`bddn data init`: what is in a folder is found, guessed with a question, and never overwritten."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,26 @@ def test_an_empty_folder_gives_questions(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["data", "init", str(tmp_path / "none"), "--out", str(tmp_path / "b.yaml")])
     assert done.exit_code == 2
     assert "no such folder" in done.output
+
+
+def test_pipes_are_told_and_not_waited_for(lab: Lab, tmp_path: Path) -> None:
+    folder = make(tmp_path / "npy", "npy", lab).parent
+    names = ("a.csv", "a.npy", "a.h5", "a.parquet", "a.nii", "a.nii.gz", "a.gii", "a.mgh", "lh.white")
+    for name in names:
+        os.mkfifo(folder / name)
+    said = init(folder, folder / "new.yaml")
+    for name in names:
+        assert f"not readable: {name}: not a regular file" in said
+
+
+def test_a_volume_for_each_image_is_a_list_of_responses(lab: Lab, tmp_path: Path) -> None:
+    folder = make(tmp_path / "nifti", "nifti", lab).parent
+    shape = nibabel.load(folder / "mask.nii.gz").shape  # type: ignore[attr-defined]
+    for path in folder.glob("betas_*"):
+        path.unlink()
+    for k in range(6):
+        nibabel.save(nibabel.Nifti1Image(np.full(shape, k, np.float32), AFFINE), folder / f"beta_{k + 1:04d}.nii")
+    init(folder, folder / "new.yaml")
+    text = (folder / "new.yaml").read_text().replace('space: "?"', "space: MNI")
+    (folder / "new.yaml").write_text(text)
+    np.testing.assert_array_equal(OwnData(folder / "new.yaml").responses()[:, 0], range(6))
