@@ -53,18 +53,16 @@ def check(
 
 def tables(found: "Compared") -> "list[list[dict[str, str]]]":
     """Return the comparisons and the ROIs as rows of text."""
-    from bddn.evaluation.comparison import MIN_GAIN
-
     parts = [
         {
             "part": one.part,
             "hemi": one.hemi,
             "voxels": str(one.n),
-            "r": str(one.r),
-            "slope": f"{one.slope:.2f}",
-            "brute force with itself": f"{one.repeat:.2f}",
-            "gain in R²": f"{100 * one.gain.value:.0f} %",
-            "lost": f"{100 * one.loss.value:.0f} %" if one.gain.low >= MIN_GAIN else "-",  # a share of nothing
+            "r": "-" if one.r is None else str(one.r),
+            "slope": "-" if one.slope is None else f"{one.slope:.2f}",
+            "brute force with itself": "-" if one.repeat is None else f"{one.repeat:.2f}",
+            "gain in R²": "-" if one.gain is None else f"{100 * one.gain.value:.0f} %",
+            "lost": "-" if one.loss is None else f"{100 * one.loss.value:.0f} %",
             "": one.verdict,
         }
         for one in found.comparisons

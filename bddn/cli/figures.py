@@ -1,5 +1,6 @@
 """The commands `bddn maps` and `bddn figure`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -48,9 +49,10 @@ def maps(
     from bddn.figures.single import draw
     from bddn.files.atomic import write_text
     from bddn.files.output import check_folder
-    from bddn.maps.kinds import column_map, run_maps
+    from bddn.maps.kinds import column_map, part_of, run_maps
     from bddn.run import read_run
     from bddn.run.folder import frame_of_run
+    from bddn.run.not_found import not_found
     from bddn.stats.evidence import untested
 
     formats = _formats(format_)
@@ -58,12 +60,15 @@ def maps(
     found_runs = [read_run(run) for run in runs]
     for found in found_runs:
         check_folder(found.folder / "maps", "folder")
-    for found in found_runs:
+    texts = [methods(found, mesh, show_all).markdown() for found in found_runs]
+    for found, text in zip(found_runs, texts, strict=True):
         voxels = untested(found.voxels) if show_all else found.voxels
         if columns:
             kinds = [column_map(voxels if name in voxels else found.voxels, name) for name in columns.split(",")]
         else:
             kinds = run_maps(voxels, found.layers, palette)
+        said = not_found(found)
+        kinds = [replace(kind, caution=said.get(part_of(kind.name), "")) for kind in kinds]
         shown = BOTH if views == "both" else (views,)
         out = found.folder / "maps"
         title = found.metrics["title"]
@@ -71,7 +76,7 @@ def maps(
         for path in draw(voxels, kinds, out, title, dpi=dpi, views=shown, formats=formats, mesh=mesh, frame=frame):
             if path.suffix[1:] in formats:
                 typer.echo(f"map: {path}")
-        write_text(out / "methods.md", methods(found, mesh, show_all).markdown())
+        write_text(out / "methods.md", text)
         typer.echo(f"numbers, captions and methods: {out}")
         _say_numbers(found)
 

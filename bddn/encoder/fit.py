@@ -31,7 +31,7 @@ from bddn.errors import FitError
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import FitSpec
-from bddn.stats.evidence import Evidence
+from bddn.stats.evidence import FDR, Evidence, q_values
 from bddn.stats.scores import R2, means_of_images, robust_mean
 from bddn.stream.features import Features
 from bddn.stream.loader import Source, batches
@@ -166,8 +166,9 @@ def fit(
     dead, not_read = saturated(selection, spec.fixed), unread(selection, model.layers)
     log = training.log.learning
     settled = convergence(log, training.softness_left > 0)
-    tell(dead, not_read, settled, components if spec.shared_noise == "limited" else None)
     p, scores = training.progress, (r2_val, r2_test, evidence.p_values())
+    any_known = bool((q_values(scores[2]) <= FDR).any())  # without evidence, what voxels read is chance
+    tell(dead, not_read if any_known else [], settled, components if spec.shared_noise == "limited" else None)
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
     health = dead, not_read, settled
     result = model, selection, training.batch_size, p.best_epoch, *scores, *moments, p.history, polished, *health

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from bddn.encoder.learning import Bytes, Learning
 from bddn.encoder.selection import Selection
+from bddn.stats.audit import shared_noise
 
 LEAST_SLOPE = 0.05  # of tanh or sigmoid, relative to the largest slope; 0.05 is |x| = 0.975
 MOST_WEIGHT = 0.999
-LARGE_NOISE = 0.2  # share of the variance of one component's noise above which a note is printed
 MOST_MOVED = {"layer_changed": 0.1, "confidence_moved": 0.05, "place_moved": 0.05, "scale_moved": 0.05}
 
 
@@ -106,11 +106,5 @@ def tell(
             f"average{end}. Depth and place may change with more epochs.",
             file=sys.stderr,
         )
-    noise = max((one["share"] * (1 - one["explained"]) for one in components or []), default=0)
-    if noise > LARGE_NOISE:
-        print(  # noqa: T201 - it says something about the data
-            f"note: {noise:.0%} of the variance of the responses to the training images is one component that tokens "
-            "do not explain: noise that voxels share, as of arousal or motion, or a signal that this network lacks. "
-            "The selectors were learned with little of it.",
-            file=sys.stderr,
-        )
+    if (noise := shared_noise(components)) is not None:
+        print(f"note: {noise}", file=sys.stderr)  # noqa: T201 - it says something about the data

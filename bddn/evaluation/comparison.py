@@ -9,7 +9,7 @@ Shape letters: V sampled voxels, L layers, S sets (windows, then the global toke
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from bddn.baselines.second_opinion import MIN_R2, SecondOpinion, spread_out
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.places import place_columns, sides
 from bddn.stats.agreement import FLAT, Estimate, correlation, ratio, repeatability, slope
-from bddn.stats.scores import ROIS, in_roi
+from bddn.stats.scores import in_roi, reported_rois
 from bddn.stats.truth import PARTS
 from bddn.stream.order import Rows
 
@@ -56,20 +56,22 @@ class Comparison:
     gain : Estimate
         Share of brute force's R² on the test images that its selection of this part gains over chance.
     loss : Estimate
-        Share of this gain that is lost if the part is selected as in the run.
+        Share of this gain that is lost if the part is selected as in the run; None where nothing is gained.
     verdict : str
-        'agrees', 'disagrees', 'differs' (at little cost), 'constant' (only in the run), 'flat' (by brute force), or
-        'unknown'.
+        'agrees', 'disagrees', 'differs' (at little cost), 'constant' (only in the run), 'flat' (by brute force),
+        'fixed' (by the settings of the fit), or 'unknown'.
+
+    Of fewer than `MIN_VOXELS` voxels, the numbers are None.
     """
 
     part: str
     hemi: str
     n: int
-    r: Estimate
-    slope: float
-    repeat: float
-    gain: Estimate
-    loss: Estimate
+    r: Estimate | None
+    slope: float | None
+    repeat: float | None
+    gain: Estimate | None
+    loss: Estimate | None
     verdict: str
 
 
@@ -99,7 +101,11 @@ class Compared:
 
 
 def compare(
-    voxels: pd.DataFrame, layer_weights: Floats, opinion: SecondOpinion, coords_mm: npt.NDArray[np.float32]
+    voxels: pd.DataFrame,
+    layer_weights: Floats,
+    opinion: SecondOpinion,
+    coords_mm: npt.NDArray[np.float32],
+    fixed: Sequence[str] = (),
 ) -> Compared:
     """Compare a run with a second opinion.
 
@@ -112,6 +118,8 @@ def compare(
     opinion : SecondOpinion
     coords_mm : array of float32, (V, 3)
         Those of `cortex.places.on_spheres`.
+    fixed : sequence of str
+        Those of 'depth', 'x', 'y' and 'scale' that the settings of the fit fixed.
     """
     voxels, answer = voxels.reset_index(drop=True), opinion.answer
     expected = ExpectedScore(opinion)
@@ -126,10 +134,13 @@ def compare(
         selected = layer_weights if part == "depth" else table[part].to_numpy(np.float64)
         scores = expected.of_part(part, selected)
         for hemi, mask in sides(table).items():
+            if not mask.any():  # a hemisphere that the data do not have
+                continue
             where = judged & mask
             where &= (answer.scale < MAX_SCALE) | (part not in "xy")
             some = [one[where] for one in scores]
-            comparisons.append(_comparison(part, hemi, table[where], opinion, where, some, patch[where]))
+            found = _comparison(part, hemi, table[where], opinion, where, some, patch[where])
+            comparisons.append(replace(found, verdict="fixed") if part in fixed else found)
     enough = judged.sum() >= MIN_VOXELS
     score = ratio(table["r2_test"].to_numpy()[judged], opinion.r2_test[judged], patch[judged]) if enough else None
     return Compared(table, comparisons, score, _by_roi(voxels, table), opinion.n_images)
@@ -185,8 +196,7 @@ def _comparison(
 ) -> Comparison:
     """Return the comparison of some voxels; `scores` are those of `ExpectedScore.of_part`."""
     if len(table) < MIN_VOXELS:
-        nothing = Estimate(0.0, 0.0, 0.0)
-        return Comparison(part, hemi, len(table), nothing, 0.0, 0.0, nothing, nothing, "unknown")
+        return Comparison(part, hemi, len(table), None, None, None, None, None, "unknown")
     run, theirs = (table[f"{part}{suffix}"].to_numpy(np.float64) for suffix in ("", CHECK))
     repeat = repeatability(*(getattr(half, part)[where] for half in opinion.halves))
     r, (of_run, of_answer, of_chance) = correlation(run, theirs, patch), scores
@@ -202,7 +212,8 @@ def _comparison(
         verdict = "agrees"
     else:
         verdict = "disagrees" if loss.low > MIN_LOSS else "differs"
-    return Comparison(part, hemi, len(table), r, slope(run, theirs), repeat, gain, loss, verdict)
+    lost = loss if gain.low >= MIN_GAIN else None  # a share of nothing is no number
+    return Comparison(part, hemi, len(table), r, slope(run, theirs), repeat, gain, lost, verdict)
 
 
 def patches(left: Mask, coords_mm: npt.NDArray[np.float32]) -> Rows:
@@ -225,7 +236,7 @@ def patches(left: Mask, coords_mm: npt.NDArray[np.float32]) -> Rows:
 
 def _by_roi(voxels: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for roi in ROIS:
+    for roi in reported_rois(voxels):
         part = table[in_roi(voxels, roi) & table["judged"].to_numpy()]
         if len(part):
             near = part[part[f"scale{CHECK}"] < MAX_SCALE]

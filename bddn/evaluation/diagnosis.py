@@ -32,6 +32,7 @@ from bddn.identity import Identity
 from bddn.machine.settings import own_settings
 from bddn.run.folder import ENSEMBLE, Run, without_nan
 from bddn.run.inputs import environment
+from bddn.run.not_found import not_found
 from bddn.stats import layer_order
 from bddn.stats.association import LEVEL
 from bddn.stats.hierarchy import Line
@@ -191,8 +192,8 @@ def _candidate(
 def _summary(read: Read) -> str:
     """Return the diagnosis of a network in one sentence."""
     found = read.hierarchy
-    if any("layer" in (fit.metrics.get("saturated_selectors") or ()) for fit in read.fits):
-        return "Nothing is known of its layers: a layer selector is saturated, so its map is meaningless."
+    if said := next((said for fit in read.fits if (said := not_found(fit).get("layer"))), None):
+        return f"Nothing is known of its layers: {said[0].lower()}{said[1:]}"
     if found is None:
         return f"No diagnosis of its order: {slope_in_words(None, read.voxels)}."
     blocks = next((one for one in found.intervals if one.over == "blocks"), None)

@@ -193,6 +193,11 @@ def _table(runs: Sequence[Run], r2: npt.NDArray[np.float64], p: npt.NDArray[np.f
     return pd.concat([table.assign(r2_test=r2, p_test=p, q_test=q_values(p)), pd.DataFrame(more)], axis=1)
 
 
+def _unread(run: Run) -> list[str]:
+    """Return the layers that no voxel of a fit reads; none where an earlier version did not record them."""
+    return list(run.metrics.get("unread_layers") or ())
+
+
 def _metrics(runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
     """Return the content of metrics.json; `ensemble` has what a single fit has not."""
     first, known = runs[0].metrics, table[evident(table)]
@@ -204,6 +209,7 @@ def _metrics(runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
         **({"frame": first["frame"]} if "frame" in first else {}),
         **summary_of_scores(table),
         "saturated_selectors": sorted({name for run in runs for name in run.metrics["saturated_selectors"]}),
+        "unread_layers": [name for name in runs[0].layers if all(name in _unread(run) for run in runs)],
         "layer_audit": first.get("layer_audit"),
         "batch_size": first.get("batch_size", runs[0].about["fit"]["batch_size"]),
         "n_epochs": len(first["epochs"]),

@@ -82,7 +82,7 @@ def read_held_out(run: Run) -> HeldOut:
             raise ValueError(f"{found.dtype} of shape {found.shape}")
         if image_of is not None and not np.array_equal(np.unique(image_of), np.arange(len(ids))):
             raise ValueError(f"{ROWS} of other images")
-    except (OSError, ValueError, KeyError) as error:
+    except (EOFError, OSError, ValueError, KeyError) as error:
         raise RunError(
             folder,
             expected=f"{RESPONSES} of this run, float32, with {len(ids)} images and {len(run.voxels)} voxels",

@@ -21,11 +21,13 @@ from bddn.machine.settings import own_settings
 from bddn.run.covariate_file import read_effects
 from bddn.run.folder import WEIGHT, Run, without_nan
 from bddn.run.inputs import environment
+from bddn.run.not_found import fixed_part
 from bddn.store.reader import Cache
 from bddn.stream.loader import Streamed
 from bddn.stream.order import Rows
 
 NUMBERS, TABLE = "check.json", "check.parquet"
+PARTS_OF: dict[str | None, tuple[str, ...]] = {"layer": ("depth",), "place": ("x", "y"), "scale": ("scale",)}
 SETTINGS: dict[str, Any] = {
     "principal_channels": windows.N_CHANNELS,
     "windows_along_a_side": windows.N_SIDE,
@@ -71,7 +73,8 @@ def check_run(run: Run, cache: Cache, dataset: Dataset, n_voxels: int) -> Compar
     opinion = second_opinion.second_opinion(
         source, responses, at, voxels, train, parts.test, cache.grid, len(layers), parts.image_of
     )
-    return compare(mine, mine[[WEIGHT + layer for layer in run.layers]].to_numpy(np.float64), opinion, at)
+    weights = mine[[WEIGHT + layer for layer in run.layers]].to_numpy(np.float64)
+    return compare(mine, weights, opinion, at, PARTS_OF.get(fixed_part(run), ()))
 
 
 def is_passed(found: Compared) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bddn.errors import DataError
-from bddn.identity import PROBE, digest
+from bddn.identity import PROBE, Identity, digest
 from bddn.many.plan import VARIED
 from bddn.run.folder import ENSEMBLE, NOISE_SEED, Run, labels, read_split
 
@@ -110,16 +110,19 @@ def cache_name(run: Run) -> str:
 
 
 def check_different(runs: Sequence[Run]) -> None:
-    """Refuse a run that is given twice.
+    """Refuse a run that is given twice, also as a copy: it would count as two fits that agree.
 
     Raises
     ------
     DataError
     """
-    folders = [run.folder.resolve() for run in runs]
-    twice = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
-    if twice is not None:
-        raise DataError(twice.folder, expected="different runs", got="this one twice", fix="Give each run once.")
+    seen: dict[str, Run] = {}
+    for run in runs:
+        first = seen.setdefault(Identity(run.about).digest(), run)
+        if first is not run:
+            is_copy = first.folder.resolve() != run.folder.resolve()
+            got = f"a copy of '{first.folder}'" if is_copy else "this one twice"
+            raise DataError(run.folder, expected="different runs", got=got, fix="Give each run once.")
 
 
 def _incomplete(subjects: Sequence[Sequence[Run]], of_subject: Sequence[Run], missing: Sequence[str]) -> DataError:

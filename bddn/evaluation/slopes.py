@@ -12,12 +12,13 @@ import pandas as pd
 from bddn.cortex.places import keys_of
 from bddn.errors import MismatchError, RunError, SpecError
 from bddn.evaluation.calibration import corrected_in_words, line_of, read_calibration
-from bddn.evaluation.rivals import SEEDS
+from bddn.evaluation.rivals import SEEDS, check_different
 from bddn.files import atomic
 from bddn.identity import Identity
 from bddn.machine.settings import own_settings
 from bddn.run.folder import ENSEMBLE, WEIGHT, Run, read_run, without_nan
 from bddn.run.inputs import environment
+from bddn.run.not_found import not_found
 from bddn.stats.average import average
 from bddn.stats.hierarchy import IDEAL_DEPTH, Line
 from bddn.stats.slope_nulls import N_MAPS, Null, null_of_layers, null_of_maps
@@ -147,10 +148,14 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
     ------
     MismatchError
         If the runs differ in anything else.
+    DataError
+        If a fit is given twice.
     RunError
         If one of the ROIs has no voxel with evidence.
     """
     check_refits(runs)
+    fits = [fit for run in runs for fit in single_fits(run)]
+    check_different(fits)
     whole = whole_fits(runs)
     first, layers = whole[0], whole[0].layers
     voxels = voxels_of(runs)
@@ -159,7 +164,6 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
     weights = voxels[[WEIGHT + layer for layer in layers]].to_numpy(np.float64)
     slope, b0 = line.fit(depth[line.row])
     keys = voxels.loc[line.row, keys_of(voxels)]
-    fits = [fit for run in runs for fit in single_fits(run)]
     slopes = _slopes(fits, line, keys)
     intervals, notes = _intervals(slope, line, depth[line.row], slopes)
     calibration = read_calibration(first, ideal)
@@ -169,6 +173,8 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
             "--cache CACHE --data DATA' plants known slopes."
         )
     late = sum((fit.metrics.get("convergence") or {}).get("converged") is False for fit in fits)
+    if said := next((said for fit in fits if (said := not_found(fit).get("layer"))), None):
+        notes.append(f"No finding: {said[0].lower()}{said[1:]} So the slope says nothing about the brain.")
     if late:
         which = "The fit has" if len(fits) == 1 else f"{late} of {len(fits)} fits have"
         notes.append(f"Not converged: {which} not converged, so that slopes may change with more epochs.")

@@ -44,6 +44,10 @@ def sentence(comparisons: Sequence[Comparison], score: Estimate | None) -> str:
             f"By brute force, {joined(some)} {_verb(some, 'is', 'are')} nearly the same everywhere, so it cannot judge "
             f"{_verb(some, 'this', 'these')}."
         )
+    if some := _named(comparisons, "fixed"):
+        said.append(
+            f"The settings of the fit fixed {joined(some)}, which therefore {_verb(some, 'is', 'are')} no finding."
+        )
     if some := _named(comparisons, "unknown"):
         said.append(f"Brute force cannot judge {joined(some)}.")
     return " ".join(said)
@@ -57,7 +61,7 @@ def _named(comparisons: Sequence[Comparison], verdict: str, with_r: bool = False
             found.setdefault(one.part, []).append(one)
     words = []
     for part, sides in found.items():
-        about = [f"{one.hemi} r {one.r.value:.2f}" if with_r else one.hemi for one in sides]
+        about = [f"{one.hemi} r {one.r.value:.2f}" if with_r and one.r is not None else one.hemi for one in sides]
         words.append(f"{NAMES[part]} ({', '.join(about)})" if with_r or len(sides) == 1 else NAMES[part])
     return words
 

@@ -16,6 +16,7 @@ from bddn.cortex.fsaverage import Floats
 from bddn.cortex.meshes import Surface
 from bddn.figures.raster import Box, Raster
 from bddn.maps.colors import HATCHING
+from bddn.text import cut
 
 MIN_ROI_VERTICES = 8
 """Smallest number of vertices on the flat map of an ROI that is outlined."""
@@ -24,7 +25,7 @@ WIDTH_IN = 10.0
 """Width of a figure in inches."""
 
 INK = "#1c1c1c"
-_NAME_SIZE = 6.5
+_NAME_SIZE, _NAME_CHARS = 6.5, 24
 _CHUNK = 1 << 16
 _MIN_LINE_MM = 3.0
 _HALF = 0.5
@@ -248,7 +249,7 @@ def name_roi(ax: Axes, name: str, places: Floats, placed: list[Bbox], points: fl
     text = ax.text(
         float(places[0, 0]),
         float(places[0, 1]),
-        name,
+        cut(name, _NAME_CHARS),
         fontsize=points,
         color=INK,
         ha="center",

@@ -125,6 +125,7 @@ def _figure(
     nothing = kind.n_without_evidence == len(table)
     heading = (kind.about_hatched or in_words(table)) if nothing else kind.heading
     write_at(figure, WIDTH_IN / 2, -0.38, heading, fontsize=8.5, color="#333333")
+    write_at(figure, WIDTH_IN / 2, -0.53, kind.caution, fontsize=7.5, fontweight="bold", color="#a00000")
     if isinstance(places, Pixels):
         cortex = SurfaceMap.of(kind, table, places.mesh)
         _draw_surfaces(figure, cortex, table, places)
@@ -141,7 +142,8 @@ def _figure(
         hatched.draw(axes_at(figure, *at, hatched.width_in, hatched.height_in))
     for i, line in enumerate(notes):
         write_at(figure, 0.25, 0.33 - 0.13 * i, line, ha="left", va="bottom", fontsize=6, color="#555555")
-    return figure, f"{title}. {kind.heading}. {' '.join(notes)}"
+    said = [f"{title}. {kind.heading}.", *([kind.caution] if kind.caution else []), *notes]
+    return figure, " ".join(said)
 
 
 def _draw_surfaces(figure: Figure, cortex: SurfaceMap, table: "pd.DataFrame", pixels: Pixels) -> None:

@@ -165,6 +165,11 @@ def place_map(voxels: "pd.DataFrame", palette: Palette = "hue") -> Map:
 
 
 _SELECTIONS = {"layer_argmax", "depth", "depth_spread", "confidence", "agreement", "x", "y", "scale", "size"}
+_PARTS = {
+    **dict.fromkeys(("layer_map", "layer_argmax", "depth", "depth_spread", "depth_width", "confidence"), "layer"),
+    **dict.fromkeys(("place_map", "x", "y"), "place"),
+    **dict.fromkeys(("scale_map", "scale"), "scale"),
+}
 _COLUMNS = {
     "ceiling": ("Noise ceiling: the largest R² that the responses' noise leaves", "noise ceiling, R²"),
     "agreement": ("Agreement: share of pairs of runs that select the same layer", "agreement"),
@@ -206,6 +211,12 @@ def column_map(voxels: "pd.DataFrame", column: str) -> Map:
     seen = values if mask is None else values[mask]
     ramp = ramps.diverging_ramp(seen) if np.nanmin(seen, initial=0.0) < 0 else ramps.sequential_ramp(seen)
     return ramp_map(stem(column), title, {column: values}, ramp, label, evident=mask)
+
+
+def part_of(name: str) -> str:
+    """Return the part of the selection that the map of this name shows: 'layer', 'place' or 'scale'; '' for others."""
+    of = name.removesuffix("_sd").removesuffix("_low").removesuffix("_high")
+    return "layer" if name.startswith("weight_") else _PARTS.get(of, "")
 
 
 def interval_maps(voxels: "pd.DataFrame") -> list[Map]:

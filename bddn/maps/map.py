@@ -47,6 +47,8 @@ class Map:
         What the hatching means, for legends.
     about_hatched : str, optional
         A sentence about the hatched voxels, for captions; None for that of the test of evidence in the voxel table.
+    caution : str
+        A sentence that says why the map is no finding, drawn under the heading; '' if it is one.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Map:
     evident: npt.NDArray[np.bool_] | None = None
     hatched: str = "no evidence"
     about_hatched: str | None = None
+    caution: str = ""
 
     @property
     def shown(self) -> npt.NDArray[np.float64]:

@@ -53,17 +53,18 @@ class Table:
 def regions(runs: Sequence[Shown]) -> Table:
     """Return mean scores by region; for a single run also means of what its voxels select."""
     if len(runs) > 1:
-        names = [roi for roi in ROIS if any(roi in shown.run.metrics["roi_r2_test"] for shown in runs)]
+        found = {roi: None for shown in runs for roi in shown.run.metrics["roi_r2_test"]}
+        names = [*(roi for roi in ROIS if roi in found), *(roi for roi in found if roi not in ROIS)]
         scores = [[shown.run.metrics["roi_r2_test"].get(roi, {}).get("mean") for shown in runs] for roi in names]
         rows = [[roi, *found] for roi, found in zip(names, scores, strict=True)]
         return Table("Mean brain score R² by region, test images", ["Region", *(shown.label for shown in runs)], rows)
     run, tested = runs[0].run, is_tested(runs[0].run.voxels)
     means = {name: head for name, head in _OF_REGION.items() if name in run.voxels}
     rows = []
-    for roi, found in run.metrics["roi_r2_test"].items():
+    for roi, of in run.metrics["roi_r2_test"].items():
         proven = runs[0].proven(roi)
         selected = (float(proven[name].mean()) for name in means)
-        rows.append([roi, found["n_voxels"], found["mean"], *([len(proven)] if tested else []), *selected])
+        rows.append([roi, of["n_voxels"], of["mean"], *([len(proven)] if tested else []), *selected])
     heads = ["Region", "Voxels", "Score R²", *(["Evident"] if tested else []), *means.values()]
     which = ", over all voxels; what voxels select, over those with evidence" if tested else ""
     return Table(f"Means by region: scores on the test images{which}", heads, rows)

@@ -10,7 +10,8 @@ from bddn.figures.methods import methods
 from bddn.report.shown import Shown
 from bddn.report.voxels import drawn_rows
 from bddn.run.folder import ENSEMBLE
-from bddn.stats.audit import warnings
+from bddn.run.not_found import fixed_part, not_found
+from bddn.stats.audit import shared_noise, warnings
 from bddn.stats.evidence import evident, in_words, is_tested
 
 
@@ -98,10 +99,15 @@ def _failures(shown: Shown) -> list[str]:
     dead = metrics.get("saturated_selectors") or []
     if dead:
         said.append(f"Saturated selectors, whose values are meaningless: {', '.join(dead)}.")
-    if (unread := metrics.get("unread_layers")) and "layer" not in dead:
+    if (part := fixed_part(shown.run)) is not None:
+        said.append(not_found(shown.run)[part])
+    if (unread := metrics.get("unread_layers")) and "layer" not in dead and evident(shown.run.voxels).any():
         said.append(
             f"No voxel reads {', '.join(unread)}: another layer that predicts almost as well may have taken the place."
         )
+    limited = shown.run.about.get("fit", {}).get("shared_noise") == "limited"
+    if limited and (noise := shared_noise(metrics.get("components"))) is not None:
+        said.append(f"{noise[0].upper()}{noise[1:]}")
     found = _convergence(shown)
     moved = [one for one in found if one and not one["converged"]]
     if moved and len(found) > 1:

@@ -18,6 +18,7 @@ Matrix = npt.NDArray[np.float64]
 ALIKE = 0.999  # at 0.992 to 0.997 between neighbours, fits of a planted brain still found depth with r 0.98
 MANY_FOLD = 10.0  # ratio of norms that is reported
 LEAST_IMAGES = 8  # for a similarity
+LARGE_NOISE = 0.2  # share of the variance of the responses that one component's noise has, above which it is told
 
 
 @dataclass(frozen=True)
@@ -162,3 +163,16 @@ def doubly_centred(tokens: Floats) -> Matrix:
 
 def _rounded(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
+
+
+def shared_noise(components: Sequence[Mapping[str, float]] | None) -> str | None:
+    """Return sentences on large noise that voxels share, from the large components of the responses (see
+    `encoder.shared_components`); None if there is none, or the components are unknown."""
+    noise = max((one["share"] * (1 - one["explained"]) for one in components or []), default=0)
+    if noise <= LARGE_NOISE:
+        return None
+    return (
+        f"{noise:.0%} of the variance of the responses to the training images is one component that tokens do not "
+        "explain: noise that voxels share, as of arousal or motion, or a signal that this network lacks. The selectors "
+        "were learned with little of it."
+    )

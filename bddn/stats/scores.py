@@ -173,9 +173,15 @@ def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
 
 
 def roi_masks(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return masks (N,) of all voxels, and of each of `ROIS` that has some."""
-    masks = {roi: in_roi(voxels, roi) for roi in ROIS}
-    return {ALL: np.ones(len(voxels), np.bool_), **{roi: mask for roi, mask in masks.items() if mask.any()}}
+    """Return masks (N,) of all voxels, and of each of `reported_rois`."""
+    return {ALL: np.ones(len(voxels), np.bool_), **{roi: in_roi(voxels, roi) for roi in reported_rois(voxels)}}
+
+
+def reported_rois(voxels: pd.DataFrame) -> list[str]:
+    """Return the names of the ROIs in tables: those of `ROIS` that have voxels; of data that have none of these, as
+    those of other species and own atlases, all labels in the column `roi`."""
+    known = [roi for roi in ROIS if in_roi(voxels, roi).any()]
+    return known or sorted({str(label) for label in voxels["roi"].dropna()} - {"", ALL})
 
 
 def named_rois(voxels: pd.DataFrame) -> list[str]:
@@ -191,7 +197,7 @@ def roi_scores(voxels: pd.DataFrame, score: str) -> dict[str, dict[str, float]]:
     would choose the voxels by their score and raise the mean; in a table with a test they are counted, as
     `n_without_evidence`.
     """
-    scores = {roi: voxels[in_roi(voxels, roi)].dropna(subset=[score]) for roi in ROIS}
+    scores = {roi: voxels[in_roi(voxels, roi)].dropna(subset=[score]) for roi in reported_rois(voxels)}
     return {
         roi: {"mean": robust_mean(of[score].to_numpy()), "n_voxels": len(of), **without_evidence(of)}
         for roi, of in scores.items()

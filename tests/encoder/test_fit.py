@@ -333,6 +333,18 @@ def test_a_dead_selector_is_reported(capsys: pytest.CaptureFixture[str]) -> None
     assert f"saturated selector: {', '.join(fitted.saturated)}" in capsys.readouterr().err
 
 
+def test_unread_layers_are_not_told_where_no_voxel_has_evidence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bddn.encoder.fit.unread", lambda *_: ["early"])
+    assert (_fit(FAST).p_test < 0.001).any()
+    assert "no voxel reads early" in capsys.readouterr().err
+    coords, features, responses, parts = _data()
+    noise = torch.randn(responses.shape, generator=torch.Generator().manual_seed(2))
+    fit(new_encoder(coords, WIDTHS, GRID, FAST), Resident.of(features), noise.__getitem__, parts, FAST)
+    assert "no voxel reads" not in capsys.readouterr().err
+
+
 def test_recipes_are_valid_and_paper_is_the_default() -> None:
     assert FitSpec.recipe("paper") == FitSpec()
     for name in RECIPES:

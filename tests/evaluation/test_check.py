@@ -17,10 +17,11 @@ from bddn.cli import app
 from bddn.cli.check import tables
 from bddn.evaluation.comparison import Compared, compare
 from bddn.evaluation.opinion import is_passed
+from bddn.evaluation.slopes import hierarchy_of
 from bddn.evaluation.verdict import sentence
 from bddn.machine import parallel
 from bddn.planted.subject import Planted
-from bddn.run import fit_run
+from bddn.run import fit_run, read_run
 from bddn.spec import FitSpec
 from bddn.stats.truth import PARTS
 
@@ -158,10 +159,12 @@ def test_gain_and_loss_are_shares(truth: pd.DataFrame, opinion: SecondOpinion) -
     answer = opinion.answer
     own = truth.assign(**{part: getattr(answer, part) for part in PARTS})
     for one in _compared(own, opinion, answer.layer).comparisons:
+        assert one.gain is not None
+        assert one.loss is not None
         assert 0 < one.gain.low <= one.gain.value < 1
         assert one.loss.value == pytest.approx(0, abs=1e-9)
     equal = _compared(truth, opinion, np.full((2 * SIDE, LAYERS), 1 / LAYERS)).comparisons
-    assert [one.loss.value for one in equal if one.part == "depth"] == pytest.approx([1, 1])
+    assert [one.loss.value for one in equal if one.part == "depth" and one.loss] == pytest.approx([1, 1])
 
 
 def test_what_brute_force_cannot_repeat_is_not_judged(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
@@ -227,3 +230,37 @@ def test_wrong_inputs_are_one_message(run: Path, sealed: Path, brain: Path, othe
         assert done.exit_code == 2, done.output
         assert done.stderr.count("error: ") == 1
         assert said in done.stderr
+
+
+def test_a_part_that_the_settings_fixed_is_not_called_a_failed_fit(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
+    at = np.stack([600 * (truth["hemi"] == "rh") + truth["vertex"], *np.zeros((2, 2 * SIDE))], axis=1)
+    weights = np.full((len(truth), LAYERS), 1 / LAYERS)
+    found = compare(truth.assign(depth=0.5), weights, opinion, at.astype(np.float32), ("depth",))
+    assert is_passed(found)
+    words = sentence(found.comparisons, found.score)
+    assert "The settings of the fit fixed depth, which therefore is no finding." in words
+    assert "failed" not in words
+
+
+def test_numbers_of_too_few_voxels_are_unknown_and_a_hemisphere_without_data_is_not_named(
+    truth: pd.DataFrame, opinion: SecondOpinion
+) -> None:
+    few = {**vars(opinion), "r2": np.where(np.arange(2 * SIDE) % 40 == 0, opinion.r2, 0.0)}
+    found = _compared(truth.assign(hemi="lh", vertex=np.arange(2 * SIDE)), SecondOpinion(**few))
+    assert [(one.part, one.hemi, one.verdict) for one in found.comparisons] == [
+        (part, "lh", "unknown") for part in PARTS
+    ]
+    assert {one.r for one in found.comparisons} == {one.gain for one in found.comparisons} == {None}
+    assert {row[name] for row in tables(found)[0] for name in ("r", "slope", "lost")} == {"-"}
+
+
+def test_a_run_with_fixed_layers_is_checked_and_has_no_slope(sealed: Path, brain: Path, tmp_path: Path) -> None:
+    spec = FIT.model_copy(update={"fixed": "layer"})
+    folder = fit_run(sealed, Planted(brain), tmp_path / "run", spec)[0].folder
+    done = _run(folder, "--cache", sealed, "--data", f"planted:{brain}")
+    assert "constant" not in done.output
+    assert "fixed" in done.output
+    run = read_run(folder)
+    run.voxels["q_test"] = 0.01
+    found = hierarchy_of([run], {"V2": 0.0, "EBA": 1.0})
+    assert any("the settings fixed the layer" in note for note in found.notes)

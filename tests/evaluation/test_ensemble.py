@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.data import open_dataset
 from bddn.errors import RunError
-from bddn.evaluation.ensemble import average_fits, fits_of
+from bddn.evaluation.ensemble import _metrics, average_fits, fits_of
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import about_responses, read_held_out
 from bddn.evaluation.slopes import hierarchy_of
@@ -74,6 +74,14 @@ def found(out: Path) -> Run:
 @pytest.fixture(scope="module")
 def fits(out: Path) -> list[Run]:
     return [read_run(path.parent) for path in sorted(out.glob("*/*/*/run.json"))]
+
+
+def test_layers_that_no_fit_reads_are_named(found: Run, fits: list[Run]) -> None:
+    """Layers that one fit reads and another does not are read by the average."""
+    unread = [["block_0", "block_1"], ["block_1"], ["block_1", "block_2"]]
+    runs = [replace(fit, metrics={**fit.metrics, "unread_layers": own}) for fit, own in zip(fits, unread, strict=True)]
+    assert _metrics(runs, found.voxels)["unread_layers"] == ["block_1"]
+    assert found.metrics["unread_layers"] == []
 
 
 def test_fits_differ_in_seed_and_bootstrap_and_share_the_split(found: Run, fits: list[Run]) -> None:

@@ -47,6 +47,9 @@ def test_responses_of_another_run_and_missing_ones_are_refused(folders: list[Pat
     shutil.copytree(folders[1] / "score", mixed / "score", dirs_exist_ok=True)
     with pytest.raises(RunError, match=r"another run.*bddn score"):
         read_held_out(read_run(mixed))
+    (mixed / "score" / "responses.npy").write_bytes(b"")
+    with pytest.raises(RunError, match=r"float32.*bddn score"):
+        read_held_out(read_run(mixed))
     shutil.rmtree(mixed / "score")
     with pytest.raises(RunError, match=r"not scored.*bddn score"):
         read_held_out(read_run(mixed))

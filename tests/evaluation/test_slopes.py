@@ -241,6 +241,11 @@ def test_what_does_not_belong_together_is_refused(
     different = _run("hierarchy", runs[0], other, "--rois", ROIS)
     assert different.exit_code == 2
     assert "another seed or bootstrap" in different.output
+    copied = shutil.copytree(runs[0], tmp_path / "copied")
+    for again, said in ((runs[0], "this one twice"), (copied, "a copy of")):
+        twice = _run("hierarchy", runs[0], runs[1], again, "--rois", ROIS)
+        assert twice.exit_code == 2
+        assert said in twice.output
     wrong = _run("calibrate", runs[0], *options, "--rois", "V2,nowhere")
     assert wrong.exit_code == 2
     metrics = json.loads((runs[0] / "metrics.json").read_text())

@@ -10,6 +10,8 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from bddn.cortex.fsaverage import N_VERTICES_FSAVERAGE5
@@ -352,3 +354,11 @@ def test_the_name_of_a_region_that_ends_at_the_sheets_edge_is_in_its_middle() ->
     assert border.sum() == 24
     assert panels._by_depth(inside, edges, border)[0] % 7 == 2
     assert 1 <= panels._by_depth(inside, edges, border)[0] // 7 <= 5
+
+
+def test_long_names_of_rois_are_cut_in_pictures() -> None:
+    """A label of an atlas may be a sentence, which would cross the other hemisphere."""
+    ax = FigureCanvasAgg(Figure()).figure.add_subplot()
+    panels.name_roi(ax, "visual areas " * 20, np.zeros((1, 2)), [], 6.5)
+    (text,) = ax.texts
+    assert text.get_text() == "visual areas visual are…"

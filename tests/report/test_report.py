@@ -313,8 +313,18 @@ def test_doubts_about_a_fit_are_notices_and_the_rest_is_said_to_be_in_order(run_
     assert len(found) == len(starts)
     for said, start in zip(found, starts, strict=True):
         assert re.match(start, said), said
-    (said,) = change(convergence=settled, layer_audit=audit, saturated_selectors=[], unread_layers=["block_1"])
+    fine: dict[str, object] = {"convergence": settled, "layer_audit": audit, "saturated_selectors": []}
+    change_voxels(run_copy, without_evidence)
+    (said,) = change(**fine, unread_layers=["block_1"])
     assert said.startswith("No voxel reads block_1: another layer")
+    change_voxels(run_copy, lambda voxels: voxels.assign(q_test=1.0))
+    assert change(**fine) == []  # what voxels without evidence read is chance
+    change_json(run_copy / "run.json", lambda about: about["fit"].update(fixed="layer", shared_noise="limited"))
+    fixed, noisy = change(**fine, components=[{"share": 0.6, "explained": 0.5}, {"share": 0.1, "explained": 0.9}])
+    assert fixed == "The settings fixed the layer: all layers have equal weights. The fit did not find it."
+    assert noisy.startswith("30% of the variance of the responses to the training images is one component")
+    change_json(run_copy / "run.json", lambda about: about["fit"].update(fixed=None))
+    change(**fine, components=[])
     fits = [{"convergence": moving}, {"convergence": settled}, {"convergence": moving}]
     found = change(
         ensemble={"fits": fits, "n_fits": 3, "level": 0.9}, layer_audit=audit, saturated_selectors=[], unread_layers=[]

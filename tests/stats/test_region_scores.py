@@ -1,12 +1,13 @@
 """Mean scores of regions and their intervals: exact, paired between models, and right on simulated models."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
 from bddn.stats import region_scores as module
 from bddn.stats.region_scores import interval, region_scores
-from bddn.stats.scores import R2, robust_mean
+from bddn.stats.scores import R2, robust_mean, roi_masks, roi_scores
 
 M, N = 40, 30
 
@@ -58,3 +59,13 @@ def test_few_images_have_no_interval(responses: tuple[np.ndarray, np.ndarray]) -
     measured, predicted = responses
     low, high = interval(region_scores(measured[:9], predicted[:9], [np.ones(N, bool)]))
     assert np.isnan([low, high]).all()
+
+
+def test_data_with_names_of_their_own_have_a_row_for_each_label() -> None:
+    voxels = pd.DataFrame({"hemi": "lh", "roi": ["LIP", 'TE, "<b>"', "", "LIP"], "r2_test": [0.1, 0.2, 0.3, 0.5]})
+    assert {roi: of["mean"] for roi, of in roi_scores(voxels, "r2_test").items()} == {"LIP": 0.3, 'TE, "<b>"': 0.2}
+    assert [*roi_masks(voxels)] == ["all", "LIP", 'TE, "<b>"']
+    assert [*roi_masks(voxels.assign(roi=["V1v", "TE", "", "LIP"]))] == [
+        "all",
+        "V1",
+    ]
