@@ -150,8 +150,8 @@ def write_calibration(found: Calibration, out: Path) -> None:
     atomic.write_json(out / NUMBERS, without_nan(found.to_dict()))
 
 
-def line_of(run: Run, ideal: Mapping[str, float]) -> Line:
-    """Return the voxels of a hierarchy of a run.
+def line_of(run: Run, ideal: Mapping[str, float], n_fits: int = 1) -> Line:
+    """Return the voxels of a hierarchy of a run, or of the average of several fits, which has the folder of the first.
 
     Raises
     ------
@@ -162,10 +162,11 @@ def line_of(run: Run, ideal: Mapping[str, float]) -> Line:
     if line is None:
         missing = missing_rois(run.voxels, ideal)
         known = ", ".join(named_rois(run.voxels)) or "none"
+        where = f" in the average of {n_fits} fits, which combines their p-values" if n_fits > 1 else ""
         raise RunError(
             run.folder,
             expected=f"voxels with evidence in each of the ROIs {', '.join(ideal)}",
-            got=f"none in {', '.join(missing)}" if missing else "voxels of one ideal depth only",
+            got=f"none in {', '.join(missing)}{where}" if missing else f"voxels of one ideal depth only{where}",
             fix=f"Give other --rois; those of this run are: {known}.",
         )
     return line

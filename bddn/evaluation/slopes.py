@@ -1,7 +1,7 @@
 """The hierarchy slope of a run, or of several fits of one brain: intervals that are kept apart, and tests."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def hierarchy_of(runs: Sequence[Run], ideal: Mapping[str, float]) -> Hierarchy:
     whole = whole_fits(runs)
     first, layers = whole[0], whole[0].layers
     voxels = voxels_of(runs)
-    line = line_of(first, ideal) if len(whole) == 1 else _line(voxels, ideal, first)
+    line = line_of(replace(first, voxels=voxels), ideal, len(whole))
     depth = voxels["depth"].to_numpy(np.float64)
     weights = voxels[[WEIGHT + layer for layer in layers]].to_numpy(np.float64)
     slope, b0 = line.fit(depth[line.row])
@@ -311,11 +311,6 @@ def sentences(found: Hierarchy) -> list[str]:
 
 def _p(null: Null) -> str:
     return f"{null.p:.4f}" if null.p > 1 / (null.n + 1) or null.exact else f"{null.p:.4f}, the smallest possible"
-
-
-def _line(voxels: pd.DataFrame, ideal: Mapping[str, float], first: Run) -> Line:
-    found = Line.of(voxels, ideal)
-    return line_of(first, ideal) if found is None else found
 
 
 def _slopes(runs: Sequence[Run], line: Line, keys: pd.DataFrame) -> pd.DataFrame:

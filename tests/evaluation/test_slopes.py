@@ -246,6 +246,13 @@ def test_what_does_not_belong_together_is_refused(
         twice = _run("hierarchy", runs[0], runs[1], again, "--rois", ROIS)
         assert twice.exit_code == 2
         assert said in twice.output
+    weaker = [shutil.copytree(runs[k], tmp_path / f"weaker{k}") for k in (0, 1)]
+    for name, folder in zip(("lh", "rh"), weaker, strict=True):  # every voxel has evidence in one fit, but not in both
+        table = pd.read_parquet(folder / "voxels.parquet")
+        table.assign(p_test=np.where(table["hemi"] == name, 1e-9, 0.2)).to_parquet(folder / "voxels.parquet")
+    lost = _run("hierarchy", *weaker, "--rois", ROIS)
+    assert lost.exit_code == 2
+    assert "none in V2, V3d, EBA in the average of 2 fits" in lost.output
     wrong = _run("calibrate", runs[0], *options, "--rois", "V2,nowhere")
     assert wrong.exit_code == 2
     metrics = json.loads((runs[0] / "metrics.json").read_text())
