@@ -32,6 +32,7 @@ def main() -> None:
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "bddn"})
     sections: list[tuple[tuple[str, ...], Callable[..., str]]] = [
         (("family_cpu", "family_cuda"), family),
+        (("fields_cpu",), fields),
         (("step_cpu",), step),
         (("step_sizes_cpu",), step_sizes),
         (("fit_true_size_cpu", "growth_voxels_cpu", "growth_images_cpu"), growth),
@@ -93,6 +94,25 @@ def _of_family(rows: list[dict[str, Any]]) -> str:
         cells += [f"{_mean(fast, 'size_r'):.3f}", f"{_mean(fast, 'mean_ceiling'):.2f}", f"{100 * images:.0f} %"]
         lines.append([name, held, f"{len(paper)}, {len(fast)}", *cells])
     return _table(heads, lines)
+
+
+def fields(found: dict[str, Any]) -> str:
+    """Fits in which voxels choose a size, beside fits in which all have the same one."""
+    rows, one_size = found["rows"], ("always sharp", "blur 1", "blur 2")
+    of = {(row["brain"], row["recipe"]): row for row in rows}
+    lines = []
+    for brain in dict.fromkeys(row["brain"] for row in rows):
+        fast, *others = (of[brain, recipe] for recipe in ("fast", *one_size))
+        scores = [f"{row['r2_over_ceiling']:.3f}" for row in (fast, *others)]
+        sizes = [f"{fast[key]:.3f}" for key in ("size_r", "size_r_where_clear")]
+        lines.append([brain, "yes" if fast["held_back"] else "no", f"{fast['mean_ceiling']:.2f}", *scores, *sizes])
+    heads = ["brain", "held back", "ceiling", "fast", *one_size, "size r", "size r, ceilings ≥ 0.3"]
+    return (
+        "## Sizes of fields\n\nThe same brains with fields from 0.3 to 2 tokens: R² / ceiling of `fast`, and of `fast` "
+        "with one blur for all voxels, none or of 1 or 2 tokens; and the correlation of found and planted sizes in the "
+        "worse hemisphere. `python tests/bench/family.py --help` has the command.\n\n"
+        f"{_about(found)}.\n\n{_table(heads, lines)}"
+    )
 
 
 def _mean(rows: list[dict[str, Any]], key: str) -> float:
