@@ -2,9 +2,11 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import yaml
+from packaging.specifiers import SpecifierSet
 
 import bddn
 from bddn.backbones.registry import spec_folder
@@ -22,6 +24,14 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert first is not None
     assert first[1] == bddn.__version__
     assert "The bddn authors" in (ROOT / "LICENSE").read_text()
+
+
+def test_pinned_versions_install_on_the_oldest_python() -> None:
+    pins = set((ROOT / "constraints.txt").read_text().splitlines())
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=") + ".0"
+    found = {f"{one.name}=={one.version}": one.metadata["Requires-Python"] or "" for one in distributions()}
+    assert len(pins & found.keys()) > 50
+    assert [pin for pin in sorted(pins & found.keys()) if oldest not in SpecifierSet(found[pin])] == []
 
 
 def test_its_commands_are_targets_of_make() -> None:
