@@ -78,9 +78,8 @@ class HookedNetwork:
         """Return numbers that tell the network's code; see `measure`. Later passes take turns if they have to."""
         pixels = noise(2, self.spec.image_hw)
         measured = measure(self._fingerprint, pixels)
-        if self._device == "cpu" and not may_run_at_once(
-            self._fingerprint, pixels
-        ):  # on a GPU passes always take turns
+        # on a GPU passes always take turns
+        if self._device == "cpu" and not may_run_at_once(self._fingerprint, pixels):
             self._turn = Lock()
         return measured
 

@@ -50,15 +50,8 @@ def may_run_at_once(run: Run, pixels: Tensor) -> bool:
     try:
         with ThreadPoolExecutor(2) as pool:
             found = list(pool.map(run_one, pixels.split(1)))
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ):  # what the other pass left there may have another shape
-        return False
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return False  # what the other pass left there may have another shape
     finally:
         hook.remove()
     return not any(far(expected[layer][i], one[layer][0]) for i, one in enumerate(found) for layer in expected)

@@ -88,9 +88,11 @@ def polish(
                 _each(some, _Problem.evaluate, tokens, y, times)
                 advance(y.shape[1])
             error = candidates.error / candidates.error[:, :1].clamp_min(torch.finfo(candidates.error.dtype).tiny)
-            if mean is None:  # the errors of one voxel are noisy, and the best of several looks better than it is
+            if mean is None:
                 mean = error[:n_first].mean(0)
-            alpha[voxels.cpu().numpy()] = candidates.choose((error + MEAN_WEIGHT * mean).argmin(1), model, voxels)
+            # the errors of one voxel are noisy, and the best of several candidates looks better than it is
+            best = (error + MEAN_WEIGHT * mean).argmin(1)
+            alpha[voxels.cpu().numpy()] = candidates.choose(best, model, voxels)
             del some, candidates, error  # before those of the next pass
     return alpha
 
