@@ -46,6 +46,7 @@ def diagnose(
     from bddn.errors import SpecError
     from bddn.evaluation.diagnosis import NUMBERS, diagnose_runs, write_diagnosis
     from bddn.evaluation.drift import drift
+    from bddn.evaluation.rivals import check_different, is_copy
     from bddn.evaluation.slopes import check_refits, ordered_rois
     from bddn.files.output import check_folder
     from bddn.report.diagnosis_page import PAGE, write_page
@@ -62,8 +63,10 @@ def diagnose(
     drifted = None
     if parent is not None:
         check_refits(found)
+        check_different([parent, *seeds])
         drifted = drift(found, parent, seeds, ideal)
-        found += [parent, *seeds]
+        # a network that did not change has a drift of zero, but is not one more fit of its parent
+        found += [one for one in (parent, *seeds) if not any(is_copy(one, run) for run in found)]
     made = replace(diagnose_runs(found, ideal, evidence or ()), drift=drifted)
     write_diagnosis(made, out)
     write_page(made, out / PAGE)

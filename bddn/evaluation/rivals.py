@@ -118,11 +118,19 @@ def check_different(runs: Sequence[Run]) -> None:
     """
     seen: dict[str, Run] = {}
     for run in runs:
-        first = seen.setdefault(Identity(run.about).digest(), run)
+        first = seen.setdefault(_content(run), run)
         if first is not run:
-            is_copy = first.folder.resolve() != run.folder.resolve()
-            got = f"a copy of '{first.folder}'" if is_copy else "this one twice"
+            got = f"a copy of '{first.folder}'" if is_copy(run, first) else "this one twice"
             raise DataError(run.folder, expected="different runs", got=got, fix="Give each run once.")
+
+
+def is_copy(run: Run, other: Run) -> bool:
+    """Return whether two folders hold one and the same fit, e.g. because the second was fitted again."""
+    return _content(run) == _content(other) and run.folder.resolve() != other.folder.resolve()
+
+
+def _content(run: Run) -> str:
+    return Identity(run.about).digest()
 
 
 def _incomplete(subjects: Sequence[Sequence[Run]], of_subject: Sequence[Run], missing: Sequence[str]) -> DataError:

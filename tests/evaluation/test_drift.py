@@ -107,6 +107,15 @@ def test_the_same_fit_has_a_difference_of_zero(folders: dict[str, list[Path]], t
     assert found["n_worse"] == found["n_better"] == 0
 
 
+def test_seeds_that_are_one_fit_are_refused(folders: dict[str, list[Path]], tmp_path: Path) -> None:
+    """They would say that seeds change nothing, so that any difference would be drift."""
+    parent = folders["parent"][0]
+    copy = Path(shutil.copytree(parent, tmp_path / "copy"))
+    done = run(folders["child"][0], "--against", parent, "--noise", copy, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert f"got a copy of '{parent}'" in done.output
+
+
 def test_seeds_of_one_network_seldom_give_an_alarm(tmp_path: Path) -> None:
     """Each of five seeds against the other four, of four networks: 1 of 20 alarms is expected at most."""
     alarms = 0
