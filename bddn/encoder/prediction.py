@@ -38,6 +38,13 @@ class Piece:
     weights: Tensor
     voxels: list[tuple[slice, Tensor]]
 
+    @classmethod
+    def of(cls, selections: "Selections", some: Tensor, tokens: Tensor, weights: Tensor) -> "Piece":
+        """Return the piece of `some` selections (g,) in the cell that reads `tokens` (K,). `weights` (S, K) are those
+        of all selections."""
+        some = some[selections.n_voxels[some].argsort(stable=True)]
+        return cls(tokens, weights[some], list(_voxels(selections, some)))
+
 
 Reading = list[Piece]
 
@@ -81,7 +88,7 @@ def read(selectors: Factorized | Unfactorized, n_images: int, d: int) -> Reading
     pieces = []
     for of_cell in order.split(torch.unique(cells, return_counts=True)[1].tolist()):
         tokens = selectors.read_at(cells[of_cell[:1]]).flatten()
-        pieces += [Piece(tokens, weights[some], list(_voxels(selections, some))) for some in of_cell.split(size)]
+        pieces += [Piece.of(selections, some, tokens, weights) for some in of_cell.split(size)]
     return pieces
 
 

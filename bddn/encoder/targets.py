@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bddn.errors import FitError
+from bddn.machine.parallel import each_of
 from bddn.stream.order import Rows
 
 Targets = Callable[[Tensor], Tensor]
@@ -86,6 +87,39 @@ class Standardized:
 
     def __call__(self, rows: Tensor) -> Tensor:
         return (self.targets(rows) - self.mean).div_(self.sd)
+
+
+class ByVoxel:
+    """Responses of some voxels, by voxel.
+
+    Parameters
+    ----------
+    targets : callable
+        The responses of all voxels. Of `Standardized` ones, only these voxels are standardized, which is less work.
+    voxels : Tensor of int64, (n,)
+        In any order.
+    """
+
+    def __init__(self, targets: Targets, voxels: Tensor) -> None:
+        self._targets, self._mean, self._sd = targets, None, None
+        if isinstance(targets, Standardized):
+            self._targets, self._mean, self._sd = targets.targets, targets.mean, targets.sd
+        # in the order of memory, because responses of an image lie one after the other
+        self._voxels, self._order = voxels.sort()
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the responses to rows (B,), (n, B)."""
+        responses = self._targets(rows)
+        out = responses.new_empty(len(self._voxels), len(rows))
+
+        def put(voxels: Tensor, order: Tensor) -> None:
+            found = responses[:, voxels].T
+            if self._mean is not None and self._sd is not None:
+                found = (found - self._mean[voxels, None]).div_(self._sd[voxels, None])
+            out.index_copy_(0, order, found)
+
+        each_of(put, self._voxels, self._order)
+        return out
 
 
 class OfVoxels:

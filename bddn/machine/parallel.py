@@ -24,6 +24,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 THREADS = "BDDN_THREADS"  # environment variable
+PIECES = 8  # of tensors, each of which a thread works on
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 """What torch reports when memory runs out: on a GPU, on this machine, and in CUDA libraries."""
 
@@ -177,6 +178,12 @@ def each(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
 def each_on(device: torch.device, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Do the same as `each`, but serially for a GPU, where a call only queues the work."""
     return each(work, items) if device.type == "cpu" else [work(item) for item in items]
+
+
+def each_of(work: Callable[..., object], *tensors: torch.Tensor) -> None:
+    """Do the same as `each_on` with pieces of tensors that have the same rows."""
+    pieces = zip(*(tensor.tensor_split(PIECES) for tensor in tensors), strict=True)
+    each_on(tensors[0].device, lambda piece: work(*piece), pieces)
 
 
 def ahead(

@@ -11,7 +11,8 @@ import torch
 from bddn.encoder import polish as polishing
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import score
-from bddn.encoder.polish import ALPHAS, PASS_BYTES, polish
+from bddn.encoder.polish import PASS_BYTES, polish
+from bddn.encoder.ridge_problem import ALPHAS
 from bddn.spec import FitSpec
 from bddn.stream.features import Features
 from bddn.stream.loader import Resident
@@ -137,14 +138,14 @@ def test_the_mean_errors_of_a_part_of_the_voxels_choose_as_well_as_those_of_all(
     assert scores[0] == pytest.approx(scores[1], abs=0.01)
 
 
-@pytest.mark.parametrize("n_bytes", [6000, 10_000, 1 << 30])
+@pytest.mark.parametrize("n_bytes", [6000, 8000, 1 << 30])
 def test_sums_and_candidates_fit_into_the_memory_that_is_told(monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
     monkeypatch.setattr(polishing, "SELECTIONS", 3)
     monkeypatch.setattr(polishing, "LEAST_BYTES", 5000)
     model = _setup()[0]
     passes, n_first = polishing._plan(model, n_bytes)
     n_voxels = [sum(problem.voxels.numel() for problem in some) for some in passes]
-    sums = [4 * D * (D * sum(map(len, some)) + n) for some, n in zip(passes, n_voxels, strict=True)]
+    sums = [sum(problem.sums_bytes for problem in some) for some in passes]
     candidates = [4 * D * (len(ALPHAS) + 1) * n for n in n_voxels]
     assert sum(n_voxels) == N_VOXELS
     assert 0 < n_first <= n_voxels[0]
