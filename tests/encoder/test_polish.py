@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bddn.encoder import polish as polishing
+from bddn.encoder import ridge_problem
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.fit import score
 from bddn.encoder.polish import PASS_BYTES, polish
@@ -22,16 +23,17 @@ N_VOXELS, D = 40, 8
 TRAIN, VAL = [np.arange(0, 70), np.arange(70, 120)], [np.arange(120, 160)]
 
 
-def _setup(noise: float = 1.0) -> tuple[FactorTopy, Resident, torch.Tensor]:
+def _setup(noise: float = 1.0, d: int = D) -> tuple[FactorTopy, Resident, torch.Tensor]:
     torch.manual_seed(0)
-    model = FactorTopy(torch.rand(N_VOXELS, 3) * 100, WIDTHS, GRID, FitSpec(channels=D, readout="root"))
+    spec = FitSpec(channels=d, readout="root")
+    model = FactorTopy(torch.rand(N_VOXELS, 3) * 100, WIDTHS, GRID, spec)
     for selector in (model.selectors.space, model.selectors.layer, model.selectors.scale):
         torch.nn.init.normal_(list(selector.parameters())[-1], std=2.0)  # type: ignore[union-attr]
     features = Features(
         [torch.randn(160, 6, channels) + 3 for channels in WIDTHS.values()],
         [torch.randn(160, channels) for channels in WIDTHS.values()],
     )
-    right = FactorTopy(model.coords_mm, WIDTHS, GRID, FitSpec(channels=D, readout="root"))
+    right = FactorTopy(model.coords_mm, WIDTHS, GRID, spec)
     right.load_state_dict(model.state_dict())
     torch.nn.init.normal_(right.channels)
     torch.nn.init.normal_(right.bias)
@@ -54,7 +56,7 @@ def _voxel_features(model: FactorTopy, features: Features) -> np.ndarray:
     kept = model.channels.data.clone(), model.bias.data.clone()
     model.bias.data.zero_()
     found = []
-    for k in range(D):
+    for k in range(model.channels.shape[1]):
         model.channels.data.zero_()
         model.channels.data[:, k] = 1
         found.append(model.predict(features).double().numpy())
@@ -65,9 +67,16 @@ def _voxel_features(model: FactorTopy, features: Features) -> np.ndarray:
 DRAWN = [np.sort(np.random.default_rng(0).choice(pool, len(pool))) for pool in TRAIN]  # some several times, some never
 
 
-@pytest.mark.parametrize("pools", [TRAIN, DRAWN], ids=["each once", "bootstrap"])
-def test_every_voxel_gets_its_ridge_solution(pools: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
-    model, source, responses = _setup()
+@pytest.mark.parametrize(
+    ("pools", "d"),
+    [(TRAIN, D), (DRAWN, D), (TRAIN, 1), (DRAWN, 5)],
+    ids=["each once", "bootstrap", "one channel", "odd"],
+)
+def test_every_voxel_gets_its_ridge_solution(
+    monkeypatch: pytest.MonkeyPatch, pools: list[np.ndarray], d: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ridge_problem, "NEGLIGIBLE", 0)
+    model, source, responses = _setup(d=d)
     v, y = _voxel_features(model, source.features), responses.double().numpy()
     alpha = _polish(model, source, responses, train=pools)
     assert set(alpha) <= {*ALPHAS, np.inf}
@@ -80,11 +89,24 @@ def test_every_voxel_gets_its_ridge_solution(pools: list[np.ndarray], capsys: py
             continue
         centred, mean = v[train, i] - v[train, i].mean(0), v[train, i].mean(0)
         covariance = centred.T @ centred / len(train)
-        penalty = alpha[i] * covariance.trace() / D
+        penalty = alpha[i] * covariance.trace() / d
         left = centred.T @ (y[train, i] - y[train, i].mean()) / len(train)
-        expected = np.linalg.solve(covariance + penalty * np.eye(D), left)
+        expected = np.linalg.solve(covariance + penalty * np.eye(d), left)
         np.testing.assert_allclose(model.channels[i].detach(), expected, rtol=2e-3, atol=2e-4)
         assert model.bias[i].item() == pytest.approx(y[train, i].mean() - mean @ expected, abs=2e-3)
+
+
+def test_tokens_that_are_left_out_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, n_read = [], []
+    for share in (0.0, ridge_problem.NEGLIGIBLE):
+        monkeypatch.setattr(ridge_problem, "NEGLIGIBLE", share)
+        monkeypatch.setattr(polishing, "SELECTIONS", 1)
+        model, source, responses = _setup()
+        n_read.append(sum(len(problem._read) for problem in polishing._problems(model)))
+        _polish(model, source, responses)
+        scores.append(score(model, source, responses.__getitem__, np.arange(160)))
+    assert n_read[1] < n_read[0]
+    np.testing.assert_allclose(*scores, atol=0.002)
 
 
 def test_without_noise_the_right_weights_are_found() -> None:
