@@ -132,13 +132,7 @@ def fit(
     """
     parts = parts.resampled(spec.seed, spec.bootstrap).halved(spec.seed_of_split, spec.half)
     with single_threaded_kernels(), repeatable(model.bias.device, spec.arithmetic):
-        n = n_trained(len(model.bias), spec)
-        if n < len(model.bias):
-            some = OfVoxels(targets, evenly_spread(model.coords_mm, n), len(source.chunk_of))
-            responses = Standardized.of(targets, parts.train, some.keep)
-            trained, of_sample = model.of_voxels(some.voxels), responses.of_voxels(some)
-        else:
-            trained, of_sample = model, (responses := Standardized.of(targets, parts.train))
+        responses, trained, of_sample = _sample(model, targets, parts.train, len(source.chunk_of), spec)
         pools = epoch_pools(parts.train, source.chunk_of, spec.seed, 0)
         if spec.features == "whitened":
             trained.whitening = Whitening.of(source, pools)
@@ -155,7 +149,9 @@ def fit(
         training.run()
         trained.load_state_dict(training.best_state)
         trained.fold()
-        r2_val, polished = np.asarray(training.progress.best_r2_val), None
+        p, log, size, left = training.progress, training.log.learning, training.batch_size, training.softness_left
+        del training, trained, of_sample, limited  # the closed form needs their memory
+        r2_val, polished = np.asarray(p.best_r2_val), None
         if spec.polish:
             polished, r2_val = _polish(model, source, responses, parts, pass_bytes)
         model.unstandardize(responses.mean, responses.sd)
@@ -164,15 +160,26 @@ def fit(
         with torch.no_grad():
             selection = model.select().cpu()
     dead, not_read = saturated(selection, spec.fixed), unread(selection, model.layers)
-    log = training.log.learning
-    settled = convergence(log, training.softness_left > 0)
-    p, scores = training.progress, (r2_val, r2_test, evidence.p_values())
+    settled, scores = convergence(log, left > 0), (r2_val, r2_test, evidence.p_values())
     any_known = bool((q_values(scores[2]) <= FDR).any())  # without evidence, what voxels read is chance
     tell(dead, not_read if any_known else [], settled, components if spec.shared_noise == "limited" else None)
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
     health = dead, not_read, settled
-    result = model, selection, training.batch_size, p.best_epoch, *scores, *moments, p.history, polished, *health
+    result = model, selection, size, p.best_epoch, *scores, *moments, p.history, polished, *health
     return Fitted(*result, components, p.epoch_seconds, log)
+
+
+def _sample(
+    model: FactorTopy, targets: Targets, train: Rows, n_rows: int, spec: FitSpec
+) -> tuple[Standardized, FactorTopy, Standardized]:
+    """Return the responses of all voxels, the encoder of the voxels that are trained, and their responses."""
+    n = n_trained(len(model.bias), spec)
+    if n == len(model.bias):
+        responses = Standardized.of(targets, train)
+        return responses, model, responses
+    some = OfVoxels(targets, evenly_spread(model.coords_mm, n), n_rows)
+    responses = Standardized.of(targets, train, some.keep)
+    return responses, model.of_voxels(some.voxels), responses.of_voxels(some)
 
 
 def score(

@@ -254,16 +254,15 @@ def _residency(
     rest = BASE_BYTES + 2 * streamed.pool_bytes + state + 4 * trained + n_voxels * VOXEL_BYTES
     batch = max(spec.batch_size, PREDICT_IMAGES, POLISH_IMAGES["cpu"] if spec.polish else 0)
     rest += BATCH_COPIES * batch * streamed.n_bytes // n_images
-    if n < n_voxels:
-        rest += 4 * n_responses * n
     free = free_bytes() if memory_gib is None else round(memory_gib * 2**30)
     pass_bytes = pass_bytes_in((free_device_bytes() if model.bias.is_cuda else free) - rest)
     is_limited = limits_components(spec)
-    rest += max(
+    at_start = max(
         components_bytes(n_responses, n) if is_limited or spec.initial_align == "responses" else 0,
         shared_components_bytes(model, n_responses) if is_limited else 0,
-        polish_bytes(model, pass_bytes) if spec.polish else 0,
     )
+    of_sample = 4 * n_responses * n if n < n_voxels else 0
+    rest += max(of_sample + at_start, polish_bytes(model, pass_bytes) if spec.polish else 0)
     if model.bias.is_cuda and feature_bytes > free_device_bytes() - rest:
         feature_bytes = max(feature_bytes, free)  # tokens that do not fit on the device must be streamed
     return Residency.choose(feature_bytes, 4 * n_responses * n_voxels, rest, free), pass_bytes

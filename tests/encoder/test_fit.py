@@ -19,8 +19,11 @@ from bddn.encoder.factor_topy import FactorTopy, new_encoder
 from bddn.encoder.fit import Fitted, fit, score
 from bddn.encoder.health import saturated, unread
 from bddn.encoder.parts import Parts
+from bddn.encoder.polish import polish
 from bddn.encoder.regularizer import Regularizer
 from bddn.encoder.selection import Selection
+from bddn.encoder.shared_components import LimitedComponents
+from bddn.encoder.targets import OfVoxels
 from bddn.encoder.token_grid import TokenGrid
 from bddn.errors import FitError, RunError
 from bddn.machine import parallel
@@ -103,6 +106,19 @@ def test_a_training_is_freed_with_the_fit() -> None:
         assert not [one for one in gc.get_objects() if type(one) is fitting._Training]
     finally:
         gc.enable()
+
+
+def test_the_memory_of_a_training_is_free_for_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = list[object]()
+
+    def polished(*given: Any) -> Any:
+        there.extend(one for one in gc.get_objects() if type(one) in (fitting._Training, OfVoxels, LimitedComponents))
+        return polish(*given)
+
+    monkeypatch.setattr(fitting, "polish", polished)
+    gc.collect()
+    assert _fit(SAMPLED).polished is not None
+    assert not there
 
 
 class Killed(BaseException):
