@@ -39,7 +39,7 @@ ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-w
 NAMED_ATLASES = ATLASES[:-1]  # without `streams`, whose labels cover whole regions and are not single ROIs
 IMAGE_NAME = re.compile(r"train-([0-9]{4,})_nsd-([0-9]{5,})(?i:\.png)")
 SHOWN = 5  # names in a message
-ROWS_AT_ONCE = 256  # response rows read together; mapped rows count as used memory
+ROWS_AT_ONCE = 16  # response rows read together: few, because a small block stays in the processor's cache
 REDOWNLOAD = "Compare the folder with the challenge's download, and restore what differs."
 
 

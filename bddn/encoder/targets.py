@@ -55,12 +55,16 @@ class Standardized:
         rows = torch.from_numpy(np.sort(train))
         first = targets(rows[:1])[0].double()
         total, square = torch.zeros_like(first), torch.zeros_like(first)
+
+        def add(responses: Tensor, first: Tensor, total: Tensor, square: Tensor) -> None:
+            centred = responses - first[:, None]
+            total += centred.sum(1)
+            square += centred.square_().sum(1)
+
         for some in rows.split(ROWS_PER_READ):
             responses = targets(some)
             visit(some, responses)
-            centred = responses - first
-            total += centred.sum(0)
-            square += centred.square().sum(0)
+            each_of(add, responses.T, first, total, square)
         mean = total / len(rows)
         sd = (square / len(rows) - mean.square()).clamp_min(0).sqrt()
         largest = ((mean + first).abs() + sd).max().item()
