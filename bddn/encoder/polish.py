@@ -15,6 +15,7 @@ Shape letters: B images, N voxels, n of them, T tokens of all layers, D shared c
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
@@ -27,7 +28,7 @@ from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.prediction import Piece, Selections
 from bddn.encoder.ridge_problem import ALPHAS, Means, Problem, problem_bytes
 from bddn.encoder.targets import ByVoxel, Targets
-from bddn.machine.parallel import each_on
+from bddn.machine.parallel import ahead, each_on, use_one_thread
 from bddn.progress import progress
 from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, distinct
@@ -216,9 +217,17 @@ def _batches(
     """Yield aligned tokens (T, B, D), responses of some voxels (n,) by voxel, (n, B), and how often each image counts,
     (B,)."""
     size, responses = IMAGES[model.bias.device.type], ByVoxel(targets, voxels)
-    for (at, found), times in zip(batches(source, images.pools, size), images.times.split(size), strict=True):
-        y = responses(at)
-        yield model.align(found), y, times.to(y.device)
+    rows = torch.from_numpy(np.concatenate(images.pools)).split(size)
+    with ThreadPoolExecutor(1, initializer=use_one_thread) as reader:
+        # responses of the next batch are read while this one is used
+        of_batches = zip(
+            batches(source, images.pools, size),
+            ahead(responses, rows, 2, reader),
+            images.times.split(size),
+            strict=True,
+        )
+        for (_, found), y, times in of_batches:
+            yield model.align(found), y, times.to(y.device)
 
 
 def _each(problems: Sequence[Problem], work: Callable[..., None], *given: object) -> None:
