@@ -51,7 +51,7 @@ class AdamW:
         """
         gradients = {name: _laid_out(g, p) for name, p in self._parameters.items() if (g := p.grad) is not None}
         norm = torch.nn.utils.get_total_norm(list(gradients.values())) + 0 * loss
-        scale, is_bad = (norm / clip + 1e-6).clamp_min(1.0), (~torch.isfinite(norm)).float()
+        scale, is_bad = (norm / clip + 1e-6).clamp_min(1.0).float(), (~torch.isfinite(norm)).float()  # also of float64
 
         def update(names: Sequence[str]) -> None:
             adamw(

@@ -28,7 +28,7 @@ from bddn.finetune import low_rank
 from bddn.finetune.course import Course
 from bddn.finetune.image_batches import Inputs, Network
 from bddn.finetune.training import repeatable
-from bddn.finetune.tuned_folder import FORMAT, Finetuned, check_out, differences_if_done, read_finetuned
+from bddn.finetune.tuned_folder import FORMAT, Finetuned, check_out, check_whole, differences_if_done, read_finetuned
 from bddn.identity import Identity, digest
 from bddn.machine.parallel import choose_device, single_threaded_kernels
 from bddn.machine.settings import own_settings
@@ -91,6 +91,7 @@ def finetune(
         hidden = hidden_folder(out, f"{identity.digest()[:16]}.finetune")
         if (notes := differences_if_done(out, identity)) is not None:
             shutil.rmtree(hidden, ignore_errors=True)
+            check_whole(out, settings.checkpoint_steps)
             return read_finetuned(out).with_notes(notes)
         inputs = Inputs(network, images, checked.sha256, device, settings.autocast)
         with state_file(out, identity, "finetune") as state:

@@ -1,5 +1,6 @@
 """LoRA (Hu et al., ICLR 2022) by the library peft: low-rank changes of linear layers, added to plain weights."""
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def add(module: nn.Module, rank: int, seed: int) -> None:
     """Add a change of this rank to every linear layer and 1×1 convolution, and train only these changes.
 
     They are zero at the start. Layers whose output is read by a hook are left out, since the hook would read it without
-    the change.
+    the change; so are layers that share their weight with another, since a state has one change for both.
 
     Raises
     ------
@@ -44,11 +45,16 @@ def add(module: nn.Module, rank: int, seed: int) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    targets = [name for name, one in module.named_modules() if _is_linear(one) and not one._forward_hooks]
+    owners = Counter(weight.data_ptr() for _, weight in module.named_parameters(remove_duplicate=False))
+    targets = [
+        name
+        for name, one in module.named_modules()
+        if _is_linear(one) and not one._forward_hooks and owners[one.weight.data_ptr()] == 1
+    ]
     if not targets:
         raise SpecError(
             "method lora",
-            expected="a network with linear layers or 1×1 convolutions",
+            expected="a network with linear layers or 1×1 convolutions that share no weights",
             got=f"a {type(module).__name__} without",
             fix="Choose another method.",
         )

@@ -7,7 +7,7 @@ The folder of the last step also has `images.csv`, `timing.json`, and the earlie
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bddn.backbones.backbone import weights_sha256
-from bddn.backbones.tuned import ABOUT, write_tuned
+from bddn.backbones.tuned import ABOUT, SPEC, write_tuned
 from bddn.errors import FitError, RunError
 from bddn.files import atomic
 from bddn.files.filekind import explain_folder
@@ -26,7 +26,7 @@ from bddn.files.output import check_new_or_result, is_vacant, occupied
 from bddn.finetune.image_batches import Network
 from bddn.identity import Identity, only_made_with
 from bddn.spec import CacheSpec
-from bddn.text import count
+from bddn.text import count, shorten
 
 FORMAT = 1
 HEAD, ACCURACY, IMAGES, TIMING, STEPS = "head.safetensors", "accuracy.csv", "images.csv", "timing.json", "steps"
@@ -109,6 +109,43 @@ def read_finetuned(folder: Path) -> Finetuned:
         fix = "Give the --out of a finished 'bddn finetune'."
         got, fix = explain_folder(folder, (ABOUT, ACCURACY), f"{type(error).__name__}: {error}", fix)
         raise RunError(folder, expected=f"a folder of 'bddn finetune', with {ABOUT}", got=got, fix=fix) from error
+
+
+def check_whole(out: Path, steps: Sequence[int]) -> None:
+    """Refuse a finished folder that has lost files, or checkpoints after these steps: it cannot be kept as a result.
+
+    Raises
+    ------
+    RunError
+    """
+    lost = [name for name in (ACCURACY, IMAGES, TIMING) if not (out / name).is_file()]
+    for folder in (out, *(out / STEPS / f"{step:06d}" for step in steps)):
+        lost += [_within(folder / name, out) for name in (ABOUT, SPEC, HEAD) if not (folder / name).is_file()]
+        weights = [path for path in sorted(folder.glob("*.safetensors")) if path.name != HEAD]
+        lost += [_within(path, out) for path in weights if not _is_readable(path)]
+        lost += [] if weights else [f"the weights in {_within(folder, out)}"]
+    if lost:
+        raise RunError(
+            out,
+            expected="the whole result of this fine-tuning, which is kept",
+            got=f"files that are missing or damaged: {shorten(lost)}",
+            fix="Restore them; or move the folder away, and run the same command again.",
+        )
+
+
+def _within(path: Path, out: Path) -> str:
+    return out.name if path == out else path.relative_to(out).as_posix()
+
+
+def _is_readable(path: Path) -> bool:
+    """Return whether a safetensors file has the length that its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 _occupied = partial(occupied, mine="the same fine-tuning")

@@ -13,11 +13,15 @@ from safetensors.torch import load_file
 from bddn.backbones.registry import load_spec, open_backbone
 from bddn.data.image_sets import open_images
 from bddn.data.labelled import LabelledImages
+from bddn.data.set_check import check_image_set
 from bddn.errors import RunError, SpecError
 from bddn.extraction import extract
 from bddn.finetune import Finetuned, finetune, read_finetuned
+from bddn.finetune.finetuning import open_trainable
+from bddn.finetune.image_batches import Inputs
 from bddn.planted.subject import Planted
 from bddn.spec import CacheSpec, FinetuneSpec
+from bddn.spec.finetune import Method
 from bddn.store.reader import Cache
 from finetune.conftest import ARCHITECTURES, SETTINGS, family_spec
 
@@ -164,6 +168,54 @@ def test_numbers_are_json(tuned: Finetuned) -> None:
     assert timing["training_images"] == 24
     assert timing["training_images_per_s"] > 0
     assert np.isfinite(tuned.accuracy["accuracy_low"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "last", "method"), [("tied", "last", "full"), ("tied", "last", "lora"), ("double", "stem", "full")]
+)
+def test_the_network_that_is_written_is_the_one_that_was_measured(
+    name: str, last: str, method: Method, colors: LabelledImages, tmp_path: Path
+) -> None:
+    backbone = {"module": f"finetune.tuned_nets:{name}", "layers": [last]}
+    spec = CacheSpec.parse(CONVOLUTIONS | {"backbone": backbone, "grid": [2, 2]}, "test")
+    settings = SETTINGS.model_copy(update={"method": method, "learning_rate": 0.02})
+    found = finetune(spec, colors, tmp_path / "net", settings, device="cpu")
+    table = pd.read_csv(found.folder / "images.csv").query("part == 'held-out'")
+    assert table["predicted"].nunique() > 1
+    rows = np.array([colors.stimuli.ids.index(one) for one in table["id"]])
+    inputs = Inputs(
+        open_trainable(load_spec(str(found.folder)), "cpu"), colors, check_image_set(colors).sha256, "cpu", None
+    )
+    head = load_file(found.folder / "head.safetensors")
+    logits = inputs.tokens(rows, lambda n: None) @ head["weight"].T + head["bias"]
+    assert [colors.classes[k] for k in logits.argmax(1)] == table["predicted"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("model.safetensors", "the weights in net"),
+        ("cut short", r"damaged: steps/000003/model\.safetensors"),
+        ("steps/000003", "steps/000003/finetune.json, .*the weights in steps/000003"),
+        ("spec.yaml", r"damaged: spec\.yaml"),
+        ("images.csv", r"damaged: images\.csv"),
+    ],
+)
+def test_a_result_that_has_lost_files_is_not_called_kept(
+    lost: str, words: str, tuned: Finetuned, clip: CacheSpec, colors: LabelledImages, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tuned.folder, tmp_path / "net"))
+    if lost == "cut short":
+        with (copy / "steps/000003/model.safetensors").open("r+b") as file:
+            file.truncate(1000)
+    elif (copy / lost).is_dir():
+        shutil.rmtree(copy / lost)
+    else:
+        (copy / lost).unlink()
+    before = files(copy)
+    with pytest.raises(RunError, match=words):
+        finetune(clip, colors, copy, SETTINGS)
+    assert files(copy) == before
 
 
 def test_stable_diffusion_is_refused(colors: LabelledImages, tmp_path: Path) -> None:

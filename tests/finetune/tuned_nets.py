@@ -33,6 +33,40 @@ class _Half(nn.Module):
         return torch.as_tensor(self.stem(pixels.bfloat16()))
 
 
+class _Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 16, 8, 8), nn.Conv2d(16, 16, 1)
+        self.own, self.first, self.second = (nn.Conv2d(16, 16, 1) for _ in range(3))
+        self.second.weight = self.first.weight
+        self.again = self.same = nn.Conv2d(16, 16, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens = self.second(torch.relu(self.first(torch.relu(self.own(self.stem(pixels))))))
+        return torch.as_tensor(self.last(self.same(self.again(tokens))))
+
+
+class _Double(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 4, 4)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.as_tensor(self.stem(pixels.double()))
+
+
+def tied() -> nn.Module:
+    """Layers that share a weight, and one that is there under two names."""
+    torch.manual_seed(0)
+    return _Tied()
+
+
+def double() -> nn.Module:
+    """A network in double precision."""
+    torch.manual_seed(0)
+    return _Double().double()
+
+
 def detached() -> nn.Module:
     """A network whose forward computes no gradients."""
     return _Detached()
