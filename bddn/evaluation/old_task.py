@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.backbones.tuned import ABOUT
-from bddn.data.checking import check_images
 from bddn.data.class_split import class_split, largest_per_class
 from bddn.data.labelled import LabelledImages
+from bddn.data.set_check import check_image_set
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
 from bddn.finetune.finetuning import open_trainable
@@ -41,8 +41,8 @@ Correct = npt.NDArray[np.bool_]
 class OldTask:
     """A labelled image set, divided into training and test images, and the parent's probe of it.
 
-    50 images of each class are for training, or as many as leave test images. The parent's features are computed when
-    they are needed.
+    50 images of each class are for training, or as many as leave test images. Copies of one file are in one part. The
+    parent's features are computed when they are needed.
 
     Parameters
     ----------
@@ -60,14 +60,17 @@ class OldTask:
     """
 
     def __init__(self, parent: CacheSpec, images: LabelledImages, seed: int = 0, device: str = "auto") -> None:
-        self._parent, self._images, self._seed, self._device = parent, images, seed, choose_device(device)
-        self._sha256 = check_images(images.stimuli).sha256
-        described = zip(images.stimuli.ids, images.labels.tolist(), self._sha256, strict=True)
+        self._parent, self._seed, self._device = parent, seed, choose_device(device)
+        checked = check_image_set(images)
+        self._images = images = checked.images  # copies of one file are in one group now
+        self._sha256, ids = checked.sha256, images.stimuli.ids
+        described = zip(ids, images.labels.tolist(), self._sha256, strict=True)
         n = min(PER_CLASS, max(1, largest_per_class(images, seed)))
         self._split = class_split(images, n, seed, MOST_TEST)
         self._about = {
             "images": images.name,
             "images_sha256": digest(sorted([stimulus, images.classes[k], sha] for stimulus, k, sha in described)),
+            "split_sha256": digest([[ids[i] for i in rows] for rows in (self._split.train, self._split.test)]),
             "n_classes": len(images.classes),
             "n_train": len(self._split.train),
             "n_images": len(self._split.test),
@@ -101,9 +104,9 @@ class OldTask:
         Returns
         -------
         dict
-            `images`, `images_sha256`, `n_classes`, `n_train`, `n_images`, `seed`; `before`, `kept` and `new`, the
-            accuracies of the parent's probe before, of the kept head and of the new probe, each with `…_low` and
-            `…_high` (Wilson); `kept_difference` and `new_difference` to `before`, with their intervals, paired by
+            `images`, `images_sha256`, `split_sha256`, `n_classes`, `n_train`, `n_images`, `seed`; `before`, `kept` and
+            `new`, the accuracies of the parent's probe before, of the kept head and of the new probe, each with `…_low`
+            and `…_high` (Wilson); `kept_difference` and `new_difference` to `before`, with their intervals, paired by
             image (t distribution); and the chosen inverse penalties.
         """
         probe, before = self._before

@@ -17,6 +17,7 @@ Labels = npt.NDArray[np.int64]
 STRENGTHS = tuple(10.0**k for k in range(-4, 3))
 """Inverse penalties C of scikit-learn, from the strongest penalty on."""
 N_FOLDS, MAX_STEPS = 5, 1000
+LEAST_DEVIATION = 1e-5  # of a channel, relative to its mean; smaller ones hold only rounding errors
 SINGLE = 1.0  # inverse penalty where a class has one training image, so that none can be left out
 
 
@@ -60,7 +61,7 @@ def fit_probe(features: Features, labels: Labels, seed: int = 0) -> Probe:
     from sklearn.model_selection import StratifiedKFold
 
     mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-    scale = np.where(deviation > 0, deviation, 1.0)
+    scale = np.where(deviation > LEAST_DEVIATION * np.abs(mean), deviation, 1.0)
     x, n_folds = (features - mean) / scale, min(N_FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
 
     def fitted(strength: float, rows: Any) -> LogisticRegression:

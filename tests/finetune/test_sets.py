@@ -4,12 +4,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from bddn.cli import app
+from bddn.data.image_sets import open_images
+from bddn.evaluation.old_task import OldTask
 from bddn.spec import CacheSpec
 from data.image_trees import EUROSAT, ISIC, ISIC_START, NAMES, eurosat, folders, hub, isic2018, jpeg, table, write
 
@@ -64,6 +68,20 @@ def test_copies_of_an_image_are_not_trained_on_and_evaluated_on(spec_file: Path,
     parts = pd.read_csv(tmp_path / "net/images.csv").set_index("id")["part"]
     copies = {parts.get(f"cat/cat_{i}.jpg") for i in (1, 2, 3)} - {None}  # those that are not needed are left out
     assert len(copies) == 1
+
+
+def test_copies_are_not_in_both_parts_of_an_old_task(clip: CacheSpec, tmp_path: Path) -> None:
+    """Classes of noise cannot be told apart, except by images that the probe has seen."""
+    rng = np.random.default_rng(0)
+    for name in ("first", "second"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(25):
+            image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
+            for copy in range(4):
+                image.save(tmp_path / "set" / name / f"{i}_{copy}.png")
+    found = OldTask(clip, open_images(f"folder:{tmp_path / 'set'}"), device="cpu").measure(clip)
+    assert found["n_train"] == 100
+    assert 0.2 < found["before"] < 0.8
 
 
 def labels(root: Path) -> None:

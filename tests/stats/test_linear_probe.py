@@ -53,3 +53,14 @@ def test_wilson_interval_covers_as_it_says() -> None:
     assert mean(low <= 0.95 <= high for low, high in (wilson(k, 60) for k in counts)) > 0.92
     assert wilson(60, 60)[1] == pytest.approx(1)
     assert math.isnan(wilson(0, 0)[0])
+
+
+def test_a_channel_of_rounding_errors_decides_nothing() -> None:
+    """Scaled to variance 1, such a channel would outweigh all others as soon as a network changes it a little."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    constant = 1 + 1e-7 * rng.integers(-1, 2, 90)
+    features = np.column_stack([rng.normal(labels, 0.7), rng.normal(size=(90, 4)), constant]).astype(np.float32)
+    probe = fit_probe(features, labels)
+    moved = features + np.array([0, 0, 0, 0, 0, 0.01], np.float32)
+    np.testing.assert_array_equal(probe.correct(moved, labels), probe.correct(features, labels))
