@@ -24,6 +24,7 @@ from bddn.evaluation.forgetting import check_runs
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.identity import Identity
 from bddn.run.folder import Run
+from bddn.run.not_found import not_learned
 from bddn.stats import paired
 from bddn.stats.evidence import FDR, evident, q_values
 from bddn.stats.hierarchy import Line
@@ -162,11 +163,12 @@ def drift(child: Sequence[Run], parent: Run, seeds: Sequence[Run], ideal: Mappin
     by_seed = _of_seeds(*(np.asarray(one[:, 0], np.float64) for one in found.fits))
     depths = [[run.voxels["depth"].to_numpy(np.float64) for run in runs] for runs in (before, child)]
     known = np.all([evident(run.voxels) for run in (*before, *child)], axis=0)
-    tests = [
-        _score(images, by_seed),
-        _slope(first, known, depths, ideal),
-        _moved(first, known, depths),
-    ]
+    unread = next((said for run in (*before, *child) if (said := not_learned(run).get("layer"))), None)
+    tests = [_score(images, by_seed)]
+    if unread is None:
+        tests += [_slope(first, known, depths, ideal), _moved(first, known, depths)]
+    else:
+        tests += [_unknown(name, unread) for name in ("hierarchy slope", "depth")]
     pair = found.differences[0]
     text = first.select_dtypes(include=["object", "string"]).drop(columns=["layer_argmax"], errors="ignore")
     voxels = text.assign(
@@ -204,16 +206,13 @@ def _slope(
 ) -> Test:
     """Test the slope over the voxels that have evidence in all runs."""
 
-    def unknown(why: str) -> Test:
-        return Test("hierarchy slope", None, None, None, None, None, f"not judged: {why}")
-
     line = Line.of(voxels.assign(p_test=0.0, q_test=np.where(known, 0.0, 1.0)), ideal)
     if line is None:
-        return unknown("one of the ROIs has no voxel with evidence in all runs")
+        return _unknown("hierarchy slope", "one of the ROIs has no voxel with evidence in all runs")
     slopes = [np.array([line.fit(depth[line.row])[0] for depth in own]) for own in depths]
     spread = _of_seeds(*slopes)
     if spread is None:
-        return unknown("its noise is that of seeds, which are not given")
+        return _unknown("hierarchy slope", "its noise is that of seeds, which are not given")
     change, reach = float(slopes[1].mean() - slopes[0].mean()), float(spread.reach())
     return Test("hierarchy slope", change, change - reach, change + reach, _p(change, spread), None, "95 %, over seeds")
 
@@ -227,8 +226,12 @@ def _moved(voxels: pd.DataFrame, known: npt.NDArray[np.bool_], depths: list[list
         why = (
             "its noise is that of seeds, which are not given" if len(depths[0]) < 2 else "too few voxels with evidence"
         )
-        return Test("depth", None, None, None, None, None, f"not judged: {why}")
+        return _unknown("depth", why)
     return Test("depth", found.ratio, found.low, found.high, found.p, None, "95 %, over patches of cortex")
+
+
+def _unknown(name: str, why: str) -> Test:
+    return Test(name, None, None, None, None, None, f"not judged: {why[0].lower()}{why[1:].removesuffix('.')}")
 
 
 def _of_seeds(parent: Floats, child: Floats) -> Spread | None:

@@ -26,6 +26,7 @@ from bddn.evaluation.rivals import SEEDS, Rivals, check_same_test
 from bddn.identity import Identity
 from bddn.machine.settings import own_settings
 from bddn.run.folder import Run
+from bddn.run.not_found import not_learned
 from bddn.stats.evidence import FDR, evident, q_values
 from bddn.stats.hierarchy import hierarchy_slope
 from bddn.stats.representations import N_NEIGHBOURS, chance_overlap
@@ -126,6 +127,9 @@ def forgetting(
             "p": whole.p,
             "n_voxels": int(known.sum()),
             "n_moved": int((voxels["depth_q"] <= FDR).sum()) if noise else None,
+            "not_learned": next(
+                (said for run in (before, after, *noise) if (said := not_learned(run).get("layer"))), None
+            ),
             "same_layer": _share(known, (voxels["layer_before"] == voxels["layer_after"]).to_numpy()),
         },
         "representation": tokens,

@@ -85,7 +85,9 @@ def sentences(numbers: Mapping[str, Any]) -> list[str]:
     if score["noise"]:
         apart = ", ".join(f"{value:+.4f}" for value in score["noise"])
         said.append(f"Other seeds of the network before differ from it by {apart}.")
-    if moved["n_voxels"] and moved["n_moved"] is not None:
+    if moved.get("not_learned"):
+        said.append(f"Nothing is known of depth: {moved['not_learned'][0].lower()}{moved['not_learned'][1:]}")
+    elif moved["n_voxels"] and moved["n_moved"] is not None:
         said.append(
             f"The {moved['n_voxels']:,} voxels with evidence moved by {moved['distance']:.3f} of the depth on average; "
             f"between seeds of the network before it is {moved['noise']:.3f}: "
@@ -109,6 +111,8 @@ def sentences(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _ratio(moved: Mapping[str, Any]) -> str:
+    if moved["noise"] == 0:
+        return "seeds do not change it, so that there is no ratio"
     if moved["ratio_low"] is None or moved["ratio_low"] != moved["ratio_low"]:  # NaN
         return "too few patches of cortex for an interval"
     low, high = moved["ratio_low"], moved["ratio_high"]

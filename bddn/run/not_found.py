@@ -25,6 +25,14 @@ def not_found(run: Run) -> dict[str, str]:
         part: f"The selector of the {part} is saturated, so that its values are meaningless."
         for part in (SATURATED.get(name, name) for name in dead)
     }
+    return said | not_learned(run)
+
+
+def not_learned(run: Run) -> dict[str, str]:
+    """Return the same for the parts that no fit with these settings and layers could find: they are equal in all."""
+    said = {}
     if (part := fixed_part(run)) is not None:
         said[part] = f"The settings fixed the {part}: {FIXED[run.about['fit']['fixed']][1]}. The fit did not find it."
+    if len(run.layers) == 1:
+        said["layer"] = "The network was fitted with one layer, which all voxels select."
     return said

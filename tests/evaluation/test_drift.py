@@ -116,6 +116,31 @@ def test_seeds_that_are_one_fit_are_refused(folders: dict[str, list[Path]], tmp_
     assert f"got a copy of '{parent}'" in done.output
 
 
+@pytest.mark.parametrize("case", ["fixed", "one layer"])
+def test_depths_that_the_fit_did_not_find_are_not_judged(
+    case: str, folders: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    """They are equal in all runs, which says nothing about the network."""
+    copies = [Path(shutil.copytree(folder, tmp_path / folder.parent.name / folder.name)) for folder in
+              (*folders["parent"][:2], folders["child"][0])]  # fmt: skip
+    for copy in copies:
+        if case == "fixed":
+            change_json(copy / "run.json", lambda about: about["fit"].update(fixed="layer"))
+        else:
+            change_json(copy / "run.json", lambda about: about.update(layers=about["layers"][:1]))
+        change_voxels(copy, lambda voxels: voxels.assign(depth=0.0, weight_block_0=1.0))
+    parent, seed, child = map(read_run, copies)
+    why = {"fixed": "the settings fixed the layer", "one layer": "the network was fitted with one layer"}[case]
+    score, *others = drift([child], parent, [seed], IDEAL_DEPTH).to_dict()["tests"]
+    assert score["p_corrected"] == score["p"]  # no other test
+    assert [(one["name"], one["p"]) for one in others] == [("hierarchy slope", None), ("depth", None)]
+    assert all(one["how"].startswith(f"not judged: {why}") for one in others)
+    said = write_forgetting(forgetting(parent, child, noise=[seed]), parent, child, [seed], tmp_path)["sentences"]
+    assert said[-1].startswith(f"Nothing is known of depth: {why}")
+    (summary,) = (one["summary"] for one in diagnose_runs([parent], IDEAL_DEPTH).to_dict()["candidates"])
+    assert summary.startswith(f"Nothing is known of its layers: {why}")
+
+
 def test_seeds_of_one_network_seldom_give_an_alarm(tmp_path: Path) -> None:
     """Each of five seeds against the other four, of four networks: 1 of 20 alarms is expected at most."""
     alarms = 0
