@@ -215,8 +215,9 @@ def read_measured(path: Path) -> Measured:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             path,
-            expected="a forgetting.json of 'python pipelines/finetuning.py'",
+            expected="a forgetting.json of one step of 'python pipelines/finetuning.py'",
             got=f"{type(error).__name__}: {error}",
-            fix="Give a forgetting.json, or the experiment.csv of 'python pipelines/hierarchy_and_forgetting.py'.",
+            fix="Give OUT/NETWORK/SET/step_N/forgetting.json; or the experiment.csv of 'python "
+            "pipelines/hierarchy_and_forgetting.py'.",
         ) from error
     return found

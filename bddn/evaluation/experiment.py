@@ -7,6 +7,7 @@ must therefore have met the same image sets; those that have not are left out.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from bddn.run.inputs import environment
 from bddn.stats.association import LEVEL, Association, associate, difference_of_correlations
 from bddn.stats.evidence import q_values
 
-KEYS = ("network", "task", "seed")
+NAMES = ("network", "task")
+KEYS = (*NAMES, "seed")
 COLUMNS: Mapping[str, str] = {
     "network": "name of the network",
     "task": "name of the image set",
@@ -102,7 +104,7 @@ class Experiment:
 def read_experiment(path: Path) -> pd.DataFrame:
     """Read an experiment: a CSV file with the columns of `COLUMNS`.
 
-    Columns of numbers that are missing are NaN, except slope and scores.
+    Columns of numbers that are missing are NaN, except slope and scores. Every row needs a network and an image set.
 
     Raises
     ------
@@ -112,13 +114,18 @@ def read_experiment(path: Path) -> pd.DataFrame:
     needed = (*KEYS, *NUMBERS[:3])
     fix = "Give the experiment.csv that 'python pipelines/hierarchy_and_forgetting.py' writes."
     try:
-        table = pd.read_csv(path, dtype={"network": str, "task": str}, keep_default_na=True)
+        data = path.read_bytes()
+        table = pd.read_csv(BytesIO(data))
         got = f"no columns {', '.join(name for name in needed if name not in table)}"
         table = table[list(needed)].join(table.drop(columns=list(needed)))
+        names = pd.read_csv(BytesIO(data), usecols=NAMES, dtype=str, keep_default_na=False)  # "NA" is a name too
+        table[list(NAMES)] = names[list(NAMES)]
         for name in NUMBERS:
             table[name] = pd.to_numeric(table[name]) if name in table else np.nan
         twice = table[table.duplicated(list(KEYS))]
         got = "" if twice.empty else f"twice: {', '.join(str(value) for value in twice.iloc[0][list(KEYS)])}"
+        nameless = np.flatnonzero((names == "").any(axis=1))
+        got = f"no network or task in row {nameless[0] + 1}" if len(nameless) else got
     except (OSError, ValueError, KeyError) as error:
         got = got if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
     if got:

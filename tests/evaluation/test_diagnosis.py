@@ -272,6 +272,7 @@ def test_prediction_intervals_hold() -> None:
         ("a.csv", f"{HEAD}\nx,t,0,one,0.1,0.1\n", ("one row per network",)),
         ("a.csv", "", ("one row per network",)),
         ("a.json", "{}", ("a forgetting.json",)),
+        ("a.json", '{"rows": []}', ("a forgetting.json of one step", "OUT/NETWORK/SET/step_N/forgetting.json")),
         ("a.json", "not json", ("a forgetting.json",)),
     ],
 )

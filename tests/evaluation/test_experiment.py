@@ -117,12 +117,15 @@ def test_a_file_is_read_back_and_bad_ones_are_refused(tmp_path: Path) -> None:
     bad = {
         "no columns r2_after": table.drop(columns="r2_after"),
         "twice: net_0, digits, 0": pd.concat([table, table.head(1)]),
+        "no network or task in row 3": table.assign(network=table["network"].where(table.index != 2)),
         "ValueError": table.assign(r2_before="much"),
     }
     for words, one in bad.items():
         one.to_csv(path, index=False)
         with pytest.raises(DataError, match=words):
             read_experiment(path)
+    table.replace({"network": {"net_0": "NA"}}).to_csv(path, index=False)  # a name, not a missing one
+    assert experiment(read_experiment(path)).networks["network"].tolist() == ["NA", "net_1", "net_2", "net_3"]
     table.drop(columns=["cka", "rewiring_noise"]).to_csv(path, index=False)
     found = experiment(read_experiment(path))
     assert np.isnan(row_of(found, predictor="cka")["r"])
