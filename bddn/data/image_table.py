@@ -161,8 +161,7 @@ def _column(place: Path, rows: Sequence[Row], given: str, usual: Sequence[str], 
     """Return the column that is given or has a usual name, or ''."""
     if given and given not in rows[0]:
         raise _no_column(place, rows, f"column '{given}'", option)
-    lower = {column.lower(): column for column in rows[0]}
-    found = [lower[one] for one in usual if one in lower]
+    found = [column for one in usual for column in rows[0] if column.lower() == one]
     if option == "label" and not given and len(found) > 1:
         raise _no_column(place, rows, f"one column with classes instead of {' and '.join(found)}", option)
     return given or (found[0] if found else "")
@@ -241,7 +240,7 @@ def _find_images(place: Path, names: Sequence[str], files: ImageFiles) -> list[s
                 fix="Write the path of each image in this folder, with its suffix.",
             )
         if not fits:
-            missing.append(name)
+            missing.append(name or "an empty name")
         found += fits
     if missing:
         lower = {key.casefold(): images[0] for key, images in by_name.items()}

@@ -74,7 +74,9 @@ def labels_of(
     """
     present = set(class_of)
     numbers = all(name.isdecimal() for name in present)
-    ordered = sorted(present, key=int if numbers else str) if classes is None else [c for c in classes if c in present]
+    ordered = sorted(present) if classes is None else [c for c in classes if c in present]
+    if classes is None and numbers:
+        ordered.sort(key=int)  # of equal numbers, such as 1 and 01, each keeps its place
     if len(ordered) < 2:
         raise DataError(
             place,

@@ -205,6 +205,11 @@ TABLES = {
         ("got the columns image, age, place", "',label=COLUMN'"),
     ),
     "two columns of classes": ("image,label,dx\na,1,x\nb,2,y\n", ("one column with classes instead of label and dx",)),
+    "two columns of classes that differ by case": (
+        "image,label,Label\na,1,x\nb,2,y\n",
+        ("one column with classes instead of label and Label",),
+    ),
+    "a row without a name": ("image,label\na,x\n,y\n", ("got none for 1 of them, an empty name",)),
     "a column twice": ("image,label,label\na,x,y\n", ("a header of different names",)),
     "a row that is too long": ("image,label\na,x\nb,y,z\n", ("got 3 columns in row 2 below a header of 2",)),
     "only a header": ("image,label\n", ("got 0 rows below the header image, label",)),

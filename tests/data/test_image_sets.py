@@ -127,6 +127,8 @@ def test_parts_are_one_set_and_images_without_a_class_are_left_out(tmp_path: Pat
 def test_classes_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
     root = folders(tmp_path, {str(k): 1 for k in (10, 2, 0, 1)})
     assert open_images(f"folder:{root}").classes == ("0", "1", "2", "10")
+    names = [f"{'0' * k}1" for k in range(9)]  # equal numbers have an order too, the same in every process
+    assert open_images(f"folder:{folders(tmp_path / 'ones', dict.fromkeys(names, 1))}").classes == tuple(sorted(names))
 
 
 TABLES = {
