@@ -26,6 +26,12 @@ def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def both_ends(text: str, longest: int) -> str:
+    """Return a text of at most so many characters: of a long one, both ends."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[: half - 1]}…{text[-half:]}"
+
+
 def shorten(names: Sequence[str], shown: int = SHOWN) -> str:
     """Return the first names as text, and how many more there are."""
     more = len(names) - shown

@@ -12,6 +12,7 @@ from torch import Tensor
 from bddn.encoder.learning import Bytes, Learning
 from bddn.encoder.selection import Selection
 from bddn.stats.audit import shared_noise
+from bddn.text import shorten
 
 LEAST_SLOPE = 0.05  # of tanh or sigmoid, relative to the largest slope; 0.05 is |x| = 0.975
 MOST_WEIGHT = 0.999
@@ -93,7 +94,7 @@ def tell(
         )
     if unread and "layer" not in dead:
         print(  # noqa: T201 - a layer map does not tell it from a layer that predicts nothing
-            f"note: no voxel reads {', '.join(unread)}. Another layer that predicts almost as well may have taken the "
+            f"note: no voxel reads {shorten(unread)}. Another layer that predicts almost as well may have taken the "
             "place; more seeds show whether it is always the same.",
             file=sys.stderr,
         )

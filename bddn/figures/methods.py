@@ -12,6 +12,7 @@ from bddn.errors import RunError
 from bddn.run import Run
 from bddn.run.folder import ENSEMBLE, about_data
 from bddn.stats.evidence import in_words, is_tested
+from bddn.text import count
 
 _LIBRARIES = ("torch", "transformers", "diffusers")
 _RECIPE = {
@@ -138,11 +139,12 @@ def _methods(run: Run, mesh: Mesh, show_all: bool) -> Methods:
     selection = _SELECTION[fit["selection"]].format(place=_POSITION[space])
     batch = run.metrics.get("batch_size", fit["batch_size"])
     libraries = ", ".join(f"{name} {made_with[name]}" for name in _LIBRARIES if name in made_with)
+    named = " to ".join(dict.fromkeys((run.layers[0], run.layers[-1])))
     text = f"""
 {described["responses"]} {_images(data)} and {data["n_voxels"]:,} voxels {_LIE[space]} were used;
 {_split(run)}.{_covariates(run)}
 Features were computed with {network} (weights SHA-256 {weights[:12]}) on images of {size[0]}×{size[1]}
-pixels, {preprocess}. Local tokens of {len(run.layers)} layers ({run.layers[0]} to {run.layers[-1]}) were resized to
+pixels, {preprocess}. Local tokens of {count(len(run.layers), "layer")} ({named}) were resized to
 {grid[0]}×{grid[1]} and stored with a global token ({spec["global_token"]}) in {spec["precision"]}.
 A factorized, topological encoder (FactorTopy; Yang et al., 2024) was fitted: every voxel selects a place in the image,
 a mixture of layers and of local and global tokens {selection}{fixed}{sized}, and reads

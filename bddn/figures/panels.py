@@ -16,7 +16,7 @@ from bddn.cortex.fsaverage import Floats
 from bddn.cortex.meshes import Surface
 from bddn.figures.raster import Box, Raster
 from bddn.maps.colors import HATCHING
-from bddn.text import cut
+from bddn.text import both_ends, cut
 
 MIN_ROI_VERTICES = 8
 """Smallest number of vertices on the flat map of an ROI that is outlined."""
@@ -25,6 +25,7 @@ WIDTH_IN = 10.0
 """Width of a figure in inches."""
 
 INK = "#1c1c1c"
+_WIDEST, _LEAST_SIZE = 0.97, 0.65  # of the figure's width, and of the size, for a line of text
 _NAME_SIZE, _NAME_CHARS = 6.5, 24
 _CHUNK = 1 << 16
 _MIN_LINE_MM = 3.0
@@ -75,7 +76,13 @@ def write_at(figure: Figure, x: float, y: float, text: str, **style: Any) -> Non
     """
     tall = figure.get_figheight()
     at = (x / WIDTH_IN, (y if y >= 0 else tall + y) / tall)
-    figure.text(*at, text, **{"ha": "center", "va": "top", "color": INK, **style})
+    drawn = figure.text(*at, text, **{"ha": "center", "va": "top", "color": INK, **style})
+    size, widest = float(drawn.get_fontsize()), _WIDEST * figure.bbox.width
+    wide = drawn.get_window_extent().width
+    if wide > widest:  # such as a title with the long path of a dataset
+        drawn.set_fontsize(size * max(_LEAST_SIZE, widest / wide))
+    while drawn.get_window_extent().width > widest:
+        drawn.set_text(both_ends(text, len(drawn.get_text()) - 2))
 
 
 def show_image(ax: Axes, image: Floats, box: Box) -> None:

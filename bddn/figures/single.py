@@ -124,8 +124,9 @@ def _figure(
     write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
     nothing = kind.n_without_evidence == len(table)
     heading = (kind.about_hatched or in_words(table)) if nothing else kind.heading
-    write_at(figure, WIDTH_IN / 2, -0.38, heading, fontsize=8.5, color="#333333")
-    write_at(figure, WIDTH_IN / 2, -0.53, kind.caution, fontsize=7.5, fontweight="bold", color="#a00000")
+    up = 0.06 if kind.caution else 0.0  # between the title and the names of the hemispheres
+    write_at(figure, WIDTH_IN / 2, up - 0.38, heading, fontsize=8.5, color="#333333")
+    write_at(figure, WIDTH_IN / 2, up - 0.53, kind.caution, fontsize=7.5, fontweight="bold", color="#a00000")
     if isinstance(places, Pixels):
         cortex = SurfaceMap.of(kind, table, places.mesh)
         _draw_surfaces(figure, cortex, table, places)

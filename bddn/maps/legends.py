@@ -16,10 +16,14 @@ from bddn.cortex.fsaverage import Floats
 from bddn.maps.colors import HATCHING, Palette, layer_rgb, place_rgb
 from bddn.maps.ramps import Ramp
 from bddn.maps.style import colour_map
+from bddn.text import both_ends
 
+MARKS = "._-/@"  # where names of layers are cut
 _MAX_NAMES = 26
 _MAX_ROW_CHARS = 100  # characters of all layer names that fit side by side
 _MAX_NAME_CHARS = 12  # characters of one layer name
+_MAX_SHARED_CHARS = 24  # characters of the common part beside the legend
+_SLANT_DEGREES, _FOR_SLANTED_IN = 30, 0.14
 _NEAR_TOP = 0.8
 _CLASSES_PER_ROW = 12
 _LABEL, _TICK = 8.0, 7.0
@@ -48,12 +52,29 @@ class LayerField:
     palette: Palette = "hue"
     strength: str = "confidence"
 
-    width_in, height_in = 7.0, 0.60
+    width_in = 7.0
+
+    @property
+    def height_in(self) -> float:
+        """Height in inches; slanted names need some of it."""
+        return 0.60 - _FOR_SLANTED_IN * self._slanted
 
     @property
     def key(self) -> object:
         """Legends with the same key are drawn only once in a figure."""
         return self.layers, self.top, self.palette, self.strength
+
+    @property
+    def _named(self) -> range:
+        """The layers whose names are written: all, or every second and so on."""
+        return range(0, len(self.layers), -(-len(self.layers) // _MAX_NAMES))
+
+    @property
+    def _slanted(self) -> bool:
+        """Whether the names are too long to be written side by side."""
+        own = split_names(self.layers)[1]
+        longest = max((len(both_ends(own[i], _MAX_NAME_CHARS)) for i in self._named), default=0)
+        return longest * len(self._named) > _MAX_ROW_CHARS
 
     def draw(self, ax: Axes) -> None:
         """Draw the legend on these axes."""
@@ -71,22 +92,26 @@ class LayerField:
         more = "≥ " if top < 1.0 else ""
         ax.set_yticks([*ticks, top], [*(f"{t:g}" for t in ticks), f"{more}{top:g}"])
         ax.set_ylabel(self.strength, fontsize=_LABEL)
-        every = int(np.ceil(n / _MAX_NAMES))
-        shown = list(range(0, n, every))
         shared, own = split_names(layers)
-        names = [_shorten(own[i]) for i in shown]
-        slanted = max((len(name) for name in names), default=0) * len(names) > _MAX_ROW_CHARS
-        ax.set_xticks(shown, names)
+        slanted = self._slanted
+        ax.set_xticks(list(self._named), [both_ends(own[i], _MAX_NAME_CHARS) for i in self._named])
         if shared:
             at, by, side = ((1.0, 0.0), (4, -2), "left") if slanted else ((0.0, 0.0), (-4, -6), "right")
             style: dict[str, Any] = {"ha": side, "va": "top", "fontsize": _TICK}
-            ax.annotate(shared, at, by, xycoords="axes fraction", textcoords="offset points", **style)
+            ax.annotate(
+                both_ends(shared, _MAX_SHARED_CHARS),
+                at,
+                by,
+                xycoords="axes fraction",
+                textcoords="offset points",
+                **style,
+            )
         if n <= _MAX_NAMES and self.counts:
             ax.text(n - 0.42, top * 1.04, "of voxels", ha="left", va="bottom", fontsize=6.0, color="#444444")
         ax.tick_params(labelsize=_TICK, length=2, width=0.5)
         if slanted:
             for label in ax.get_xticklabels():
-                label.set(rotation=40, ha="right", fontsize=_TICK - 1, rotation_mode="anchor")
+                label.set(rotation=_SLANT_DEGREES, ha="right", fontsize=_TICK - 1, rotation_mode="anchor")
         total = max(sum(self.counts), 1)
         for i in range(n if n <= _MAX_NAMES and self.counts else 0):
             ax.text(
@@ -231,7 +256,7 @@ class Classes:
             row, column = divmod(i, columns)
             ax.add_patch(Rectangle((column + 0.06, rows - row - 0.55), 0.88, 0.4, color=self.colours[i], linewidth=0))
             share = f"  {percent(self.counts[i] / max(sum(self.counts), 1))}" if self.counts else ""
-            text = _shorten(name) + share
+            text = both_ends(name, _MAX_NAME_CHARS) + share
             ax.text(column + 0.5, rows - row - 0.6, text, ha="center", va="top", fontsize=6.0)
         ax.set_xlim(0, columns)
         ax.set_ylim(-0.1, rows)
@@ -295,17 +320,20 @@ def split_names(layers: Sequence[str]) -> tuple[str, list[str]]:
     names = [name.removesuffix(end) for name in layers]
     low, high = min(names), max(names)  # a prefix of the first and the last name is a prefix of all
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
-    start = low[: max(low.rfind(mark, 0, same) for mark in "._-/@") + 1]
+    start = low[: max(low.rfind(mark, 0, same) for mark in MARKS) + 1]
     kinds = {re.sub(r"^.*\.([a-z_]+)\d+(@.*)?$", r".\1", name[len(start) :]) for name in names}
     kind = kinds.pop() if len(kinds) == 1 and low[len(start) :].count(".") else ""
     own = [name[len(start) :].replace(kind, ".") if kind else name[len(start) :] for name in names]
+    if last := _common_end(own):
+        own, end = [name.removesuffix(last) for name in own], last + end
     return (f"{start}*{kind}*{end}" if kind else f"{start}*{end}" if end else start), own
 
 
-def _shorten(name: str) -> str:
-    """Return a name that fits the legend: of a long name, both ends."""
-    half = _MAX_NAME_CHARS // 2
-    return name if len(name) <= _MAX_NAME_CHARS else f"{name[: half - 1]}…{name[-half:]}"
+def _common_end(names: Sequence[str]) -> str:
+    """Return the end that all names share, from a mark on, such as '.mlp_out'; '' if a name would have nothing left."""
+    first = names[0]
+    ends = [first[i:] for i, letter in enumerate(first) if i and letter in MARKS]
+    return next((end for end in ends if all(name.endswith(end) and name != end for name in names)), "")
 
 
 def percent(share: float) -> str:

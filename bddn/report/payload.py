@@ -12,10 +12,12 @@ from bddn.report.learning_film import film
 from bddn.report.packing import script_json
 from bddn.report.shown import Shown
 from bddn.report.voxels import drawn_rows, drawn_voxels, similar_arrays, voxel_arrays
+from bddn.text import both_ends
 
 MAX_BYTES = 8_000_000
 """Size limit of a page of one run without its responses to test images; films are shortened to fit it."""
 _FILM_BYTES = 1_600_000
+_NAME_CHARS = 12  # of a layer in legends and charts; its title and the tables have the whole name
 _REST_BYTES = 200_000  # style, script, tables and text
 _BASE64 = 4 / 3
 
@@ -51,7 +53,7 @@ def _run(shown: Shown) -> dict[str, Any]:
         "title": shown.title,
         "label": shown.label,
         "layers": list(layers),
-        "own": own,
+        "own": [both_ends(name, _NAME_CHARS) for name in own],
         "shared": shared,
         "total": len(shown.run.voxels),
         "voxels": voxel_arrays(drawn_voxels(shown.run.voxels), layers),

@@ -13,6 +13,7 @@ from bddn.run.folder import ENSEMBLE
 from bddn.run.not_found import fixed_part, not_found
 from bddn.stats.audit import shared_noise, warnings
 from bddn.stats.evidence import evident, in_words, is_tested
+from bddn.text import shorten
 
 
 def facts(shown: Shown) -> list[tuple[str, str]]:
@@ -103,7 +104,7 @@ def _failures(shown: Shown) -> list[str]:
         said.append(not_found(shown.run)[part])
     if (unread := metrics.get("unread_layers")) and "layer" not in dead and evident(shown.run.voxels).any():
         said.append(
-            f"No voxel reads {', '.join(unread)}: another layer that predicts almost as well may have taken the place."
+            f"No voxel reads {shorten(unread)}: another layer that predicts almost as well may have taken the place."
         )
     limited = shown.run.about.get("fit", {}).get("shared_noise") == "limited"
     if limited and (noise := shared_noise(metrics.get("components"))) is not None:

@@ -355,6 +355,10 @@ def test_unread_layers_are_not_told_where_no_voxel_has_evidence(
     monkeypatch.setattr("bddn.encoder.fit.unread", lambda *_: ["early"])
     assert (_fit(FAST).p_test < 0.001).any()
     assert "no voxel reads early" in capsys.readouterr().err
+    monkeypatch.setattr("bddn.encoder.fit.unread", lambda *_: [f"block_{i}" for i in range(60)])
+    _fit(FAST)
+    assert "no voxel reads block_0, block_1, block_2, block_3, block_4 and 55 more. An" in capsys.readouterr().err
+    monkeypatch.setattr("bddn.encoder.fit.unread", lambda *_: ["early"])
     coords, features, responses, parts = _data()
     noise = torch.randn(responses.shape, generator=torch.Generator().manual_seed(2))
     fit(new_encoder(coords, WIDTHS, GRID, FAST), Resident.of(features), noise.__getitem__, parts, FAST)

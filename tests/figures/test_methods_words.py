@@ -1,10 +1,11 @@
 """The Methods text says what was done, not what was asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from bddn.figures.methods import methods
 from bddn.planted.subject import Planted
-from bddn.run import fit_run
+from bddn.run import Run, fit_run
 from bddn.spec import FitSpec
 
 SMALL = {"channels": 8, "selector_width": 16, "batch_size": 8}
@@ -33,3 +34,9 @@ def test_epochs_and_sample_are_those_of_the_fit(sealed: Path, planted: Planted, 
     few, _ = fit_run(sealed, planted, tmp_path / "few", FitSpec.parse(SMALL | {"epochs": 2, "min_steps": 20}, "test"))
     assert few.metrics["batch_size"] == 3
     assert "batches of 3, 2 epochs" in methods(few, "fsaverage5", False).paragraph
+
+
+def test_one_layer_is_named_once(quick_run: Run) -> None:
+    assert "Local tokens of 3 layers (block_0 to block_2) were" in methods(quick_run, "fsaverage5", False).paragraph
+    alone = replace(quick_run, layers=quick_run.layers[:1])
+    assert "Local tokens of 1 layer (block_0) were" in methods(alone, "fsaverage5", False).paragraph

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel
@@ -270,6 +271,30 @@ def test_no_serious_fault_of_accessibility(one: Opened, both: Opened) -> None:
         found = Axe().run(opened.page).response["violations"]
         serious = [(v["id"], v["help"]) for v in found if v["impact"] in {"serious", "critical"}]
         assert serious == []
+
+
+def test_long_names_of_layers_fit_a_phone(open_page: Open, run_copy: Path, tmp_path: Path) -> None:
+    begin = "a_network_with_a_very_long_name_of_its_own.module.residual_stages."
+    layers = [f"{begin}{i}.post_attention_layer_normalization_{'abc'[i]}_out" for i in range(3)]
+    named = dict(zip(("block_0", "block_1", "block_2"), layers, strict=True))
+    change_json(run_copy / "run.json", lambda about: about.update(layers=layers))
+    change_json(run_copy / "metrics.json", lambda metrics: metrics.update(unread_layers=layers[1:]))
+    weights = {f"weight_{old}": f"weight_{new}" for old, new in named.items()}
+    change_voxels(run_copy, lambda table: table.replace({"layer_argmax": named}).rename(columns=weights))
+    (run_copy / "learning.safetensors").unlink()
+    opened = open_page(write_report([run_copy], tmp_path / "long.html").path)
+    opened.page.set_viewport_size({"width": 360, "height": 800})
+    opened.settled()
+    assert opened.run("document.documentElement.scrollWidth") <= 360
+    assert f"{begin}*_out" in opened.page.inner_text("#legend")
+    written = opened.page.locator("#legend .names span, #voxel .bars .chosen, #voxel .bars .other").all_text_contents()
+    assert max(len(text) for text in written) == len("0.pos…tion_a")
+    boxes = opened.run(
+        "[...document.querySelectorAll('#voxel .bars text')].filter((text) => text.textContent.includes('…'))"
+        ".map((text) => text.getBoundingClientRect()).map((box) => [box.left, box.right])"
+    )
+    assert all(left >= right for (_, right), (left, _) in pairwise(sorted(boxes))), boxes
+    opened.page.close()
 
 
 def test_it_is_readable_on_a_phone_and_on_paper(one: Opened) -> None:

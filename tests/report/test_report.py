@@ -317,6 +317,9 @@ def test_doubts_about_a_fit_are_notices_and_the_rest_is_said_to_be_in_order(run_
     change_voxels(run_copy, without_evidence)
     (said,) = change(**fine, unread_layers=["block_1"])
     assert said.startswith("No voxel reads block_1: another layer")
+    *_, said = change(**fine, unread_layers=[f"block_{i}" for i in range(60)])
+    assert said.startswith("No voxel reads block_0, block_1, block_2, block_3, block_4 and 55 more: another layer")
+    change_json(run_copy / "metrics.json", lambda metrics: metrics.update(unread_layers=["block_1"]))
     change_voxels(run_copy, lambda voxels: voxels.assign(q_test=1.0))
     assert change(**fine) == []  # what voxels without evidence read is chance
     change_json(run_copy / "run.json", lambda about: about["fit"].update(fixed="layer", shared_noise="limited"))

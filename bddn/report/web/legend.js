@@ -72,7 +72,7 @@ const Legend = (() => {
     });
     const levels = [`${map.top < 1 ? "≥ " : ""}${map.top}`, "confidence", "0"];
     const side = make("div", {class: "confidence"}, ...levels.map((text) => make("span", {}, text)));
-    const prefix = run.shared ? ` (${run.shared}…)` : "";
+    const prefix = run.shared ? ` (${run.shared}${run.shared.includes("*") ? "" : "…"})` : "";
     const which = !State.all && run.evident.includes(0) ? " with evidence" : "";
     const what = `layer${prefix}, early to late; above, the share of voxels${which}`;
     const columns = make("div", {class: "layers"}, side, make("div", {}, shares, field, names));

@@ -19,17 +19,17 @@ const Plots = (() => {
   function bars(k, weights, chosen) {
     const run = Data.runs[k], step = WIDTH / weights.length, parts = [];
     const every = Math.max(1, Math.ceil(Math.max(...run.own.map((name) => name.length)) * 6.2 / step));
-    const write = (x, y, text, kind) => {
-      const half = 3.4 * text.length;
-      return svg("text", {x: clamp(x, half, WIDTH - half), y, class: kind}, text);
-    };
+    const half = (text) => 3.4 * text.length, within = (x, text) => clamp(x, half(text), WIDTH - half(text));
+    const write = (x, y, text, kind) => svg("text", {x: within(x, text), y, class: kind}, text);
+    const middle = (i) => within((i + 0.5) * step, run.own[i]);
+    const apart = (i) => Math.abs(middle(i) - middle(chosen)) >= half(run.own[i]) + half(run.own[chosen]);
     weights.forEach((weight, i) => {
       parts.push(bar(k, i, step, weight));
       const x = (i + 0.5) * step;
       if (i === chosen) {
         parts.push(write(x, HEIGHT - 3, run.own[i], "chosen"));
         parts.push(write(x, TOP + TALL * (1 - clamp(weight, 0, 1)) - 3, words(weight, 2), "chosen"));
-      } else if (i % every === 0 && Math.abs(i - chosen) >= every) {
+      } else if (i % every === 0 && (chosen < 0 || apart(i))) {
         parts.push(write(x, HEIGHT - 3, run.own[i], "other"));
       }
     });
