@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -171,6 +172,19 @@ def _with_nan(values: Any) -> Any:
     return values
 
 
+def masked(values: np.ndarray) -> np.ndarray:
+    return np.ma.masked_greater(values, 1)
+
+
+def named(values: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(values, columns=[f"v{i}" for i in range(values.shape[1])])
+
+
+def both(change: Callable[[np.ndarray], Any]) -> Callable[[Arguments], Arguments]:
+    """Change the tokens of all layers."""
+    return lambda a: a | {"features": {name: (change(x), change(y)) for name, (x, y) in a["features"].items()}}
+
+
 BAD: dict[str, tuple[Callable[[Arguments], Arguments], list[str]]] = {
     "no layers": (lambda a: a | {"features": {}}, ["features: a mapping of layer names"]),
     "one array": (
@@ -200,11 +214,39 @@ BAD: dict[str, tuple[Callable[[Arguments], Arguments], list[str]]] = {
     "rows as a mask": (lambda a: a | {"validation": np.ones(N, bool)}, ["validation: row numbers", "(24,) bool"]),
     "rows that are not there": (lambda a: a | {"train": [0, 1, N]}, ["train: row numbers from 0 to 23"]),
     "rows that come twice": (lambda a: a | {"validation": [0, 0, 1]}, ["validation: row numbers from 0 to 23, each"]),
+    "rows of unlike length": (lambda a: a | {"validation": [[0, 1], [2]]}, ["validation: row numbers"]),
+    "masked responses": (lambda a: a | {"responses": masked(a["responses"])}, ["responses: numbers", "masked"]),
+    "masked tokens": (both(masked), ["layer 'early': a pair of float arrays", "masked numbers"]),
+    "complex responses": (lambda a: a | {"responses": a["responses"] + 1j}, ["responses: numbers", "complex128"]),
+    "responses as texts": (lambda a: a | {"responses": a["responses"].astype(str)}, ["responses: numbers", "<U"]),
+    "tokens whose squares overflow": (both(lambda one: one * np.float32(1e20)), ["finite numbers below 1e+18"]),
+    "tokens without values": (both(lambda one: torch.from_numpy(one).to("meta")), ["on the device meta"]),
+    "tokens of eight bits": (both(lambda one: torch.from_numpy(one).to(torch.float8_e4m3fn)), ["float8_e4m3fn"]),
+    "names of voxels in another order": (
+        lambda a: a | {"responses": named(a["responses"]), "coords_mm": named(a["coords_mm"].T).T[::-1]},
+        ["coords_mm: rows in the order of the columns of responses"],
+    ),
     "two things at once": (
         lambda a: a | {"coords_mm": a["coords_mm"][:, :2], "responses": a["responses"][:9]},
         ["responses: a matrix (24, N); coords_mm: a matrix (N, 3)", "(9, 7); (7, 2)"],
     ),
 }
+
+
+@pytest.mark.parametrize("chunk_images", [0, -1, 2.5, "16", None, True])
+def test_a_wrong_number_of_rows_that_are_kept_together_is_refused(arrays: Arguments, chunk_images: Any) -> None:
+    with pytest.raises(DataError, match="chunk_images: a whole number from 1"):
+        bddn.FactorTopy(chunk_images=chunk_images, **SMALL).fit(**arrays)
+
+
+def test_responses_whose_voxels_are_in_another_order_than_in_the_fit_are_not_scored(arrays: Arguments) -> None:
+    table = named(arrays["responses"])
+    found = bddn.FactorTopy(**SMALL).fit(**arrays | {"responses": table})
+    assert np.isfinite(found.score(arrays["features"], table)).all()
+    with pytest.raises(DataError, match="responses: columns in the order of those of the fit"):
+        found.score(arrays["features"], table.iloc[:, ::-1])
+    with pytest.raises(DataError, match="finite numbers below"):
+        found.predict({name: (a * np.float32(1e30), b) for name, (a, b) in arrays["features"].items()})
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -7,6 +7,7 @@ Shape letters: n images, N voxels, H rows, W columns, C channels of a layer.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ Array = npt.NDArray[Any] | Tensor
 Layer = tuple[Array, Array]
 """Local tokens (n, H, W, C) and global tokens (n, C), of any float type."""
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 BLOCK = 256  # images whose numbers are checked in one go
+LARGEST = 1e18  # of a token; squares of larger ones, and sums of them, are infinite in float32
 
 
 class Wrong:
@@ -77,8 +80,9 @@ def layers_of(
         found[name] = layer
     if not wrong:
         for name, layer in found.items():
-            if not all(part.isfinite().all() for tokens in layer for part in tokens.split(BLOCK)):
-                wrong.add(f"layer '{name}': finite numbers", "NaN or infinity")
+            found_at = [part.abs().amax() for tokens in layer for part in tokens.split(BLOCK)]
+            if not all(one < LARGEST for one in found_at):  # not with NaN
+                wrong.add(f"layer '{name}': finite numbers below {LARGEST:g}", "NaN, infinity or larger ones")
     return Features([local.flatten(1, 2) for local, _ in found.values()], [global_ for _, global_ in found.values()])
 
 
@@ -88,8 +92,8 @@ def matrix_of(
     """Return a matrix as finite float32. The known sides of `shape` must agree."""
     try:
         with np.errstate(over="ignore"):
-            found = np.asarray(values.detach().float().cpu() if isinstance(values, Tensor) else values, np.float32)
-    except (TypeError, ValueError) as error:
+            found = _real(values).astype(np.float32, copy=False)
+    except (TypeError, ValueError, NotImplementedError) as error:
         wrong.add(f"{name}: numbers ({', '.join(axes)})", f"{error}")
         return np.empty((0, 0), np.float32)
     if found.ndim != 2 or 0 in found.shape or any(a not in (None, b) for a, b in zip(shape, found.shape, strict=True)):
@@ -99,6 +103,20 @@ def matrix_of(
     if not np.isfinite(found).all():
         wrong.add(f"{name}: finite numbers", "NaN or infinity")
     return found
+
+
+def check_order(voxels: Any, of: Any, what: tuple[str, str], wrong: Wrong) -> None:
+    """Note labels, such as names of voxels, that are those of another table in another order: arrays are matched by
+    position. `None` stands for a table without labels."""
+    if voxels is None or of is None or len(voxels) != len(of) or list(voxels) == list(of):
+        return
+    if set(voxels) == set(of):
+        wrong.add(f"{what[0]} in the order of {what[1]}", "the same names in another order")
+
+
+def labels_of(values: Any, axis: int) -> Any:
+    """Return the labels of an axis of a pandas table; None for other arrays."""
+    return values.axes[axis] if hasattr(values, "axes") and hasattr(values, "iloc") and values.ndim == 2 else None
 
 
 def rows_that_train(
@@ -145,7 +163,6 @@ def _layer(name: str, features: Mapping[str, Layer], wrong: Wrong) -> tuple[Tens
         or local.ndim != 4
         or 0 in local.shape
         or tuple(global_.shape) != (local.shape[0], local.shape[3])
-        or not (local.is_floating_point() and global_.is_floating_point())
     ):
         wrong.add(expected, " and ".join(_words(values) for values in pair))
         return None
@@ -155,10 +172,13 @@ def _layer(name: str, features: Mapping[str, Layer], wrong: Wrong) -> tuple[Tens
 def _tensor(values: Array) -> Tensor | None:
     """Return the same memory as a tensor; None if it is not an array of floats that torch supports."""
     if isinstance(values, Tensor):
-        return values.detach()
+        supported = values.dtype in FLOATS and values.layout == torch.strided and not values.is_meta
+        return values.detach() if supported else None
     if not isinstance(values, np.ndarray) or values.dtype not in (np.float16, np.float32, np.float64):
         return None
-    if any(stride < 0 for stride in values.strides):  # of a reversed view, which torch has not
+    if np.ma.is_masked(values):
+        return None
+    if any(stride < 0 or stride % values.itemsize for stride in values.strides):  # of a view that torch has not
         values = values.copy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing is written
@@ -166,7 +186,10 @@ def _tensor(values: Array) -> Tensor | None:
 
 
 def _rows(name: str, values: npt.ArrayLike, n: int, wrong: Wrong) -> Rows:
-    found = np.asarray(values)
+    try:
+        found = np.asarray(values)
+    except ValueError:  # lists of unlike length
+        found = np.array(None)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         wrong.add(f"{name}: row numbers, whole numbers in one dimension", _words(found))
     elif len(np.unique(found)) < len(found) or (n and len(found) and not 0 <= found.min() <= found.max() < n):
@@ -176,7 +199,27 @@ def _rows(name: str, values: npt.ArrayLike, n: int, wrong: Wrong) -> Rows:
     return np.array([], np.intp)
 
 
+def _real(values: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
+    """Return an array of real numbers; raise an error for other values, which numpy would convert, or drop in part."""
+    if isinstance(values, Tensor):
+        if values.is_meta or values.is_complex():
+            raise TypeError(f"a tensor of {_words(values)}" + (" without values" if values.is_meta else ""))
+        values = values.detach().float().cpu().numpy()
+    if np.ma.is_masked(values):
+        raise TypeError("masked numbers")
+    found = np.asarray(values)
+    if found.dtype.kind == "O" and not all(isinstance(one, Real | np.bool_) for one in found.flat):
+        raise TypeError("objects that are no numbers")
+    if found.dtype.kind not in "biufO":
+        raise TypeError(f"{found.dtype}")
+    return found
+
+
 def _words(values: object) -> str:
+    if np.ma.is_masked(values):
+        return "masked numbers"
+    if isinstance(values, Tensor) and (values.is_meta or values.layout != torch.strided):
+        return f"a tensor of {values.layout}" if not values.is_meta else "a tensor on the device meta"
     if isinstance(values, np.ndarray | Tensor):
         return f"{tuple(values.shape)} {str(values.dtype).removeprefix('torch.')}"
     return type(values).__name__

@@ -6,6 +6,7 @@ Shape letters: n images, N voxels, L layers, H rows, W columns, C channels of a 
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from bddn.encoder.parts import Parts
 from bddn.errors import SpecError
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
-from bddn.run.array_checks import Layer, Wrong, layers_of, matrix_of, rows_that_train
+from bddn.run.array_checks import Layer, Wrong, check_order, labels_of, layers_of, matrix_of, rows_that_train
 from bddn.run.fitting import device_of
 from bddn.run.recipes import fit_spec
 from bddn.spec import FitSpec
@@ -153,7 +154,8 @@ class FactorTopy:
             Tokens of each layer, early to late: local (n, H, W, C) and global (n, C), numpy arrays or torch tensors of
             any float type, used as they are and not copied. Layers share n, H and W; each has a C of its own.
         responses : array, (n, N)
-            Used as float32.
+            Used as float32. Arrays are matched by position: voxels that a table of pandas names must be in the same
+            order in `coords_mm`.
         coords_mm : array, (N, 3)
             Positions of the voxels, which decide what is smooth; used as float32.
         validation : float or array of int
@@ -181,7 +183,11 @@ class FactorTopy:
         tokens = layers_of(features, spec.layers, wrong)
         y = matrix_of(responses, "responses", ("n", "N"), (len(tokens) if tokens.local else None, None), wrong)
         coords = matrix_of(coords_mm, "coords_mm", ("N", "3"), (y.shape[1] or None, 3), wrong)
+        voxels = labels_of(responses, 1)
+        check_order(labels_of(coords_mm, 0), voxels, ("coords_mm: rows", "the columns of responses"), wrong)
         parts = rows_that_train(y, validation, train, spec.seed, wrong)
+        if type(self.chunk_images) is bool or not isinstance(self.chunk_images, Integral) or self.chunk_images < 1:
+            wrong.add("chunk_images: a whole number from 1", f"{self.chunk_images!r}")
         wrong.refuse()
         names = tuple(spec.layers or features)
         h, w = features[names[0]][0].shape[1:3]
@@ -191,7 +197,7 @@ class FactorTopy:
         source = self._source(tokens, device)
         fitted = train_encoder(model, source, lambda rows: target[rows].to(device), Parts(*parts, _NO_ROWS), spec)
         found = fitted.selection
-        self.encoder_, self.layers_, self._spec = fitted.model, names, spec
+        self.encoder_, self.layers_, self._spec, self._voxels = fitted.model, names, spec, voxels
         self.layer_weights_, self.place_, self.scale_ = (
             values.detach().cpu().numpy() for values in (found.layer, found.place, found.scale)
         )
@@ -246,6 +252,7 @@ class FactorTopy:
             rows = np.arange(len(source.chunk_of))
             wrong = Wrong("arrays of FactorTopy.score")
             y = matrix_of(responses, "responses", ("n", "N"), (len(rows), len(self.channels_)), wrong)
+            check_order(labels_of(responses, 1), self._voxels, ("responses: columns", "those of the fit"), wrong)
             wrong.refuse()
             target = torch.from_numpy(y)
             return score(self.encoder_, source, lambda at: target[at], rows)
