@@ -36,6 +36,8 @@ from bddn.tokens import LayerTokens, Prefix
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+PREPROCESSED = 8  # more calls with one image: a random flip shows in one of them in 255 of 256 cases
+
 
 @dataclass(frozen=True)
 class Library:
@@ -146,11 +148,17 @@ class HookedModule(HookedNetwork):
         """See `CanChange.check_unchanged`."""
         training = [name or "the network itself" for name, one in self._model.named_modules() if one.training]
         others = weights_sha256(self._model.state_dict()) != self.identity["weights_sha256"]
-        if training or others:
+        # a hook that was added, or a number that the code reads
+        changed = not (training or others) and self._code()[PROBE] != self.identity["code"][PROBE]
+        if training or others or changed:
             raise BackboneError(
                 type(self._model).__name__,
                 expected="the network as from_module was given it, in eval mode",
-                got="other weights" if others else f"training mode in {shorten(training, SHOWN)}",
+                got="other weights"
+                if others
+                else "other outputs for the same image, with the same weights"
+                if changed
+                else f"training mode in {shorten(training, SHOWN)}",
                 fix="Call from_module again, which sets eval mode and reads the weights that are there now.",
             )
 
@@ -178,12 +186,33 @@ class HookedModule(HookedNetwork):
         return {"source": code.sources(self._model) | preprocess, PROBE: measured}
 
     def _preprocessed_noise(self) -> str:
-        """Return the hash of the preprocessed pixels of an image of noise."""
+        """Return the hash of the preprocessed pixels of an image of noise.
+
+        Raises
+        ------
+        BackboneError
+            If the pixels are drawn at random, or are in memory that the next image overwrites.
+        """
         from PIL import Image
 
-        noise = torch.randint(256, (300, 425, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        pixels = self.preprocess(Image.fromarray(noise.numpy()))
-        return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
+        noise = torch.randint(256, (300, 425, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
+        pixels = self.preprocess(Image.fromarray(noise))
+        first = _bytes_of(pixels)
+        self.preprocess(Image.fromarray(255 - noise))
+        overwritten = _bytes_of(pixels) != first
+        others = (_bytes_of(self.preprocess(Image.fromarray(noise))) for _ in range(PREPROCESSED))
+        if overwritten or any(other != first for other in others):
+            raise BackboneError(
+                "preprocess",
+                expected="the same pixels for the same image, in memory of their own",
+                got="pixels that the next image overwrites" if overwritten else "other pixels when it is called again",
+                fix="Return a new tensor." if overwritten else "Leave out what is random, such as crops and flips.",
+            )
+        return hashlib.sha256(first).hexdigest()
+
+
+def _bytes_of(pixels: Tensor) -> bytes:
+    return pixels.detach().contiguous().numpy().tobytes()
 
 
 def _check_python(module: object) -> None:

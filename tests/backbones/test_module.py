@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL.Image import Image
@@ -160,7 +161,25 @@ def test_a_network_that_changed_since_it_was_given_is_refused(planted: Planted, 
     net.stem.weight.data.mul_(2)
     with pytest.raises(BackboneError, match="got other weights"):
         extract(backbone.spec, planted, tmp_path / "a.zarr", device="cpu", backbone=backbone)
+    backbone = from_module(net, ["blocks.1"], image_size=SIZE, grid=(4, 4))
+    net.blocks[0].register_forward_hook(lambda module, given, output: output * 2)
+    with pytest.raises(BackboneError, match="got other outputs for the same image, with the same weights"):
+        extract(backbone.spec, planted, tmp_path / "a.zarr", device="cpu", backbone=backbone)
     assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize(("what", "words"), [("flips", "when it is called again"), ("one buffer", "overwrites")])
+def test_a_preprocessing_that_gives_other_pixels_for_the_same_image_is_refused(what: str, words: str) -> None:
+    draw, buffer = np.random.default_rng(0), torch.zeros(3, SIZE, SIZE)
+
+    def preprocess(image: Image) -> Tensor:
+        pixels = torch.from_numpy(np.array(image.resize((SIZE, SIZE)))).permute(2, 0, 1) / 255
+        if what == "flips":
+            return pixels.flip(2) if draw.random() < 0.5 else pixels
+        return buffer.copy_(pixels)
+
+    with pytest.raises(BackboneError, match=words):
+        from_module(Net(), ["blocks.1"], preprocess, image_size=SIZE, grid=(4, 4))
 
 
 class OfRegisters(nn.Module):
