@@ -11,6 +11,7 @@ from bddn.backbones.module import HookedModule
 from bddn.backbones.registry import load_spec
 from bddn.data import Dataset, open_dataset
 from bddn.data.united import Subjects
+from bddn.errors import DataError, SpecError
 from bddn.extraction import extraction
 from bddn.files.paths import expanded
 from bddn.run import Run, fit_run, read_run
@@ -20,6 +21,8 @@ from bddn.store.reader import Cache
 from bddn.stream.bands import Bands, bands
 
 Device = Literal["auto", "cpu", "cuda"]
+FOR_EXTRACTION = ("name", "stimuli")
+FOR_FITS = (*FOR_EXTRACTION, "voxels", "coords_mm", "responses", "truth")
 
 
 def extract(
@@ -116,6 +119,11 @@ def fit(
     >>> run.voxels.groupby("roi")["depth"].mean()
     """
     found = fit_spec(spec, settings, "settings of bddn.fit")
+    if memory_gib is not None and (not isinstance(memory_gib, int | float) or not memory_gib >= 0):
+        got = repr(memory_gib)
+        raise SpecError(
+            "memory_gib", expected="a number of GiB, 0 or more", got=got, fix="Correct it, or leave it out."
+        )
     data, folder = _opened(dataset), expanded(Path(out))
     return fit_run(cache, data, folder, found, device=device, memory_gib=memory_gib)[0]
 
@@ -203,10 +211,28 @@ def to_himalaya(
 
 
 def _together(dataset: Dataset | str | Sequence[Dataset | str]) -> Dataset | Subjects:
+    if isinstance(dataset, list | tuple) and not dataset:
+        raise _no_dataset("an empty sequence")
     if isinstance(dataset, str) or not isinstance(dataset, Sequence):
-        return _opened(dataset)
-    return Subjects([_opened(one) for one in dataset]) if len(dataset) > 1 else _opened(dataset[0])
+        return _opened(dataset, FOR_EXTRACTION)
+    opened = [_opened(one, FOR_EXTRACTION) for one in dataset]
+    return Subjects(opened) if len(opened) > 1 else opened[0]
 
 
-def _opened(dataset: Dataset | str) -> Dataset:
-    return open_dataset(dataset) if isinstance(dataset, str) else dataset
+def _opened(dataset: Dataset | str, needed: Sequence[str] = FOR_FITS) -> Dataset:
+    if isinstance(dataset, str):
+        return open_dataset(dataset)
+    if isinstance(dataset, type):
+        raise _no_dataset(f"the class {dataset.__name__} itself")
+    if missing := [name for name in needed if not hasattr(dataset, name)]:
+        raise _no_dataset(f"a {type(dataset).__name__} without '{missing[0]}'")
+    return dataset
+
+
+def _no_dataset(got: str) -> DataError:
+    return DataError(
+        "dataset",
+        expected="an open dataset, as bddn.Dataset describes it, or its name, KIND:PATH",
+        got=got,
+        fix="See 'bddn datasets' for the kinds of names.",
+    )

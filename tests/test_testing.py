@@ -11,12 +11,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = '''
 """A lab's own dataset, network and store."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 
 import bddn
+from bddn.cortex.places import positions
 from bddn.data import About, Stimuli
 
 
@@ -37,7 +40,7 @@ class Lab:
         return pd.DataFrame({**who, "roi": ["V1v", "", ""], "ceiling": [0.5, np.nan, 1.0]})
 
     def coords_mm(self):
-        return np.eye(3, dtype=np.float32)
+        return positions(self.voxels())
 
     def responses(self, rows=None):
         every = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -54,10 +57,68 @@ class Sorted(Lab):
         return super().responses(rows if rows is None else np.sort(rows))
 
 
+class Exchanged(Lab):
+    """Gives the positions of the voxels in another order."""
+
+    def coords_mm(self):
+        return super().coords_mm()[::-1].copy()
+
+
+class Named(Lab):
+    """Has an atlas whose name is that of a result."""
+
+    def voxels(self):
+        return super().voxels().assign(depth="V1")
+
+
+class OneHandle:
+    """Reads the images of a file in turn, at a place that all threads share."""
+
+    def __init__(self, n):
+        self.n, self.at = n, 0
+
+    def read(self, file, row):
+        self.at = (self.at + 1) % self.n
+        return (file.parent / f"{self.at}.png").read_bytes()
+
+
+class Turns(Lab):
+    def __init__(self, path):
+        super().__init__(path)
+        for i, at in enumerate(self.stimuli.paths):
+            Image.new("RGB", (20, 20), (i, i, i)).save(at)
+        self.stimuli = Stimuli(self.stimuli.ids, self.stimuli.paths, (0, 1, 2, 3), OneHandle(4))
+
+
 def network():
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Conv2d(4, 6, 1)]
     return bddn.from_module(torch.nn.Sequential(*layers), ["*"], image_size=64, grid=(4, 4), global_token="mean")
+
+
+class Wrong:
+    """The network, with a mistake in its preprocessing or in what it keeps of a batch."""
+
+    def __init__(self, how):
+        self._of, self._how, self._kept = network(), how, None
+
+    def __getattr__(self, name):
+        return getattr(self._of, name)
+
+    def preprocess(self, image):
+        if self._how == "flips":
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if np.random.rand() < 0.5 else image
+        if self._how == "square":
+            image = image.resize((64, 64 * image.height // image.width))
+            return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+        return self._of.preprocess(image)
+
+    def __call__(self, pixels):
+        if self._how == "keeps":
+            self._kept = pixels
+            time.sleep(0.01)
+            pixels = self._kept
+        return self._of(pixels)
 
 
 class Memory(dict):
@@ -86,6 +147,30 @@ class Memory(dict):
 
     def sizes(self, folder=""):
         return {name: len(data) for name, data in self.items() if not folder or name.startswith(f"{folder}/")}
+
+
+class Remembers(Memory):
+    """Reads a file once."""
+
+    def __init__(self):
+        self._read = {}
+
+    def read(self, name, start=0, stop=None):
+        if name in self and name not in self._read:
+            self._read[name] = self[name]
+        return self._read[name][start:stop] if name in self else None
+
+
+class Once(Memory):
+    """Creates a name only once, even if its file was deleted."""
+
+    def __init__(self):
+        self._made = {}
+
+    def create(self, name, data):
+        if self._made.setdefault(name, data) is not data:
+            return False
+        return super().create(name, data)
 '''
 TESTS = """
 import lab
@@ -103,6 +188,58 @@ class TestSorted(DatasetContract):
     @pytest.fixture
     def dataset(self, tmp_path):
         return lab.Sorted(tmp_path)
+
+
+class TestExchanged(TestLab):
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        return lab.Exchanged(tmp_path)
+
+
+class TestNamed(TestLab):
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        return lab.Named(tmp_path)
+
+
+class TestTurns(TestLab):
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        return lab.Turns(tmp_path)
+
+
+class OfWrong(BackboneContract):
+    @pytest.fixture
+    def backbone(self):
+        return lab.Wrong(self.how)
+
+    @pytest.fixture
+    def spec(self, backbone):
+        return backbone.spec
+
+
+class TestFlips(OfWrong):
+    how = "flips"
+
+
+class TestSquare(OfWrong):
+    how = "square"
+
+
+class TestKeeps(OfWrong):
+    how = "keeps"
+
+
+class TestRemembers(StoreContract):
+    @pytest.fixture
+    def place_files(self):
+        return lab.Remembers()
+
+
+class TestOnce(StoreContract):
+    @pytest.fixture
+    def place_files(self):
+        return lab.Once()
 
 
 class TestNetwork(BackboneContract):
@@ -145,6 +282,17 @@ def test_a_package_of_others_inherits_the_suites(tmp_path: Path) -> None:
     assert {test for end, test in of["TestSorted"] if end != "PASSED"} == {
         "test_rows_of_responses_are_those_of_the_ids"
     }
+    for name, test in (
+        ("TestExchanged", "test_voxels_have_places_and_their_columns"),
+        ("TestNamed", "test_voxels_have_places_and_their_columns"),
+        ("TestTurns", "test_an_image_is_the_same_in_any_order_and_from_several_threads"),
+        ("TestFlips", "test_an_image_gives_the_same_pixels_in_memory_of_their_own"),
+        ("TestSquare", "test_images_of_any_shape_give_pixels_of_the_specs_size"),
+        ("TestKeeps", "test_batches_that_run_at_once_are_not_mixed"),
+        ("TestRemembers", "test_a_file_is_replaced_whole_and_nothing_is_left_aside"),
+        ("TestOnce", "test_a_file_is_created_once"),
+    ):
+        assert ("FAILED", test) in of[name], name
     assert {end for end, _ in of["TestForgotten"]} == {"ERROR"}
     assert "expected a fixture 'place_files' in the class that inherits from StoreContract" in done.stdout
 

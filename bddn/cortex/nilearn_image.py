@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.cortex.frames import Frame, Volume, volume_image
-from bddn.cortex.meshes import Mesh
+from bddn.cortex.meshes import MESHES, Mesh
 from bddn.cortex.places import on_mesh, place_columns
 from bddn.cortex.surfaces import surface, to_mesh
 from bddn.errors import DataError
@@ -49,6 +49,8 @@ def nilearn_image(
             got=f"{values.dtype}, shape {values.shape}",
             fix="Give a column of numbers of the table, or one image's predicted responses.",
         )
+    if mesh not in MESHES:
+        raise DataError("mesh", expected=f"one of {', '.join(MESHES)}", got=repr(mesh), fix="Correct the name.")
     if isinstance(frame, Volume):
         return volume_image(frame, table, [values])
     drawn = on_mesh(table[place_columns(table)], mesh)

@@ -65,6 +65,20 @@ class Stimuli:
     rows: tuple[int, ...] | None = None
     container: Container | None = None
 
+    def __post_init__(self) -> None:
+        n, rows = len(self.ids), () if self.rows is None else self.rows
+        kinds = (self.ids, str), (self.paths, Path), (rows, int | np.integer)
+        others = [one for values, kind in kinds for one in values if not isinstance(one, kind)]
+        if others or len(self.paths) != n or (self.rows is not None and len(rows) != n):
+            raise DataError(
+                "Stimuli",
+                expected="an id (str) and a path (pathlib.Path) of each image, and in files of many images a row (int)",
+                got=f"{others[0]!r}, a {type(others[0]).__name__}"
+                if others
+                else f"{n} ids, {len(self.paths)} paths, {len(rows) or 'no'} rows",
+                fix="Correct them.",
+            )
+
     def __len__(self) -> int:
         return len(self.ids)
 

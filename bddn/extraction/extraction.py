@@ -14,6 +14,7 @@ from bddn.backbones.probe import check_order
 from bddn.backbones.registry import open_backbone
 from bddn.data import Dataset
 from bddn.data.checking import check_images
+from bddn.data.dataset_check import check_ids
 from bddn.data.united import Subjects
 from bddn.errors import DataError, SpecError
 from bddn.extraction.job import Compute, Job, Work, in_this_process
@@ -139,7 +140,7 @@ def prepare(
     check_place(out)
     files = open_files(out)
     for one in dataset.datasets if isinstance(dataset, Subjects) else (dataset,):
-        len(one.stimuli)  # a missing folder is an error before the network is opened
+        check_ids(one)  # a missing folder is an error, too, before the network is opened
     if backbone is None:
         backbone = open_backbone(spec, device if torch.cuda.is_available() else "cpu")
     elif isinstance(backbone, CanChange):

@@ -1,6 +1,7 @@
 """An encoder with its network, for predictions in Python."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,10 +11,11 @@ import numpy.typing as npt
 
 from bddn.backbones.module import HookedModule
 from bddn.backbones.registry import load_spec
+from bddn.errors import DataError
 from bddn.files.paths import expanded
 from bddn.predict.exported import check_export
 from bddn.predict.network import Network, check_network, open_network, specs_of
-from bddn.predict.pictures import read_pictures
+from bddn.predict.pictures import files_of, read_pictures
 from bddn.predict.responses import predict_pictures
 from bddn.run import Run, read_run, read_split
 from bddn.spec import CacheSpec
@@ -52,17 +54,28 @@ class Encoder:
         Returns
         -------
         array of float32, (n, N)
-            In the unit of the data, with voxels in the order of `run.voxels`. Files of a folder are sorted by name. The
-            last bits depend on the other images of the same call.
+            In the unit of the data, with voxels in the order of `run.voxels`, and a row for each file in the order
+            given. Files of a folder are sorted by name. The last bits depend on the other images of the same call.
+            Notes on how images are read are Python warnings.
 
         Raises
         ------
         DataError
             If a file is missing, damaged or not an image.
         """
-        places = [images] if isinstance(images, str | Path) else images
-        pictures = read_pictures([expanded(Path(place)) for place in places])
-        return predict_pictures(self.run, self.network, pictures)
+        given = [images] if isinstance(images, str | Path) else images
+        if isinstance(given, bytes) or not isinstance(given, Iterable):
+            raise _no_file(given)
+        given = list(given)
+        if others := [one for one in given if not isinstance(one, str | Path)]:
+            raise _no_file(others[0])
+        places = [expanded(Path(place)) for place in given]
+        pictures = read_pictures(places)
+        for words in pictures.notes:
+            warnings.warn(words, stacklevel=2)
+        found = predict_pictures(self.run, self.network, pictures)
+        row_of = {path: row for row, path in enumerate(pictures.stimuli.paths)}  # of a file that is given twice, too
+        return found[[row_of[path] for place in places for path in files_of(place)]]
 
 
 def load_encoder(folder: str | Path, *, spec: GivenSpec | None = None, device: Device = "auto") -> Encoder:
@@ -97,6 +110,15 @@ def load_encoder(folder: str | Path, *, spec: GivenSpec | None = None, device: D
     """
     run = read_run(expanded(Path(folder)))
     return Encoder(run, network_of(run, spec, device))
+
+
+def _no_file(got: object) -> DataError:
+    return DataError(
+        "images",
+        expected="paths of image files or folders, or a sequence of them",
+        got=f"a {type(got).__name__}",
+        fix="Save an image that is in memory as a PNG file, and give its path.",
+    )
 
 
 def network_of(run: Run, spec: GivenSpec | None, device: Device) -> Network:

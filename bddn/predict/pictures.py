@@ -53,7 +53,7 @@ def read_pictures(places: Sequence[Path]) -> Pictures:
     """
     paths, bad = list[Path](), list[DataError]()
     for place in places:
-        files = visible_images(place) if place.is_dir() else [place]
+        files = files_of(place)
         if not files:
             bad.append(_bad(str(place), f"a folder without {', '.join(SUFFIXES)}"))
         elif not place.exists():
@@ -69,6 +69,11 @@ def read_pictures(places: Sequence[Path]) -> Pictures:
     if not paths:
         raise _bad("images", "none")
     return Pictures(stimuli, tuple(checked.sha256), tuple(checked.notes))
+
+
+def files_of(place: Path) -> list[Path]:
+    """Return the images in a folder, or the file itself."""
+    return visible_images(place) if place.is_dir() else [place]
 
 
 def _bad(place: str, got: str) -> DataError:

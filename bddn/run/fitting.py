@@ -5,6 +5,7 @@ The folder appears only when it is complete. During the fit, its checkpoint is i
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from bddn.cortex.places import drawn_rows
 from bddn.data import Dataset
 from bddn.data.covariates import WithoutCovariates, covariate_values, estimate
 from bddn.data.dataset import about, frame_of
-from bddn.data.dataset_check import check_voxels
+from bddn.data.dataset_check import check_ids, check_rows, check_voxels, responses_of
 from bddn.data.trials import check_trials, response_ids
 from bddn.encoder import checkpoint, learning
 from bddn.encoder.components import components_bytes
@@ -119,6 +120,7 @@ def fit_run(
     device = device_of(device, spec)
     store = cache if isinstance(cache, Cache) else Cache(cache)
     layers, ids = store.select_layers(spec.layers), dataset.stimuli.ids
+    check_ids(dataset)
     rows_of(store, ids)
     check_trials(dataset)
     split, shown_ids = split_of(spec, ids, store), response_ids(dataset)
@@ -126,6 +128,7 @@ def fit_run(
     check_leakage(store, split)
     voxels, coords_mm = check_voxels(dataset), dataset.coords_mm()
     covariate_values(dataset, spec.covariates or ())
+    check_rows(dataset, len(voxels))
     check_responses(dataset, parts)
     data = (subject or Subject.read(dataset)).identity(store)
     identity = fit_identity(store, layers, data, spec, split, device)
@@ -232,7 +235,9 @@ def _targets(dataset: Dataset, kept: bool, device: str) -> Targets:
     """Return a function from rows to responses (rows, voxels), which reads from memory or from the dataset's files."""
     if not kept:
         return lambda rows: torch.from_numpy(dataset.responses(rows.numpy())).to(device)
-    responses = torch.from_numpy(dataset.responses())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing is written
+        responses = torch.from_numpy(responses_of(dataset))
     return lambda rows: responses[rows].to(device)
 
 

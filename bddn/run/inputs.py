@@ -16,6 +16,7 @@ import torch
 from bddn import __version__
 from bddn.data import Dataset
 from bddn.data.covariates import covariate_table
+from bddn.data.dataset_check import responses_of
 from bddn.data.splits import Split
 from bddn.data.trials import has_trials, response_ids
 from bddn.errors import MismatchError
@@ -146,7 +147,7 @@ def hash_responses(dataset: Dataset, visit: Callable[[npt.NDArray[np.float32]], 
     """Return the SHA-256 of all responses; call `visit` with each block of rows (n, N) that was read for it."""
     found, n = hashlib.sha256(), len(response_ids(dataset))
     for i in range(0, n, HASHED_ROWS):
-        rows = dataset.responses(np.arange(i, min(i + HASHED_ROWS, n)))
+        rows = responses_of(dataset, np.arange(i, min(i + HASHED_ROWS, n)))
         found.update(rows.data)
         visit(rows)
     return found.hexdigest()

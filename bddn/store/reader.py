@@ -20,6 +20,7 @@ from bddn.store.precision import Scale, TokenRows
 from bddn.store.remote import open_files
 from bddn.store.shards import Shards
 from bddn.store.verified import VerifiedStore
+from bddn.text import shorten
 
 
 class Cache:
@@ -105,6 +106,13 @@ class Cache:
         """
         by_name = {layer.name: layer for layer in self.layers}
         missing = [name for name in names or () if name not in by_name]
+        if names is not None and (not names or len(set(names)) < len(names)):
+            raise MismatchError(
+                f"cache '{self.files.place}'",
+                expected="at least one layer, and each once",
+                got=f"{list(names)}",
+                fix="Give each layer once.",
+            )
         if missing:
             raise MismatchError(
                 f"cache '{self.files.place}'",
@@ -122,10 +130,21 @@ class Cache:
 
         Raises
         ------
+        MismatchError
+            If there are no such tokens or rows.
         CorruptStoreError
             If any byte that was read differs from the seal.
         """
-        path = f"{kind}/{layer}"
+        path, n = f"{kind}/{layer}", len(self.ids)
+        whole = isinstance(start, int | np.integer) and isinstance(stop, int | np.integer)
+        arrays = self.layout.arrays()
+        if path not in arrays or not whole or not 0 <= start <= stop <= n:
+            raise MismatchError(
+                f"cache '{self.files.place}'",
+                expected=f"one of {shorten([*arrays])}, and rows from 0 to {n}",
+                got=f"'{path}', rows {start!r} to {stop!r}",
+                fix="Give kind, name of the layer, and first and last row + 1.",
+            )
         return self.layout.precision.decode(self._shards.read(path, start, stop), self._scale(path, start, stop))
 
     def read_chunks(self, kind: str, layer: str, first: int, into: TokenRows) -> None:

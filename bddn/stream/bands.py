@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from bddn.data import Dataset
+from bddn.data.dataset_check import check_rows, responses_of
 from bddn.data.trials import response_ids
 from bddn.errors import DataError
 from bddn.machine.parallel import single_threaded_kernels
@@ -51,8 +52,11 @@ def bands(cache: Cache, dataset: Dataset, ids: Sequence[str] | None, layers: tup
     """Read features and responses; see `bddn.api.to_himalaya`."""
     chosen = cache.select_layers(layers)
     every = response_ids(dataset)
+    check_rows(dataset, len(dataset.voxels()))
     chosen_ids = tuple(dataset.stimuli.ids if ids is None else ids)
     rows_of = {every[rows[0]]: rows for rows in by_image(np.arange(len(every)), distinct(every)[1])}
+    if not chosen_ids:
+        raise DataError("ids", expected="at least one stimulus of the dataset", got="none", fix="Give some, or None.")
     if missing := [stimulus for stimulus in chosen_ids if stimulus not in rows_of]:
         raise DataError(
             dataset.name,
@@ -70,7 +74,7 @@ def bands(cache: Cache, dataset: Dataset, ids: Sequence[str] | None, layers: tup
             pairs = zip(tokens.global_, tokens.local, strict=True)
             x[at.numpy()] = torch.cat([part for one, many in pairs for part in (one, many.mean(1))], dim=1).numpy()
             advance(len(at))
-    y = dataset.responses(of_dataset)
+    y = responses_of(dataset, of_dataset)
     names = [layer.name for layer in chosen]
     slices = {name: slice(int(a), int(b)) for name, a, b in zip(names, edges[:-1], edges[1:], strict=True)}
     return Bands(x, y, ids, slices, np.repeat(np.arange(len(names)), np.diff(edges)))

@@ -1,6 +1,7 @@
 """What every backbone keeps; see `bddn.backbones.backbone.Backbone`."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bddn.spec import CacheSpec
 from bddn.tokens import LayerTokens, Tokens
 
 N_IMAGES = 5
+N_PREPROCESSED = 8  # a random flip shows in one of them in 255 of 256 cases
 
 
 class BackboneContract:
@@ -43,6 +45,21 @@ class BackboneContract:
         assert pixels.dtype == torch.float32
         assert pixels.isfinite().all()
 
+    def test_an_image_gives_the_same_pixels_in_memory_of_their_own(self, backbone: Backbone) -> None:
+        image, other = (draw_scene(np.random.default_rng([7, i])) for i in range(2))
+        first, before = backbone.preprocess(image), np.asarray(image).copy()
+        kept = first.clone()
+        for _ in range(N_PREPROCESSED):
+            backbone.preprocess(other)
+            assert torch.equal(first, kept)
+            assert torch.equal(backbone.preprocess(image), kept)
+        np.testing.assert_array_equal(np.asarray(image), before)
+
+    def test_images_of_any_shape_give_pixels_of_the_specs_size(self, spec: CacheSpec, backbone: Backbone) -> None:
+        image = draw_scene(np.random.default_rng(7))
+        for size in ((300, 200), (200, 300), (5, 40), (1, 1)):
+            assert backbone.preprocess(image.resize(size)).shape == (3, *spec.image_hw)
+
     def test_layers_are_named_once(self, spec: CacheSpec, backbone: Backbone, tokens: Tokens) -> None:
         assert len(set(backbone.layers)) == len(backbone.layers) > 0
         assert tuple(tokens) == backbone.layers
@@ -69,6 +86,12 @@ class BackboneContract:
 
     def test_the_same_images_give_the_same_bytes(self, backbone: Backbone, pixels: Tensor, tokens: Tokens) -> None:
         assert difference(backbone(pixels), tokens) == 0
+
+    def test_batches_that_run_at_once_are_not_mixed(self, backbone: Backbone, pixels: Tensor, tokens: Tokens) -> None:
+        order = [*range(N_IMAGES)] * 4
+        with ThreadPoolExecutor(4) as pool:
+            for i, found in zip(order, pool.map(lambda i: backbone(pixels[i : i + 1]), order), strict=True):
+                assert difference(found, rows(tokens, [i])) <= self.atol
 
     def test_a_patch_of_the_image_moves_the_token_at_its_place_most(
         self, backbone: Backbone, spec: CacheSpec, pixels: Tensor, tokens: Tokens

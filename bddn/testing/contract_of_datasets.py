@@ -1,5 +1,6 @@
 """What every dataset keeps; see `bddn.data.dataset.Dataset`."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
 import numpy as np
@@ -11,8 +12,10 @@ from bddn.cortex.places import PLACE_COLUMNS, check_places, positions, space_of
 from bddn.data.covariates import covariate_table
 from bddn.data.dataset import About, Dataset, Trials, frame_of
 from bddn.data.dataset import about as about_of
+from bddn.data.dataset_check import check_rows, check_voxels
 from bddn.data.trials import check_trials, has_trials, response_ids
 
+N_IMAGES = 32  # of which the order of reading is changed
 RANGES = {"depth": (0, 1), "x": (-1, 1), "y": (-1, 1), "scale": (0, 1), "ceiling": (0, 1)}  # of a planted truth
 
 
@@ -30,6 +33,15 @@ class DatasetContract:
         for i in {0, len(stimuli) - 1}:
             assert stimuli.image(i).mode == "RGB"
 
+    def test_an_image_is_the_same_in_any_order_and_from_several_threads(self, dataset: Dataset) -> None:
+        stimuli = dataset.stimuli
+        rows = list(range(min(N_IMAGES, len(stimuli))))
+        pixels = [stimuli.pixels_sha256(i) for i in rows]
+        files = [stimuli.sha256(i) for i in rows]
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(stimuli.pixels_sha256, [*rows[::-1], *rows])) == [*pixels[::-1], *pixels]
+            assert list(pool.map(stimuli.sha256, rows[::-1])) == files[::-1]
+
     def test_responses_are_finite_float32_of_images_and_voxels(self, dataset: Dataset) -> None:
         responses = dataset.responses()
         assert responses.dtype == np.float32
@@ -41,6 +53,7 @@ class DatasetContract:
         shuffled = np.random.default_rng(0).permutation(n)[:50]
         for rows in (shuffled, np.sort(shuffled), np.array([n - 1, 0, n - 1])):
             np.testing.assert_array_equal(dataset.responses(rows), every[rows])
+        check_rows(dataset, len(dataset.voxels()))
 
     def test_each_response_row_is_of_an_image_and_each_image_has_one(self, dataset: Dataset) -> None:
         check_trials(dataset)
@@ -60,6 +73,8 @@ class DatasetContract:
         assert list(voxels.index) == list(range(len(voxels))) != []
         check_places("voxels", voxels)
         check_frame(voxels, frame_of(dataset))
+        check_voxels(dataset)
+        pd.testing.assert_frame_equal(dataset.voxels(), voxels)
         ceiling = voxels["ceiling"]
         assert pd.api.types.is_float_dtype(ceiling)
         assert (ceiling.isna() | ceiling.between(0, 1)).all()

@@ -52,6 +52,7 @@ class StoreContract:
 
     def test_a_file_is_replaced_whole_and_nothing_is_left_aside(self, files: Files) -> None:
         files.replace("a", b"old")
+        assert files.read("a") == b"old"  # which must not be remembered
         files.replace("a", b"new and longer")
         assert files.read("a") == b"new and longer"
         assert files.sizes() == {"a": 14, FIRST: 2}
@@ -60,6 +61,9 @@ class StoreContract:
         assert files.create("manifest/lease-000000.0", b"mine")
         assert not files.create("manifest/lease-000000.0", b"yours")
         assert files.read("manifest/lease-000000.0") == b"mine"
+        files.delete("manifest/lease-000000.0")
+        assert files.create("manifest/lease-000000.0", b"yours")
+        assert files.read("manifest/lease-000000.0") == b"yours"
 
     def test_of_eight_threads_one_creates_a_file(self, files: Files) -> None:
         with ThreadPoolExecutor(8) as pool:
