@@ -103,6 +103,18 @@ def test_a_link_in_a_files_place_is_replaced_and_not_followed(files: LocalFiles)
     assert files.read("real") == b"secret"
 
 
+def test_a_store_goes_where_a_link_leads_though_nothing_is_there_yet(tmp_path: Path) -> None:
+    """As to a scratch disk."""
+    link, target = tmp_path / "clip.zarr", tmp_path / "scratch/me/clip.zarr"
+    link.symlink_to(target)
+    files = LocalFiles(link)
+    assert files.create(FIRST, b"first")
+    files.replace("zarr.json", b"{}")
+    assert link.is_symlink()
+    assert (target / FIRST).read_bytes() == b"first"
+    assert files.read("zarr.json") == b"{}"
+
+
 def test_below_a_file_there_are_none(files: LocalFiles) -> None:
     files.replace("a/d", b"")
     assert files.sizes("a/d") == {}
