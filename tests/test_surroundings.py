@@ -4,12 +4,15 @@ Each test runs the command line as a process of its own, and puts several surrou
 hide each other: a run costs seconds.
 """
 
+import gc
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 import pytest
 import torch
+import typer
 import yaml
 
 import quick_commands
@@ -380,9 +384,47 @@ def test_what_the_caller_has_set_in_torch_changes_nothing(
     assert contents(tmp_path / "run") == whole
 
 
-def test_signals_that_are_ignored_stay_so_and_threads_can_run_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    import signal
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_garbage_is_collected_is_not_lost(number: signal.Signals) -> None:
+    """Python drops the exception of its handler there, where dask's own callback makes it frequent."""
 
+    def strike(phase: str, _: object) -> None:
+        if phase == "stop":
+            gc.callbacks.remove(strike)
+            signal.raise_signal(number)
+
+    def work() -> None:
+        with stops_cleanly():
+            gc.collect()
+            time.sleep(10)
+
+    gc.callbacks.append(strike)
+    with pytest.raises(typer.Exit) as stopped:
+        work()
+    assert stopped.value.exit_code == 128 + number
+
+
+def test_a_hang_up_while_garbage_is_collected_is_not_lost(tmp_path: Path) -> None:
+    code = """
+import gc, signal, sys, time
+import bddn.cli
+from bddn.cli.process import main
+def strike(phase, about):
+    gc.callbacks.remove(strike)
+    signal.raise_signal(signal.SIGHUP)
+def app(prog_name):
+    gc.callbacks.append(strike)
+    gc.collect()
+    time.sleep(30)
+bddn.cli.app = app
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment(), capture_output=True, timeout=60)
+    assert done.returncode == 128 + signal.SIGHUP, done.stderr
+    assert done.stderr == b""
+
+
+def test_signals_that_are_ignored_stay_so_and_threads_can_run_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {each: signal.getsignal(each) for each in STOPPING}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from bddn.cli.shared import send_again
 from bddn.cli.streams import open_streams
 from bddn.errors import BddnError
 
@@ -61,6 +62,7 @@ def _run() -> int:
     for each in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(each) == signal.SIG_DFL:  # not where it is ignored, as by nohup
             signal.signal(each, _leave)
+    sys.unraisablehook = _on_unraisable
     from bddn.cli import app
 
     try:
@@ -72,7 +74,22 @@ def _run() -> int:
 
 def _leave(number: int, frame: object) -> None:
     """End the process on a signal that would end it at once, so that unfinished files are removed first."""
-    sys.exit(128 + number)
+    raise Left(number)
+
+
+class Left(SystemExit):
+    """The exit of a process that a signal ends."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
+def _on_unraisable(dropped: "sys.UnraisableHookArgs") -> None:
+    if isinstance(dropped.exc_value, Left):
+        send_again(dropped.exc_value.number)
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _check_process() -> None:

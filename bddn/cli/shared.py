@@ -1,6 +1,7 @@
 """Shared parts of commands: options, error messages, a clean stop on signals, and tables."""
 
 import math
+import os
 import shlex
 import signal
 import sys
@@ -42,6 +43,7 @@ WEIGHTS = typer.Option(
 )
 DEVICE = typer.Option(help="Device; auto is cuda if there is one.")
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+AGAIN_S = 0.1
 SCHEDULER = typer.Option(
     help="A running dask cluster: tcp://HOST:PORT of its scheduler, or the scheduler's file.", show_default=False
 )
@@ -171,7 +173,16 @@ def stops_cleanly() -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
         raise Stopped(number)
 
+    def on_unraisable(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, Stopped):
+            unraisable(dropped)
+            return
+        for each in signals:
+            signal.signal(each, stop)
+        send_again(dropped.exc_value.number)
+
     before = {each: signal.signal(each, stop) for each in signals}
+    unraisable, sys.unraisablehook = sys.unraisablehook, on_unraisable
     try:
         yield
     except Stopped as stopped:
@@ -179,8 +190,17 @@ def stops_cleanly() -> Iterator[None]:
         typer.echo(f"stopped by {stopped.name}; completed work is kept. Resume with: {words}", err=True)
         raise typer.Exit(128 + stopped.number) from None
     finally:
+        sys.unraisablehook = unraisable
         for each, handler in before.items():
             signal.signal(each, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
+
+
+def send_again(number: int) -> None:
+    """Send a signal to this process once more, shortly after Python has dropped the exception of its handler.
+
+    It drops all exceptions that are raised while it collects garbage.
+    """
+    threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
 
 
 class Stopped(BaseException):

@@ -7,23 +7,27 @@ import logging
 import os
 import pydoc
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 import dask
 import torch
 from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, wait
+from distributed.utils import LoopRunner
+from tornado.ioloop import IOLoop
 
 from bddn import __version__
 from bddn.errors import BddnError, ClusterError
 from bddn.extraction.job import Compute, Job, Owner, Owners
 from bddn.extraction.on_worker import SharedJob, compute, hold
 from bddn.extraction.scheduler import ANSWER_S, OPTION, find_scheduler
-from bddn.machine.parallel import choose_device, n_threads
+from bddn.machine.parallel import choose_device, error_text, n_threads
 from bddn.progress import Advance
 
 DEVICE = "GPU"  # the dask resource of workers that have a device
@@ -32,6 +36,7 @@ START_S = 60.0
 LOOK_S = 2.0
 DEATHS = 10  # workers that may die on one shard before it fails
 RETRIES = 2
+OF_GROUP = (signal.SIGINT, signal.SIGUSR1)  # signals that terminals and SLURM send to all processes of a command
 
 
 class Cluster:
@@ -150,7 +155,7 @@ def local_cluster(n_workers: int, device: str) -> Iterator[Cluster]:
     Raises
     ------
     ClusterError
-        If there are fewer devices than workers.
+        If there are fewer devices than workers, or a process cannot be started.
     """
     on_device = choose_device(device) == "cuda"
     if on_device and n_workers > torch.cuda.device_count():
@@ -163,18 +168,50 @@ def local_cluster(n_workers: int, device: str) -> Iterator[Cluster]:
     options = {
         "nthreads": 1,
         "memory_limit": 0,
-        "silence_logs": logging.ERROR,
+        "silence_logs": logging.CRITICAL,  # what fails is told by this process, without tracebacks of dask
         "resources": {DEVICE: 1} if on_device else {},
     }
     one_each = [{VISIBLE: name} for name in device_names()] if on_device else [{}] * n_workers
     workers = {i: {"cls": Nanny, "options": {**options, "env": one_each[i]}} for i in range(n_workers)}
     scheduler = {"cls": Scheduler, "options": {"port": 0, "dashboard_address": ":0"}}
-    with (
-        _quiet(),
-        SpecCluster(workers=workers, scheduler=scheduler, silence_logs="ERROR") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        loop = stack.enter_context(_loop())
+        try:
+            cluster = stack.enter_context(
+                SpecCluster(workers=workers, scheduler=scheduler, loop=loop, silence_logs="CRITICAL")
+            )
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+        except (OSError, RuntimeError, TimeoutError) as error:
+            cause: BaseException | None = error  # which only says what did not start
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__cause__ or cause.__context__
+            raise ClusterError(
+                f"--workers {n_workers}",
+                expected="processes that can be started",
+                got=error_text(cause or error),
+                fix="Give fewer --workers, or raise the limits of files, processes and memory (ulimit -n, -u, -v).",
+            ) from error
         yield Cluster(client, "cuda" if on_device else "cpu", max(1, n_threads() // n_workers))
+
+
+@contextmanager
+def _loop() -> Iterator[IOLoop]:
+    """Run dask's event loop in a thread that blocks `OF_GROUP`, as all processes do that it starts.
+
+    A terminal sends Ctrl-C to all of them. Only this process acts on it, and ends the others.
+    """
+    runner, before = LoopRunner(), signal.pthread_sigmask(signal.SIG_BLOCK, OF_GROUP)
+    try:
+        ensure_running()  # the process that tracks semaphores
+        signal.pthread_sigmask(signal.SIG_BLOCK, OF_GROUP)  # again, since starting it unblocks SIGINT
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def device_names() -> list[str]:

@@ -350,6 +350,26 @@ def test_more_workers_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) 
         pass
 
 
+def test_signals_that_reach_all_processes_of_a_command_do_not_reach_its_workers() -> None:
+    """As by Ctrl-C in a terminal: a worker would end with a traceback, and begin anew."""
+    blocked = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGUSR1))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with quick_workers(), local_cluster(1, "cpu") as opened:
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+        (status,) = opened.client.run(Path("/proc/self/status").read_text).values()
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")]
+    assert int(mask, 16) & blocked == blocked
+
+
+def test_workers_that_cannot_be_started_are_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
+    with pytest.raises(ClusterError, match=r"--workers 1: .* Too many open files.*ulimit -n"), local_cluster(1, "cpu"):
+        pass
+
+
 def test_devices_are_those_that_the_job_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     for given, names in (("", ["0", "1"]), ("2,3", ["2", "3"]), ("GPU-8c1f,GPU-a02e,-1,0", ["GPU-8c1f", "GPU-a02e"])):
