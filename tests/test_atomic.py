@@ -214,3 +214,12 @@ def test_a_disk_that_cannot_flush_a_file_is_an_error(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         atomic.write_text(tmp_path / "b.txt", "x")
     assert listing(tmp_path) == []
+
+
+def test_a_folder_is_made_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "many").symlink_to("scratch/me/many")
+    (tmp_path / "loop").symlink_to("loop")
+    atomic.make_folder(tmp_path / "many/seed0")
+    assert (tmp_path / "scratch/me/many/seed0").is_dir()
+    with pytest.raises(OSError, match="loop"):
+        atomic.make_folder(tmp_path / "loop")

@@ -45,12 +45,16 @@ def shorten(name: str) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents, and flush the entry of each new folder."""
+    """Make a folder and its missing parents, and flush the entry of each new folder.
+
+    Of a link, its target is made, as on a scratch disk.
+    """
     refuse_unexpanded(path)
     if not path.is_dir():
-        make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        fsync_path(path.parent)
+        real = Path(os.path.realpath(path))
+        make_folder(real.parent)
+        real.mkdir(exist_ok=True)
+        fsync_path(real.parent)
 
 
 @contextlib.contextmanager

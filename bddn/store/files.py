@@ -133,9 +133,7 @@ class LocalFiles:
 
     def create(self, name: str, data: bytes) -> bool:
         def put() -> bool:
-            if name == FIRST:  # of a link, its target may not exist yet, as on a scratch disk
-                atomic.make_folder(Path(os.path.realpath(self.root)))
-            else:
+            if name != FIRST:
                 self._check_there(name)
             return atomic.create_file(self.root / name, data, self.root / ASIDE)
 
