@@ -19,7 +19,7 @@ from typing import Any
 import dask
 import torch
 from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, wait
-from distributed.utils import LoopRunner
+from distributed.utils import LoopRunner, silence_logging_cmgr
 from tornado.ioloop import IOLoop
 
 from bddn import __version__
@@ -137,7 +137,7 @@ class Cluster:
         """Yield tasks as they end. Raise `ClusterError` if no worker can run them for `START_S` seconds."""
         seen = time.monotonic()
         while tasks:
-            with suppress(TimeoutError), self.client.as_current():
+            with suppress(TimeoutError, CancelledError), self.client.as_current():  # `_result` tells what was cancelled
                 wait(tasks, timeout=LOOK_S, return_when="FIRST_COMPLETED")
             ended = [task for task in tasks if task.done()]
             tasks = [task for task in tasks if not task.done()]
@@ -275,7 +275,7 @@ def _check_workers(client: Client) -> None:
 
 
 def _workers(client: Client) -> dict[str, Any]:
-    return dict(client.scheduler_info(n_workers=-1)["workers"])
+    return dict(client.scheduler_info(n_workers=-1).get("workers", {}))  # nothing while the scheduler is lost
 
 
 def _has_device(about: dict[str, Any]) -> bool:
@@ -343,5 +343,5 @@ def _quiet() -> Iterator[None]:
         "logging.distributed": "error",
         "temporary-directory": None,  # the system's default; tasks write nothing there
     }
-    with dask.config.set(settings):
+    with dask.config.set(settings), silence_logging_cmgr(logging.CRITICAL):
         yield

@@ -6,6 +6,7 @@ import platform
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -341,6 +342,42 @@ def test_waiting_ends_where_all_workers_are_gone_for_good(
         running.scale(0)
         with pytest.raises(ClusterError, match="got none for"):
             extract(spec, planted, tmp_path / "new.zarr", device="cpu", work=left)
+
+
+def test_a_scheduler_that_is_killed_is_told_in_words(spec: CacheSpec, brain: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "scheduler.json", tmp_path / "new.zarr"
+    (tmp_path / "spec.yaml").write_text(spec.model_dump_json())
+    dask = [sys.executable, "-m", "dask"]
+    options = ["--scheduler-file", str(file), "--no-dashboard"]
+    extraction = [
+        sys.executable,
+        "-m",
+        "bddn.cli",
+        "extract",
+        str(tmp_path / "spec.yaml"),
+        "--data",
+        f"planted:{brain}",
+    ]
+    extraction += ["--out", str(out), "--scheduler", str(file)]
+    quiet = subprocess.DEVNULL
+    with (
+        subprocess.Popen([*dask, "scheduler", "--port", "0", *options], stderr=quiet) as scheduler,
+        subprocess.Popen([*dask, "worker", *options, "--nthreads", "1"], stderr=quiet) as worker,
+    ):
+        try:
+            while not file.exists():
+                time.sleep(0.05)
+            with subprocess.Popen(extraction, stderr=subprocess.PIPE, text=True) as process:
+                while not list(out.glob("manifest/*")) and process.poll() is None:
+                    time.sleep(0.01)
+                scheduler.kill()
+                _, told = process.communicate(timeout=120)
+        finally:
+            scheduler.kill()
+            worker.terminate()
+    assert process.returncode == 2, told
+    assert "expected the scheduler to keep running" in told
+    assert "Traceback" not in told
 
 
 def test_more_workers_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
