@@ -24,13 +24,13 @@ class _Detached(nn.Module):
             return torch.as_tensor(self.stem(pixels))
 
 
-class _Half(nn.Module):
-    def __init__(self) -> None:
+class _Precise(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 6, 4, 4)
+        self.stem = nn.Conv2d(3, 6, 4, 4, dtype=dtype)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return torch.as_tensor(self.stem(pixels.bfloat16()))
+        return torch.as_tensor(self.stem(pixels.to(self.stem.weight.dtype)))
 
 
 class _Tied(nn.Module):
@@ -46,15 +46,6 @@ class _Tied(nn.Module):
         return torch.as_tensor(self.last(self.same(self.again(tokens))))
 
 
-class _Double(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 4, 4)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return torch.as_tensor(self.stem(pixels.double()))
-
-
 def tied() -> nn.Module:
     """Layers that share a weight, and one that is there under two names."""
     torch.manual_seed(0)
@@ -64,7 +55,7 @@ def tied() -> nn.Module:
 def double() -> nn.Module:
     """A network in double precision."""
     torch.manual_seed(0)
-    return _Double().double()
+    return _Precise(torch.float64)
 
 
 def detached() -> nn.Module:
@@ -74,7 +65,7 @@ def detached() -> nn.Module:
 
 def half() -> nn.Module:
     """A network in half precision."""
-    return _Half().bfloat16()
+    return _Precise(torch.bfloat16)
 
 
 def depthwise() -> nn.Module:
