@@ -25,7 +25,7 @@ from bddn.encoder.sample import evenly_spread, n_trained
 from bddn.encoder.schedule import batch_size, earliness, learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
 from bddn.encoder.shared_components import LimitedComponents, limits_components
-from bddn.encoder.targets import OfVoxels, Standardized, Targets
+from bddn.encoder.targets import OfVoxels, Standardized, Targets, read_ahead
 from bddn.encoder.whitening import Whitening
 from bddn.errors import FitError
 from bddn.machine.parallel import single_threaded_kernels
@@ -205,18 +205,19 @@ def score(
     """
     reading, sums = model.read(PREDICT_IMAGES), R2()
     rows_of = {int(some[0]): some for some in by_image(rows, image_of)} if image_of is not None else None
-    images = rows if rows_of is None else np.array([*rows_of])
-    for at, features in batches(source, pools_in_order(images, source.chunk_of), PREDICT_IMAGES):
-        predicted = model.predict(features, reading).cpu().numpy()
+    pools = pools_in_order(rows if rows_of is None else np.array([*rows_of]), source.chunk_of)
+    wanted = torch.from_numpy(np.concatenate(pools)).split(PREDICT_IMAGES)
+    if rows_of is not None:
+        wanted = [torch.from_numpy(np.concatenate([rows_of[row] for row in some.tolist()])) for some in wanted]
+    of_batches = zip(batches(source, pools, PREDICT_IMAGES), read_ahead(targets, wanted), strict=True)
+    for (at, features), responses in of_batches:
+        measured, predicted = (values.cpu().numpy() for values in (responses, model.predict(features, reading)))
         if rows_of is None:
-            measured = targets(at).cpu().numpy()
             sums.add(measured, predicted)
         else:
-            of_each = [rows_of[row] for row in at.tolist()]
-            n = np.array([len(some) for some in of_each])
-            every = targets(torch.from_numpy(np.concatenate(of_each))).cpu().numpy()
-            sums.add(every, np.repeat(predicted, n, axis=0))
-            measured = means_of_images(every, n)
+            n = np.array([len(rows_of[row]) for row in at.tolist()])
+            sums.add(measured, np.repeat(predicted, n, axis=0))
+            measured = means_of_images(measured, n)
         if evidence is not None:
             evidence.add(measured, predicted)
     return sums.score()

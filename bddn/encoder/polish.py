@@ -15,7 +15,6 @@ Shape letters: B images, N voxels, n of them, T tokens of all layers, D shared c
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
@@ -27,8 +26,8 @@ from torch import Tensor
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.prediction import Piece, Selections
 from bddn.encoder.ridge_problem import ALPHAS, Means, Problem, problem_bytes
-from bddn.encoder.targets import ByVoxel, Targets
-from bddn.machine.parallel import ahead, each_on, use_one_thread
+from bddn.encoder.targets import ByVoxel, Targets, read_ahead
+from bddn.machine.parallel import each_on
 from bddn.progress import progress
 from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, distinct
@@ -218,16 +217,11 @@ def _batches(
     (B,)."""
     size, responses = IMAGES[model.bias.device.type], ByVoxel(targets, voxels)
     rows = torch.from_numpy(np.concatenate(images.pools)).split(size)
-    with ThreadPoolExecutor(1, initializer=use_one_thread) as reader:
-        # responses of the next batch are read while this one is used
-        of_batches = zip(
-            batches(source, images.pools, size),
-            ahead(responses, rows, 2, reader),
-            images.times.split(size),
-            strict=True,
-        )
-        for (_, found), y, times in of_batches:
-            yield model.align(found), y, times.to(y.device)
+    of_batches = zip(
+        batches(source, images.pools, size), read_ahead(responses, rows), images.times.split(size), strict=True
+    )
+    for (_, found), y, times in of_batches:
+        yield model.align(found), y, times.to(y.device)
 
 
 def _each(problems: Sequence[Problem], work: Callable[..., None], *given: object) -> None:

@@ -4,7 +4,8 @@ Shape letters: B images, N voxels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bddn.errors import FitError
-from bddn.machine.parallel import each_of
+from bddn.machine.parallel import ahead, each_of, use_one_thread
 from bddn.stream.order import Rows
 
 Targets = Callable[[Tensor], Tensor]
@@ -21,6 +22,12 @@ Targets = Callable[[Tensor], Tensor]
 ROWS_PER_READ = 64
 LARGEST = 1e30  # float32 ends at 3e38
 ROUNDING = 1e-6  # a standard deviation below this share of the mean is rounding of a constant
+
+
+def read_ahead(targets: Targets, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the responses to batches of rows, while those of the next batch are read."""
+    with ThreadPoolExecutor(1, initializer=use_one_thread) as reader:
+        yield from ahead(targets, batches, 2, reader)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from bddn.machine.settings import own_settings
 from bddn.run.covariate_file import read_effects
 from bddn.run.folder import Run, about_data, without_nan
 from bddn.run.inputs import environment
+from bddn.stats.blocks import voxel_blocks
 from bddn.stats.evidence import FDR, evident, is_tested
 from bddn.stats.jackknife import MIN_IMAGES, N_DRAWS, intervals, r2_interval, r2_without_each
-from bddn.stats.region_scores import BLOCK_VOXELS, RegionSums
+from bddn.stats.region_scores import RegionSums
 from bddn.stats.scores import ALL, LEAST_R2, challenge_score, normalised, r2_and_r, robust_mean, roi_masks
 
 Mask = npt.NDArray[np.bool_]
@@ -222,8 +223,7 @@ def _scores(held_out: HeldOut, masks: Sequence[Mask]) -> tuple[Floats, tuple[Flo
     the mean that is expected on very many images (G,), and its intervals (G, K, 2)."""
     n_voxels = held_out.measured.shape[1]
     scores, sums = np.empty((4, n_voxels)), RegionSums(masks, len(held_out.ids))
-    for start in range(0, n_voxels, BLOCK_VOXELS):
-        some = slice(start, start + BLOCK_VOXELS)
+    for some in voxel_blocks(n_voxels):
         measured, predicted = held_out.measured[:, some], held_out.predicted[:, some]
         r2, r = r2_and_r(measured, predicted)
         each = r2_without_each(measured, predicted, held_out.image_of)
@@ -238,8 +238,7 @@ def with_covariates(held_out: HeldOut, effects: Effects) -> tuple[Floats, Floats
     assert held_out.covariates is not None
     n_voxels = held_out.measured.shape[1]
     whole, r2, r = np.empty((3, n_voxels))
-    for start in range(0, n_voxels, BLOCK_VOXELS):
-        some = slice(start, start + BLOCK_VOXELS)
+    for some in voxel_blocks(n_voxels):
         part = effects.of_voxels(some).part(held_out.covariates)
         measured, predicted = held_out.measured[:, some] + part, held_out.predicted[:, some]
         whole[some] = r2_and_r(measured, predicted + part)[0]

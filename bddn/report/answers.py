@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bddn.evaluation.kept_responses import HeldOut
 from bddn.report.packing import Packed, packed
+from bddn.stats.blocks import voxel_blocks
 from bddn.stats.jackknife import r2_interval, r2_without_each
 from bddn.stats.scores import r2_and_r
 
@@ -22,7 +23,6 @@ LISTED = 6
 """Number of images in each list of a voxel."""
 LEVELS = 255  # of a response on the page, from the lowest of its voxel to the highest
 _LEVEL = 0.95  # of the interval of R²
-_BLOCK = 512  # voxels at a time
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.integer]
@@ -139,10 +139,10 @@ def evenly(n: int, most: int) -> npt.NDArray[np.int64]:
 def _scores(measured: Floats, predicted: Floats) -> npt.NDArray[np.float32]:
     """Return r and the ends of the interval of R², (3, V)."""
     found = np.empty((3, measured.shape[1]), dtype=np.float32)
-    for start in range(0, measured.shape[1], _BLOCK):
-        y, p = (values[:, start : start + _BLOCK] for values in (measured, predicted))
+    for some in voxel_blocks(measured.shape[1]):
+        y, p = measured[:, some], predicted[:, some]
         r2, r = r2_and_r(y, p)
-        found[:, start : start + _BLOCK] = r, *r2_interval(r2, r2_without_each(y, p), _LEVEL)
+        found[:, some] = r, *r2_interval(r2, r2_without_each(y, p), _LEVEL)
     return found
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bddn.stats.blocks import voxel_blocks
+
 Floats = npt.NDArray[np.floating]
 Float64s = npt.NDArray[np.float64]
 
@@ -57,8 +59,11 @@ class Evidence:
         for own, values in zip(self._sample, (responses, predicted), strict=True):
             own[self._seen : self._seen + len(values)] = values[:, self._at]
         self._seen += len(responses)
-        y, p = responses - self._first[0], predicted - self._first[1]
-        self._sums += (y.sum(0), p.sum(0), _dot(y, y), _dot(p, p), _dot(y, p))
+        for some in voxel_blocks(responses.shape[1]):
+            y, p = (
+                values[:, some] - first[some] for values, first in zip((responses, predicted), self._first, strict=True)
+            )
+            self._sums[:, some] += (y.sum(0), p.sum(0), _dot(y, y), _dot(p, p), _dot(y, p))
 
     def p_values(self) -> Float64s:
         """Return the p-values (N,): 1 for constant responses or predictions, and if there are fewer than 3 images.

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from bddn.stats.blocks import voxel_blocks
 from bddn.stats.jackknife import intervals, pseudo_values, r2_without_each
 from bddn.stats.scores import counted, r2_and_r
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK_VOXELS = 1024
 LEVEL = 0.95
 
 
@@ -35,8 +35,7 @@ def region_scores(
         The mean, then the pseudo-value of every image. NaN for a region without a score.
     """
     sums = RegionSums(regions, len(measured))
-    for start in range(0, measured.shape[1], BLOCK_VOXELS):
-        some = slice(start, start + BLOCK_VOXELS)
+    for some in voxel_blocks(measured.shape[1]):
         y, p = measured[:, some], predicted[:, some]
         sums.add(some, r2_and_r(y, p)[0], r2_without_each(y, p))
     mean, pseudo = sums.means()

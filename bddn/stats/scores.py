@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.places import PLACE_COLUMNS
+from bddn.stats.blocks import voxel_blocks
 from bddn.stats.evidence import Evidence, without_evidence
 
 ROIS: Mapping[str, tuple[str, ...]] = {
@@ -42,9 +43,10 @@ class R2:
             self._first = responses[0].astype(np.float64)  # subtracted, so that the sums lose no digits
             self._sums = np.zeros((3, len(self._first)))
         self._n += len(responses)
-        centred = responses - self._first
-        parts = (np.square(responses.astype(np.float64) - predicted).sum(0), centred.sum(0), np.square(centred).sum(0))
-        self._sums += parts
+        for some in voxel_blocks(len(self._first)):
+            y, missed = responses[:, some], responses[:, some].astype(np.float64) - predicted[:, some]
+            centred = y - self._first[some]
+            self._sums[:, some] += (np.square(missed).sum(0), centred.sum(0), np.square(centred).sum(0))
 
     def score(self) -> npt.NDArray[np.float64]:
         """Return the scores (n_voxels,) float64; NaN for voxels with constant responses."""

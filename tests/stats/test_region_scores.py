@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
-from bddn.stats import region_scores as module
+from bddn.stats import blocks
 from bddn.stats.region_scores import interval, region_scores
 from bddn.stats.scores import R2, robust_mean, roi_masks, roi_scores
 
@@ -23,7 +23,7 @@ def responses() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_it_is_the_plain_loop(responses: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_VOXELS", 7)
+    monkeypatch.setattr(blocks, "BLOCK_VOXELS", 7)
     measured, predicted = responses
     regions = [np.ones(N, bool), np.arange(N) < 5, np.arange(N) == 7]
     found = region_scores(measured, predicted, regions)
