@@ -206,7 +206,7 @@ def score(
     reading, sums = model.read(PREDICT_IMAGES), R2()
     rows_of = {int(some[0]): some for some in by_image(rows, image_of)} if image_of is not None else None
     pools = pools_in_order(rows if rows_of is None else np.array([*rows_of]), source.chunk_of)
-    wanted = torch.from_numpy(np.concatenate(pools)).split(PREDICT_IMAGES)
+    wanted = [some for some in torch.from_numpy(np.concatenate(pools)).split(PREDICT_IMAGES) if len(some)]
     if rows_of is not None:
         wanted = [torch.from_numpy(np.concatenate([rows_of[row] for row in some.tolist()])) for some in wanted]
     of_batches = zip(batches(source, pools, PREDICT_IMAGES), read_ahead(targets, wanted), strict=True)
