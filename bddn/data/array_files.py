@@ -12,6 +12,8 @@ from bddn.files.filekind import FOLDER, HDF5, MISSING, NPY, explain, kind_of, re
 from bddn.text import count
 
 RESTORE = "Restore the file, or give another one."
+UNPACKED = {"scale_factor": 1, "add_offset": 0, "_FillValue": None, "missing_value": None}
+"""Attributes of NetCDF for packed numbers, with the value that changes nothing. Missing values may be NaN."""
 SHOWN = 8  # arrays in a message
 
 
@@ -60,6 +62,33 @@ def gaps(path: Path, key: str = "") -> list[str]:
     n = _n_unwritten(path, open_array(path, key))
     what = f"{count(n, 'chunk')} of {path} never written, or lost: the numbers are read as 0, or as its fill value"
     return [what] if n else []
+
+
+def refuse_packed(path: Path, array: Any) -> None:
+    """Refuse an array whose attributes say, as in NetCDF and xarray, that its numbers are packed, or that some of them
+    mean a missing value: they are read as stored.
+
+    Raises
+    ------
+    DataError
+    """
+    given = {name: _number(value) for name, value in dict(getattr(array, "attrs", {})).items() if name in UNPACKED}
+    packed = [f"{name} {value:g}" for name, value in given.items() if np.isfinite(value) and value != UNPACKED[name]]
+    if packed:
+        raise DataError(
+            path,
+            expected="an array of the numbers themselves",
+            got=f"packed numbers, or some that mean a missing value: {', '.join(packed)}",
+            fix="Open it with xarray, which unpacks it, and save its values with numpy.save.",
+        )
+
+
+def _number(value: Any) -> float:
+    """Return an attribute as a number, or NaN."""
+    try:
+        return float(np.asarray(value).ravel()[0])
+    except (ValueError, TypeError, IndexError):
+        return float("nan")
 
 
 def _n_unwritten(path: Path, array: Any) -> int:

@@ -1,6 +1,7 @@
 """Read image sets whose classes are in a table: one label, or one column per class (one-hot)."""
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -17,6 +18,7 @@ from bddn.text import count, shorten
 NAME_COLUMNS = ("image", "file_name", "filename", "file", "image_name", "image_id", "image_path", "path", "id")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "dx", "diagnosis")
 GROUP_COLUMNS = ("patient_id", "subject_id", "lesion_id")  # coarse before fine
+SEPARATOR = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # the first line of some spreadsheets
 SHOWN = 20  # columns in a message
 Row = Mapping[str, str]
 
@@ -85,7 +87,9 @@ def _lines(path: Path) -> list[list[str]]:
         if kind_of_bytes(data[:HEAD_BYTES]) is not None:
             raise _not_a_table(path, "another kind of file")
         text = data.decode("utf-8-sig")
-        separator = max(",;\t", key=text.partition("\n")[0].count)
+        said = SEPARATOR.match(text)
+        text = text[said.end() :] if said else text
+        separator = said[1] if said else max(",;\t", key=text.partition("\n")[0].count)
         lines = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
         return [[cell.strip() for cell in line] for line in lines if line]
     except DataError:
@@ -223,6 +227,13 @@ def _find_images(place: Path, names: Sequence[str], files: ImageFiles) -> list[s
     found, missing = list[str](), list[str]()
     for name in names:
         path = PurePosixPath(name)
+        if "\\" in name and name not in by_name:
+            raise DataError(
+                place,
+                expected="paths with '/' between folder and file",
+                got=f"'{name}', as on Windows",
+                fix="Replace every \\ by /, and write the paths as they are below this folder, without a drive letter.",
+            )
         if path.is_absolute() or ".." in path.parts:
             raise DataError(
                 place,

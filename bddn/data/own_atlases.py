@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.data.ceiling import ceiling_of_ncsnr
+from bddn.data.own_columns import pick, refuse_other_rows
 from bddn.data.own_imaging import check_side, suffix_of
-from bddn.data.own_numbers import LABEL, Numbers, labels_of, read_numbers
-from bddn.data.own_places import Part, Places, pick
-from bddn.data.own_tables import Table, read_table
+from bddn.data.own_numbers import LABEL, LOGICAL, Numbers, labels_of, read_numbers
+from bddn.data.own_places import Part, Places
+from bddn.data.own_tables import NO_VALUE, Table, read_table
 from bddn.errors import DataError
 from bddn.files.paths import expand_home
 from bddn.spec import CeilingSpec, NumbersSpec, RoiSpec
@@ -84,13 +85,20 @@ def read_ceiling(
         values = np.concatenate([one.values for _, one in files]).astype(np.float64)
     highest = {"r2": 1.0, "r": 1.0, "percent": 100.0, "ncsnr": np.inf}[spec.unit]
     known = values[~np.isnan(values)]
-    if known.size and not (known.min() >= 0 and known.max() <= highest):
+    if known.size and not (known.min() >= 0 and known.max() <= highest and np.isfinite(known).all()):
         percent = spec.unit == "r2" and 1 < known.max() <= 100 and known.min() >= 0
         raise DataError(
             place,
             expected=f"noise ceilings from 0 to {highest:g} (unit: {spec.unit})",
             got=f"numbers from {known.min():.3g} to {known.max():.3g}",
             fix="Write 'unit: percent' under ceiling, if they are." if percent else "Correct the unit or the numbers.",
+        )
+    if spec.unit == "percent" and known.size and 0 < known.max() <= 1:
+        raise DataError(
+            place,
+            expected="noise ceilings in percent, some of them above 1",
+            got=f"numbers from {known.min():.3g} to {known.max():.3g}",
+            fix="Write 'unit: r2' if they are shares of variance; if not, divide them by 100, and write the same.",
         )
     if spec.unit == "ncsnr":
         return ceiling_of_ncsnr(values, counts if spec.n_trials is None else spec.n_trials)
@@ -116,6 +124,7 @@ def _table(spec: NumbersSpec, places: Places, folder: Path) -> Table:
             fix="Add or remove rows.",
         )
     places.require_order(table.path)
+    refuse_other_rows(table, places)
     return table
 
 
@@ -154,5 +163,8 @@ def _of_texts(table: Table, spec: RoiSpec, texts: list[str]) -> tuple[Labels, li
     """Return labels from the cells of a column, which are names, or numbers that `labels` names."""
     if spec.labels is None:
         return labels_of(table.path, Numbers(np.array(texts, str)), None)
+    folded = [one.casefold() for one in texts]
+    if set(folded) <= {*LOGICAL, *NO_VALUE}:
+        return labels_of(table.path, Numbers(np.array([LOGICAL.get(one, np.nan) for one in folded])), spec.labels)
     numbers = table.numbers(spec.column or "", f"the labels of '{spec.name}'", "column")
     return labels_of(table.path, Numbers(numbers), spec.labels)

@@ -19,8 +19,8 @@ GZIP_BYTES = 1 << 20  # read at once
 UNPACKED = re.compile(r"\.(nii\.gz|[^.]+)$")
 VOLUMES = (".nii", ".nii.gz")
 SIDE = {
-    "lh": re.compile(r"(?:^|[._-])(?i:lh|hemi-L)(?=[._-]|$)|\.L\."),
-    "rh": re.compile(r"(?:^|[._-])(?i:rh|hemi-R)(?=[._-]|$)|\.R\."),
+    "lh": re.compile(r"(?:^|[._-])(?i:lh|left|hemi-L)(?=[._-]|$)|\.L\."),
+    "rh": re.compile(r"(?:^|[._-])(?i:rh|right|hemi-R)(?=[._-]|$)|\.R\."),
 }
 """How names of files tell the hemisphere."""
 UNITS = {1: "metres", 3: "microns"}
@@ -64,7 +64,7 @@ def brain_models(path: Path) -> Any:
     """Return the axis of brain models of a CIFTI file, in the order of its columns; see nibabel's `BrainModelAxis`."""
     image = load_image(path)
     axis = image.header.get_axis(image.ndim - 1) if hasattr(image.header, "get_axis") else None
-    if axis is None or not hasattr(axis, "nvertices"):
+    if axis is None or not hasattr(axis, "vertex"):
         raise DataError(
             path,
             expected="a CIFTI-2 file with brain models, e.g. .dscalar.nii or .dtseries.nii",
@@ -72,6 +72,15 @@ def brain_models(path: Path) -> Any:
             fix="Give a dense CIFTI file.",
         )
     return axis
+
+
+def parcels(path: Path) -> list[str]:
+    """Return the names of the parcels of a CIFTI file, in the order of its columns; none of another file."""
+    if not is_cifti(path):
+        return []
+    image = load_image(path)
+    axis = image.header.get_axis(image.ndim - 1)
+    return [str(name).strip() for name in axis.name] if hasattr(axis, "voxels") else []
 
 
 def read_volume(path: Path) -> tuple[npt.NDArray[Any], Volume]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bddn.cortex.frames import Volume
 from bddn.cortex.mgh import read_mgh
-from bddn.data.array_files import open_array
+from bddn.data.array_files import open_array, refuse_packed
 from bddn.data.own_imaging import freesurfer, is_cifti, load_image, read_volume, reading, suffix_of
 from bddn.data.own_tables import NO_VALUE
 from bddn.errors import DataError
@@ -20,6 +20,8 @@ from bddn.text import shorten
 
 LABEL, ANNOT = ".label", ".annot"
 NUMBER = re.compile(r"-?\d+(\.\d*)?")
+LOGICAL = {"true": 1, "false": 0}
+"""Cells of a mask, as pandas and R write them."""
 ROUNDED = 1e-3
 """Largest distance of a whole number from what a volume of scaled integers makes of it."""
 NO_LABEL = {*NO_VALUE, "???", "unknown", "none", "background", "medial_wall", "medial wall", "corpuscallosum"}
@@ -112,13 +114,20 @@ def labels_of(path: Path, found: Numbers, named: Mapping[str, str] | None) -> tu
         )
     out = np.full(len(values), "", object)
     for number, name in names.items():
-        out[known & (values == number)] = name
+        out[known & (values == number)] = "" if name.casefold() in NO_LABEL else name
     return out, [str(one) for one in there if one > 0 and one not in names]
 
 
 def _refuse_numbers(path: Path, texts: list[str]) -> None:
-    """Refuse labels that are all numbers, also 0, which mostly means that a voxel is in no ROI."""
+    """Refuse labels that are those of a mask, or all numbers, also 0, which mostly means that a voxel is in no ROI."""
     there = {one for one in texts if one.casefold() not in NO_LABEL}
+    if there and {one.casefold() for one in there} <= set(LOGICAL):
+        raise DataError(
+            path,
+            expected="names of ROIs; or, for a mask, the name of its ROI in 'labels'",
+            got=f"{' and '.join(sorted(there))}",
+            fix="Add 'labels' to this atlas, with 1 as key of what is true, e.g. {1: V1}.",
+        )
     if there & {"0", "0.0"} and all(NUMBER.fullmatch(one) for one in there):
         raise DataError(
             path,
@@ -149,6 +158,7 @@ def _names(path: Path, found: Numbers, named: Mapping[str, str] | None) -> Mappi
 def _of_array(path: Path, key: str) -> npt.NDArray[Any]:
     """Return an array of numbers, or of texts, which HDF5 keeps as bytes."""
     array = open_array(path, key)
+    refuse_packed(path, array)
     with reading(path, "a complete array", NPY, HDF5, FOLDER):
         values = np.asarray(array[...])
         if values.dtype.kind not in "SO":
@@ -165,7 +175,7 @@ def _inside(path: Path, n_places: int | None) -> npt.NDArray[np.int64]:
             got="a label for all voxels",
             fix="Write 'lh' or 'rh'; for voxels that are not on a surface, give a volume, an array or a column.",
         )
-    index = np.asarray(_freesurfer(path, "read_label"), np.int64)
+    index = np.empty(0, np.int64) if _is_empty(path) else np.asarray(_freesurfer(path, "read_label"), np.int64)
     if index.size and not 0 <= index.min() <= index.max() < n_places:
         raise DataError(
             path,
@@ -176,6 +186,12 @@ def _inside(path: Path, n_places: int | None) -> npt.NDArray[np.int64]:
     values = np.zeros(n_places, np.int64)
     values[index] = 1
     return values
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a label says that it has 0 vertices, which nibabel cannot read."""
+    with reading(path, "a FreeSurfer file .label"), path.open("rb") as file:
+        return file.readline().startswith(b"#") and file.readline().strip() == b"0"
 
 
 def _freesurfer(path: Path, reader: str) -> Any:
@@ -231,9 +247,7 @@ def _checked(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return one number for each place: all but one axis have the length 1."""
     if values.dtype.kind in "biufU" and values.size and values.size == max(values.shape, default=0):
         return values.ravel().astype(np.int64) if values.dtype.kind == "b" else values.ravel()
-    raise DataError(
-        path,
-        expected="one number for each place",
-        got=f"{values.dtype} of shape {values.shape}",
-        fix="Save them as one row of real numbers.",
-    )
+    fix = "Save them as one row of real numbers."
+    if values.dtype.kind == "O":  # in HDF5, cells of MATLAB are references
+        fix = "Save texts, such as cells of MATLAB, as a column of a CSV table: 'table' and 'column'."
+    raise DataError(path, expected="one number for each place", got=f"{values.dtype} of shape {values.shape}", fix=fix)

@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from bddn.cortex.frames import Volume
 from bddn.cortex.fsaverage import HEMISPHERES
+from bddn.data.own_columns import cifti_columns, refuse_other_names
 from bddn.data.own_imaging import check_side
-from bddn.data.own_places import Part, Places, cifti_columns
+from bddn.data.own_order import differing, is_counted, refuse_other_order
+from bddn.data.own_places import Part, Places
 from bddn.data.own_responses import CiftiRows, ResponseFile, Responses, VolumeRows, open_responses
 from bddn.data.own_stimuli import Shown
 from bddn.errors import DataError
@@ -70,18 +72,6 @@ def _check_grid(file: VolumeRows, mask: Volume) -> None:
         )
 
 
-def _refuse_other_order(path: Path, what: str, names: Sequence[str], wanted: Sequence[str], whose: str) -> None:
-    if not names or list(names) == list(wanted) or sorted(names) != sorted(wanted):
-        return
-    i = next(i for i, (one, other) in enumerate(zip(names, wanted, strict=True)) if one != other)
-    raise DataError(
-        path,
-        expected=f"the order {whose}, because the names are the same",
-        got=f"'{names[i]}' as {what} {i + 1}, which is '{wanted[i]}' there",
-        fix="Bring both into one order; or give the file other names, if only its names are wrong.",
-    )
-
-
 class _Opener:
     def __init__(self, spec: OwnDataSpec, path: Path, places: Places, shown: Shown) -> None:
         self._path, self._places, self._shown = path, places, shown
@@ -95,7 +85,7 @@ class _Opener:
             files.append(open_responses(path, self._spec.key, self._spec.images))
         self._check_rows(files, part)
         self._check_names(files)
-        self._check_sessions([file.shape[0] for file in files])
+        self._check_sessions(files)
         sides = {hemi: part} if hemi else self._places.sides
         return Responses(files, [self._index(file, part, sides) for file in files], len(part.index))
 
@@ -137,26 +127,46 @@ class _Opener:
 
     def _check_names(self, files: list[ResponseFile]) -> None:
         """Refuse files that name their images or voxels as the tables do, but have them in another order."""
-        ids, start = [self._shown.stimuli.ids[i] for i in self._shown.image], 0
+        start = 0
         for file in files:
-            mine = ids[start : start + file.shape[0]]
+            for wanted in self._names_of_rows():
+                mine = wanted[start : start + file.shape[0]]
+                if refuse_other_order(file.path, "row", file.row_names, mine, "of the stimuli"):
+                    break
             start += file.shape[0]
-            _refuse_other_order(file.path, "row", file.row_names, mine, "of the stimuli")
-            if self._places.source is not None:
-                voxels = self._places.table["voxel"].tolist()
-                _refuse_other_order(file.path, "column", file.column_names, voxels, "of the voxels")
+            refuse_other_names(file.path, file.column_names, self._places)
+        names = differing([file.path.name for file in files])
+        if len(names) == start > 1 and not is_counted(names):  # a file for each image
+            for wanted in self._names_of_rows():
+                self._refuse_files(names, differing(wanted), "of the stimuli")
 
-    def _check_sessions(self, n_rows: list[int]) -> None:
-        """Refuse files of sessions in another order than the sessions of the stimuli, as far as their lengths tell."""
-        sessions = self._shown.sessions
+    def _names_of_rows(self) -> list[list[str]]:
+        """Return the ids and, if every image is a file, the names of the files, in the order of the rows."""
+        stimuli, image = self._shown.stimuli, self._shown.image
+        ids = [stimuli.ids[i] for i in image]
+        files = [] if stimuli.rows is not None else [[stimuli.paths[i].name for i in image]]
+        return [ids, *files]
+
+    def _refuse_files(self, names: Sequence[str], wanted: Sequence[str], whose: str) -> None:
+        fix = "List the files in the order of the rows; or rename them, if only their names are wrong."
+        refuse_other_order(f"{self._path}, responses", "file", names, wanted, whose, fix)
+
+    def _check_sessions(self, files: list[ResponseFile]) -> None:
+        """Refuse files of sessions in another order than the sessions of the stimuli, as far as lengths and names tell
+        it."""
+        sessions, n_rows = self._shown.sessions, [file.shape[0] for file in files]
         if len(n_rows) == 1 or sessions is None:
             return
         changes = np.flatnonzero([a != b for a, b in pairwise(sessions)]) + 1
         lengths = np.diff([0, *changes, len(sessions)]).tolist()
-        if lengths != n_rows and len(lengths) == len(n_rows):
+        if len(lengths) != len(n_rows):
+            return
+        if lengths != n_rows:
             raise DataError(
                 f"{self._path}, responses",
                 expected=f"files of {' + '.join(map(str, lengths))} rows, as the sessions of the stimuli",
                 got=" + ".join(map(str, n_rows)),
                 fix="Give the files in the order of the sessions.",
             )
+        blocks = [sessions[start] for start in (0, *changes)]
+        self._refuse_files(differing([file.path.name for file in files]), differing(blocks), "of the sessions")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,11 @@ from bddn.cortex.frames import Frame, NativeMesh, Volume
 from bddn.cortex.fsaverage import HEMISPHERES, Floats
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES, native_voxels
-from bddn.data.own_imaging import VOLUMES, brain_models, check_side, is_cifti, read_surface, read_volume, suffix_of
+from bddn.data.own_imaging import brain_models, check_side, read_surface, read_volume
 from bddn.data.own_numbers import ROUNDED, read_numbers
 from bddn.data.own_tables import Table, read_table
 from bddn.errors import DataError
+from bddn.files.filekind import HDF5, kind_of
 from bddn.files.paths import expand_home
 from bddn.spec import SidesSpec, VoxelsSpec
 from bddn.text import count, shorten
@@ -172,60 +172,6 @@ def read_places(spec: VoxelsSpec, folder: Path) -> Places:
     return _of_surface(table, index, whole, n_vertices, frame)
 
 
-def cifti_columns(path: Path, sides: Mapping[str, Part]) -> Ints:
-    """Return the columns of a CIFTI file that are the voxels of surfaces, by their vertices.
-
-    Raises
-    ------
-    DataError
-        If it has none for some of them.
-    """
-    axis, found = brain_models(path), list[Ints]()
-    for hemi, part in sides.items():
-        name = next(name for name, side in CIFTI_SIDE.items() if side == hemi)
-        columns = np.full(part.n_places, -1)
-        if axis.nvertices.get(name) == part.n_places:
-            mine = np.flatnonzero(np.asarray(axis.name) == name)
-            columns[np.asarray(axis.vertex)[mine]] = mine
-        found.append(columns[part.index])
-    lacking = int((np.concatenate(found) < 0).sum())
-    if lacking:
-        n = ", ".join(f"{hemi} {part.n_places:,}" for hemi, part in sides.items())
-        raise DataError(
-            path,
-            expected=f"brain models with the {sum(map(len, found)):,} voxels, on meshes of as many vertices ({n})",
-            got=f"no number for {lacking:,} of them",
-            fix="Give a CIFTI file of the same mesh that has these vertices.",
-        )
-    return np.concatenate(found)
-
-
-def pick(path: Path, values: npt.NDArray[Any], places: Places, hemi: str) -> npt.NDArray[Any]:
-    """Return the numbers of a file that are those of the voxels of a hemisphere, or of all for ''.
-
-    Raises
-    ------
-    DataError
-        If it has another number of voxels or places, or the order of its voxels is not known.
-    """
-    part, sides = (places.sides[hemi], {hemi: places.sides[hemi]}) if hemi else (places.whole, places.sides)
-    if sides and is_cifti(path):
-        return np.asarray(values[cifti_columns(path, sides)])
-    on_grid = suffix_of(path) in VOLUMES
-    try:
-        index = places.select(len(values), part, on_grid)
-    except ValueError as error:
-        raise DataError(
-            path,
-            expected=f"numbers of {error}",
-            got=f"{len(values):,}",
-            fix="Give a file of the same mesh, volume or voxels.",
-        ) from None
-    if not on_grid:
-        places.require_order(path)
-    return values if index is None else values[index]
-
-
 def _side_paths(sides: SidesSpec, folder: Path) -> dict[str, Path]:
     given = {"lh": sides.lh, "rh": sides.rh}
     return {hemi: folder / expand_home(path) for hemi, path in given.items() if path is not None}
@@ -280,6 +226,8 @@ def _vertices(spec: VoxelsSpec, folder: Path, n_vertices: Mapping[str, int]) -> 
 def _read_vertices(path: Path, hemi: str, n_vertices: int, first: int) -> tuple[Ints, bool]:
     """Return vertices from a mask of 0 and 1 or from indices, and whether it is from indices."""
     check_side(path, hemi)
+    if kind_of(path) == HDF5:
+        raise _no_vertices(path, n_vertices, "an HDF5 file, of which no array is named", "Save them with numpy.save.")
     values = read_numbers(path, n_places=n_vertices).values
     if values.dtype.kind not in "fiu" or not np.array_equal(values, np.rint(values)):
         raise _no_vertices(path, n_vertices, f"{values.dtype}, also numbers that are not whole")
@@ -357,6 +305,9 @@ def _points(hemi: Sequence[str], voxel: Sequence[str | int], coords: npt.NDArray
 
 def _of_table(path: Path) -> Places:
     source = read_table(path)
+    for column in ("hemi", "voxel"):
+        if column in map(str.casefold, source.cells):
+            source.texts(column, "the hemispheres or names of voxels", "")
     coords = np.stack([source.numbers(axis, "coordinates", "") for axis in COORDINATES], 1)
     bad = [f"row {i + 1}" for i in np.flatnonzero(~np.isfinite(coords).all(1))]
     hemi = source.cells.get("hemi", [""] * len(source))

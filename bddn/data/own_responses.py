@@ -4,6 +4,7 @@ Formats: .npy, HDF5, zarr, MGH (read lazily); Parquet, GIFTI (one data array per
 last axis is the images, or one volume per file); CIFTI-2 (dscalar, dtseries).
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,8 +15,9 @@ import pyarrow as pa
 
 from bddn.cortex.frames import Volume
 from bddn.cortex.mgh import open_mgh, read_mgh
-from bddn.data.array_files import gaps, open_array
-from bddn.data.own_imaging import VOLUMES, is_cifti, load_image, reading, suffix_of, volumes_of
+from bddn.data.array_files import gaps, open_array, refuse_packed
+from bddn.data.own_imaging import VOLUMES, is_cifti, load_image, parcels, reading, suffix_of, volumes_of
+from bddn.data.own_order import as_text_only
 from bddn.data.own_tables import read_parquet
 from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, HDF5, NPY
@@ -97,6 +99,7 @@ class _ArrayRows(ResponseFile):
         shape, dtype = tuple(self.array.shape or ()), self.array.dtype  # h5py's empty arrays have none
         if len(shape) != 2 or np.dtype(dtype).kind not in NUMBERS:
             raise _not_numbers(path, f"{dtype} of shape {shape}")
+        refuse_packed(path, self.array)
         self.shape = shape[::-1] if transposed else shape
 
     @property
@@ -219,6 +222,7 @@ class CiftiRows(ResponseFile):
             raise _not_numbers(path, got, "a dscalar or dtseries (images, grayordinates)")
         names = getattr(self._image.header.get_axis(0), "name", ())  # of a dscalar
         self.row_names = [str(name).strip() for name in names]
+        self.column_names = parcels(path)
 
     def read(self, rows: Rows, places: Rows | None) -> npt.NDArray[Any]:
         wanted, back = np.unique(rows, return_inverse=True)
@@ -254,9 +258,13 @@ class Responses:
         return out
 
     def remarks(self) -> list[str]:
-        """Return which files have gaps that are read as zeros."""
+        """Return which files have gaps that are read as zeros, and whether files are in the order of texts."""
         arrays = {(file.path, file.key) for file in self._files if isinstance(file, _ArrayRows)}
-        return [words for path, key in sorted(arrays) for words in gaps(path, key)]
+        found = [words for path, key in sorted(arrays) for words in gaps(path, key)]
+        if pair := as_text_only([str(file.path) for file in self._files]):
+            one, other = (Path(name).name for name in pair)
+            found.append(f"{other} follows {one} in the list of responses, so it does in the table of stimuli, too")
+        return found
 
     def place(self, row: int) -> tuple[Path, int]:
         """Return the file of a row, and its number there."""
@@ -270,6 +278,11 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _not_numbers(path: Path, got: str, expected: str = "real numbers of shape (images, voxels)") -> DataError:
     fix = "Save only the responses, as float32."
+    if "voxels" in expected and re.search(r"\((\d+, ){2,}\d+\)$", got):
+        fix = (
+            "Save two axes, with a row for each row of the stimuli: of (images, repeats, voxels) data.reshape(-1, "
+            "n_voxels), of a volume (X, Y, Z, images) data[mask == 1].T."
+        )
     if "complex" in got:
         fix = "Save their real part or their absolute value, whichever you mean."
     elif "<U" in got or "|S" in got or "object" in got or "str" in got:

@@ -13,8 +13,9 @@ from bddn.data.array_images import ArrayImages
 from bddn.data.dataset import Stimuli
 from bddn.data.image_files import SUFFIXES
 from bddn.data.listing import is_hidden, is_printable
-from bddn.data.own_tables import Table, read_table
+from bddn.data.own_tables import NO_VALUE, Table, read_table
 from bddn.errors import DataError
+from bddn.files.filekind import explain
 from bddn.files.paths import expand_home
 from bddn.spec import StimuliSpec
 from bddn.text import count, shorten
@@ -99,7 +100,7 @@ def read_stimuli(spec: StimuliSpec, folder: Path) -> Shown:
 
 def _ids(table: Table, spec: StimuliSpec) -> list[str]:
     ids = table.texts(spec.id, "the stimulus ids", "id")
-    bad = [f"row {i + 1}" for i, one in enumerate(ids) if not one]
+    bad = [f"row {i + 1}" for i, one in enumerate(ids) if one.casefold() in NO_VALUE]
     bad += [f"{one!a} in row {i + 1}" for i, one in enumerate(ids) if not is_printable(one)]
     if bad:
         raise DataError(
@@ -212,12 +213,15 @@ def _check_listed(table: Table, root: Path, names: list[str]) -> tuple[str, ...]
     for parent, inside in wanted.items():
         try:
             listed = {path.name for path in parent.iterdir()}
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             away.append(parent)
             continue
         except OSError as error:
+            above = (parent, *parent.parents) if isinstance(error, NotADirectoryError) else ()
+            file = next((one for one in above if one.is_file()), parent)
             fix = "Correct the names in the table, or the rights of this folder."
-            raise DataError(parent, expected="a folder of images", got=f"{error.strerror}", fix=fix) from error
+            got, fix = explain(file, f"{error.strerror}", fix)
+            raise DataError(file, expected="a folder of images", got=got, fix=fix) from error
         lacking = [name for name in inside if name not in listed]
         missing += lacking
         folded = {_folded(name): name for name in listed}

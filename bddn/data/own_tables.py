@@ -10,11 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bddn.data.image_table import SHOWN, read_rows
+from bddn.data.own_order import as_text_only
 from bddn.errors import DataError
 from bddn.files.filekind import PARQUET, explain, require_no_pipe
 from bddn.text import count, shorten
 
-SHEETS = (".xlsx", ".xls", ".ods")
+OTHERS = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), ("a spreadsheet", "Export it as CSV in UTF-8.")),
+    **dict.fromkeys((".feather", ".arrow"), ("an Arrow table (Feather)", "Save it as Parquet or CSV.")),
+}
+"""Tables that are not read, and what to do."""
 NO_VALUE = ("", "n/a", "na", "nan")
 """Cells that mean "not known", in lower case: those of BIDS, R and pandas."""
 
@@ -93,10 +98,8 @@ def read_table(path: Path) -> Table:
         If it is not a table with at least one row and with different names of columns, or cells are not texts or
         numbers.
     """
-    if path.suffix.lower() in SHEETS:
-        raise DataError(
-            path, expected="a CSV, TSV or Parquet table", got="a spreadsheet", fix="Export it as CSV in UTF-8."
-        )
+    if other := OTHERS.get(path.suffix.lower()):
+        raise DataError(path, expected="a CSV, TSV or Parquet table", got=other[0], fix=other[1])
     if path.suffix.lower() not in (".parquet", ".pq"):
         rows = read_rows(path)
         return Table(path, {name: [row[name] for row in rows] for name in rows[0]})
@@ -125,11 +128,27 @@ def read_parquet(path: Path) -> pa.Table:
     """
     try:
         require_no_pipe(path)
-        return pq.ParquetFile(path).read() if path.is_file() else pq.read_table(path, partitioning=None)
+        if path.is_file():
+            return pq.ParquetFile(path).read()
+        _refuse_text_order(path)
+        return pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         got, fix = "a damaged file, or another kind of file", "Restore it, or give another one."
         got, fix = explain(path, got, fix, PARQUET)
         raise DataError(path, expected="a Parquet table", got=got, fix=fix) from error
+
+
+def _refuse_text_order(folder: Path) -> None:
+    """Refuse a folder whose parts have one order as texts, in which pyarrow and pandas read them, and another one by
+    their numbers, in which dask does."""
+    parts = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
+    if pair := as_text_only(parts):
+        raise DataError(
+            folder,
+            expected="a Parquet table in one file, or in parts whose names have the order of their numbers",
+            got=f"the parts {pair[0]} and {pair[1]}, which programs read in different orders",
+            fix="Open it with the program that wrote it, and save it as one file.",
+        )
 
 
 def _is_plain(kind: pa.DataType) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES
+from bddn.data.array_files import open_array
 from bddn.data.own_imaging import read_volume
+from bddn.data.own_order import by_number
 from bddn.data.own_scan import File, Folder
 from bddn.data.own_tables import read_table
 from bddn.errors import DataError, OutputError
@@ -130,7 +132,8 @@ def _stimuli(folder: Path, found: Folder) -> tuple[list[str], int | None]:
             lines = ["stimuli:", f"  table: {_quoted(table.name)}  # ? one row for each response, in the same order"]
             lines += [*_array(array), f"  id: {_quoted(one)}  # ? the column of ids"]
             lines.append(f"  row: {_quoted(row)}  # ? the column of the number of each image in the array")
-            lines.append("  count_from: 0  # ? or 1, as in MATLAB")
+            cells = read_table(folder / table.name).cells.get(row or "", [])
+            lines.append(_count_from("0" in cells, "the first image"))
             return lines, table.shape[0]
     if array is not None:
         return ["stimuli:", *_array(array), "  # images are in the order of the responses"], array.shape[0]
@@ -145,6 +148,10 @@ def _array(file: File) -> list[str]:
 
 def _key(file: File) -> list[str]:
     return [f"  key: {_quoted(file.key)}"] if file.key else []
+
+
+def _count_from(has_0: bool, what: str) -> str:
+    return f"  count_from: {0 if has_0 else OPEN}  # {'' if has_0 else '? '}number of {what}: 0, or 1 as in MATLAB"
 
 
 def _named(columns: Sequence[str], usual: Sequence[str]) -> str | None:
@@ -194,7 +201,7 @@ def _several(found: Folder, n_images: int | None) -> list[File]:
     """Return files of one kind and of the same places that have this number of images together, or none."""
     groups: dict[tuple[object, ...], list[File]] = {}
     single = [file for file in found.of("volume") if len(file.shape) == 3]
-    for file in (*_candidates(found), *single):
+    for file in sorted((*_candidates(found), *single), key=lambda file: by_number(file.name)):
         last = file.kind == "volume"
         groups.setdefault((file.kind, file.dtype, file.shape[:3] if last else file.shape[1:]), []).append(file)
     fits = (some for some in groups.values() if sum(_n_images(file)[0] for file in some) == n_images)
@@ -245,7 +252,9 @@ def _voxels(folder: Path, found: Folder, n_voxels: int | None) -> list[str]:
         lines.append(f"  fsaverage: {OPEN}  # ? fsaverage5, fsaverage6, fsaverage7; or sphere:, table:, mask:{what}")
         if vertices:
             lines += ["  vertices:  # ? which vertices of the mesh", *vertices]
-            lines.append("  count_from: 0  # ? or 1, as in MATLAB")
+            chosen = [next((f for f in listed if f.hemi == hemi), None) for hemi in HEMISPHERES]
+            values = [open_array(folder / f.name, f.key)[...] for f in chosen if f is not None]
+            lines.append(_count_from(any((one == 0).any() for one in values), "the first vertex"))
     return [*lines, "  # leave_out: [nan, constant]  # voxels to leave out"]
 
 

@@ -182,6 +182,7 @@ TABLES = {
         ("none for 1 of them, B; b.jpg differs from one of them only by case",),
     ),
     "a path out of the folder": ("image,label\na,x\n../b.jpg,y\n", ("'../b.jpg', which leads out of it",)),
+    "a path of Windows": ("image,label\na,x\nC:\\data\\b.jpg,y\n", ("'C:\\data\\b.jpg', as on Windows", "by /")),
     "a path from the root": ("image,label\na,x\n/etc/passwd,y\n", ("'/etc/passwd', which leads out of it",)),
     "a name that means two images": ("image,label\na,x\nc,y\n", ("'c', which means c.jpg, c.png",)),
     "an image twice": (

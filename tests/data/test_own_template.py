@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from bddn.cli import app
 from bddn.data.own_data import OwnData
 from bddn.errors import BddnError
-from data.own_trees import AFFINE, MAKERS, Lab, make
+from data.own_trees import AFFINE, MAKERS, Lab, make, small_lab
 
 ANSWERS = {  # what no program can know, in the order of the questions
-    "npy": {'fsaverage: "?"': "fsaverage: fsaverage5"},
-    "hdf5": {'row: "?"': "row: image", "count_from: 0": "count_from: 1", 'fsaverage: "?"': "fsaverage: fsaverage5"},
+    "npy": {'fsaverage: "?"': "fsaverage: fsaverage5", 'count_from: "?"': "count_from: 0"},
+    "hdf5": {'row: "?"': "row: image", 'count_from: "?"': "count_from: 1", 'fsaverage: "?"': "fsaverage: fsaverage5"},
     "gifti": {},
     "nifti": {'space: "?"': "space: MNI"},
     "cifti": {
@@ -78,7 +78,8 @@ def test_odd_names_are_quoted(lab: Lab, tmp_path: Path) -> None:
     path = make(tmp_path / "my: data #1", "npy", lab)
     (path.parent / "stimuli.csv").rename(path.parent / "1: stimuli #.csv")
     init(path.parent, path.parent / "new.yaml")
-    text = (path.parent / "new.yaml").read_text().replace('"?"', "fsaverage5")
+    text = (path.parent / "new.yaml").read_text().replace('count_from: "?"', "count_from: 0")
+    text = text.replace('"?"', "fsaverage5")
     (path.parent / "new.yaml").write_text(text)
     assert OwnData(path.parent / "new.yaml").stimuli.ids == tuple(lab.pictures)
 
@@ -176,14 +177,23 @@ def test_pipes_are_told_and_not_waited_for(lab: Lab, tmp_path: Path) -> None:
         assert f"not readable: {name}: not a regular file" in said
 
 
-def test_a_volume_for_each_image_is_a_list_of_responses(lab: Lab, tmp_path: Path) -> None:
+def test_what_is_counted_from_0_is_not_asked(lab: Lab, tmp_path: Path) -> None:
+    folder = make(tmp_path / "npy", "npy", lab).parent
+    np.save(folder / "rh_vertices.npy", [0, 7, 40])
+    init(folder, folder / "new.yaml")
+    assert "  count_from: 0  # number of the first vertex" in (folder / "new.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["beta_{:04d}.nii", "beta_{}.nii"])
+def test_a_volume_for_each_image_is_a_list_of_responses(name: str, tmp_path: Path) -> None:
+    lab = small_lab(tmp_path / "pictures", n=12)
     folder = make(tmp_path / "nifti", "nifti", lab).parent
     shape = nibabel.load(folder / "mask.nii.gz").shape  # type: ignore[attr-defined]
     for path in folder.glob("betas_*"):
         path.unlink()
-    for k in range(6):
-        nibabel.save(nibabel.Nifti1Image(np.full(shape, k, np.float32), AFFINE), folder / f"beta_{k + 1:04d}.nii")
+    for k in range(12):
+        nibabel.save(nibabel.Nifti1Image(np.full(shape, k, np.float32), AFFINE), folder / name.format(k + 1))
     init(folder, folder / "new.yaml")
     text = (folder / "new.yaml").read_text().replace('space: "?"', "space: MNI")
     (folder / "new.yaml").write_text(text)
-    np.testing.assert_array_equal(OwnData(folder / "new.yaml").responses()[:, 0], range(6))
+    np.testing.assert_array_equal(OwnData(folder / "new.yaml").responses()[:, 0], range(12))
