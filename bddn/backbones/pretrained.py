@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bddn.backbones import convert
 from bddn.backbones.family_kind import Family
@@ -20,7 +21,6 @@ from bddn.machine.settings import seeded
 from bddn.spec import WeightsSpec
 
 ADAPTER = "adapter_config.json"
-OTHER_PARTS = ("text_model", "language_model", "decoder", "prompt_encoder", "predictor", "memory_attention")
 NO_WEIGHTS = ("I8", "U8", "I16", "U16", "C64")  # types of safetensors; buffers of networks are int64 or bool
 POOLING = "add_pooling_layer"  # an option of many constructors
 INITIAL_STD = 0.02  # of random weights: the default of all classes but SAM, whose 1e-10 gives almost zero outputs
@@ -183,7 +183,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
         got = "a pickle with more than tensors" if "weights_only" in str(error) else first_line(error)
         got, fix = explain_folder(folder, names, got, fix)
         raise BackboneError(folder, expected=f"weights of a {family.model}", got=got, fix=fix) from error
-    left = [key for key in info["unexpected_keys"] if _is_of_blocks(key)]
+    left = [key for key in info["unexpected_keys"] if _is_of_blocks(key, model)]
     misfits = {
         "missing": sorted(info["missing_keys"]),
         "of another shape": sorted(f"{key} {tuple(a)} for {tuple(b)}" for key, a, b in info["mismatched_keys"]),
@@ -226,6 +226,9 @@ def _prefix(missing: Sequence[str], unknown: Collection[str]) -> str:
     return next((one for one in found if all(f"{one}.{name}" in unknown for name in missing)), "")
 
 
-def _is_of_blocks(key: str) -> bool:
-    """Return whether an unknown key belongs to a block of a vision encoder, not to a head or another tower."""
-    return re.search(r"(^|\.)(layers?|blocks)\.\d", key) is not None and not any(word in key for word in OTHER_PARTS)
+def _is_of_blocks(key: str, model: Any) -> bool:
+    """Return whether an unknown key belongs to a list of modules of a network, such as its blocks, and not to a head or
+    another part of a larger network, which may have lists of the same names."""
+    keys = (key, key.removeprefix(f"{model.base_model_prefix}."))  # which files of a network with a head have first
+    lists = [f"{name}." for name, one in model.named_modules() if isinstance(one, nn.ModuleList | nn.Sequential)]
+    return any(one.startswith(tuple(lists)) for one in keys)
