@@ -13,15 +13,24 @@ from torch import nn
 
 from bddn.backbones import convert
 from bddn.backbones.family_kind import Family
-from bddn.backbones.loading import UNREADABLE, first_line, keep_transformers_quiet, refuse_architecture, refuse_misfits
-from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of, whole_or_shards
+from bddn.backbones.loading import (
+    SHOWN,
+    UNREADABLE,
+    first_line,
+    keep_transformers_quiet,
+    refuse_architecture,
+    refuse_misfits,
+)
+from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.files.filekind import explain_folder
 from bddn.machine.settings import seeded
 from bddn.spec import WeightsSpec
+from bddn.text import shorten
 
 ADAPTER = "adapter_config.json"
-NO_WEIGHTS = ("I8", "U8", "I16", "U16", "C64")  # types of safetensors; buffers of networks are int64 or bool
+# types of safetensors and of torch that are no weights; buffers of networks are int64 or bool
+NO_WEIGHTS = ("I8", "U8", "I16", "U16", "C64", torch.int8, torch.uint8, torch.int16, torch.uint16, torch.complex64)
 POOLING = "add_pooling_layer"  # an option of many constructors
 INITIAL_STD = 0.02  # of random weights: the default of all classes but SAM, whose 1e-10 gives almost zero outputs
 
@@ -164,7 +173,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
             kind, kinds = part.get("model_type", kind), (*kinds, kind)
         if kind not in kinds:
             raise ValueError(f"model_type '{kind}' in config.json, not {' or '.join(kinds)}")
-        _refuse_quantized(folder, fields, family)
+        _check_files(folder, fields, family)
         model, info = model_class.from_pretrained(
             folder,
             dtype=torch.float32,  # the checkpoint may be in half precision
@@ -200,17 +209,23 @@ def _pretrained(family: Family, folder: Path) -> Any:
     return model
 
 
-def _refuse_quantized(folder: Path, config: Mapping[str, Any], family: Family) -> None:
-    """Raise a BackboneError if weights are integers or complex numbers, which transformers would take for values."""
-    from safetensors import safe_open
-
+def _check_files(folder: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raise a BackboneError if weights are integers or complex numbers, which transformers would take for values, or in
+    more than one file of an index, of which it would take the last."""
     quantization = config.get("quantization_config")
     got = f"quantized ones: quantization_config of config.json says {quantization}" if quantization else ""
-    paths = [] if got else whole_or_shards([path.name for path in folder.iterdir()], TRANSFORMERS_FILES)
-    for name in [name for name in paths if name.endswith(".safetensors")]:
-        with safe_open(folder / name, "pt") as file:
-            types = {key: file.get_slice(key).get_dtype() for key in file.keys() if (family.tower or "") in key}  # noqa: SIM118
+    index, place_of = _index(folder)
+    for name in () if got else sorted(set(place_of.values())):
+        types = {key: one for key, one in _types(folder / name).items() if (family.tower or "") in key}
         got = got or next((f"{key} of type {one}" for key, one in types.items() if one in NO_WEIGHTS), "")
+        twice = [key for key in types if place_of.get(key, name) != name]
+        if twice:
+            raise BackboneError(
+                folder,
+                expected=f"each weight only in the file that {index} names",
+                got=f"{len(twice)} of them also in {name}: {shorten(twice, SHOWN)}",
+                fix="Use the folder as it was published, or save the network into an empty folder.",
+            )
     if got:
         raise BackboneError(
             folder,
@@ -218,6 +233,27 @@ def _refuse_quantized(folder: Path, config: Mapping[str, Any], family: Family) -
             got=got,
             fix="Use the weights as they were before they were quantized.",
         )
+
+
+def _index(folder: Path) -> tuple[str, dict[str, str]]:
+    """Return the name of the file, or of the index of files, that transformers reads, and the file of each weight."""
+    for name in TRANSFORMERS_FILES:
+        if (folder / name).is_file():
+            return name, {"": name}
+        if (folder / f"{name}.index.json").is_file():
+            return f"{name}.index.json", json.loads((folder / f"{name}.index.json").read_bytes())["weight_map"]
+    return "", {}
+
+
+def _types(path: Path) -> dict[str, Any]:
+    """Return the type of each tensor of a file of weights."""
+    from safetensors import safe_open
+
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            return {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    found = torch.load(path, map_location="meta", weights_only=True)
+    return {key: one.dtype for key, one in found.items() if isinstance(one, torch.Tensor)}
 
 
 def _prefix(missing: Sequence[str], unknown: Collection[str]) -> str:

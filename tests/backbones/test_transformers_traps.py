@@ -522,6 +522,45 @@ def test_quantized_weights_are_not_taken_for_values(small: Make, tmp_path: Path,
         open_backbone(spec)
 
 
+@pytest.mark.parametrize("where", ["shards of other names", "a pickle"])
+def test_quantized_weights_are_noticed_in_all_files_that_transformers_reads(
+    small: Make, tmp_path: Path, where: str
+) -> None:
+    one = small("dinov3_b")
+    spec = other(one.spec, weights={"folder": str(tmp_path)})
+    one.tower.config.save_pretrained(tmp_path)
+    state = one.tower.state_dict()
+
+    def write() -> None:
+        if where == "a pickle":
+            torch.save(state, tmp_path / "pytorch_model.bin")
+            return
+        save_file(state, tmp_path / "all.safetensors", {"format": "pt"})
+        index = {"metadata": {}, "weight_map": dict.fromkeys(state, "all.safetensors")}
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    write()
+    opened(spec)
+    name = next(name for name in state if name.endswith("mlp.up_proj.weight"))
+    state[name] = (state[name] * 100).to(torch.int8)
+    write()
+    with pytest.raises(BackboneError, match=r"weights in float32, float16 or bfloat16; got .*mlp\.up_proj"):
+        open_backbone(spec)
+
+
+def test_weights_that_are_in_two_files_of_an_index_are_refused(small: Make, tmp_path: Path) -> None:
+    """As in a folder into which two networks were saved; transformers takes the last file, whatever the index says."""
+    one = small("dinov3_b")
+    spec = other(one.spec, weights={"folder": str(tmp_path)})
+    one.tower.save_pretrained(tmp_path, max_shard_size="20KB")
+    opened(spec)
+    first, *_, last = sorted(tmp_path.glob("model-*.safetensors"))
+    changed = {name: value + 1 for name, value in load_file(first).items()}
+    save_file(load_file(last) | changed, last, {"format": "pt"})
+    with pytest.raises(BackboneError, match=rf"that model\.safetensors\.index\.json names; got .* also in {last.name}"):
+        open_backbone(spec)
+
+
 def test_a_patch_may_be_given_by_its_two_sides() -> None:
     specs = [bare("InternVLVisionModel", "encoder.layer.*", VIT | {"patch_size": side}) for side in (8, [8, 8])]
     of = [kind_of(spec).outline(spec) for spec in specs]
