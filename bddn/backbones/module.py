@@ -20,12 +20,12 @@ from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
-from bddn.backbones.loading import SHOWN
+from bddn.backbones.loading import SHOWN, first_line
 from bddn.backbones.outputs import tensor_at
 from bddn.backbones.own_weights import load_state, refuse_other_state, write_state
 from bddn.backbones.preprocess import squash
 from bddn.backbones.weights import STATE
-from bddn.errors import BackboneError, SpecError
+from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.identity import PROBE
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
@@ -133,7 +133,17 @@ class HookedModule(HookedNetwork):
         size = self.spec.image_hw
         if self._preprocess is None:
             return squash(image, size)
-        pixels = self._preprocess(image)
+        try:
+            pixels = self._preprocess(image)
+        except (BddnError, MemoryError):
+            raise
+        except Exception as error:
+            raise BackboneError(
+                "preprocess",
+                expected=f"a function that makes pixels of an RGB image of {image.width} × {image.height} pixels",
+                got=first_line(error),
+                fix="Correct the function.",
+            ) from error
         if not isinstance(pixels, Tensor) or pixels.shape != (3, *size) or pixels.dtype != torch.float32:
             got = f"{tuple(pixels.shape)} {pixels.dtype}" if isinstance(pixels, Tensor) else type(pixels).__name__
             raise BackboneError(

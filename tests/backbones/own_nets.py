@@ -32,6 +32,13 @@ def with_preprocess() -> tuple[nn.Module, object]:
     return build(), preprocess
 
 
+def with_preprocess_that_fails() -> tuple[nn.Module, object]:
+    def preprocess(image: Image) -> Tensor:
+        raise ValueError("only images of 7 x 7 pixels")
+
+    return build(), preprocess
+
+
 def number() -> int:
     return 3
 

@@ -278,6 +278,11 @@ def test_it_is_extracted_like_any_other_and_the_same_from_an_import_path(
         ("mynets:fails", "paper", "RuntimeError: no weights"),
         ("mynets:build", "native", "preprocess: paper"),
         ("mynets:with_preprocess", "paper", "preprocess: native"),
+        (
+            "mynets:with_preprocess_that_fails",
+            "native",
+            "preprocess: expected a function .*425 × 300 .*only images of 7",
+        ),
     ],
 )
 def test_an_import_path_that_gives_no_module_is_refused(own: Path, path: str, preprocess: str, words: str) -> None:
