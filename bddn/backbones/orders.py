@@ -21,7 +21,7 @@ def known_orders(h: int, w: int) -> Iterator[tuple[str, Tensor]]:
     for side in sides:
         blocks = places.view(h // side, side, w // side, side)
         yield f"window by window, of {side}×{side} places", windows(places, (side,))
-        yield f"every {side}th place of rows and columns first", blocks.permute(1, 3, 0, 2)
+        yield f"one in {side} rows and columns first", blocks.permute(1, 3, 0, 2)
         for inner in [i for i in sides if i < side and side % i == 0]:
             yield (
                 f"window by window, of {side}×{side} places, each in windows of {inner}×{inner}",
