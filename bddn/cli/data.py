@@ -89,7 +89,9 @@ def show(
         raise DataError("--out", expected=f"a file .{', .'.join(FORMATS)}", got=out.name, fix="Give another name.")
     dataset = open_dataset(name)
     found = preferred_images(
-        dataset, groups_of(dataset.voxels(), None if rois is None else rois.split(",")), SHOWN_IMAGES
+        dataset,
+        groups_of(dataset.voxels(), None if rois is None else [roi.strip() for roi in rois.split(",")]),
+        SHOWN_IMAGES,
     )
     sheet = data_sheet(dataset, found)
     stem, numbers = out.with_suffix(""), out.with_suffix(".csv")

@@ -134,7 +134,7 @@ def figure(
         found = [replace(run, voxels=untested(run.voxels)) for run in found]
     _find_mesh(mesh, fetch)
     if name in WITH_IMAGES:
-        chosen = PAPER_ROIS if rois is None else tuple(rois.split(","))
+        chosen = PAPER_ROIS if rois is None else tuple(roi.strip() for roi in rois.split(","))
         check_rois(chosen)
         sheet = channels([_seen(run, images or [], spec, weights, device) for run in found], chosen)
     else:

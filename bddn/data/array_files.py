@@ -149,6 +149,8 @@ def _open(path: Path, key: str, stamp: tuple[int, int], process: int) -> Any:
 
 @lru_cache(maxsize=16)
 def _open_group(path: Path, key: str, stamp: tuple[int, int], process: int) -> Any:
+    if path.is_dir():
+        raise DataError(path, expected="an HDF5 file", got="a folder", fix="Give the file in it.")
     try:
         file = _hdf5(path)
         found = file.get(key)

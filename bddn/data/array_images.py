@@ -66,6 +66,8 @@ class ArrayImages:
         try:
             array = open_array(file, self.key)
             layout, found = _layout(tuple(array.shape)), np.asarray(array[row])
+        except DataError as error:
+            raise ImageError(error.got, error.fix) from error
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise ImageError(f"no readable image ({error})") from error
         if layout is None or array.dtype != np.uint8:

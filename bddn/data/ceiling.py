@@ -66,6 +66,23 @@ def ncsnr_of_percent(place: object, percent: Floats, n_trials: int) -> Floats:
     return np.sqrt(share / n_trials / (1 - share))
 
 
+def refuse_shares(place: object, percent: Floats) -> None:
+    """Refuse noise ceilings in per cent of which none is above 1: those of a whole brain are shares of variance then.
+
+    Raises
+    ------
+    DataError
+    """
+    highest = float(np.nanmax(percent, initial=0))
+    if 0 < highest <= 1:
+        raise DataError(
+            place,
+            expected="noise ceilings in per cent, some of them above 1",
+            got=f"numbers up to {highest:.3g}, as of shares of variance",
+            fix="Restore the original file, or multiply them by 100.",
+        )
+
+
 def ceiling_of_trials(
     trials: npt.NDArray[np.floating], image: npt.NDArray[np.integer], n_trials: npt.ArrayLike
 ) -> Floats:

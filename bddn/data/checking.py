@@ -15,6 +15,7 @@ from bddn.text import count
 
 SHOWN = 8  # bad files in a message
 FIXES = 5
+ROW = ", row "  # in the place of an image in an array or a table
 BLOCK_IMAGES = 64  # images that a thread checks in one task, so that a million images do not need a million futures
 
 
@@ -86,8 +87,15 @@ def combined_error(bad: Sequence[DataError]) -> DataError:
     """Combine several errors into one that names the first files with their causes, and the next steps."""
     if len(bad) == 1:
         return bad[0]
-    shown = "; ".join(f"{error.place} ({error.got})" for error in bad[:SHOWN])
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    places_of: dict[tuple[str, str], list[str]] = {}  # rows of a file that cannot be read have one cause
+    for error in bad:
+        places_of.setdefault((f"{error.place}".partition(ROW)[0], error.got), []).append(f"{error.place}")
+    some = list(places_of.items())[:SHOWN]
+    shown = "; ".join(
+        f"{places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''} ({got})" for (_, got), places in some
+    )
+    n_more = len(bad) - sum(len(places) for _, places in some)
+    more = f"; and {n_more} more" if n_more else ""
     fixes = list(dict.fromkeys(error.fix for error in bad))
     return DataError(
         f"{len(bad)} images",

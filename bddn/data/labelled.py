@@ -1,5 +1,6 @@
 """Images with a class each: what a network is fine-tuned on."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from bddn.data.dataset import Stimuli
 from bddn.data.listing import is_printable
 from bddn.errors import DataError
+
+WHOLE = re.compile(r"(-?[0-9]+)\.0*")
+"""A whole number as tables of floats write it."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,14 @@ def labels_of(
         )
     alike: dict[str, list[str]] = {}
     for name in ordered:
-        alike.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
+        key = unicodedata.normalize("NFC", name).casefold().strip()
+        whole = WHOLE.fullmatch(key)
+        alike.setdefault(whole[1] if whole else key, []).append(name)
     for names in alike.values():
         if len(names) > 1 or not names[0].strip() or not is_printable(names[0]):
             raise DataError(
                 place,
-                expected="names of classes that can be printed and differ by more than case and spaces",
+                expected="names of classes that can be printed and differ by more than case and spaces, or by '.0'",
                 got=" and ".join(ascii(name) for name in names),
                 fix="Rename them; if they are one class, give it one name.",
             )

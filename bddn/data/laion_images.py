@@ -46,7 +46,9 @@ class LaionImages:
             array = open_array(file, KEY)
             if array.shape == (self.n,):
                 return on_grey(np.asarray(array[row]).tobytes())
-        except (DataError, OSError, RuntimeError, ValueError) as error:
+        except DataError as error:
+            raise ImageError(error.got, error.fix) from error
+        except (OSError, RuntimeError, ValueError) as error:
             raise ImageError(f"no readable image ({error})") from error
         raise ImageError(f"an array '{KEY}' of shape {array.shape}, but {self.n} rows in {METADATA.name}")
 

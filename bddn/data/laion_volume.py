@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.cortex.frames import Volume
-from bddn.data.ceiling import ncsnr_of_percent
+from bddn.data.ceiling import ncsnr_of_percent, refuse_shares
 from bddn.data.grid_voxels import FILE, Grid
 from bddn.data.laion_files import MASK, R2_MEAN, ceiling_file, how_to_get, how_to_get_folder, map_file, rois_folder
 from bddn.data.laion_rois import Roi, find_rois, hemispheres, label_columns, named, on_grid, read_mask
@@ -148,6 +148,7 @@ class T1w:
             if is_listed(path):
                 values, volume = read_volume(path)
                 on_grid(path, volume, self.frame)
+                refuse_shares(path, np.asarray(values, np.float64))
                 return ncsnr_of_percent(path, np.asarray(values[voxels.at], np.float64), int(repeats))
         return None
 

@@ -25,6 +25,7 @@ from bddn.files.filekind import explain, is_listed
 
 SPACE = "func1pt8mm"
 KEY = "betas"
+AXES = "RAS"
 
 
 class BetaGrid(Grid):
@@ -112,7 +113,7 @@ class Func1pt8mm:
     @cached_property
     def frame(self) -> Volume:
         """The grid, for maps as NIfTI."""
-        return read_volume(self.root / self.needed()[0])[1]
+        return _read(self.root / self.needed()[0])[1]
 
     def table(self, voxels: BetaGrid) -> pd.DataFrame:
         """Return the table of voxels without ceilings."""
@@ -157,7 +158,7 @@ class Func1pt8mm:
         path = self.root / self._betas / "ncsnr.nii.gz"
         if not is_listed(path):
             return None
-        found = read_volume(path)[0].astype(np.float32)
+        found = _read(path)[0].astype(np.float32)
         if found.shape != voxels.shape:
             raise DataError(
                 path, expected=f"numbers of shape {voxels.shape}", got=f"{found.shape}", fix="Get it again."
@@ -173,8 +174,24 @@ class Func1pt8mm:
         return [f"without {names} labels or noise ceilings are unknown. {how_to_get(*absent)}"] if absent else []
 
 
+def _read(path: Path) -> tuple[npt.NDArray[np.floating], Volume]:
+    """Read a volume whose axes are those of the betas, which have no affine of their own: right, anterior, superior."""
+    from nibabel.orientations import aff2axcodes
+
+    values, volume = read_volume(path)
+    axes = "".join(aff2axcodes(volume.affine))
+    if axes != AXES:
+        raise DataError(
+            path,
+            expected=f"axes to the right, front and top ({AXES}), as those of NSD's volumes and betas",
+            got=axes,
+            fix=f"Get the original file; this copy was turned. {how_to_get(Path(*path.parts[-6:]))}",
+        )
+    return values, volume
+
+
 def _read_labels(path: Path) -> Ints:
-    values = np.nan_to_num(read_volume(path)[0])
+    values = np.nan_to_num(_read(path)[0])
     if (values != np.round(values)).any():
         raise DataError(path, expected="whole numbers as labels", got="other numbers", fix="Get it again.")
     return np.asarray(values, np.intp)

@@ -106,6 +106,10 @@ class _ArrayRows(ResponseFile):
     def array(self) -> Any:
         return open_array(self.path, self.key)
 
+    @property
+    def images(self) -> Axis:
+        return "columns" if self._transposed else "rows"
+
     def read(self, rows: Rows, places: Rows | None) -> npt.NDArray[Any]:
         array = self.array
         wanted, back = np.unique(rows, return_inverse=True)
@@ -258,9 +262,15 @@ class Responses:
         return out
 
     def remarks(self) -> list[str]:
-        """Return which files have gaps that are read as zeros, and whether files are in the order of texts."""
+        """Return which files have gaps, or could be turned, and whether files are in the order of texts."""
         arrays = {(file.path, file.key) for file in self._files if isinstance(file, _ArrayRows)}
         found = [words for path, key in sorted(arrays) for words in gaps(path, key)]
+        found += [
+            f"{file.path} has as many rows as columns, so nothing shows which of them are the images: make sure that "
+            f"'images: {file.images}' is right"
+            for file in self._files
+            if isinstance(file, _ArrayRows) and file.shape[0] == file.shape[1]
+        ]
         if pair := as_text_only([str(file.path) for file in self._files]):
             one, other = (Path(name).name for name in pair)
             found.append(f"{other} follows {one} in the list of responses, so it does in the table of stimuli, too")

@@ -11,6 +11,10 @@ from bddn.data.checking import combined_error, inspect_images
 from bddn.data.labelled import LabelledImages
 from bddn.errors import DataError
 from bddn.identity import digest
+from bddn.text import count
+
+NO_CLASS = ("na", "n/a", "nan", "none", "null", "<na>")
+"""What R, pandas and others write where a value is missing; each may be the name of a class, too."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,19 @@ def _grouped(images: LabelledImages, duplicates: list[list[int]]) -> LabelledIma
 
 def _on_classes(images: LabelledImages) -> list[str]:
     counts = images.counts()
+    found = [
+        f"'{name}' is taken for a class, of {count(n, 'image')}. If it means that the class is unknown, leave these "
+        "images out"
+        for name, n in counts.items()
+        if name.casefold() in NO_CLASS
+    ]
     fewest, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[fewest] == counts[most]:
-        return []
+        return found
     return [
+        *found,
         f"classes differ in size, from {counts[fewest]} ({fewest}) to {counts[most]} ({most}) images; the same number "
-        "of each is trained on"
+        "of each is trained on",
     ]
 
 

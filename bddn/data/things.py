@@ -46,6 +46,7 @@ HOW_TO_GET_IMAGES = (
     "folder with the option images=FOLDER."
 )
 TEST, SUBJECT = "test", "subject_id"
+SESSION, RUN, TRIAL = "session", "run", "trial_id"
 
 
 class Things(SessionData):
@@ -109,7 +110,25 @@ class Things(SessionData):
         self._about_voxels = read_voxels(self._path_of("VoxelMetadata.csv"))
         self._check_subject(self._shown.path, self._shown.cells.get(SUBJECT, ()))
         self._check_subject(self._about_voxels.path, self._about_voxels.cells.get(SUBJECT, ()))
+        self._check_order()
         self._describe(self._in_words())
+
+    def _check_order(self) -> None:
+        """Refuse rows in another order than that of the trials, which is that of the columns of the responses."""
+        cells, seen, last = self._shown.cells, set[tuple[str, str]](), None
+        if not {SESSION, RUN, TRIAL} <= {*cells}:
+            return
+        numbers = self._shown.numbers(TRIAL, "the number of each trial", "")
+        for row, (run, number) in enumerate(zip(zip(cells[SESSION], cells[RUN], strict=True), numbers, strict=True)):
+            if (run in seen) if run != last else not number > numbers[row - 1]:
+                raise DataError(
+                    self._shown.path,
+                    expected=f"trials in their order: those of a run together, and {TRIAL} ascending in it",
+                    got=f"another trial in row {row + 1}, as in a table that was sorted",
+                    fix="Restore the original file.",
+                )
+            seen.add(run)
+            last = run
 
     def _check_subject(self, path: Path, cells: Iterable[object]) -> None:
         """Refuse a table whose rows tell that they are of another subject: all subjects have as many trials."""

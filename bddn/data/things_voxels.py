@@ -15,7 +15,7 @@ import pandas as pd
 
 from bddn.cortex.frames import Volume
 from bddn.data.array_files import arrays_of, open_array
-from bddn.data.ceiling import ncsnr_of_percent
+from bddn.data.ceiling import ncsnr_of_percent, refuse_shares
 from bddn.data.grid_voxels import Grid
 from bddn.data.mask_labels import label_by_smallest
 from bddn.data.session_betas import N_PROBES, Floats, Ints, Session
@@ -273,4 +273,6 @@ def ncsnr_of(table: VoxelTable, rows: Ints) -> npt.NDArray[np.float64] | None:
     """Return the ncsnr (N,) from the noise ceilings of single trials in per cent, or None without them."""
     if CEILING not in table.cells.columns:
         return None
-    return ncsnr_of_percent(f"{table.path}, column {CEILING}", table.numbers(CEILING)[rows], 1)
+    place, percent = f"{table.path}, column {CEILING}", table.numbers(CEILING)
+    refuse_shares(place, percent)
+    return ncsnr_of_percent(place, percent[rows], 1)

@@ -196,6 +196,7 @@ TABLES = {
     "an empty cell of one-hot": ("image,x,y\na,1,\nb,0,1\nd,1,0\n", ("got x and y empty for 'a'",)),
     "one class": ("image,label\na,x\nb,x\n", ("got only the class 'x', with 2 images",)),
     "no class at all": ("image,label\na,\nb,\n", ("got no image with a class",)),
+    "classes that are one number": ("image,label\na,1\nb,2\nd,2.0\n", ("got '2' and '2.0'", "give it one name")),
     "classes that differ by case": ("image,label\na,mel\nb,MEL\n", ("'MEL' and 'mel'",)),
     "no column of images": (
         "picture,label\na,x\nb,y\n",
@@ -407,3 +408,13 @@ def test_a_name_that_is_no_set_is_refused_with_all_kinds(tmp_path: Path) -> None
         "huggingface:PATH",
     ):
         assert words in output
+
+
+@pytest.mark.parametrize("unknown", ["NA", "None", "nan"])
+def test_classes_that_may_mean_none_are_told(tmp_path: Path, unknown: str) -> None:
+    for k, name in enumerate("abcd"):
+        write(tmp_path / f"{name}.jpg", jpeg((k,)))
+    write(tmp_path / "table.csv", f"image,label\na,x\nb,{unknown}\nc,{unknown}\nd,x\n".encode())
+    code, output = run("data", "check", f"csv:{tmp_path}/table.csv")
+    assert code == 0
+    assert f"note: '{unknown}' is taken for a class, of 2 images. If it means that the class is unknown" in output

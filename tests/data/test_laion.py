@@ -363,6 +363,8 @@ def test_what_is_missing_or_of_another_kind_is_told_with_the_next_step(root: Pat
     ceiling = tree.map_path(root, SUB, "desc-Noiseceiling12rep_statmap")
     replace_volume(ceiling, np.full(SHAPE, 112.0))
     refused("noise ceilings from 0 to below 100 %")
+    replace_volume(ceiling, np.full(SHAPE, 0.6))
+    refused("noise ceilings in per cent, some of them above 1; got numbers up to 0.6")
     replace_volume(ceiling, np.ones((3, 3, 3)))
     refused(r"the grid of the selected voxels.*shape \(3, 3, 3\)")
     table = root / "stimuli/task-images_metadata.csv"

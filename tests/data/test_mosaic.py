@@ -184,3 +184,8 @@ def test_hidden_files_are_no_spheres(root: Path) -> None:
     for path in list((root / "spheres").iterdir()):
         path.with_name(f"._{path.name}").write_bytes(b"?")
     assert len(opened(root).voxels()) == 4
+
+
+def test_a_folder_in_place_of_the_file_is_told(root: Path) -> None:
+    with pytest.raises(DataError, match="expected an HDF5 file; got a folder"):
+        Mosaic(root, cifti=f"{root / 'any.dscalar.nii'}", spheres=f"{root / 'spheres'}")

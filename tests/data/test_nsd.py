@@ -1,5 +1,6 @@
 """NSD as it lies on disk: trial → image → response, and each trap on the way."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
 
+from bddn.cli import app
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, sphere
 from bddn.data.nsd import Nsd
 from bddn.data.nsd_files import N_SESSIONS
@@ -425,3 +428,21 @@ def test_images_that_are_no_bytes_are_refused(root: Path) -> None:
         file.create_dataset("imgBrick", (73_000, 3, 3, 3), np.float32, chunks=(1, 3, 3, 3))
     with pytest.raises(DataError, match="no images of uint8, but an array of float32"):
         Nsd(root, subject="1").stimuli.image(0)
+
+
+def test_a_part_of_the_images_is_not_taken_for_all(root: Path) -> None:
+    path = tree.stimuli_path(root)
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("imgBrick", (60_000, 3, 3, 3), np.uint8, chunks=(1, 3, 3, 3))
+    with pytest.raises(DataError, match=r"got an array of 60,000 images instead of 73,000\. .*aws s3 cp"):
+        Nsd(root, subject="1").stimuli.image(0)
+
+
+def test_a_file_of_images_that_cannot_be_read_is_told_once(root: Path) -> None:
+    tree.stimuli_path(root).write_bytes(b"<!DOCTYPE html><html></html>")
+    result = CliRunner().invoke(app, ["data", "check", f"nsd:{root},subject=1"])
+    text = " ".join(result.output.split())
+    assert result.exit_code == 2
+    assert re.search(r"got \S+nsd_stimuli\.hdf5, row \d+ and 30 more \(an HTML page[^)]*\)\. Download the file", text)
+    assert text.count("HTML") == 1

@@ -1,6 +1,7 @@
 """NSD in the subject's own volume: int16 times 300, axes in reverse, and a mask of -1, 0 and 1."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel
@@ -147,3 +148,17 @@ def test_grids_of_which_left_and_right_are_not_known_are_refused(root: Path) -> 
     nibabel.save(bare, rois / "nsdgeneral.nii.gz")
     with pytest.raises(DataError, match=r"an affine in its header"):
         Nsd(root, **OPTIONS).voxels()
+
+
+def test_volumes_that_were_turned_are_refused(root: Path) -> None:
+    rois, betas = root / "nsddata/ppdata/subj01/func1pt8mm/roi", betas_path(root, 1).parent
+    for path in (rois / "floc-bodies.nii.gz", rois / "nsdgeneral.nii.gz", betas / "ncsnr.nii.gz"):
+        whole = path.read_bytes()
+        image: Any = nibabel.load(path)
+        turned = image.as_reoriented([[0, -1], [1, 1], [2, 1]])  # the same places, from right to left
+        path.unlink()
+        nibabel.save(turned, path)
+        with pytest.raises(DataError, match=rf"{path.name}: expected axes .*RAS.*got LAS.*aws s3 cp"):
+            Nsd(root, **OPTIONS).voxels()
+        path.write_bytes(whole)
+    assert Nsd(root, **OPTIONS).voxels()["roi"].tolist() == ["", "", "EBA", ""]

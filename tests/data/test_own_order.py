@@ -279,3 +279,12 @@ def test_the_line_in_which_a_spreadsheet_names_its_separator_is_read(lab: Lab, t
     table = (tmp_path / "npy" / "stimuli.csv").read_text()
     (tmp_path / "npy" / "stimuli.csv").write_text(f"sep=;\n{table.replace(',', ';')}")
     assert OwnData(path).stimuli.ids == tuple(lab.pictures)
+
+
+@pytest.mark.parametrize("n", [4, 6])
+def test_an_array_with_as_many_responses_as_voxels_is_a_remark(n: int, tmp_path: Path) -> None:
+    """8 voxels, and two responses to each image."""
+    path = make(tmp_path / "hdf5", "hdf5", small_lab(tmp_path / "pictures", n=n))
+    words = f"{path.parent / 'betas.hdf5'} has as many rows as columns, so nothing shows which of them are the images"
+    told = [one for one in OwnData(path).remarks() if one.startswith(words)]
+    assert [one.endswith("'images: columns' is right") for one in told] == [True] * (n == 4)

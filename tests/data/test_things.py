@@ -156,3 +156,23 @@ def test_a_voxel_without_data_is_left_out_and_counted(root: Path) -> None:
     data = Things(root, subject="01")
     assert data.voxels()["voxel"].tolist() == ["1-4-4", "8-2-2"]
     assert "4 voxels of rois: 1 without data in any session, and 1 without data in some" in " ".join(data.remarks())
+
+
+def test_a_table_of_trials_that_was_sorted_is_refused(root: Path) -> None:
+    path = tree.path(root, "StimulusMetadata.csv")
+    table = pd.read_csv(path)
+    expected = Things(root, subject="01").responses()
+    for columns in (["stimulus"], ["trial_type", "session", "trial_id"], ["concept", "session"]):
+        table.sort_values(columns, kind="stable").to_csv(path, index=False)
+        with pytest.raises(DataError, match=r"trials in their order.*another trial in row \d"):
+            Things(root, subject="01")
+    # numbers that begin anew in each run, and sessions in the order of texts, are those of a whole table
+    table.assign(trial_id=table.groupby(["session", "run"]).cumcount()).to_csv(path, index=False)
+    np.testing.assert_array_equal(Things(root, subject="01").responses(), expected)
+
+
+def test_ceilings_that_are_shares_are_refused(root: Path) -> None:
+    columns = {**COLUMNS, "nc_singletrial": COLUMNS["nc_singletrial"] / 100}
+    tree.write_voxels(tree.path(root, "VoxelMetadata.csv"), IJK, columns)
+    with pytest.raises(DataError, match=r"nc_singletrial: expected noise ceilings in per cent.*up to 0\.5"):
+        Things(root, subject="01").voxels()
