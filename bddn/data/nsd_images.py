@@ -9,8 +9,7 @@ import numpy.typing as npt
 from bddn.data.array_files import open_array
 from bddn.data.array_images import ArrayImages
 from bddn.data.decoding import ImageError
-from bddn.data.nsd_design import N_IMAGES
-from bddn.data.nsd_files import STIMULI, SYNTHETIC_STIMULI, how_to_get
+from bddn.data.nsd_files import SYNTHETIC_STIMULI, how_to_get
 from bddn.errors import DataError
 from bddn.files.filekind import is_listed
 
@@ -38,14 +37,11 @@ class NsdImages(ArrayImages):
         if not is_listed(file):
             raise ImageError("no such file", how_to_get(Path(*file.parts[-4:])))
         try:
-            n = len(open_array(file, self.key))
+            open_array(file, self.key)
         except DataError as error:
             raise ImageError(error.got, error.fix) from error
-        core = file.parent.name != SYNTHETIC_STIMULI.name
-        if core and n != N_IMAGES:  # rows of a part of the images are not those that ids number
-            raise ImageError(f"an array of {n:,} images instead of {N_IMAGES:,}", how_to_get(STIMULI))
         found = super().pixels(file, row)
-        if core:
+        if file.parent.name != SYNTHETIC_STIMULI.name:
             return found
         side = min(found.shape[:2])
         top, left = (round((n - side) / 2) for n in found.shape[:2])
