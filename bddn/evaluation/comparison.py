@@ -54,7 +54,8 @@ class Comparison:
     repeat : float
         Reliability of brute force, from two halves of the images.
     gain : Estimate
-        Share of brute force's R² on the test images that its selection of this part gains over chance.
+        Share of brute force's R² on the test images that its selection of this part gains over chance; None where this
+        R² is not surely positive.
     loss : Estimate
         Share of this gain that is lost if the part is selected as in the run; None where nothing is gained.
     verdict : str
@@ -86,7 +87,8 @@ class Compared:
         `r2_test` of the run, and with the suffix `_check` those of brute force.
     comparisons : list of Comparison
     score : Estimate, optional
-        R² of the run on the test images over that of brute force; None if too few voxels are judged.
+        R² of the run on the test images over that of brute force; None if too few voxels are judged, or if the latter
+        is not surely positive.
     rois : DataFrame
         Means of both, one row per ROI.
     n_images : int
@@ -201,8 +203,9 @@ def _comparison(
     repeat = repeatability(*(getattr(half, part)[where] for half in opinion.halves))
     r, (of_run, of_answer, of_chance) = correlation(run, theirs, patch), scores
     gain = ratio(of_answer - of_chance, of_answer, patch)
-    loss = ratio(of_answer - of_run, of_answer - of_chance, patch)
-    if repeat < MIN_REPEAT or gain.low < MIN_GAIN:
+    gains = gain is not None and gain.low >= MIN_GAIN
+    loss = ratio(of_answer - of_run, of_answer - of_chance, patch) if gains else None  # of nothing, it is no number
+    if repeat < MIN_REPEAT or loss is None:
         verdict = "unknown"
     elif theirs.std() < MIN_SPREAD[part]:
         verdict = "flat"
@@ -212,8 +215,7 @@ def _comparison(
         verdict = "agrees"
     else:
         verdict = "disagrees" if loss.low > MIN_LOSS else "differs"
-    lost = loss if gain.low >= MIN_GAIN else None  # a share of nothing is no number
-    return Comparison(part, hemi, len(table), r, slope(run, theirs), repeat, gain, lost, verdict)
+    return Comparison(part, hemi, len(table), r, slope(run, theirs), repeat, gain, loss, verdict)
 
 
 def patches(left: Mask, coords_mm: npt.NDArray[np.float32]) -> Rows:

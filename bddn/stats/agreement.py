@@ -46,8 +46,11 @@ def correlation(a: Floats, b: Floats, patch: Ints) -> Estimate:
     return _estimate(np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], axis=1), patch, of)
 
 
-def ratio(a: Floats, b: Floats, patch: Ints) -> Estimate:
-    """Return the mean of `a` (V,) over the mean of `b` (V,), which is positive."""
+def ratio(a: Floats, b: Floats, patch: Ints) -> Estimate | None:
+    """Return the mean of `a` (V,) over the mean of `b` (V,); None unless that is positive with its whole interval,
+    because a multiple of nothing is no number."""
+    if _estimate(b[:, None], patch, lambda sums: sums[:, 0]).low <= 0:
+        return None
     return _estimate(np.stack([a, b], axis=1), patch, lambda sums: sums[:, 0] / np.maximum(sums[:, 1], 1e-12))
 
 

@@ -72,8 +72,10 @@ def distance(moved: Floats, seeds: Floats, patch: Ints) -> Distance:
     mean, of_seeds = float(moved.mean()), float(noise.mean())
     if len(np.unique(patch)) < MIN_PATCHES or of_seeds == 0:
         return Distance(mean, of_seeds, mean / of_seeds if of_seeds else unknown, unknown, unknown, unknown)
-    found = ratio(moved, noise, patch)
-    return Distance(mean, of_seeds, found.value, found.low, found.high, _p_value(moved - noise, patch))
+    found, p = ratio(moved, noise, patch), _p_value(moved - noise, patch)
+    if found is None:  # hardly a patch differs between seeds
+        return Distance(mean, of_seeds, mean / of_seeds, unknown, unknown, p)
+    return Distance(mean, of_seeds, found.value, found.low, found.high, p)
 
 
 def voxel_p_values(moved: Floats, seeds: Floats) -> Floats:

@@ -125,6 +125,16 @@ def test_a_spoilt_run_is_named(
     assert ";" not in said  # nothing else is blamed
 
 
+def test_where_brute_force_predicts_nothing_it_judges_nothing(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
+    """As of a few test images, on which its own R² is below 0: no multiple of it says anything."""
+    low = {name: getattr(opinion, name) - 0.5 for name in ("r2_test", "test")}
+    found = _compared(_shuffled(truth).assign(r2_test=-0.1), SecondOpinion(**{**vars(opinion), **low}))
+    assert found.score is None
+    assert {one.verdict for one in found.comparisons} == {"unknown"}
+    said = sentence(found.comparisons, found.score)
+    assert said == "Brute force cannot judge depth, horizontal place, vertical place and scale."
+
+
 def test_layers_that_predict_equally_well_are_not_judged(truth: pd.DataFrame, opinion: SecondOpinion) -> None:
     alike = SecondOpinion(**{**vars(opinion), "test": np.repeat(opinion.test.mean(0, keepdims=True), LAYERS, 0)})
     found = _compared(_shuffled(truth), alike)

@@ -17,12 +17,20 @@ def _maps(n_patches: int, of_patch: int, seed: int) -> tuple[np.ndarray, np.ndar
 def test_values_are_the_plain_ones() -> None:
     a, b, patch = _maps(20, 7, 0)
     assert correlation(a + 5, 3 * b, patch).value == pytest.approx(np.corrcoef(a, b)[0, 1])
-    assert ratio(a + 2, b + 3, patch).value == pytest.approx((a + 2).mean() / (b + 3).mean())
+    share = ratio(a + 2, b + 3, patch)
+    assert share is not None
+    assert share.value == pytest.approx((a + 2).mean() / (b + 3).mean())
     assert slope(a, b) == pytest.approx(np.polyfit(b, a, 1)[0])
     assert correlation(a, np.ones_like(b), patch).value == slope(a, np.ones_like(b)) == 0
     r = np.corrcoef(a, b)[0, 1]
     assert repeatability(a, b) == pytest.approx(2 * r / (1 + r))
     assert repeatability(a, -a) == repeatability(a, np.ones_like(a)) == 0
+
+
+def test_a_multiple_of_what_may_be_nothing_is_no_number() -> None:
+    a, b, patch = _maps(20, 7, 0)
+    assert ratio(a + 2, b - b.mean() + 0.01, patch) is None
+    assert ratio(a + 2, b - 3, patch) is None
 
 
 def test_intervals_contain_the_truth_about_as_often_as_they_say() -> None:
