@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -31,6 +32,16 @@ def test_a_map_of_what_the_settings_fixed_or_of_a_saturated_selector_says_so(cop
     assert "The settings fixed the layer: all layers have equal weights." in said["layer"]
     assert "The selector of the place is saturated, so that its values are meaningless." in said["place"]
     assert not [kind for kind in ("scale", "score") if "fixed" in said[kind] or "meaningless" in said[kind]]
+
+
+def test_captions_where_no_voxel_has_evidence_make_sense(copy: Path) -> None:
+    table = pd.read_parquet(copy / "voxels.parquet")
+    table.assign(p_test=0.5, q_test=0.5).to_parquet(copy / "voxels.parquet")
+    assert _maps(copy).exit_code == 0
+    said = (copy / "maps/layer_map.txt").read_text()
+    assert (
+        "No voxel has evidence of a score above chance (false discovery rate 0.05). Voxels without evidence are" in said
+    )
 
 
 def test_a_run_without_what_methods_need_is_refused_before_anything_is_drawn(copy: Path) -> None:

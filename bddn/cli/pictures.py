@@ -26,11 +26,13 @@ def film(
     from bddn.film.film import write_film
     from bddn.film.moving import check_kind
     from bddn.run import read_learning, read_run
+    from bddn.run.not_found import not_found
 
     found = read_run(run)
     path = out or found.folder / "maps/learning.gif"
     check_kind(path)
     path = check_file(path)
     learning = read_learning(found)
-    write_film(learning, found.voxels, found.layers, path, found.metrics["title"], fps=fps, palette=palette)
+    title, caution = found.metrics["title"], not_found(found).get("layer", "")
+    write_film(learning, found.voxels, found.layers, path, title, fps=fps, palette=palette, caution=caution)
     typer.echo(f"film: {path}, {len(learning.step)} frames of {map} maps, {path.stat().st_size / 1e6:.1f} MB")

@@ -171,7 +171,7 @@ class PointViews:
         missing = int(np.isnan(kind.shown).any(axis=1).sum()) - kind.n_without_evidence
         known = {side: int(mask.sum()) for side, mask in sides(table).items()}
         told = f" ({', '.join(f'{side} {n:,}' for side, n in known.items())})" if "all" not in known else ""
-        grey = f"{in_words(table)}{' They are grey.' if kind.n_without_evidence else ''}"
+        grey = f"{in_words(table)}{' Voxels without evidence are grey.' if kind.n_without_evidence else ''}"
         volume = f", {kind.name}.nii.gz" if isinstance(frame, Volume) else ""
         return [
             kind.about_hatched or grey,

@@ -187,7 +187,7 @@ def _notes(kind: Map, cortex: SurfaceMap, table: "pd.DataFrame", flat: bool, fra
         sides = ", ".join(f"{hemi} {n[hemi]:,}" for hemi in HEMISPHERES)
         drawn_at = f"{len(drawn_rows(table, cortex.mesh)):,} of {len(table):,} voxels, at vertices {sides}"
     gifti = "" if is_native and frame is None else f", {kind.name}.lh.func.gii, {kind.name}.rh.func.gii"
-    hatched = f"{in_words(table)}{' They are hatched.' if kind.n_without_evidence else ''}"
+    hatched = f"{in_words(table)}{' Voxels without evidence are hatched.' if kind.n_without_evidence else ''}"
     return [
         kind.about_hatched or hatched,
         f"{where}: {drawn_at}.",

@@ -69,6 +69,7 @@ def write_film(
     fps: float = FPS,
     dpi: int = DPI,
     palette: Palette = "hue",
+    caution: str = "",
 ) -> None:
     """Write the learning film of a run. For a GIF, the same input gives the same bytes.
 
@@ -90,6 +91,8 @@ def write_film(
         Pixels per inch; a frame is 10 inches wide.
     palette : str
         'hue', or 'safe' for readers with colour blindness.
+    caution : str
+        Why the layers are no finding, if so; it is shown instead of how to read the colours.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def write_film(
             got=f"{len(voxels):,} voxels at other vertices",
             fix="Fit again on all voxels of the subject.",
         )
-    frames = Frames(learning, voxels, layers, title, dpi, palette)
+    frames = Frames(learning, voxels, layers, title, dpi, palette, caution)
     write_moving(frames, frames.colours, out, fps, HOLD_S)
 
 
@@ -128,6 +131,7 @@ class Frames(Sequence[Picture]):
         title: str,
         dpi: int,
         palette: Palette,
+        caution: str = "",
     ) -> None:
         self._n_layers, self._palette, self._top = len(layers), palette, confidence_top([voxels])
         drawn = on_mesh(voxels, "fsaverage5")
@@ -143,9 +147,9 @@ class Frames(Sequence[Picture]):
         self._canvas = cast(Any, FigureCanvasAgg(figure))  # because its methods have no type annotations
         axes = {hemi: _map_axes(figure, hemi, rasters[hemi], voxels, tall) for hemi in HEMISPHERES}
         write_at(figure, WIDTH_IN / 2, -0.10, title, fontsize=13, fontweight="bold")
-        write_at(figure, WIDTH_IN / 2, -0.36, _HEADING[palette], fontsize=8.5, color="#333333")
+        write_at(figure, WIDTH_IN / 2, -0.36, caution or _HEADING[palette], fontsize=8.5, color="#333333")
         small = _SMALL.format(n=len(np.unique(shown.index)), total=len(voxels))
-        hatched = "" if known.all() else " They are hatched, and not in the bars."
+        hatched = "" if known.all() else " Voxels without evidence are hatched, and not in the bars."
         write_at(figure, 0.25, 0.19, in_words(voxels) + hatched, ha="left", va="bottom", fontsize=6, color=_GREY)
         write_at(figure, 0.25, 0.06, small, ha="left", va="bottom", fontsize=6, color=_GREY)
         self._strips: tuple[Strip, ...] = (

@@ -66,7 +66,10 @@ def layer_map(
     index = layer_index(voxels, layers).astype(np.float64)
     confidence = numbers(voxels, "confidence") if strength == "confidence" else sharpness(voxels, layers)
     index = np.where((index < 0) | np.isnan(confidence), np.nan, index)
-    counts = np.bincount(index[np.isfinite(index) & evident(voxels)].astype(np.int64), minlength=len(layers))
+    chosen = np.isfinite(index) & evident(voxels)
+    if len(layers) > 1:  # of equal weights, as where the settings fixed the layer, none is the highest
+        chosen &= np.ptp(np.column_stack([numbers(voxels, f"weight_{layer}") for layer in layers]), axis=1) > 0
+    counts = np.bincount(index[chosen].astype(np.int64), minlength=len(layers)) if chosen.any() else np.zeros(0, int)
     full = ramps.confidence_top(confidence[evident(voxels)]) if top is None else top
 
     def rgb(values: Floats) -> npt.NDArray[np.float64]:

@@ -191,3 +191,10 @@ def test_the_film_says_how_many_voxels_have_no_evidence_or_that_there_is_no_test
 
     assert "No test of evidence" in said(frames)
     assert f"{(table['hemi'] == 'lh').sum():,} of {len(table):,} voxels have no evidence" in said(film)
+    none = Frames(
+        learned(table), table.assign(q_test=0.5), LAYERS, "Trial", DPI, "hue", caution="The layer is no finding."
+    )
+    assert "No voxel has evidence" in said(none)
+    assert "Voxels without evidence are hatched" in said(none)
+    assert "The layer is no finding." in said(none)
+    assert "highest weight" not in said(none)

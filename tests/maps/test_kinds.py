@@ -17,6 +17,7 @@ from bddn.maps.kinds import (
     run_maps,
     weight_maps,
 )
+from bddn.maps.legends import LayerField
 from bddn.stats.hierarchy import confidence, depth
 
 LAYERS = ["block_0", "block_1", "block_2"]
@@ -78,6 +79,16 @@ def test_the_layer_with_the_highest_weight_decides_the_hue(voxels: pd.DataFrame)
     sure = kind.rgb(np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]))
     assert np.allclose(sure, colors.layer_ramp(3), atol=1e-6)
     assert kind.classes == 3
+
+
+def test_of_equal_weights_no_layer_has_a_share_of_voxels(voxels: pd.DataFrame) -> None:
+    """As where the settings fixed the layer: the first of them is not the highest."""
+    equal = voxels.assign(**{f"weight_{name}": 1 / 3 for name in LAYERS}, confidence=0.0, layer_argmax=LAYERS[0])
+    some, none = layer_map(voxels, LAYERS).legend, layer_map(equal, LAYERS).legend
+    assert isinstance(some, LayerField)
+    assert isinstance(none, LayerField)
+    assert sum(some.counts) == N
+    assert none.counts == ()
 
 
 def test_places_differ_in_every_direction() -> None:
