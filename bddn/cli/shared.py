@@ -16,6 +16,7 @@ import typer
 
 from bddn.errors import BddnError, LowMemoryError, SpecError
 from bddn.files.paths import expanded
+from bddn.text import both_ends
 
 if TYPE_CHECKING:
     from bddn.spec import CacheSpec
@@ -47,6 +48,7 @@ AGAIN_S = 0.1
 SCHEDULER = typer.Option(
     help="A running dask cluster: tcp://HOST:PORT of its scheduler, or the scheduler's file.", show_default=False
 )
+_MAX_ROI_CHARS = 40  # of a name in a table
 NO_THREAD = "can't start new thread"  # Python's words for it
 Device = Literal["auto", "cpu", "cuda"]
 WORKERS = typer.Option(min=0, max=512, help="Processes on this machine, one per device; 0: only this process.")
@@ -232,7 +234,8 @@ def ready_spec(name: str, weights: str | None = None) -> "CacheSpec":
 
 
 def as_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return rows as aligned columns under their names."""
+    """Return rows as aligned columns under their names. Of a long name of an ROI, both ends are shown."""
+    rows = [{**row, "ROI": both_ends(row["ROI"], _MAX_ROI_CHARS)} if "ROI" in row else row for row in rows]
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     lines = [{name: name for name in rows[0]}, *rows]
     return "\n".join("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip() for row in lines)

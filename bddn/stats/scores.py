@@ -170,7 +170,9 @@ def tested_scores(
 
 def in_roi(voxels: pd.DataFrame, roi: str) -> npt.NDArray[np.bool_]:
     """Return a mask of the voxels in an ROI of `ROIS`, or with this label of an atlas, by all text columns of labels;
-    ROIs of two atlases may overlap."""
+    ROIs of two atlases may overlap. A name that is no text, as of bytes that are not UTF-8, has no voxels."""
+    if roi.encode(errors="ignore").decode() != roi:  # which Arrow cannot look for
+        return np.zeros(len(voxels), np.bool_)
     return np.asarray(labels_of(voxels).isin((roi, *ROIS.get(roi, ()))).to_numpy().any(axis=1))
 
 

@@ -18,7 +18,7 @@ from bddn.planted.subject import Planted
 from bddn.run import fit_run, read_run
 from bddn.run.folder import about_data
 from bddn.spec import FitSpec
-from bddn.stats.scores import in_roi, robust_mean
+from bddn.stats.scores import in_roi, labels_of, robust_mean
 
 FIT = FitSpec(channels=8, selector_width=16, epochs=1, batch_size=4, split=(20, 8, 20))
 FILES = ("voxels.parquet", "summary.csv", "summary.json")
@@ -125,6 +125,20 @@ def test_data_without_ceilings_or_a_test_say_so(copy: Path) -> None:
     assert {row["voxels"] for row in told["rows"]} == {"all"}
     assert all(row["challenge_score"] is None and row["n_challenge"] == 0 for row in told["rows"])
     assert "evident" not in pd.read_parquet(copy / "score/voxels.parquet")
+
+
+def test_a_long_name_of_an_roi_does_not_stretch_the_printed_table(copy: Path) -> None:
+    table = pd.read_parquet(copy / "voxels.parquet")
+    long = f"first{'o' * 200}last"
+    for name in labels_of(table):
+        table[name] = long
+    table.to_parquet(copy / "voxels.parquet")
+    done = _score(copy)
+    assert done.exit_code == 0
+    line = next(line for line in done.stdout.splitlines() if line.startswith("first"))
+    assert len(line) < 160
+    assert "…" in line
+    assert long in set(pd.read_csv(copy / "score/summary.csv")["roi"])
 
 
 def test_ceilings_of_0_are_dropped_and_counted(copy: Path) -> None:

@@ -237,6 +237,9 @@ def test_what_does_not_belong_together_is_refused(
     assert unknown.exit_code == 2
     assert "none in nowhere" in unknown.output
     assert "V3d" in unknown.output  # what there is
+    undecodable = _run("hierarchy", runs[0], "--rois", "V2,caf\udce9")  # as sys.argv has bytes that are not UTF-8
+    assert undecodable.exit_code == 2
+    assert "none in caf" in undecodable.output
     other = fit_run(sealed, Planted(brain), tmp_path / "other", FIT.model_copy(update={"channels": 6}))[0].folder
     different = _run("hierarchy", runs[0], other, "--rois", ROIS)
     assert different.exit_code == 2
