@@ -24,6 +24,7 @@ ORDER = (
     {"film", "exports"},
     {"report"},
     {"cli"},
+    {"__main__"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 KNOWN_BY = {

@@ -20,7 +20,7 @@ from bddn.run import Run
 from bddn.spec import CacheSpec
 
 ROOT = Path(__file__).parent.parent
-BDDN = [sys.executable, "-m", "bddn.cli"]
+BDDN = [sys.executable, "-m", "bddn"]
 FIT = ("--epochs", "1", "--device", "cpu")
 LIMIT_KIB = 2  # of any file that a process writes
 

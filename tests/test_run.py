@@ -99,7 +99,7 @@ def test_fresh_processes_give_the_same_bytes(
     for k in range(1, 11 if long else 2):
         environment = os.environ | {"OMP_NUM_THREADS": str(1 + k % 3), "PYTHONHASHSEED": str(k)}
         out = tmp_path / str(k)
-        command = [sys.executable, "-m", "bddn.cli", *_command(sealed, brain, spec_file, out)]
+        command = [sys.executable, "-m", "bddn", *_command(sealed, brain, spec_file, out)]
         subprocess.run(command, check=True, capture_output=True, env=environment)
         assert _bytes(out) == reference
 

@@ -34,7 +34,7 @@ from bddn.run import fit_run, read_run
 from bddn.spec import CacheSpec, FitSpec, ModuleSpec
 
 ROOT = Path(__file__).parent.parent
-BDDN = [sys.executable, "-m", "bddn.cli"]
+BDDN = [sys.executable, "-m", "bddn"]
 ODD = os.fsdecode(b"caf\xe9 $5$ \xe6\x97\xa5")  # Latin-1, mathematics to matplotlib, and Japanese in UTF-8
 DRAWN = (("--dpi", "40"), ("--dpi", "40", "--columns", "layer_argmax", "--format", "svg,pdf"))
 """Options of `bddn maps`: all usual maps, and one in the other formats, which take most of the time."""

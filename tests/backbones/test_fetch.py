@@ -190,7 +190,7 @@ def _files(folder: Path) -> set[str]:
 def _command(*words: str, at: Path, hub: Hub, **more: str) -> subprocess.CompletedProcess[str]:
     own = {"HF_ENDPOINT": hub.address, "HF_HOME": str(at / "hf"), "TORCH_HOME": str(at / "torch")}
     return subprocess.run(
-        [sys.executable, "-m", "bddn.cli", *words],
+        [sys.executable, "-m", "bddn", *words],
         cwd=at,
         env={name: value for name, value in os.environ.items() if not name.startswith("HF_")} | own | more,
         capture_output=True,

@@ -352,7 +352,7 @@ def test_a_scheduler_that_is_killed_is_told_in_words(spec: CacheSpec, brain: Pat
     extraction = [
         sys.executable,
         "-m",
-        "bddn.cli",
+        "bddn",
         "extract",
         str(tmp_path / "spec.yaml"),
         "--data",

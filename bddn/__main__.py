@@ -1,4 +1,4 @@
-"""Entry point of `python -m bddn.cli`."""
+"""Entry point of `python -m bddn`."""
 
 from bddn.cli.process import main
 
