@@ -115,6 +115,16 @@ def test_a_share_validates_with_rows_that_the_seed_draws(arrays: Arguments) -> N
     assert not np.array_equal(by_share.channels_, other.channels_)
 
 
+def test_tokens_that_do_not_vary_predict_the_mean(arrays: Arguments) -> None:
+    rng = np.random.default_rng(1)
+    for pair in arrays["features"].values():
+        for tokens in pair:
+            tokens[:] = rng.normal(size=tokens.shape[1:])
+    found = bddn.FactorTopy("fast", **SMALL).fit(**arrays, validation=[0, 1, 2])
+    mean = np.broadcast_to(arrays["responses"][3:].mean(0), (N, VOXELS))
+    np.testing.assert_allclose(found.predict(arrays["features"]), mean, atol=1e-4)
+
+
 def test_layers_are_chosen_by_the_setting(arrays: Arguments) -> None:
     features = arrays["features"] | {"unused": arrays["features"]["early"]}
     found = bddn.FactorTopy(layers=("early", "late"), **SMALL).fit(**arrays | {"features": features})

@@ -29,6 +29,7 @@ from bddn.encoder.ridge_problem import ALPHAS, Means, Problem, problem_bytes
 from bddn.encoder.targets import ByVoxel, Targets, read_ahead
 from bddn.machine.parallel import each_on
 from bddn.progress import progress
+from bddn.stats.scores import LEAST_R2
 from bddn.stream.loader import Source, batches
 from bddn.stream.order import Rows, distinct
 
@@ -87,8 +88,8 @@ def polish(
                 _each(some, Problem.evaluate, tokens, y, times)
                 advance(y.shape[1])
             error = candidates.error / candidates.error[:, :1].clamp_min(torch.finfo(candidates.error.dtype).tiny)
-            if mean is None:
-                mean = error[:n_first].mean(0)
+            if mean is None:  # robust, as that of scores: the error of responses that hardly vary decides nothing
+                mean = error[:n_first].clamp(max=1 - LEAST_R2).mean(0)
             # the errors of one voxel are noisy, and the best of several candidates looks better than it is
             best = (error + MEAN_WEIGHT * mean).argmin(1)
             alpha[voxels.cpu().numpy()] = candidates.choose(best, model, voxels)

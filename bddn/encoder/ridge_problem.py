@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bddn.encoder.prediction import Piece, features
+from bddn.encoder.targets import ROUNDING
 from bddn.machine.parallel import each_of
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a voxel's features
@@ -139,10 +140,12 @@ class Problem:
         """Compute the candidates, and free the memory of the sums."""
         n, mean_z, mean_y = means.of_differences
         first_z, first_y = means.first
-        mean_v, y, level = self._features(mean_z), mean_y[self._rows], first_y[self._rows]
+        mean_v, y, first = self._features(mean_z), mean_y[self._rows], first_y[self._rows]
         covariance = self._products().div_(n).baddbmm_(mean_v[:, :, None], mean_v[:, None], alpha=-1)
         size = covariance.diagonal(dim1=1, dim2=2).mean(1)
-        size = torch.where(size > 0, size, 1)  # constant features have size 0
+        level = self._features(first_z + mean_z).square().mean(1)
+        size = torch.where(size > ROUNDING**2 * level, size, level)  # the covariance of constant features is rounding
+        size = torch.where(size > 0, size, 1)
         left = self._with_y.div_(n)
         for some, (left_of, y_of) in self._by_number(left, y):
             left_of.baddbmm_(y_of[:, :, None], mean_v[some, None], alpha=-1)
@@ -152,13 +155,13 @@ class Problem:
             root = torch.linalg.cholesky(penalized, upper=True)  # faster than the lower one
             for some, (left_of, channels) in self._by_number(left, self._channels):
                 channels[:, :, k] = torch.cholesky_solve(left_of.mT, root[some], upper=True).mT
-        mean, first = (self._all_weights @ z[self._all_read] for z in (first_z + mean_z, first_z))
+        mean_v, first_v = (self._all_weights @ z[self._all_read] for z in (first_z + mean_z, first_z))
         self._offsets = torch.empty_like(self._biases)
         # the first candidate has channel weights of 0
         for some, (channels, biases, offsets) in self._by_number(self._channels, self._biases, self._offsets):
-            biases[:] = -pad(torch.einsum("gmrd,gd->gmr", channels, mean[some]), (1, 0))
-            offsets[:] = biases + pad(torch.einsum("gmrd,gd->gmr", channels, first[some]), (1, 0))
-        self._biases += (level + y)[:, None]
+            biases[:] = -pad(torch.einsum("gmrd,gd->gmr", channels, mean_v[some]), (1, 0))
+            offsets[:] = biases + pad(torch.einsum("gmrd,gd->gmr", channels, first_v[some]), (1, 0))
+        self._biases += (first + y)[:, None]
         self._offsets += y[:, None]
         self._error.zero_()
         self._quarter = self._half = self._with_y = torch.empty(0)

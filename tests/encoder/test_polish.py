@@ -215,3 +215,40 @@ def test_voxels_that_select_the_same_share_their_features() -> None:
     model.selectors.same_selection = torch.arange(3 * N_VOXELS)
     _polish(model, source, responses)
     torch.testing.assert_close(model.channels.detach(), shared, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_val", [6, 40])
+def test_voxels_that_respond_to_one_image_do_not_choose_for_all(n_val: int) -> None:
+    """Nothing explains their validation responses, which hardly vary, so that relative errors of them are large."""
+    scores, n_odd = [], 4
+    for is_odd in (False, True):
+        model, source, responses = _setup(noise=0.1)
+        if is_odd:
+            responses[:, :n_odd] = 0
+            responses[1, :n_odd] = 5
+            responses[:, :n_odd] -= responses[:120, :n_odd].mean(0)
+        polish(model, source, responses.__getitem__, TRAIN, [np.arange(120, 120 + n_val)])
+        scores.append(score(model, source, responses.__getitem__, np.arange(120, 160))[n_odd:].mean())
+    assert scores[1] > scores[0] - 0.03
+
+
+@pytest.mark.parametrize("first", [120, 124, 130, 140])
+def test_two_validation_images_are_enough_for_clear_signals(first: int) -> None:
+    """Responses that are near the mean in both by chance have large relative errors, and do not choose for all."""
+    scores = []
+    for n_val in (2, 20):
+        model, source, responses = _setup(noise=0.1)
+        polish(model, source, responses.__getitem__, TRAIN, [np.arange(first, first + n_val)])
+        scores.append(score(model, source, responses.__getitem__, np.arange(120, 160)).mean())
+    assert scores[0] > scores[1] - 0.08
+
+
+@pytest.mark.parametrize("level", [1e-12, 0.1, 3.3, 1e4, 1e12])
+def test_constant_features_predict_the_mean(level: float) -> None:
+    model, source, responses = _setup()
+    for kind in (source.features.local, source.features.global_):
+        for tokens in kind:
+            tokens.copy_(level * torch.randn(tokens.shape[1:]))
+    _polish(model, source, responses)
+    mean = responses[:120].mean(0).expand(160, -1)
+    torch.testing.assert_close(model.predict(source.features), mean, rtol=0, atol=1e-4)
