@@ -26,6 +26,11 @@ def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def listed(text: str) -> list[str]:
+    """Return what is between the commas of a text, without spaces around it."""
+    return [one.strip() for one in text.split(",")]
+
+
 def both_ends(text: str, longest: int) -> str:
     """Return a text of at most so many characters: of a long one, both ends."""
     half = longest // 2

@@ -83,16 +83,13 @@ def show(
     from bddn.files.atomic import write_csv
     from bddn.files.output import check_file
     from bddn.stats.preferred_images import groups_of, preferred_images
+    from bddn.text import listed
 
     kind, out = out.suffix[1:].lower(), check_file(out)
     if kind not in FORMATS:
         raise DataError("--out", expected=f"a file .{', .'.join(FORMATS)}", got=out.name, fix="Give another name.")
     dataset = open_dataset(name)
-    found = preferred_images(
-        dataset,
-        groups_of(dataset.voxels(), None if rois is None else [roi.strip() for roi in rois.split(",")]),
-        SHOWN_IMAGES,
-    )
+    found = preferred_images(dataset, groups_of(dataset.voxels(), None if rois is None else listed(rois)), SHOWN_IMAGES)
     sheet = data_sheet(dataset, found)
     stem, numbers = out.with_suffix(""), out.with_suffix(".csv")
     draw_grid(sheet.rows, stem, sheet.title, sheet.heading, dpi=dpi, formats=(kind,), numbers=False)

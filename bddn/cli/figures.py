@@ -110,6 +110,7 @@ def figure(
     from bddn.files.output import check_folder
     from bddn.run import read_run
     from bddn.stats.evidence import untested
+    from bddn.text import listed
 
     words = {known: what for known, (what, _) in FIGURES.items()} | dict(WITH_IMAGES)
     if name == "?":
@@ -134,7 +135,7 @@ def figure(
         found = [replace(run, voxels=untested(run.voxels)) for run in found]
     _find_mesh(mesh, fetch)
     if name in WITH_IMAGES:
-        chosen = PAPER_ROIS if rois is None else tuple(roi.strip() for roi in rois.split(","))
+        chosen = PAPER_ROIS if rois is None else tuple(listed(rois))
         check_rois(chosen)
         sheet = channels([_seen(run, images or [], spec, weights, device) for run in found], chosen)
     else:

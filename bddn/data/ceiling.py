@@ -19,6 +19,8 @@ from bddn.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 
+AS_PERCENT = "Restore the original file, or multiply them by 100."
+
 
 def ceiling_of_ncsnr(ncsnr: npt.ArrayLike, n_trials: npt.ArrayLike) -> Floats:
     """Return the ceilings (N,) of the Natural Scenes Dataset: ncsnr² / (ncsnr² + mean(1 / k)).
@@ -66,7 +68,9 @@ def ncsnr_of_percent(place: object, percent: Floats, n_trials: int) -> Floats:
     return np.sqrt(share / n_trials / (1 - share))
 
 
-def refuse_shares(place: object, percent: Floats) -> None:
+def refuse_shares(
+    place: object, percent: Floats, fix: str = "Restore the original file, or multiply them by 100."
+) -> None:
     """Refuse noise ceilings in per cent of which none is above 1: those of a whole brain are shares of variance then.
 
     Raises
@@ -79,7 +83,7 @@ def refuse_shares(place: object, percent: Floats) -> None:
             place,
             expected="noise ceilings in per cent, some of them above 1",
             got=f"numbers up to {highest:.3g}, as of shares of variance",
-            fix="Restore the original file, or multiply them by 100.",
+            fix=fix,
         )
 
 

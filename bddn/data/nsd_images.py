@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.array_files import open_array
 from bddn.data.array_images import ArrayImages
 from bddn.data.decoding import ImageError
 from bddn.data.nsd_files import SYNTHETIC_STIMULI, how_to_get
-from bddn.errors import DataError
 from bddn.files.filekind import is_listed
 
 N_SYNTHETIC_SHARED = 220
@@ -36,10 +34,6 @@ class NsdImages(ArrayImages):
         """Return one image, (H, W, 3)."""
         if not is_listed(file):
             raise ImageError("no such file", how_to_get(Path(*file.parts[-4:])))
-        try:
-            open_array(file, self.key)
-        except DataError as error:
-            raise ImageError(error.got, error.fix) from error
         found = super().pixels(file, row)
         if file.parent.name != SYNTHETIC_STIMULI.name:
             return found

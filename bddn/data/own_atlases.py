@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bddn.data.ceiling import ceiling_of_ncsnr
+from bddn.data.ceiling import ceiling_of_ncsnr, refuse_shares
 from bddn.data.own_columns import pick, refuse_other_rows
 from bddn.data.own_imaging import check_side, suffix_of
 from bddn.data.own_numbers import LABEL, LOGICAL, Numbers, labels_of, read_numbers
@@ -93,13 +93,9 @@ def read_ceiling(
             got=f"numbers from {known.min():.3g} to {known.max():.3g}",
             fix="Write 'unit: percent' under ceiling, if they are." if percent else "Correct the unit or the numbers.",
         )
-    if spec.unit == "percent" and known.size and 0 < known.max() <= 1:
-        raise DataError(
-            place,
-            expected="noise ceilings in percent, some of them above 1",
-            got=f"numbers from {known.min():.3g} to {known.max():.3g}",
-            fix="Write 'unit: r2' if they are shares of variance; if not, divide them by 100, and write the same.",
-        )
+    if spec.unit == "percent":
+        fix = "Write 'unit: r2' if they are shares of variance; if not, divide them by 100, and write the same."
+        refuse_shares(place, known, fix)
     if spec.unit == "ncsnr":
         return ceiling_of_ncsnr(values, counts if spec.n_trials is None else spec.n_trials)
     return {"r2": values, "r": np.square(values), "percent": values / 100}[spec.unit]

@@ -22,7 +22,7 @@ from bddn.run.not_found import not_found
 from bddn.stats.average import average
 from bddn.stats.hierarchy import IDEAL_DEPTH, Line
 from bddn.stats.slope_nulls import N_MAPS, Null, null_of_layers, null_of_maps
-from bddn.text import word
+from bddn.text import listed, word
 
 FOLDER, NUMBERS, TABLE = "hierarchy", "hierarchy.json", "hierarchy.csv"
 LEAST_REFITS = 3
@@ -113,7 +113,7 @@ def ordered_rois(text: str | None) -> dict[str, float]:
     if text is None:
         return dict(IDEAL_DEPTH)
     names, values = list[str](), list[float]()
-    for part in (one.strip() for one in text.split(",")):
+    for part in listed(text):
         name, _, value = part.partition("=")
         names.append(name.strip())
         try:
