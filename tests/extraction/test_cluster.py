@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -391,7 +392,8 @@ def test_signals_that_reach_all_processes_of_a_command_do_not_reach_its_workers(
     """As by Ctrl-C in a terminal: a worker would end with a traceback, and begin anew."""
     blocked = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGUSR1))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with local_cluster(1, "cpu") as opened:  # not forked from a process that an earlier test has started
+    # started anew as a command starts it: the server that forks the workers of the other tests is older than the mask
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}), local_cluster(1, "cpu") as opened:
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
         (status,) = opened.client.run(Path("/proc/self/status").read_text).values()
     (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")]
