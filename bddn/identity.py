@@ -76,7 +76,7 @@ def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: s
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             words += _probe_differences(a, b, name) if key == PROBE else _differences(a, b, f"{name}.")
         elif a is _MISSING:
-            words.append(f"{name} is not recorded there, because an earlier version of bddn wrote it")
+            words.append(f"{name} is not recorded there: it was not given, or an earlier version of bddn wrote it")
         elif b is _MISSING:
             words.append(f"{name} {_shown(a)} → nothing")
         elif a != b:

@@ -24,7 +24,7 @@ def test_differences_are_named_by_their_parts() -> None:
 
 def test_a_part_that_was_not_written_down_is_no_agreement() -> None:
     words = Identity(STORED).differences(Identity({**STORED, "stimuli_sha256": None}))
-    assert words == ["stimuli_sha256 is not recorded there, because an earlier version of bddn wrote it"]
+    assert words == ["stimuli_sha256 is not recorded there: it was not given, or an earlier version of bddn wrote it"]
     assert Identity({**STORED, "stimuli_sha256": None}).differences(Identity(STORED)) != []
 
 

@@ -508,7 +508,7 @@ def test_a_run_of_an_earlier_version_is_told_by_what_it_did_not_write_down(
         del about["data"][part]
     (old / "run.json").write_text(json.dumps(about))
     before = files(old)
-    with pytest.raises(RunError, match=r"data\.stimuli_sha256 is not recorded there, because an earlier version"):
+    with pytest.raises(RunError, match=r"data\.stimuli_sha256 is not recorded there: it was not given, or an earlier"):
         fit_run(sealed, planted, old, FIT)
     assert files(old) == before
 
@@ -618,7 +618,7 @@ def test_a_cache_of_an_earlier_version_opens_and_is_told_from_this_one_by_what_i
     seal_again(old)
     before = files(old)
     assert Cache(old).ids == Cache(sealed).ids
-    with pytest.raises(MismatchError, match="decoding is not recorded there, because an earlier version of bddn wrote"):
+    with pytest.raises(MismatchError, match="decoding is not recorded there: it was not given, or an earlier version"):
         extract(spec, planted, old)
     assert fit_run(old, planted, tmp_path / "run", FIT)[1]
     with pytest.raises(RunError, match=r"cache\.digest"):
