@@ -1,6 +1,7 @@
 """The card of an exported encoder: what it is, how to use it, under which terms, and how good it is."""
 
 import shlex
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from bddn.figures.methods import methods
 from bddn.predict import Network, cache_of
 from bddn.run import Run, read_split
 from bddn.run.folder import ENSEMBLE, about_data
-from bddn.stats.scores import ALL, ROIS
+from bddn.stats.scores import ALL, reported_rois
 
 _LIE = {
     "fsaverage": "vertices of fsaverage7",
@@ -105,7 +106,7 @@ def facts(run: Run, network: Network, title: str, terms: Terms, way: str) -> dic
             "r2_test": whole["r2_test"],
             "ceiling": ceiling,
             "n_evident": whole["n_evident"],
-            "rois": {str(row["roi"]): row["r2_test"] for _, row in _shown(table).iterrows()},
+            "rois": {str(row["roi"]): row["r2_test"] for row in _shown(table, reported_rois(run.voxels))},
         },
         "methods": text.paragraph,
         "references": list(text.references),
@@ -155,7 +156,7 @@ def markdown(card: dict[str, Any], table: pd.DataFrame, name: str, files: list[s
         f"Mean R² on {data['n_test']:,} test images: {scores['r2_test']:.3f}{ceiling}.{tested} "
         f"{data['n_train']:,} images trained it and {data['n_val']:,} validated it; `split.json` has their ids. "
         "Do not test it again on images that trained it.",
-        _rois(table),
+        _rois(table, scores["rois"]),
         "Scores hold for images like those of the experiment, and for this subject. Images of another kind were not "
         "tested.",
         "## Files",
@@ -167,17 +168,15 @@ def markdown(card: dict[str, Any], table: pd.DataFrame, name: str, files: list[s
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the reported ROIs, over both hemispheres; of other atlases, those of all labels."""
-    both = table[(table["hemi"] == BOTH) & (table["roi"] != ALL)]
-    reported = both[both["roi"].isin([*ROIS])]
-    return reported if len(reported) else both
+def _shown(table: pd.DataFrame, rois: Collection[str]) -> list[Any]:
+    """Return the rows of these ROIs over both hemispheres, as mappings."""
+    return table[(table["hemi"] == BOTH) & table["roi"].isin([*rois])].to_dict("records")
 
 
-def _rois(table: pd.DataFrame) -> str:
+def _rois(table: pd.DataFrame, rois: Collection[str]) -> str:
     rows = [
         f"| {row['roi']} | {row['n_voxels']:,} | {_number(row['r2_test'])} | {_number(row['ceiling'])} |"
-        for _, row in _shown(table).iterrows()
+        for row in _shown(table, rois)
     ]
     return "\n".join(["| ROI | voxels | mean R² | noise ceiling |", "|---|---|---|---|", *rows]) if rows else ""
 

@@ -55,7 +55,9 @@ def row_of(folder: str, run: Run) -> Row:
         **{name: hierarchy.get(name) for name in ("slope", "b0", "b1")},
         "confidence": float(run.voxels["confidence"].mean()),
         "depth_spread": float(depth_spread(weights).mean()),
-        **{f"r2_test_{roi}": metrics["roi_r2_test"].get(roi, {}).get("mean") for roi in ROIS},
+        **{
+            f"r2_test_{roi}": of.get("mean") for roi, of in ({roi: {} for roi in ROIS} | metrics["roi_r2_test"]).items()
+        },
         **{f"truth_{name}": value for name, value in worse_hemisphere(run.truth or {}).items()},
         **{name: metrics[name] for name in ("n_voxels", "n_voxels_without_score", "best_epoch")},
         "n_without_evidence": metrics.get("n_without_evidence"),  # unknown in runs of version 0.2.0

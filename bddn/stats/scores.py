@@ -27,6 +27,8 @@ ROIS: Mapping[str, tuple[str, ...]] = {
 }
 """The reported ROIs. Each is the union of these labels of the dataset's atlases, and of its own name, over both
 hemispheres."""
+UNREPORTED = ("mTL-bodies", "mTL-faces", "aTL-faces", "mfs-words", "mTL-words")
+"""Small ROIs in the atlases of the Natural Scenes Dataset that its tables, as those of the paper, do not contain."""
 
 
 class R2:
@@ -182,10 +184,11 @@ def roi_masks(voxels: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def reported_rois(voxels: pd.DataFrame) -> list[str]:
-    """Return the names of the ROIs in tables: those of `ROIS` that have voxels; of data that have none of these, as
-    those of other species and own atlases, all labels in the column `roi`."""
+    """Return the names of the ROIs in tables: those of `ROIS` that have voxels, then all other labels in the column
+    `roi`, as those of other species and own atlases, without `UNREPORTED`."""
+    parts = {*ROIS, *(part for labels in ROIS.values() for part in labels)}
     known = [roi for roi in ROIS if in_roi(voxels, roi).any()]
-    return known or sorted({str(label) for label in voxels["roi"].dropna()} - {"", ALL})
+    return known + sorted({str(label) for label in voxels["roi"].dropna()} - {"", ALL, *UNREPORTED, *parts})
 
 
 def named_rois(voxels: pd.DataFrame) -> list[str]:
