@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.data.own_imaging import VOLUMES, brain_models, is_cifti, parcels, suffix_of
-from bddn.data.own_order import refuse_other_order
+from bddn.data.own_order import refuse_other_order, same_order
 from bddn.data.own_places import CIFTI_SIDE, Ints, Part, Places
 from bddn.data.own_tables import Table
 from bddn.errors import DataError
@@ -70,14 +70,18 @@ def pick(path: Path, values: npt.NDArray[Any], places: Places, hemi: str) -> npt
 
 
 def refuse_other_names(path: Path, names: Sequence[str], places: Places) -> None:
-    """Refuse names of columns that are those of the voxels of a table in another order.
+    """Refuse names of columns that are those of the voxels of a table, in any column of it, in another order.
 
     Raises
     ------
     DataError
     """
-    if places.source is not None:
-        refuse_other_order(path, "column", names, places.table["voxel"].tolist(), "of the voxels")
+    if places.source is None:
+        return
+    known = [places.table["voxel"].tolist(), *places.source.cells.values()]
+    if not any(same_order(names, wanted) for wanted in known):
+        for wanted in known:
+            refuse_other_order(path, "column", names, wanted, "of the voxels")
 
 
 def refuse_other_rows(table: Table, places: Places) -> None:

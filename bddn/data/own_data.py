@@ -26,6 +26,10 @@ from bddn.text import count, shorten, word
 
 TRIALS_AT_ONCE = 256  # rows of responses read together
 NOT_STATED = "not stated"
+LEAVE_ROWS_OUT = (
+    "If whole rows have no number, such as repeats that were not made, leave these rows out of the responses and of "
+    "the table of stimuli."
+)
 QUESTION = "?"
 """What `bddn data init` writes where the user must answer."""
 
@@ -173,7 +177,7 @@ class OwnData:
                 f"{self._path}, voxels",
                 expected=f"voxels that 'leave_out: [{', '.join(leave_out)}]' keeps",
                 got=f"none of {count(n, 'voxel')}",
-                fix="Look at the responses: each voxel has such a number in some row.",
+                fix=f"Look at the responses: each voxel has such a number in some row. {LEAVE_ROWS_OUT}",
             )
         return found
 
@@ -196,13 +200,15 @@ class OwnData:
             return trials
         row, column = (int(one[0]) for one in np.nonzero(~finite))
         path, at = self._place_of(int(rows[row]), int(self._kept[column]))
-        never = count(int((~finite).all(0).sum()), "voxel")
+        never, blank = (count(int((~finite).all(i).sum()), what) for i, what in enumerate(("voxel", "row")))
         raise DataError(
             path,
             expected="finite responses that float32 can hold",
             got=f"{(~finite).sum()} NaN or infinite ones in {count(len(trials), 'row')}, the first in row {at + 1} "
-            f"for voxel {self._kept[column] + 1}; {never} without any number in these rows",
-            fix="Write 'leave_out: [nan]' under voxels to leave these voxels out, or correct the file.",
+            f"for voxel {self._kept[column] + 1}; {never} and {blank} without any number among these",
+            fix=LEAVE_ROWS_OUT
+            if (~finite).all(1).any()
+            else "Write 'leave_out: [nan]' under voxels to leave these voxels out, or correct the file.",
         )
 
     def _place_of(self, row: int, column: int) -> tuple[Path, int]:

@@ -55,6 +55,11 @@ def refuse_other_order(
     )
 
 
+def same_order(names: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Return whether names are those of something else in its order, as `refuse_other_order` compares them."""
+    return [_plain(name) for name in names] == [_plain(name) for name in wanted]
+
+
 def differing(names: Sequence[str]) -> list[str]:
     """Return what differs between names, e.g. '1' and '10' of 'ses-1.npy' and 'ses-10.npy'; numbers stay whole."""
     start = _n_shared(names)

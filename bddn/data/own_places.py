@@ -14,7 +14,7 @@ from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES, native_voxels
 from bddn.data.own_imaging import brain_models, check_side, read_surface, read_volume
 from bddn.data.own_numbers import ROUNDED, read_numbers
-from bddn.data.own_tables import Table, read_table
+from bddn.data.own_tables import NO_VALUE, Table, read_table
 from bddn.errors import DataError
 from bddn.files.filekind import HDF5, kind_of
 from bddn.files.paths import expand_home
@@ -22,6 +22,8 @@ from bddn.spec import SidesSpec, VoxelsSpec
 from bddn.text import count, shorten
 
 CIFTI_SIDE = {"CIFTI_STRUCTURE_CORTEX_LEFT": "lh", "CIFTI_STRUCTURE_CORTEX_RIGHT": "rh"}
+SIDES = {"l", "r", "left", "right", *HEMISPHERES}
+"""What hemispheres are called in tables, in lower case."""
 FIX_VERTICES = "Give the vertices of this mesh, or correct the mesh."
 Ints = npt.NDArray[np.intp]
 
@@ -308,6 +310,13 @@ def _of_table(path: Path) -> Places:
     for column in ("hemi", "voxel"):
         if column in map(str.casefold, source.cells):
             source.texts(column, "the hemispheres or names of voxels", "")
+    if "hemi" not in source.cells and (side := _sides_of(source)):
+        raise DataError(
+            path,
+            expected="hemispheres in a column 'hemi', as lh and rh",
+            got=f"the column '{side}' with {shorten(sorted({*source.cells[side]} - {''}))}",
+            fix="Rename it, and write lh and rh. If it has no hemispheres, add a column 'hemi' with empty cells.",
+        )
     coords = np.stack([source.numbers(axis, "coordinates", "") for axis in COORDINATES], 1)
     bad = [f"row {i + 1}" for i in np.flatnonzero(~np.isfinite(coords).all(1))]
     hemi = source.cells.get("hemi", [""] * len(source))
@@ -324,6 +333,12 @@ def _of_table(path: Path) -> Places:
         )
     every = Part(len(source), np.arange(len(source)))
     return Places(_points(hemi, voxel, coords), every, source=source)
+
+
+def _sides_of(source: Table) -> str:
+    """Return the name of the first column of only left and right, or ''."""
+    found = {name: {*map(str.casefold, cells)} - {*NO_VALUE} for name, cells in source.cells.items()}
+    return next((name for name, sides in found.items() if sides and sides <= SIDES), "")
 
 
 def _of_mask(path: Path, spec: VoxelsSpec) -> Places:

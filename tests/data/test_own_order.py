@@ -112,6 +112,31 @@ def renamed(folder: Path, lab: Lab) -> None:
     table.to_csv(folder / "electrodes.csv", index=False)
 
 
+def sites(**changed: Any) -> Break:
+    """A table of points that calls names and hemispheres otherwise; responses have the names, in another order."""
+
+    def spoil(folder: Path, lab: Lab) -> None:
+        table = pd.read_csv(folder / "electrodes.csv").rename(columns={"voxel": "site"})
+        kept = table.drop(columns="hemi").assign(**changed)
+        kept.to_csv(folder / "electrodes.csv", index=False)
+        responses = pd.DataFrame(lab.responses, columns=table["site"])
+        responses[responses.columns[::-1]].to_parquet(folder / "responses.parquet")
+
+    return spoil
+
+
+def blank_rows(leave_out: str) -> Break:
+    """A repeat that was not made."""
+
+    def spoil(folder: Path, lab: Lab) -> None:
+        rows = lab.responses.copy()
+        rows[4] = np.nan
+        pd.DataFrame(rows).to_parquet(folder / "responses.parquet")
+        yaml("table: electrodes.csv", f"table: electrodes.csv{leave_out}")(folder, lab)
+
+    return spoil
+
+
 def sides_in_words(folder: Path, lab: Lab) -> None:
     (folder / "lh_responses.npy").rename(folder / "betas_right.npy")
     yaml("lh_responses.npy", "betas_right.npy")(folder, lab)
@@ -194,6 +219,22 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "areas of voxels in another order": ("electrodes", turned_table, "'e007' as row 1, which is 'e000' there"),
     "areas of vertices in another order": ("npy", turned_vertices, "'rh 1000' as row 1, which is 'lh 3' there"),
     "a hemisphere in a column of another case": ("electrodes", renamed, "Rename the column 'Hemi'"),
+    "hemispheres in a column of another name": (
+        "electrodes",
+        sites(side=[*"LRLRLRL", "n/a"]),
+        "a column 'hemi', as lh and rh; got the column 'side' with L, R, n/a",
+    ),
+    "sites of another order, by a column of another name": (
+        "electrodes",
+        sites(),
+        "order of the voxels.*'e007' as column 1, which is 'e000' there",
+    ),
+    "a repeat that was not made": ("electrodes", blank_rows(""), "1 row without any number.*leave these rows out of"),
+    "a repeat that was not made, and voxels left out": (
+        "electrodes",
+        blank_rows("\n  leave_out: [nan]"),
+        "none of 8 voxels.*leave these rows out of",
+    ),
     "the hemisphere in words": ("npy", sides_in_words, "a file of the hemisphere lh; got a name of the other one"),
     "packed numbers": ("npy", packed({"scale_factor": 0.01}), "scale_factor 0.01"),
     "numbers that mean a missing value": (
@@ -215,7 +256,7 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "repeats on an axis of their own": (
         "npy",
         lambda folder, lab: np.save(folder / "lh_responses.npy", np.zeros((6, 2, 5))),
-        r"reshape\(-1, n_voxels\)",
+        r"order \(images, repeats, voxels\) by numpy.transpose, then .reshape\(-1, n_voxels\)",
     ),
 }
 
