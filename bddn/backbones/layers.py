@@ -32,14 +32,14 @@ def select(wanted: Sequence[str | int] | None, names: Sequence[str], place: str)
     found = [_asked_for(one, names) for one in wanted]
     nowhere = [str(one) for one, layers in zip(wanted, found, strict=True) if not layers]
     if nowhere:
-        deeper = [one for one in nowhere if "*" in one and matching(re.sub(r"\*+", "**", one), names)]
+        wider = [re.sub(r"\*+", "**", one) for one in nowhere if "*" in one] + [f"**.{one}" for one in nowhere]
+        would = next((f"{glob} would match {there[0]}" for glob in wider if (there := matching(glob, names))), "")
         raise SpecError(
             f"'layers' of {place}",
             expected=f"some of its {len(names)} layers, {names[0]} … {names[-1]}: names, globs, numbers or percentages",
             got=", ".join(f"'{one}'" for one in nowhere),
-            fix=f"'*' matches one level of a name, '**' any number of levels: {re.sub(r'[*]+', '**', deeper[0])} "
-            "would match."
-            if deeper
+            fix=f"'*' matches one level of a name, '**' any number of levels: {would}."
+            if would
             else "Correct 'layers' in the spec.",
         )
     chosen = {name for layers in found for name in layers}

@@ -240,6 +240,13 @@ def _check_python(module: object) -> None:
 def _check_ready(module: nn.Module) -> None:
     """Raise a BackboneError if a network is not made of Python modules, or has no weights in memory."""
     _check_python(module)
+    if any(hasattr(one, "_orig_mod") for one in module.modules()):
+        raise BackboneError(
+            type(module).__name__,
+            expected="a network of Python modules, whose submodules can be read while they run",
+            got="what torch.compile returned, which fuses submodules",
+            fix="Give the module itself, its attribute _orig_mod; 'compile: true' in the spec compiles the layers.",
+        )
     own = [*module.named_parameters(), *module.named_buffers()]
     without = [name for name, one in own if one.is_meta or isinstance(one, UninitializedParameter)]
     if without:

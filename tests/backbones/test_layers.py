@@ -57,6 +57,9 @@ def test_names_with_signs_of_regular_expressions_are_plain_names() -> None:
 def test_a_glob_that_is_one_level_short_says_so() -> None:
     with pytest.raises(SpecError, match=r"'\*' matches one level.*: blocks\.\*\*qkv would match"):
         select(["blocks.*qkv"], VIT, "net")
+    wrapped = tuple(f"base_model.model.{name}" for name in VIT)
+    with pytest.raises(SpecError, match=r"\*\*\.blocks\.\* would match base_model\.model\.blocks\.0"):
+        select(["blocks.*"], wrapped, "PeftModel")
 
 
 def test_numbers_and_depth_count_all_layers() -> None:

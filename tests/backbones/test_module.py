@@ -136,6 +136,14 @@ def test_what_follows_the_last_layer_need_not_run() -> None:
         from_module(net, ["head"], image_size=SIZE)
 
 
+def test_a_compiled_network_is_asked_for_as_it_was() -> None:
+    compiled: Any = torch.compile(Net(), backend="eager")
+    with pytest.raises(
+        BackboneError, match=r"what torch.compile returned.*Give the module itself, its attribute _orig_mod"
+    ):
+        from_module(compiled, ["_orig_mod.stem"], image_size=SIZE)
+
+
 def test_what_has_no_weights_is_refused() -> None:
     with torch.device("meta"):
         empty = Net()
