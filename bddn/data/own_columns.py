@@ -78,7 +78,8 @@ def refuse_other_names(path: Path, names: Sequence[str], places: Places) -> None
     """
     if places.source is None:
         return
-    known = [places.table["voxel"].tolist(), *places.source.cells.values()]
+    counts = any([*names] == [str(i + first) for i in range(len(names))] for first in (0, 1))  # which is no name
+    known = [places.table["voxel"].tolist(), *(() if counts else places.source.cells.values())]
     if not any(same_order(names, wanted) for wanted in known):
         for wanted in known:
             refuse_other_order(path, "column", names, wanted, "of the voxels")

@@ -293,6 +293,15 @@ def test_the_same_order_is_read(change: Break, lab: Lab, tmp_path: Path) -> None
     np.testing.assert_allclose(found[:, 5:], lab.responses[:, 5:], rtol=1e-6)
 
 
+def test_counted_columns_are_no_names_of_points(lab: Lab, tmp_path: Path) -> None:
+    """A table with a column of ranks, and responses whose columns pandas counted."""
+    path = make(tmp_path / "electrodes", "electrodes", lab)
+    table = pd.read_csv(tmp_path / "electrodes" / "electrodes.csv")
+    table.assign(rank=range(7, -1, -1)).to_csv(tmp_path / "electrodes" / "electrodes.csv", index=False)
+    pd.DataFrame(lab.responses).to_parquet(tmp_path / "electrodes" / "responses.parquet")
+    np.testing.assert_allclose(OwnData(path).responses(), lab.responses, rtol=1e-6)
+
+
 def test_files_in_the_order_of_texts_are_a_remark(lab: Lab, tmp_path: Path) -> None:
     path = make(tmp_path / "npy", "npy", lab)
     files(numbered, sorted)(tmp_path / "npy", lab)
