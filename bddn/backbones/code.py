@@ -8,12 +8,14 @@ import hashlib
 import inspect
 import io
 import math
+import random
 import textwrap
 import tokenize
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,8 @@ NOT_AVAILABLE = "source not available"
 NUMBERS = 4  # numbers per layer and image
 DIGITS = 3
 CHANCE = 1e-2  # a difference of numbers of order 1 that is larger than rounding errors
+SAME = 1e-3  # the same between passes of one batch, which round alike
+PASSES = 32  # of a network that draws random numbers: a block that is left out once in 20 times shows in 997 of 1,000
 NOTHING = 1e-30  # least root mean square
 LOG_OF_ZERO = -24 * math.log(2)  # of a root mean square: smaller numbers are zero in float16
 DROPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
@@ -83,8 +87,9 @@ def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Te
     Raises
     ------
     BackboneError
-        If tokens are not finite or almost zero, or differ between two runs or two batches.
+        If tokens are not finite or almost zero, or differ between runs or batches.
     """
+    before = _random_states()
     both, alone = run(pixels), run(pixels[1:])
     for layer, of_images in both.items():
         if not all(abs(x) < float("inf") for x in of_images[1]):
@@ -115,6 +120,21 @@ def measure(run: Callable[[Tensor], Mapping[str, list[list[float]]]], pixels: Te
             if by_chance
             else "Use statistics that were fixed in training, like BatchNorm in eval mode.",
         )
+    run(2 * pixels + 1)  # other images, of which the network may keep something
+    draws = _random_states() != before  # what it draws may change its tokens, maybe seldom
+    for again in (run(pixels) for _ in range(PASSES if draws else 1)):
+        later = [layer for layer in both if any(map(partial(far, limit=SAME), both[layer], again[layer]))]
+        if later:
+            raise BackboneError(
+                f"layer '{later[0]}'",
+                expected="the same tokens for the same image in every run",
+                got="other tokens in a later run: the network draws random numbers"
+                if draws
+                else "other tokens after other images: the network keeps something of the images before",
+                fix="Turn off random masking, dropout or sampling in its forward."
+                if draws
+                else "Let its forward begin anew with every batch.",
+            )
     return {layer: [round(x, DIGITS) for x in of_images[1]] for layer, of_images in both.items()}
 
 
@@ -123,9 +143,16 @@ def _weights(n: int) -> Tensor:
     return torch.randn(NUMBERS - 1, n, generator=torch.Generator().manual_seed(0))
 
 
-def far(a: list[float], b: list[float]) -> bool:
+def _random_states() -> tuple[Any, ...]:
+    """Return the states of the generators that a forward usually draws from."""
+    torchs = [torch.random.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
+    numpys: Any = np.random.get_state()  # noqa: NPY002 - what a user's code draws from
+    return random.getstate(), numpys[1].tobytes(), numpys[2:], *(one.numpy().tobytes() for one in torchs)
+
+
+def far(a: list[float], b: list[float], limit: float = CHANCE) -> bool:
     """Return whether two fingerprints of an image differ by more than rounding errors."""
-    return any(abs(x - y) > CHANCE for x, y in zip(a, b, strict=True))
+    return any(abs(x - y) > limit for x, y in zip(a, b, strict=True))
 
 
 def _methods(kind: type) -> list[Any]:

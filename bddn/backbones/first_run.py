@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bddn.backbones.backbone import weights_sha256
+from bddn.backbones.loading import SHOWN
 from bddn.backbones.outputs import TensorInfo, choose, tensors_in
 from bddn.backbones.shapes import Form, infer
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, HookedSpec
+from bddn.text import shorten
 from bddn.tokens import Prefix
 
 BATCHES = (2, 1)  # batch sizes of the two passes; the axis that changes is that of images
@@ -56,7 +59,16 @@ def forms_of(
         If the form of an output is ambiguous or unknown, or if a submodule does not run exactly once per batch.
     """
     place = type(module).__name__
+    before = _buffers(module)
     first, second = (_outputs(module, chosen, run, spec, n, packed) for n in BATCHES)
+    changed = [name for name, value in _buffers(module).items() if before.get(name, value) != value]
+    if changed:
+        raise BackboneError(
+            place,
+            expected="a network that a pass in eval mode does not change",
+            got=f"other values of {shorten(changed, SHOWN)} after it",
+            fix="Turn off what its forward updates or begins with the first images, such as running means.",
+        )
     for name in chosen:
         times = [len(seen.get(name, ())) for seen in (first, second)]
         if times != [1, 1]:
@@ -100,6 +112,13 @@ def noise(n_images: int, image_hw: tuple[int, int]) -> Tensor:
     """Return normal noise as pixels (n, 3, H, W) float32, the same for every network."""
     generator = torch.Generator().manual_seed(0)
     return torch.stack([torch.randn(3, *image_hw, generator=generator) for _ in range(n_images)])
+
+
+def _buffers(module: nn.Module) -> dict[str, tuple[Any, ...]]:
+    """Return shape and hash of each buffer that counts as a weight."""
+    kept = module.state_dict().keys()
+    found = {name: one for name, one in module.named_buffers() if name in kept}
+    return {name: (one.shape, weights_sha256({"": one})) for name, one in found.items()}
 
 
 def _outputs(

@@ -1,6 +1,6 @@
 """What networks with hooks on their layers share: those of the transformers library, and torch modules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
@@ -13,8 +13,9 @@ from bddn.backbones.code import fingerprint, measure
 from bddn.backbones.first_run import noise
 from bddn.backbones.hooks import LayerHooks, Reduce, frozen, pooling
 from bddn.backbones.in_step import may_run_at_once
+from bddn.errors import BackboneError
 from bddn.spec import CacheSpec
-from bddn.tokens import Tokens
+from bddn.tokens import LayerTokens, Tokens
 
 
 class HookedNetwork:
@@ -59,14 +60,27 @@ class HookedNetwork:
         """See `ShowsFullSize.each_layer`."""
         with self._turn, frozen(self._device, self.spec.autocast):
             pixels = pixels.to(self._device)
-            return self._hooks.run(lambda: self._forward(pixels), self.layers, reduce)
+            return self._read_layers(pixels, self.layers, reduce)
+
+    def _read_layers(self, pixels: Tensor, names: Sequence[str], reduce: Reduce) -> dict[str, Any]:
+        def whole(tokens: LayerTokens) -> Any:
+            if len(tokens.local_) != len(pixels):  # the hooks see the first part alone
+                raise BackboneError(
+                    type(self._model).__name__,
+                    expected=f"submodules that run once for a batch of {len(pixels)} images",
+                    got=f"tokens of {len(tokens.local_)}: the network splits large batches into parts",
+                    fix=f"Turn this off, or set batch_size: {len(tokens.local_)} in the spec.",
+                )
+            return reduce(tokens)
+
+        return self._hooks.run(lambda: self._forward(pixels), names, whole)
 
     def last_global(self, pixels: Tensor) -> Tensor:
         """See `Trainable.last_global`."""
         pixels, last = pixels.to(self._device), self.layers[-1]
         with self._turn:
-            found: Tensor = self._hooks.run(
-                lambda: self._forward(pixels), [last], lambda tokens: tokens.stored_global(self.spec.global_token)
+            found: Tensor = self._read_layers(
+                pixels, [last], lambda tokens: tokens.stored_global(self.spec.global_token)
             )[last]
         return found
 
@@ -88,4 +102,4 @@ class HookedNetwork:
         full = all(weight.dtype == torch.float32 for weight in self._model.parameters())
         with frozen(self._device, None if full else self.spec.autocast):
             pixels = pixels.to(self._device)
-            return self._hooks.run(lambda: self._forward(pixels), self.layers, fingerprint)
+            return self._read_layers(pixels, self.layers, fingerprint)

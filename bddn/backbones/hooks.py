@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bddn.errors import BackboneError
 from bddn.spec import CacheSpec
 from bddn.tokens import LayerTokens
 
@@ -52,12 +53,15 @@ class LayerHooks:
             pass
         finally:
             del running.found, running.left, running.reduce, running.stop
-        assert not left, f"{', '.join(sorted(left))} did not run"
+        if left:
+            raise _not_once(sorted(left), "did not run in the thread of the pass")
         return {name: found[name] for name in names}
 
     def _hook(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         running = self._running
         left: set[str] = getattr(running, "left", set())
+        if left and name in running.found:
+            raise _not_once([name], "ran again")
         if name in left:
             running.found[name] = running.reduce(self._read(name, output))
             left.remove(name)
@@ -67,6 +71,15 @@ class LayerHooks:
 
 class _AllSeenError(BaseException):
     """Ends a forward pass. It is not an Exception, because networks may catch those."""
+
+
+def _not_once(layers: Sequence[str], got: str) -> BackboneError:
+    return BackboneError(
+        f"layer {', '.join(map(repr, layers))}",
+        expected="submodules that run once for every batch, as they did for noise",
+        got=f"one that {got}",
+        fix="Choose layers whose running does not depend on the images, and run them in one thread.",
+    )
 
 
 def pooling(spec: CacheSpec) -> Reduce:

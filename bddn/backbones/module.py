@@ -88,7 +88,12 @@ class HookedModule(HookedNetwork):
     ) -> None:
         _check_ready(module)
         self.spec, self._device, self._preprocess, self._library = spec, device, preprocess, library
-        self._model = module.eval()
+        try:
+            self._model = module.eval()
+        except NotImplementedError as error:
+            raise _not_python(
+                module, f"one that cannot be set to eval mode ({first_line(error)})", "torch.export"
+            ) from error
         place = type(module).__name__
         # Include all names of a module with several names: it runs several times, which is an error.
         submodules = {name: one for name, one in module.named_modules(remove_duplicate=False) if name}
@@ -229,12 +234,17 @@ def _check_python(module: object) -> None:
     """Raise a BackboneError if something is not made of Python modules."""
     is_script = isinstance(module, torch.jit.ScriptModule)
     if is_script or not isinstance(module, nn.Module):
-        raise BackboneError(
-            type(module).__name__,
-            expected="a network of Python modules, whose submodules can be read while they run",
-            got="a module of torch.jit" if is_script else "no torch module",
-            fix="Give the module itself, as it was before torch.jit.script or torch.jit.trace.",
-        )
+        got = "a module of torch.jit" if is_script else "no torch module"
+        raise _not_python(module, got, "torch.jit.script or torch.jit.trace")
+
+
+def _not_python(module: object, got: str, before: str) -> BackboneError:
+    return BackboneError(
+        type(module).__name__,
+        expected="a network of Python modules, whose submodules can be read while they run",
+        got=got,
+        fix=f"Give the module itself, as it was before {before}.",
+    )
 
 
 def _check_ready(module: nn.Module) -> None:

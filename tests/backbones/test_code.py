@@ -3,12 +3,13 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import zarr
@@ -222,19 +223,19 @@ class Drawing(nn.Module):
         self.cut, self.how, self.calls = nn.Conv2d(3, 6, 4, 4), how, 0
 
     def forward(self, pixels: Tensor) -> Any:
-        x = self.cut(pixels)
-        if self.how == "dropout":
-            return nn.functional.dropout(x, 0.2, training=True)
-        if self.how == "noise":
-            return x + 0.1 * torch.randn_like(x)
-        if self.how == "masking":  # of whole places, as MAE's own class does
-            return x * (torch.rand(len(x), 1, *x.shape[2:]) > 0.5)
-        if self.how == "counting":
-            self.calls += 1
-            return x * self.calls
-        if self.how == "batch":
-            return x - x.mean((0, 2, 3), keepdim=True)
-        return nn.functional.batch_norm(x, None, None, training=True)
+        x, n = self.cut(pixels), len(pixels)
+        self.calls += 1
+        how: dict[str, Callable[[], Any]] = {
+            "dropout": lambda: nn.functional.dropout(x, 0.2, training=True),
+            "noise": lambda: x + 0.1 * torch.randn_like(x),
+            "masking": lambda: x * (torch.rand(n, 1, *x.shape[2:]) > 0.5),  # of whole places, as MAE's own class does
+            "seldom": lambda: x * (torch.rand(n, 1, 1, 1) > 0.05),  # as a block that is left out once in 20 times
+            "seldom, by numpy": lambda: x * int(np.random.rand() > 0.05),  # noqa: NPY002
+            "counting": lambda: x * self.calls,
+            "batch": lambda: x - x.mean((0, 2, 3), keepdim=True),
+            "statistics of the batch": lambda: nn.functional.batch_norm(x, None, None, training=True),
+        }
+        return how[self.how]()
 
 
 @pytest.mark.parametrize(
@@ -243,12 +244,16 @@ class Drawing(nn.Module):
         ("dropout", "draws random numbers"),
         ("noise", "draws random numbers"),
         ("masking", "draws random numbers"),
+        ("seldom", "draws random numbers"),
+        ("seldom, by numpy", "draws random numbers"),
         ("counting", "draws random numbers"),
         ("batch", "mixes the images of a batch"),
         ("statistics of the batch", "mixes the images of a batch"),
     ],
 )
 def test_a_network_whose_tokens_are_not_the_same_each_time_is_refused(how: str, words: str) -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
     with pytest.raises(BackboneError, match=f"the same tokens for the same image in every run.*{words}"):
         from_module(nn.Sequential(Drawing(how)), ["0"], image_size=SIZE, global_token="mean")
 
@@ -279,6 +284,80 @@ def test_a_network_that_keeps_something_of_an_image_on_itself_does_not_mix_image
     for i in range(len(planted.stimuli)):
         alone = backbone(backbone.preprocess(planted.stimuli.image(i))[None])["last"].local_[0]
         torch.testing.assert_close(torch.tensor(found[i]).float().movedim(2, 0), alone, rtol=1e-2, atol=1e-2)
+
+
+class Changing(nn.Module):
+    """Changes with the images that it gets, in one of several ways."""
+
+    center: Tensor
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cut, self.last, self.how = nn.Conv2d(3, 6, 4, 4), nn.Identity(), how
+        self.register_buffer("center", torch.zeros(6))
+        self.kept: Any = 0.0
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.cut(pixels)
+        if self.how == "running mean":
+            self.center += 0.01 * x.mean((0, 2, 3))
+        if self.how == "first images" and not self.center.any():
+            self.center += x.mean((0, 2, 3))
+        x = x - self.center[:, None, None]
+        if self.how == "last images":
+            x, self.kept = x + 0.01 * self.kept, x.mean()
+        return self.last(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("running mean", "a pass in eval mode does not change; got other values of center"),
+        ("first images", "a pass in eval mode does not change; got other values of center"),
+        ("last images", "keeps something of the images before"),
+    ],
+)
+def test_a_network_that_changes_with_its_images_is_refused(how: str, words: str) -> None:
+    """Tokens would depend on the order of images, on batch_size and on where an extraction was resumed."""
+    with pytest.raises(BackboneError, match=words):
+        from_module(Changing(how), ["last"], image_size=SIZE, global_token="mean")
+    assert from_module(Changing("not"), ["last"], image_size=SIZE, global_token="mean").layers == ("last",)
+
+
+class Parting(nn.Module):
+    """Runs its last submodule not once for every batch."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.cut, self.last, self.how = nn.Conv2d(3, 6, 4, 4), nn.Identity(), how
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.cut(pixels)
+        if self.how == "parts":
+            return torch.cat([self.last(part) for part in x.split(3)])
+        if self.how == "until it fits" and len(pixels) > 2:
+            x = self.cut(pixels * x.mean())
+        return x if self.how == "early exit" and len(pixels) > 2 else self.last(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("how", "layers", "words"),
+    [
+        ("parts", ["last"], r"once for a batch of \d images; got tokens of 3.*batch_size: 3"),
+        ("early exit", ["last"], "layer 'last': .* got one that did not run"),
+        ("until it fits", ["cut", "last"], "layer 'cut': .* got one that ran again"),
+    ],
+)
+def test_submodules_that_do_not_run_once_for_every_batch_are_refused(
+    how: str, layers: list[str], words: str, planted: Planted, tmp_path: Path
+) -> None:
+    """The two batches by which it is opened, of two images and one, do not show this."""
+    given: dict[str, Any] = {"image_size": SIZE, "grid": (8, 8), "batch_size": 8, "global_token": "mean"}
+    backbone = from_module(Parting(how), layers, **given)
+    with pytest.raises(BackboneError, match=words):
+        extract(backbone.spec, planted, tmp_path / "a.zarr", device="cpu", backbone=backbone)
+    assert not (tmp_path / "a.zarr").exists()
 
 
 def test_a_network_that_keeps_nothing_runs_in_several_threads() -> None:

@@ -151,6 +151,9 @@ def test_what_has_no_weights_is_refused() -> None:
         from_module(empty, ["stem"], image_size=SIZE)
     with pytest.raises(BackboneError, match="got no torch module"):
         from_module(Net, ["stem"], image_size=SIZE)  # type: ignore[arg-type]
+    exported = torch.export.export(Net().eval(), (torch.zeros(2, 3, SIZE, SIZE),)).module()
+    with pytest.raises(BackboneError, match=r"got one that cannot be set to eval mode.*before torch\.export"):
+        from_module(exported, ["stem"], image_size=SIZE)
     for persistent in (True, False):
         half_empty = Net()
         half_empty.register_buffer("codes", torch.empty(3, device="meta"), persistent=persistent)
