@@ -22,6 +22,8 @@ from bddn.backbones.weights import folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, DiffusionSpec
 
+PREDICTIONS = ("epsilon", "sample", "v_prediction")  # of a DDIMInverseScheduler; for flow a config says nothing
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -118,15 +120,32 @@ def _scheduler(family: Family, config: Mapping[str, Any], place: object) -> Any:
 
     Predicted clean latents are never clipped, even if the configuration says so: they are not limited to [-1, 1].
     """
-    from diffusers import DDIMInverseScheduler, FlowMatchEulerDiscreteScheduler
+    import diffusers
 
-    kind: Any = FlowMatchEulerDiscreteScheduler if family.is_flow else DDIMInverseScheduler
+    kind: Any = diffusers.FlowMatchEulerDiscreteScheduler if family.is_flow else diffusers.DDIMInverseScheduler
     try:
         scheduler = kind.from_config(dict(config), **({} if family.is_flow else {"clip_sample": False}))
+        levels = _trained_levels(scheduler)
         scheduler.set_timesteps(1, **({"mu": 1.0} if family.is_flow else {}))  # raises an error for some spacings
+        name = config.get("_class_name")
+        own = levels if name is None else _trained_levels(getattr(diffusers, name).from_config(dict(config)))
     except Exception as error:
         raise not_readable(place, "the configuration of a scheduler that can be inverted", error) from error
+    alike = own is not None and own.shape == levels.shape and torch.allclose(own.float(), levels, atol=1e-6)
+    prediction = config.get("prediction_type", PREDICTIONS[0])
+    if not alike or prediction not in PREDICTIONS:
+        raise BackboneError(
+            place,
+            expected=f"the noise levels of a {kind.__name__}, and one of its predictions",
+            got=f"prediction_type {prediction}" if alike else f"other noise levels, of a {name}",
+            fix="Use a pipeline whose network was trained with such noise levels.",
+        )
     return scheduler
+
+
+def _trained_levels(scheduler: Any) -> Any:
+    """Return ᾱ of each training step, or σ where a network was trained by flow matching; None for other schedulers."""
+    return getattr(scheduler, "alphas_cumprod", getattr(scheduler, "sigmas", None))
 
 
 def _check_architecture(
@@ -155,6 +174,9 @@ def _check_fit(family: str, network: Any, vae: Any, text: Text, place: str) -> N
         pairs |= {
             "addition_embed_type": (config.addition_embed_type, "text_time" if family == "sdxl" else None),
             "class_embed_type": (config.class_embed_type, None),
+            "num_class_embeds": (config.num_class_embeds, None),
+            "time_cond_proj_dim": (config.time_cond_proj_dim, None),
+            "dual_cross_attention": (config.dual_cross_attention, False),
             "encoder_hid_dim_type": (config.encoder_hid_dim_type, None),
             "shift_factor of the vae": (vae.config.shift_factor, None),
         }

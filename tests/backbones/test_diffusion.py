@@ -344,6 +344,27 @@ def test_a_spacing_that_cannot_be_inverted_is_refused(copy: Path) -> None:
         diffusion(copy)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "named"),
+    [
+        ("EDMEulerScheduler", {}, "other noise levels, of a EDMEulerScheduler"),
+        ("FlowMatchEulerDiscreteScheduler", {}, "other noise levels, of a FlowMatchEulerDiscreteScheduler"),
+        ("CogVideoXDDIMScheduler", {}, "other noise levels, of a CogVideoXDDIMScheduler"),
+        ("LCMScheduler", {"beta_start": None}, "other noise levels, of a LCMScheduler"),
+        ("DPMSolverSinglestepScheduler", {"prediction_type": "flow_prediction"}, "prediction_type flow_prediction"),
+    ],
+)
+def test_a_scheduler_of_other_noise_levels_is_refused(
+    copy: Path, name: str, change: dict[str, Any], named: str
+) -> None:
+    """Its fields may be those of another class, or be missing, and a DDIM scheduler takes its own defaults then."""
+    config = {"_class_name": name, **getattr(diffusers, name)().config} | change
+    told = {field: value for field, value in config.items() if value is not None}
+    write_json(copy / "scheduler" / "scheduler_config.json", told)
+    with pytest.raises(BackboneError, match=rf"scheduler_config\.json.*{named}"):
+        diffusion(copy)
+
+
 # the contract of a backbone
 
 
@@ -627,6 +648,9 @@ def test_weights_of_another_architecture_than_the_specs_are_refused(folder: Path
         ({"in_channels": 9}, "in_channels 9, not 4"),
         ({"cross_attention_dim": 24}, "cross_attention_dim 24, not 16"),
         ({"class_embed_type": "identity"}, "class_embed_type identity, not None"),
+        ({"num_class_embeds": 3}, "num_class_embeds 3, not None"),
+        ({"time_cond_proj_dim": 8}, "time_cond_proj_dim 8, not None"),
+        ({"dual_cross_attention": True}, "dual_cross_attention True, not False"),
     ],
 )
 def test_a_unet_that_wants_more_than_a_latent_and_a_text_is_refused(change: dict[str, Any], named: str) -> None:
