@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
 from bddn.backbones.first_run import forms_of
-from bddn.backbones.forward_inputs import arguments
+from bddn.backbones.forward_inputs import arguments, check_patches
 from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.kind import Outline
@@ -73,6 +73,7 @@ class TransformersNetwork(HookedNetwork):
         blocks = find_blocks(self._model, about.blocks)
         self.layers = select(about.layers, tuple(blocks), spec.weights.place)
         _check_config(spec, self._model.config)
+        check_patches(about, self._model)
         self._arguments = arguments(about, self._model.config)
         self.identity = {
             "class": class_name(about),
