@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bddn.errors import DataError
+from bddn.files.checksum import stamp
 from bddn.files.filekind import FOLDER, HDF5, MISSING, NPY, explain, kind_of, require_no_pipe
 from bddn.text import count
 
@@ -120,18 +121,17 @@ def _sources(path: Path, array: Any) -> set[tuple[Path, str]]:
     return found
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return time and size of a file, so that what was opened of another one in its place is not used."""
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return the stamp of a file, so that what was opened of another one in its place is not used."""
     try:
         require_no_pipe(path)
-        status = path.stat()
+        return stamp(path.stat())
     except (OSError, ValueError) as error:
         raise _not_an_array(path, f"{error}") from error
-    return status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=256)
-def _open(path: Path, key: str, stamp: tuple[int, int], process: int) -> Any:
+def _open(path: Path, key: str, stamp: tuple[int, ...], process: int) -> Any:
     if path.is_dir() or kind_of(path) == HDF5:
         return _member(path, key)
     if key:
@@ -148,7 +148,7 @@ def _open(path: Path, key: str, stamp: tuple[int, int], process: int) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _open_group(path: Path, key: str, stamp: tuple[int, int], process: int) -> Any:
+def _open_group(path: Path, key: str, stamp: tuple[int, ...], process: int) -> Any:
     if path.is_dir():
         raise DataError(path, expected="an HDF5 file", got="a folder", fix="Give the file in it.")
     try:

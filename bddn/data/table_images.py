@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from bddn.data.decoding import RESTORE, ImageError
 from bddn.errors import DataError
+from bddn.files.checksum import stamp
 from bddn.files.filekind import PARQUET, explain
 
 ARROW = ".arrow"
@@ -36,7 +37,7 @@ class TableImages:
         """Return the image in a row. Row groups that were read last are kept, for all threads together; Arrow files are
         mapped into memory."""
         try:
-            cells = _arrow_table(file, _stamp(file))[self.column] if file.suffix == ARROW else None
+            cells = _arrow_table(file, stamp(file.stat()))[self.column] if file.suffix == ARROW else None
             cell = _kept.cell(file, row, self.column) if cells is None else cells[row].as_py()
         except (OSError, pa.ArrowException) as error:
             raise ImageError(*explain(file, f"a damaged table ({error})", RESTORE, PARQUET)) from error
@@ -67,7 +68,7 @@ def read_schema(file: Path) -> pa.Schema:
     """
     try:
         if file.suffix == ARROW:
-            return _arrow_table(file, _stamp(file)).schema
+            return _arrow_table(file, stamp(file.stat())).schema
         found = pq.ParquetFile(file)
     except (OSError, pa.ArrowException) as error:
         got, fix = explain(file, "a damaged file, or another kind of file", RESTORE, PARQUET)
@@ -95,7 +96,7 @@ def read_columns(file: Path, columns: list[str]) -> dict[str, list[Any]]:
     """
     try:
         if file.suffix == ARROW:
-            table = _arrow_table(file, _stamp(file)).select(columns)
+            table = _arrow_table(file, stamp(file.stat())).select(columns)
         else:
             table = pq.read_table(file, columns=columns, partitioning=None)
         found: dict[str, list[Any]] = table.to_pydict()
@@ -112,10 +113,10 @@ class _Kept:
         self._groups: OrderedDict[tuple[Any, ...], pa.ChunkedArray] = OrderedDict()
 
     def cell(self, file: Path, row: int, column: str) -> Any:
-        stamp = _stamp(file)
-        ends = _row_ends(file, stamp)
+        now = stamp(file.stat())
+        ends = _row_ends(file, now)
         group = bisect_right(ends, row)
-        key = (file, stamp, column, group)
+        key = (file, now, column, group)
         with self._lock:
             found = self._groups.get(key)
             if found is None:
@@ -131,14 +132,8 @@ class _Kept:
 _kept = _Kept()
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    """Return time and size of a file, so that what was read of another one in its place is not used."""
-    status = file.stat()
-    return status.st_mtime_ns, status.st_size
-
-
 @lru_cache(maxsize=256)
-def _arrow_table(file: Path, stamp: tuple[int, int]) -> pa.Table:
+def _arrow_table(file: Path, stamp: tuple[int, ...]) -> pa.Table:
     """Return an Arrow table, in the stream or the file format, without reading it."""
     mapped = pa.memory_map(str(file))
     is_file = mapped.read(6) == b"ARROW1"
@@ -147,7 +142,7 @@ def _arrow_table(file: Path, stamp: tuple[int, int]) -> pa.Table:
 
 
 @lru_cache(maxsize=256)
-def _row_ends(file: Path, stamp: tuple[int, int]) -> tuple[int, ...]:
+def _row_ends(file: Path, stamp: tuple[int, ...]) -> tuple[int, ...]:
     """Return, for each row group of a Parquet file, the number of rows up to its end."""
     with pq.ParquetFile(file) as table:
         return tuple(accumulate(table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)))

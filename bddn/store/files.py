@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 from bddn.errors import StoreError
 from bddn.files import atomic
+from bddn.files.checksum import stamp
 from bddn.machine.parallel import n_threads
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ class LocalFiles:
                 os.close(fd)
         except OSError as error:
             raise self._error(name, error) from error
-        return n, _stamp(status)
+        return n, stamp(status)
 
     def blocks(self, name: str) -> Iterator[bytes]:
         with self._errors(name), self._file(name) as file:
@@ -117,7 +118,7 @@ class LocalFiles:
 
     def stamp(self, name: str) -> object | None:
         try:
-            return _stamp(os.lstat(f"{self._root}/{name}"))
+            return stamp(os.lstat(f"{self._root}/{name}"))
         except OSError as error:
             if error.errno in GONE:
                 return ()  # the stamp of a missing file
@@ -229,10 +230,6 @@ class LocalFiles:
             fix="Check the disk's free space, quota and permissions, then run the same command again: "
             "what was committed is kept.",
         )
-
-
-def _stamp(status: os.stat_result) -> object:
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _after(memory: Sequence[memoryview], n: int) -> list[memoryview]:

@@ -1,5 +1,6 @@
 """Own data of each kind: the numbers, places, labels and ceilings are those that the lab wrote."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -292,6 +293,19 @@ def test_an_atlas_may_have_labels_in_one_hemisphere_or_none(lab: Lab, tmp_path: 
         data = OwnData(path)
         assert data.voxels()["roi"].tolist() == [""] * 5 + (lab.areas[5:] if side == "L" else [""] * 3)
     assert data.remarks() == ["no voxel has a label of the atlas 'visual'"]
+
+
+def test_a_file_that_was_replaced_is_read_anew(lab: Lab, tmp_path: Path) -> None:
+    """As in a notebook, where an archive that gives all files one time is unpacked over that of another subject."""
+    path = make(tmp_path / "npy", "npy", lab)
+    file = path.parent / "lh_responses.npy"
+    os.utime(file, (0, 0))
+    before = OwnData(path).responses()
+    np.save(tmp_path / "other.npy", np.load(file) + 1)
+    os.utime(tmp_path / "other.npy", (0, 0))
+    (tmp_path / "other.npy").replace(file)
+    n = np.load(file).shape[1]
+    np.testing.assert_array_equal(OwnData(path).responses()[:, :n], before[:, :n] + 1)
 
 
 def test_a_virtual_array_is_read_where_its_files_are(lab: Lab, tmp_path: Path) -> None:
