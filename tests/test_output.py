@@ -130,6 +130,15 @@ def test_a_new_folder_appears_whole_wherever_it_is_put(
 
 @pytest.mark.parametrize("place", ["new", "empty folder", "link to a folder", "working directory"])
 def test_a_new_folder_that_failed_does_not_appear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+def test_all_files_have_the_permissions_that_the_user_set(quick_run: Run, brain: Path, tmp_path: Path) -> None:
+    """Also those of libraries that make files for their owner alone: others of a group could not use the result."""
+    (tmp_path / "like").touch()
+    files = [path for folder in (quick_run.folder, brain) for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".safetensors", ".json", ".parquet"}
+    usual = (tmp_path / "like").stat().st_mode
+    assert [path for path in files if path.stat().st_mode != usual] == []
+
+
     monkeypatch.chdir(tmp_path)
     path = PLACES[place](tmp_path)
     with pytest.raises(KeyboardInterrupt), new_folder(path, LAST) as aside:  # noqa: PT012

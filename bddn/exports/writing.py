@@ -68,8 +68,6 @@ def write_network(network: Network, spec: CacheSpec, way: str, aside: Path) -> N
         (aside / NETWORK).mkdir()
         state = {name: value.detach().cpu() for name, value in network.backbone.module.state_dict().items()}
         network.backbone.save(aside / NETWORK, state)
-        for path in (aside / NETWORK).iterdir():  # safetensors are written for their owner alone
-            path.chmod((aside / SPEC).stat().st_mode)
 
 
 def write_descriptions(run: Run, network: Network, title: str, terms: Terms, way: str, name: str, aside: Path) -> None:

@@ -22,6 +22,8 @@ REFUSED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, e
 """Errors of file systems that do not support an operation, such as some network shares and container mounts."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of a disk, a quota or a file that is full."""
+FOR_OWNER = 0o600
+"""Permissions of files that libraries such as safetensors make under another name and rename: their owner's alone."""
 MAX_NAME_BYTES = 200  # of the original name inside a temporary file's name; file systems allow 255 bytes in all
 
 
@@ -55,6 +57,16 @@ def make_folder(path: Path) -> None:
         make_folder(real.parent)
         real.mkdir(exist_ok=True)
         fsync_path(real.parent)
+
+
+def share(path: Path, mode: int) -> None:
+    """Give a file that only its owner may read, because a library has made it so, the permissions `mode`.
+
+    File systems without permissions are ignored.
+    """
+    if path.stat().st_mode & 0o777 == FOR_OWNER:
+        with contextlib.suppress(OSError):
+            path.chmod(mode)
 
 
 @contextlib.contextmanager
@@ -147,9 +159,11 @@ def _fill_aside(path: Path, write: Callable[[Path], object], publish: Callable[[
     for folder in (path.parent, aside or path.parent):
         make_folder(folder)
     temporary = _new_file(aside or path.parent, path)
+    mode = temporary.stat().st_mode & 0o777  # as the umask says
     try:
         with names_if_full(path):
             write(temporary)
+            share(temporary, mode)
             fsync_path(temporary)
         published = publish(temporary)
         fsync_path(path.parent)

@@ -143,6 +143,9 @@ def new_folder(path: Path, last: str) -> Iterator[Path]:
         aside = Path(folder) / "new"
         aside.mkdir()
         with atomic.names_if_full(path):
+        for file in aside.rglob("*"):
+            if file.is_file():
+                atomic.share(file, aside.stat().st_mode & 0o666)
             yield aside
         try:
             aside.rename(real / PUBLISHING if inside else real)
