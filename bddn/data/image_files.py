@@ -13,7 +13,6 @@ SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 """Those of the formats in `bddn.data.decoding`."""
-LEFT_BY_SYSTEMS = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _walk(root: Path) -> Iterator[tuple[str, bool]]:
                 fix="Change its permissions, or move it away.",
             ) from error
         for entry in entries:
-            if is_hidden(entry.name) or entry.name in LEFT_BY_SYSTEMS:
+            if is_hidden(entry.name):
                 continue
             name = f"{folder}{entry.name}"
             if not is_printable(name):

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from bddn.files.paths import is_left_by_system
+
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file is hidden, such as `.DS_Store`, or `._a.png`, which macOS writes beside `a.png`."""
-    return name.startswith(".")
+    """Return whether a file or folder is hidden, or one that a system left there, such as Thumbs.db."""
+    return name.startswith(".") or is_left_by_system(name)
 
 
 def visible_images(folder: Path) -> list[Path]:

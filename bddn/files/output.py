@@ -16,11 +16,10 @@ from pathlib import Path
 
 from bddn.errors import BddnError, OutputError, RunError
 from bddn.files import atomic
-from bddn.files.paths import refuse_unexpanded
+from bddn.files.paths import is_left_by_system, refuse_unexpanded
 
 HIDDEN = ".bddn-"  # prefix of the working files of bddn
 PUBLISHING = f"{HIDDEN}publishing"
-FOREIGN = {"lost+found"}  # present in the root of some file systems
 NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
 
 
@@ -78,7 +77,7 @@ def is_vacant(path: Path, last: str, option: str = "--out") -> bool:
     with _named(path, option):
         _publish(real, last)
         try:
-            return all(name.startswith(HIDDEN) or name in FOREIGN for name in os.listdir(real))  # noqa: PTH208
+            return all(name.startswith(HIDDEN) or is_left_by_system(name) for name in os.listdir(real))  # noqa: PTH208
         except FileNotFoundError:
             return True
 
@@ -143,10 +142,10 @@ def new_folder(path: Path, last: str) -> Iterator[Path]:
         aside = Path(folder) / "new"
         aside.mkdir()
         with atomic.names_if_full(path):
+            yield aside
         for file in aside.rglob("*"):
             if file.is_file():
                 atomic.share(file, aside.stat().st_mode & 0o666)
-            yield aside
         try:
             aside.rename(real / PUBLISHING if inside else real)
         except OSError as error:

@@ -1,9 +1,23 @@
-"""Paths as users write them: expand `~` to a home folder, and make names printable."""
+"""Paths as users write them: expand `~` to a home folder, and make names printable. Names that nobody wrote."""
 
 import os
 from pathlib import Path
 
 from bddn.errors import BddnError
+
+LEFT_BY_SYSTEMS = frozenset(
+    (
+        *(".ds_store", ".fseventsd", ".spotlight-v100", ".temporaryitems", ".trashes", "__macosx", "icon\r"),  # macOS
+        *("$recycle.bin", "desktop.ini", "ehthumbs.db", "system volume information", "thumbs.db"),  # Windows
+        *("#recycle", "#snapshot", "@eadir", "lost+found"),  # disks of a network, whose @eaDir has thumbnails; ext4
+    )
+)
+
+
+def is_left_by_system(name: str) -> bool:
+    """Return whether a system puts a file or folder of this name beside those of users, such as `._a.png`, which macOS
+    writes beside `a.png`."""
+    return name.startswith("._") or name.casefold() in LEFT_BY_SYSTEMS
 
 
 def expand_home(text: str) -> str:

@@ -121,7 +121,7 @@ def check_whole(out: Path, steps: Sequence[int]) -> None:
     lost = [name for name in (ACCURACY, IMAGES, TIMING) if not (out / name).is_file()]
     for folder in (out, *(out / STEPS / f"{step:06d}" for step in steps)):
         lost += [_within(folder / name, out) for name in (ABOUT, SPEC, HEAD) if not (folder / name).is_file()]
-        weights = [path for path in sorted(folder.glob("*.safetensors")) if path.name != HEAD]
+        weights = [path for path in sorted(folder.glob("[!.]*.safetensors")) if path.name != HEAD]
         lost += [_within(path, out) for path in weights if not _is_readable(path)]
         lost += [] if weights else [f"the weights in {_within(folder, out)}"]
     if lost:

@@ -19,6 +19,7 @@ from bddn.encoder import saved
 from bddn.errors import RunError, SpecError
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
+from bddn.files.paths import is_left_by_system
 from bddn.run import Run
 from bddn.run.folder import FILES, SPLIT, encoder_files
 from bddn.run.passed_on import EXPORT, is_export
@@ -116,7 +117,7 @@ def _wrong(folder: Path, name: str, n_bytes: int, sha256: str) -> str:
 def _inside(folder: Path, name: str) -> Iterator[str]:
     """Yield the files of a subfolder, as paths from the folder."""
     for path in sorted((folder / name).rglob("*")):
-        if path.is_symlink() or not path.is_dir():
+        if path.is_symlink() or not (path.is_dir() or is_left_by_system(path.name)):
             yield path.relative_to(folder).as_posix()
 
 

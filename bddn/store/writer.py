@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from bddn.errors import CorruptStoreError, MismatchError, SpecError, StoreError
+from bddn.files.paths import is_left_by_system
 from bddn.identity import digest, only_made_with
 from bddn.machine.parallel import ahead, n_threads
 from bddn.store import manifest
@@ -325,7 +326,7 @@ def is_there(files: Files) -> bool:
     """
     if manifest.is_there(files, manifest.HEADER):
         return True
-    if all(name.startswith(f"{ASIDE}/") for name in files.sizes()):
+    if all(name.startswith(f"{ASIDE}/") or is_left_by_system(name.partition("/")[0]) for name in files.sizes()):
         return False
     if manifest.is_there(files, manifest.HEADER):  # another process has created the store between the two checks
         return True

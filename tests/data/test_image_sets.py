@@ -48,6 +48,10 @@ def test_eurosat_is_read_as_downloaded(tmp_path: Path, given: str) -> None:
     write(root / "2750/Forest/._Forest_1.jpg", b"x")
     write(root / "__MACOSX/2750/Forest/._Forest_1.jpg", b"x")
     write(root / "2750/Forest/Thumbs.db", b"x")
+    write(root / "2750/River/Icon\r", b"")
+    for folder in ("2750", "2750/Forest"):  # a network disk of Synology
+        (root / folder / "@eaDir/Forest_1.jpg").mkdir(parents=True)
+        shutil.copy(root / "2750/Forest/Forest_1.jpg", root / folder / "@eaDir/Forest_1.jpg/SYNOPHOTO_THUMB_M.jpg")
     images = open_images(f"folder:{root / given}")
     assert images.classes == EUROSAT
     assert images.counts() == dict.fromkeys(EUROSAT, 3)

@@ -218,6 +218,17 @@ def test_a_result_that_has_lost_files_is_not_called_kept(
     assert files(copy) == before
 
 
+def test_a_result_beside_which_a_system_left_files_is_kept(
+    tuned: Finetuned, clip: CacheSpec, colors: LabelledImages, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tuned.folder, tmp_path / "net"))
+    for path in [path for path in copy.rglob("*") if path.is_file()]:  # as macOS writes on a disk for all systems
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    before = files(copy)
+    assert finetune(clip, colors, copy, SETTINGS).about == tuned.about
+    assert files(copy) == before
+
+
 def test_stable_diffusion_is_refused(colors: LabelledImages, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="a network that can be fine-tuned"):
         finetune(load_spec("sd_t20"), colors, tmp_path / "out", SETTINGS)

@@ -388,11 +388,13 @@ def test_a_damaged_header_is_refused_by_its_name(unsealed: Path) -> None:
         writer(unsealed).prepare()
 
 
-@pytest.mark.parametrize("left", ["an empty folder", "an unfinished header"])
+@pytest.mark.parametrize("left", ["an empty folder", "an unfinished header", "a system's file"])
 def test_a_folder_that_holds_nothing_of_others_becomes_the_store(tmp_path: Path, left: str) -> None:
     (tmp_path / "store.zarr/manifest/aside").mkdir(parents=True)
     if left == "an unfinished header":
         (tmp_path / "store.zarr/manifest/aside/.header-x1.json").write_text("{")
+    if left == "a system's file":
+        (tmp_path / "store.zarr/.DS_Store").write_text("x")
     made = writer(tmp_path / "store.zarr")
     made.prepare()
     assert made.pending() == [0, 1, 2]
