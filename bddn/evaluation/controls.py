@@ -46,14 +46,15 @@ from bddn.store.reader import Cache
 
 NAME = "controls"
 WHOLE_FIELD = 1000.0  # a blur, in tokens, that is flat over any grid
+ONE_BLUR = {"blurred_tokens": "kept"}  # there are no others to scale its tokens to
 UNTRAINED, SHUFFLED, NO_SIZE = "untrained", "shuffled", "no_size"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "no_topology": {"selection": "free"},
-    "no_factorization": {"selection": "unfactorized", "blurs": (0.0,)},
+    "no_factorization": {"selection": "unfactorized", "blurs": (0.0,), **ONE_BLUR},
     "no_layer": {"fixed": "layer"},
-    "no_place": {"fixed": "place", "blurs": (WHOLE_FIELD,)},
+    "no_place": {"fixed": "place", "blurs": (WHOLE_FIELD,), **ONE_BLUR},
     "no_scale": {"fixed": "scale"},
-    NO_SIZE: {"blurs": (0.0,)},
+    NO_SIZE: {"blurs": (0.0,), **ONE_BLUR},
 }
 ABOUT: Mapping[str, str] = {
     FIT: "FactorTopy with the settings that were asked for",
@@ -192,8 +193,7 @@ class _Work:
             return self.of_run(name, self._fitted(name, self._spec, twin), twin)
         if name == NO_SIZE and self._spec.blurs == (0.0,):
             raise NotAvailable("the settings have only the sharp grid, so no size is selected")
-        spec = FitSpec.parse(self._spec.to_dict() | dict(VARIANTS[name]), f"control {name}")
-        return self.of_run(name, self._fitted(name, spec))
+        return self.of_run(name, self._fitted(name, _variant(self._spec, name)))
 
     def of_run(self, name: str, run: Run, cache: Cache | None = None, dataset: Dataset | None = None) -> Outcome:
         """Return the outcome of a run; its predictions of the test images are kept in its folder."""
@@ -270,3 +270,10 @@ def _check(names: Sequence[str], spec: FitSpec) -> None:
             got=f"selection: {spec.selection}, fixed: {spec.fixed}",
             fix="Give the settings of the fit itself; its controls change them.",
         )
+    for name in VARIANTS.keys() & {*names}:
+        _variant(spec, name)
+
+
+def _variant(spec: FitSpec, name: str) -> FitSpec:
+    """Return the settings of a control that changes those of the fit."""
+    return FitSpec.parse(spec.to_dict() | dict(VARIANTS[name]), f"control {name}")

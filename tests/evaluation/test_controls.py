@@ -14,11 +14,12 @@ from bddn.cli import app
 from bddn.data.dataset import Stimuli
 from bddn.evaluation import regressions
 from bddn.evaluation.control_table import BETTER, FIT, UNKNOWN, WORSE, Outcome, control_table, sentences, to_text
-from bddn.evaluation.controls import ABOUT, run_controls
+from bddn.evaluation.controls import ABOUT, VARIANTS, run_controls
 from bddn.evaluation.regressions import REGRESSIONS
 from bddn.machine import parallel
 from bddn.planted.subject import Planted
 from bddn.spec import FitSpec, SplitBy
+from bddn.spec.fit import RECIPES
 from bddn.stats.scores import ALL, robust_mean
 from bddn.store.reader import Cache
 
@@ -31,6 +32,7 @@ batch_size: 4
 readout: root
 features: whitened
 blurs: [0, 1]
+blurred_tokens: scaled
 sample: 60
 polish: true
 schedule: one_cycle
@@ -98,6 +100,13 @@ def test_all_controls_have_one_split_and_each_its_own_settings(done: tuple[Path,
     assert voxels["no_scale"]["scale"].unique().tolist() == [0.5]
     assert "size" not in voxels["no_size"]
     assert "size" in voxels[FIT]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_has_all_controls(recipe: str) -> None:
+    spec = FitSpec.recipe(recipe)
+    for name, own in VARIANTS.items():
+        FitSpec.parse(spec.to_dict() | dict(own), name)
 
 
 def test_the_same_command_keeps_all(done: tuple[Path, str], sealed: Path, brain: Path) -> None:
