@@ -228,3 +228,20 @@ def test_a_check_names_covariates_and_counts_rows(data: TrialsOf) -> None:
     copied = copy.deepcopy(WithoutCovariates(data, estimate(data, ["old"], np.arange(100), data.image)))
     np.testing.assert_array_equal(copied.responses(np.arange(3)), copied.responses()[:3])
     assert response_ids(copied) == data.response_ids
+
+
+def test_runs_without_the_part_of_other_covariates_are_not_compared(
+    data: TrialsOf, run: Run, sealed: Path, tmp_path: Path
+) -> None:
+    """Their measured responses differ, so that each order of the runs would give other scores to the same fit."""
+    timed = OLD.model_copy(update={"covariates": ("old", "time")})
+    for name, spec in (("timed", timed), ("whole", SPEC)):
+        other, _ = fit_run(sealed, data, tmp_path / name, spec)
+        predict_held_out(other, [Cache(sealed)], [data])
+        for pair in ([run, other], [other, run]):
+            done = CliRunner().invoke(
+                app, ["compare", *(str(one.folder) for one in pair), "--out", str(tmp_path / "c")]
+            )
+            assert done.exit_code == 2, done.output
+            assert "other covariates taken out of the responses" in " ".join(done.output.split())
+            assert not (tmp_path / "c").exists()

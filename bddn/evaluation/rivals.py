@@ -22,6 +22,7 @@ SAME_DATA: Mapping[str, str] = {
     "stimuli_sha256": "stimuli",
     "responses_sha256": "responses",
     "images_sha256": "images",
+    "response_ids_sha256": "images of the responses",
 }
 """What identifies the data of a run, and its name in messages."""
 
@@ -89,12 +90,15 @@ def check_same_test(runs: Sequence[Run]) -> None:
         tests = [set(read_split(each)["test"]) for each in (run, first)]
         if tests[0] != tests[1]:
             other.append(f"test images, of which {len(tests[0] & tests[1])} of {len(tests[1])} are the same")
+        if _taken_out(run) != _taken_out(first):
+            other.append("covariates taken out of the responses, or training images that estimate them")
         if other:
             raise DataError(
                 run.folder,
                 expected=f"the data and test images of {first.folder}, because scores are compared",
                 got=f"a run with other {', '.join(other)}",
-                fix="Give runs of one subject with the same seed, or with the same split_seed, and the same split.",
+                fix="Give runs of one subject with the same seed, or with the same split_seed, and the same split and "
+                "covariates.",
             )
 
 
@@ -102,6 +106,12 @@ def other_data(run: Run, first: Run) -> list[str]:
     """Return in words in what the data of two runs differ."""
     data = run.about["data"], first.about["data"]
     return [what for key, what in SAME_DATA.items() if data[0].get(key) != data[1].get(key)]
+
+
+def _taken_out(run: Run) -> tuple[set[str], object, set[str]] | None:
+    """Return what determines the part of covariates that the responses of a run lack; None if they lack none."""
+    names = run.about["fit"].get("covariates")
+    return (set(names), run.about["data"].get("covariates_sha256"), set(read_split(run)["train"])) if names else None
 
 
 def cache_name(run: Run) -> str:

@@ -127,6 +127,7 @@ def test_what_is_written_can_be_traced_and_is_the_same_again(out: Path, folders:
     [
         (lambda run: run["data"].update(responses_sha256="other"), "other responses than"),
         (lambda run: run["data"].update(voxels_sha256="other"), "other voxels than"),
+        (lambda run: run["data"].update(response_ids_sha256="other"), "other images of the responses than"),
     ],
 )
 def test_other_data_are_refused(folders: list[Path], tmp_path: Path, change: object, words: str) -> None:
