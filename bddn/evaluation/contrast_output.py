@@ -14,9 +14,11 @@ from bddn.evaluation.rivals import SAME_DATA, Rivals
 from bddn.files import atomic
 from bddn.run.folder import without_nan
 from bddn.run.inputs import environment
+from bddn.run.not_found import not_found
 from bddn.stats import best_model, fit_intervals, paired
 from bddn.stats.average import average_differences
 from bddn.stats.evidence import FDR
+from bddn.stats.jackknife import MIN_IMAGES
 from bddn.stats.scores import ALL, LEAST_R2
 
 TABLE, AVERAGE, ABOUT = "compare.parquet", "average.parquet", "compare.json"
@@ -67,7 +69,7 @@ def sentences(found: Compared, subjects: Sequence[Rivals]) -> list[str]:
         said.append(
             f"{whose}{row['second']} predicts {row['n_better']:,} of {row['n_voxels']:,} voxels better than "
             f"{row['first']}, and {row['n_worse']:,} worse (false discovery rate {FDR:g}); its mean R² is "
-            f"{row['r2_difference']:+.4f} [{row['r2_low']:+.4f}, {row['r2_high']:+.4f}], p = {row['p']:.2g}."
+            f"{interval(row, 'r2_difference', '+.4f')}, p = {row['p']:.2g}."
         )
     last = found.best.groupby("subject", sort=False).tail(1).to_dict("records")[-1]
     said.append(
@@ -83,8 +85,27 @@ def sentences(found: Compared, subjects: Sequence[Rivals]) -> list[str]:
             "Intervals and p-values are about test images, and about these fits: another seed gives another fit. For "
             "differences between networks, give fits of several seeds of each, with the same test images."
         )
-    if found.voxels["depth_low"].isna().all():
+    if len(subjects) == 1 and found.table_2["r2_low"].notna().any():
+        said.append(
+            "Intervals of R² are those of R² on very many images, which is about (1 - R²) / n_images higher than here."
+        )
+    if found.rois["r2_low"].isna().all():
+        said.append(f"Means over voxels have no interval, because this needs {MIN_IMAGES} test images.")
+    said += {
+        f"{name} says nothing about depth. {why}": None
+        for rivals in subjects
+        for name, own in rivals.models.items()
+        for run in own
+        if (why := not_found(run).get("layer"))
+    }
+    if found.voxels["depth_difference"].notna().any() and found.voxels["depth_low"].isna().all():
         said.append("Differences of depth have no interval, because this needs several fits of each model.")
+    slopes = found.table_2[found.table_2["subject"].isin([rivals.subject for rivals in subjects])]
+    for name, known in slopes.groupby("model", sort=False)["slope"].count().items():
+        if 0 < known < len(subjects):
+            said.append(
+                f"The mean slope of {name} is over {known} of {len(subjects)} subjects, as the others have none."
+            )
     return said
 
 

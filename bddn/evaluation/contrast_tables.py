@@ -17,13 +17,14 @@ from bddn.evaluation.contrast import SEED, Contrast, Difference, contrast
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.evaluation.rivals import Rivals
 from bddn.run.folder import WEIGHT, Run
+from bddn.run.not_found import not_learned
 from bddn.stats import paired
 from bddn.stats.average import average, like
 from bddn.stats.best_model import TABLE_1, root_mean_square, root_sum_squared
 from bddn.stats.evidence import FDR, evident, q_values
 from bddn.stats.fit_intervals import RANGES, interval
 from bddn.stats.hierarchy import depth_spread, hierarchy_slope
-from bddn.stats.jackknife import intervals
+from bddn.stats.jackknife import MIN_IMAGES, intervals
 from bddn.stats.paired import Spread
 from bddn.stats.scores import ALL, LEAST_R2, in_roi, labels_of, robust_mean, roi_masks
 
@@ -87,8 +88,11 @@ def _voxels_of(fits: Sequence[Run]) -> pd.DataFrame:
     """Return the voxel table of a model, in the order of its first run: of one fit, or the average of several.
 
     `depth_spread` is the mean over fits, because the spread of averaged weights also has the differences of fits in it.
-    Several fits give `depth_low` and `depth_high`, as in an ensemble (see `bddn.stats.fit_intervals`).
+    Several fits give `depth_low` and `depth_high`, as in an ensemble (see `bddn.stats.fit_intervals`). Depth is NaN
+    where the settings fixed the layer, or there is only one.
     """
+    if _no_depth(fits):
+        return fits[0].voxels.assign(depth=np.nan, depth_spread=np.nan)
     spread = np.mean([_spread(run) for run in fits], axis=0)
     if len(fits) == 1:
         return fits[0].voxels.assign(depth_spread=spread)
@@ -96,6 +100,10 @@ def _voxels_of(fits: Sequence[Run]) -> pd.DataFrame:
     depths, softness = np.stack([run.voxels["depth"] for run in fits]), in_order["depth_spread"].to_numpy(np.float64)
     low, high = interval(depths.astype(np.float64), softness, RANGES["depth"])
     return in_order.assign(depth_spread=spread, depth_low=low, depth_high=high)
+
+
+def _no_depth(fits: Sequence[Run]) -> bool:
+    return any("layer" in not_learned(run) for run in fits)
 
 
 def _spread(run: Run) -> Floats:
@@ -150,7 +158,7 @@ def _roi_rows(found: Contrast, groups: Groups, own: Sequence[pd.DataFrame]) -> p
     rows: list[Row] = []
     for pair in found.differences:
         difference, spread, p = group_differences(found, pair)
-        q_of_voxel, reach = q_values(pair.p), spread.reach()
+        q_of_voxel, reach = q_values(pair.p), spread.reach() if found.n_images >= MIN_IMAGES else spread.error * np.nan
         effect = difference / np.sqrt(found.n_images) / np.where(spread.error > 0, spread.error, np.inf)
         change = own[pair.second]["depth"].to_numpy() - own[pair.first]["depth"].to_numpy()
         both = evident(own[pair.first]) & evident(own[pair.second])
@@ -222,8 +230,8 @@ def _table_2_rows(found: Contrast, groups: Groups, own: Sequence[pd.DataFrame], 
     at = list(groups).index(ALL)
     low, high = intervals(found.values[:, :, at].T, (paired.COVERED,))[0]
     for k, (name, fits) in enumerate(rivals.models.items()):
-        slope = hierarchy_slope(own[k]) or {}
-        of_fits = [(hierarchy_slope(run.voxels) or {}).get("slope", np.nan) for run in fits]
+        tables = [] if _no_depth(fits) else [own[k], *(run.voxels for run in fits)]
+        slope, *of_fits = [hierarchy_slope(table) or {} for table in tables] or [{}]
         rows.append(
             {
                 "model": name,
@@ -234,7 +242,9 @@ def _table_2_rows(found: Contrast, groups: Groups, own: Sequence[pd.DataFrame], 
                 "r2_high": float(high[k]),
                 "r2_sd_fits": float(found.fits[k][:, at].std(ddof=1)) if len(fits) > 1 else np.nan,
                 **{name: slope.get(name, np.nan) for name in SLOPE},
-                "slope_sd_fits": float(np.std(of_fits, ddof=1)) if len(fits) > 1 else np.nan,
+                "slope_sd_fits": float(np.std([one.get("slope", np.nan) for one in of_fits], ddof=1))
+                if len(of_fits) > 1
+                else np.nan,
                 "depth_spread": robust_mean(own[k].loc[evident(own[k]), "depth_spread"].to_numpy()),
             }
         )
@@ -251,8 +261,9 @@ def _best_rows(found: Contrast) -> pd.DataFrame:
 def _over_subjects(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     """Return the mean over subjects of the numbers, with standard deviations `…_sd`; [] for one subject.
 
-    Intervals `…_low` and `…_high` are those of the mean over subjects (t distribution). Counts are sums. p-values are
-    left out, because they are about the images of one subject.
+    Each is over the subjects that have the number; `n_subjects` have the row. Intervals `…_low` and `…_high` are those
+    of the mean over subjects (t distribution). Counts are sums. p-values are left out, because they are about the
+    images of one subject.
     """
     if len(tables) < 2:
         return []
@@ -265,10 +276,11 @@ def _over_subjects(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     left_out = {*keys, *counts, "subject", "p", "q", "effect"}
     numbers = [name for name in columns if name not in left_out and not name.endswith(("_low", "_high", "_sd_fits"))]
     groups = every.groupby(keys, sort=False)
-    mean, sd, n = groups[numbers].mean(), groups[numbers].std(), groups["subject"].nunique()
-    out = mean.join(sd.add_suffix("_sd")).join(groups[counts].sum())
+    mean, sd, n = groups[numbers].mean(), groups[numbers].std(), groups[numbers].count()
+    out = mean.join(sd.add_suffix("_sd")).join(groups[counts].sum()).assign(n_subjects=groups.size())
     for name in numbers:
-        if f"{name}_low" in every:
-            reach = t.ppf((1 + paired.COVERED) / 2, n - 1) * sd[name] / np.sqrt(n)
-            out[f"{name}_low"], out[f"{name}_high"] = mean[name] - reach, mean[name] + reach
+        short = name.removesuffix("_difference")
+        if f"{short}_low" in every:
+            reach = t.ppf((1 + paired.COVERED) / 2, n[name] - 1) * sd[name] / np.sqrt(n[name])
+            out[f"{short}_low"], out[f"{short}_high"] = mean[name] - reach, mean[name] + reach
     return [out.reset_index().assign(subject=f"{MEAN} of {len(tables)} subjects")]

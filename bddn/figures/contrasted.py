@@ -22,10 +22,11 @@ def contrasted(voxels: pd.DataFrame, whose: str) -> Sheet:
     """
     is_known = voxels["depth_low"].notna() if "depth_low" in voxels else pd.Series(False, voxels.index)
     has_0 = is_known & (voxels["depth_low"] <= 0) & (voxels["depth_high"] >= 0) if is_known.any() else is_known
-    table = voxels.assign(differs=voxels["q"] <= FDR, deeper=voxels["evident"] & ~has_0)
+    known = voxels["depth_difference"].notna()
+    table = voxels.assign(differs=voxels["q"] <= FDR, deeper=voxels["evident"] & known & ~has_0)
     pairs = {pair: of.reset_index(drop=True) for pair, of in table.groupby(["first", "second"], sort=False)}
     tables = list(pairs.values())
-    hatched, more = "no evidence", ""
+    hatched, more = "no evidence" if known.all() else "no evidence, or no layer found", ""
     if is_known.any():
         hatched, more = f"{hatched}, or interval contains 0", " and the interval does not contain 0"
     found = f"Differences of R² are shown where the false discovery rate is at most {FDR:g}."

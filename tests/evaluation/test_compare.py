@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 from typer.testing import CliRunner
 
 from bddn.cli import app
@@ -190,6 +191,63 @@ def test_fits_of_one_model_are_averaged_and_subjects_too(tmp_path: Path) -> None
     assert of_all["mean of 2 subjects"]["r2_difference"] == pytest.approx(np.mean(each), rel=1e-5)
     assert of_all["mean of 2 subjects"]["r2_difference_sd"] == pytest.approx(np.std(each, ddof=1), rel=1e-4)
     assert (out / "differences.png").is_file()
+
+
+def test_means_over_subjects_are_over_those_that_have_the_number(tmp_path: Path) -> None:
+    """Three subjects, of whom the last has no evidence in OPA, so no slope."""
+    runs = []
+    for k in range(3):
+        for network, fits in zip(("clip", "dino"), simulate(KIND, 2, k, lacking=(1,)).models.values(), strict=True):
+            runs.append(write_run(tmp_path / network / f"subj0{k}", fits[0], network, f"subj0{k}", seed=k))
+            if k == 2:
+                table = read_run(runs[-1]).voxels
+                table.assign(q_test=table["q_test"].mask(table["roi"] == "OPA", 1.0)).to_parquet(
+                    runs[-1] / "voxels.parquet"
+                )
+    rivals = sort_runs([read_run(run) for run in runs])
+    found = compare_models(rivals)
+    for table, name, ends in ((found.table_2, "slope", "slope"), (found.rois, "r2_difference", "r2")):
+        own = table[(table["model"] == "dino") if "model" in table else table["roi"] == ALL]
+        values, mean = own[name].iloc[:3].dropna(), own.iloc[3]
+        assert len(values) == (2 if name == "slope" else 3)
+        assert mean[name] == pytest.approx(values.mean())
+        low, high = t.interval(0.95, len(values) - 1, values.mean(), values.sem())
+        assert (mean[f"{ends}_low"], mean[f"{ends}_high"]) == pytest.approx((low, high))
+        assert mean["n_subjects"] == 3
+    assert "The mean slope of dino is over 2 of 3 subjects, as the others have none." in sentences(found, rivals)
+
+
+@pytest.mark.parametrize("case", ["one layer", "fixed", "saturated"])
+def test_a_layer_that_was_not_found_is_told_and_a_setting_has_no_depth(
+    case: str, folders: list[Path], tmp_path: Path
+) -> None:
+    held, other = read_held_out(read_run(folders[1])), tmp_path / "other"
+    write_run(other, held, "other", n_layers=1 if case == "one layer" else 3)
+    if case == "fixed":
+        change_json(other / "run.json", lambda run: run["fit"].update(fixed="layer"))
+    if case == "saturated":
+        change_json(other / "metrics.json", lambda metrics: metrics.update(saturated_selectors=["layer"]))
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, ["compare", str(folders[0]), str(other), "--out", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "other says nothing about depth. The " in done.output
+    found, table = pd.read_parquet(out / "compare.parquet"), pd.read_csv(out / "table_2.csv")
+    assert found[["depth_first", "r2_difference"]].notna().all(axis=None)
+    meaningless = case == "saturated"  # which the tables keep, as those of other commands do
+    assert found[["depth_second", "depth_difference", "depth_spread_second"]].notna().all(axis=None) == meaningless
+    assert table[["slope", "b0", "b1", "depth_spread"]].notna().all(axis=1).tolist() == [True, meaningless]
+    assert pd.read_csv(out / "rois.csv")["depth_difference"].notna().all() == meaningless
+
+
+def test_few_images_give_no_interval_of_a_mean(tmp_path: Path) -> None:
+    """Of two images, the mean of the pseudo-values has no spread."""
+    for n, known in ((2, False), (9, False), (10, True)):
+        models = simulate(replace(KIND, n_images=n), 2, 0).models.values()
+        runs = [write_run(tmp_path / f"{n}-{k}", fits[0], f"net{k}") for k, fits in enumerate(models)]
+        rivals = sort_runs([read_run(run) for run in runs])
+        found = compare_models(rivals)
+        assert found.rois[["r2_low", "r2_high"]].notna().all(axis=None) == known
+        assert any("have no interval" in words and "10 test" in words for words in sentences(found, rivals)) != known
 
 
 def test_seeds_of_one_model_are_compared_with_each_other(data: Simulated, tmp_path: Path) -> None:
