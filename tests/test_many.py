@@ -450,6 +450,8 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], list[str]]] = {
     "a subject of no cache": (lambda c: [*c, "--data", "planted:stranger"], ["a/sealed.zarr", "lacks 48", "'nsd-8"]),
     "too few images": (lambda c: [*c, "--spec", "split.yaml"], ["split", "at least two images"]),
     "a layer that is not stored": (lambda c: [*c, "--spec", "layers.yaml"], ["'block_12'", "a/sealed.zarr"]),
+    "a bootstrap in the settings": (lambda c: [*c, "--spec", "boot.yaml"], ["no 'bootstrap'", "--bootstraps of"]),
+    "half of the images in the settings": (lambda c: [*c, "--spec", "half.yaml"], ["half: 0", "--halves of"]),
     "runs of other settings": (
         lambda c: [*c[:-1], "kept", "--spec", "fit.yaml", "--epochs", "2"],
         ["kept/sealed/brain/seed0-boot0", "fit.epochs 1 → 2", "another --out"],
@@ -481,6 +483,8 @@ def spoilt(
     _stranger(root)
     (root / "fit.yaml").write_text("channels: 8\nselector_width: 16\nepochs: 1\n")
     (root / "split.yaml").write_text("split: [90, 1, 1]\n")
+    (root / "boot.yaml").write_text("bootstrap: 3\n")
+    (root / "half.yaml").write_text("half: 0\n")
     (root / "layers.yaml").write_text("layers: [block_0, block_12]\n")
     shutil.copytree(done, root / "kept")
     shutil.copytree(done / FOLDERS[0], root / "twins/other/twin/seed0")

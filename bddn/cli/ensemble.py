@@ -48,6 +48,7 @@ def ensemble(
     from bddn.evaluation.ensemble import average_fits, check_ensemble, fits_of
     from bddn.many import fit_many
     from bddn.run.folder import ENSEMBLE
+    from bddn.run.not_found import not_found
     from bddn.run.recipes import fit_spec
     from bddn.store.reader import Cache
 
@@ -69,6 +70,8 @@ def ensemble(
             f"of the voxels with evidence: agreement {found['agreement']:.2f}; "
             f"median width of the {found['level']:.0%} interval of depth {found['depth_width']:.2f}"
         )
+    for said in not_found(run).values():
+        typer.echo(f"note: {said}", err=True)
     typer.echo(f"ensemble: {run.folder}, {found['n_fits']} fits{'' if fresh else ', averaged before, kept'}")
 
 

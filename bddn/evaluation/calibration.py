@@ -24,6 +24,7 @@ from bddn.evaluation.brains_like import Brain, BrainsLike
 from bddn.files import atomic
 from bddn.run import Run
 from bddn.run.folder import without_nan
+from bddn.run.not_found import not_learned
 from bddn.stats.calibration_line import LEAST_BRAINS, CalibrationLine
 from bddn.stats.evidence import evident
 from bddn.stats.hierarchy import Line, missing_rois
@@ -172,13 +173,20 @@ def line_of(run: Run, ideal: Mapping[str, float], n_fits: int = 1) -> Line:
     return line
 
 
-def refuse_saturated(run: Run) -> None:
-    """Refuse a run whose voxels all select one layer: its slope says nothing about the true one.
+def refuse_no_layer(run: Run) -> None:
+    """Refuse a run that did not find the layer of its voxels: its slope says nothing about the true one.
 
     Raises
     ------
     RunError
     """
+    if why := not_learned(run).get("layer"):
+        raise RunError(
+            run.folder,
+            expected="a run whose voxels select different layers",
+            got=f"another. {why.removesuffix('.')}",
+            fix="Fit several layers, and do not fix the layer.",
+        )
     if "layer" in run.metrics.get("saturated_selectors", ()):
         raise RunError(
             run.folder,

@@ -49,6 +49,7 @@ from bddn.run.folder import (
     summary_of_scores,
     without_nan,
 )
+from bddn.run.not_found import not_learned
 from bddn.spec import FitSpec
 from bddn.stats.average import SPREAD, average, like
 from bddn.stats.evidence import evident, q_values
@@ -203,6 +204,7 @@ def _metrics(runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
     first, known = runs[0].metrics, table[evident(table)]
     singles = [run.metrics["r2_test"] for run in runs]
     width = known["depth_high"] - known["depth_low"]
+    chose = len(known) and "layer" not in not_learned(runs[0])  # else all fits agree, because nothing else is possible
     return {
         "title": f"{first['title']}, {len(runs)} fits",
         "dataset": first["dataset"],
@@ -219,8 +221,8 @@ def _metrics(runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
             SINGLE: float(np.mean(singles)),
             f"{SINGLE}_sd": float(np.std(singles, ddof=1)),
             f"roi_{SINGLE}": roi_scores(table, SINGLE),
-            "agreement": float(known["agreement"].mean()) if len(known) else None,
-            "depth_width": float(width.median()) if len(known) else None,
+            "agreement": float(known["agreement"].mean()) if chose else None,
+            "depth_width": float(width.median()) if chose else None,
             "fits": [
                 {
                     "folder": fit.folder.name,

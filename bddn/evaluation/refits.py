@@ -19,7 +19,7 @@ from bddn.evaluation.calibration import (
     Refit,
     calibrate,
     line_of,
-    refuse_saturated,
+    refuse_no_layer,
     write_calibration,
 )
 from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run
@@ -82,7 +82,7 @@ def calibrate_run(
     MismatchError
         If the run was fitted to another cache, or to other data.
     """
-    refuse_saturated(run)
+    refuse_no_layer(run)
     line = line_of(run, ideal)
     cache, dataset = cache_of_run(run, [cache]), dataset_of_run(run, [dataset])
     like = BrainsLike(run, line, ideal, on_spheres(run.voxels), cache.grid)

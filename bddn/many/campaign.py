@@ -77,7 +77,7 @@ def fit_many(
     out : Path
         The folder of all runs. They share one spec, except for seed and bootstrap.
     spec : FitSpec
-        The spec of every run; its seed and bootstrap are replaced.
+        The spec of every run, without bootstrap and half; its seed is replaced.
     seeds, bootstraps : sequences
         Numbers from 0. A bootstrap of None uses each training image once.
     paired : bool

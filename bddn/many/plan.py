@@ -21,6 +21,7 @@ from bddn.stream.loader import Streamed
 
 MAX_NUMBERS = 100_000  # of one option
 MAX_DIGITS = 19  # of a number
+ASKED_FOR = {"bootstrap": "--bootstraps", "half": "--halves"}  # options that replace fields of the spec
 VARIED = ("seed", "bootstrap")  # fields of the spec in which the runs of one folder may differ
 
 
@@ -140,6 +141,14 @@ def make_plan(
             got=f"{len(caches)} caches, {len(datasets)} datasets, and {len(fits)} pairs of seed and bootstrap",
             fix="Give at least one of each.",
         )
+    for field, option in ASKED_FOR.items():
+        if (value := getattr(spec, field)) is not None:
+            raise SpecError(
+                "settings of the fits",
+                expected=f"no '{field}', which differs between the fits",
+                got=f"{field}: {value}",
+                fix=f"Remove it. {option} of 'bddn fit-many' asks for such fits; 'bddn ensemble' always resamples.",
+            )
     stores = [(str(place), Cache(place)) for place in caches]
     subjects = [(name, _checked(open_dataset(name))) for name in datasets]
     groups, left_out = _pairs(stores, subjects, spec)

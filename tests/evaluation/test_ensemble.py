@@ -84,6 +84,18 @@ def test_layers_that_no_fit_reads_are_named(found: Run, fits: list[Run]) -> None
     assert found.metrics["unread_layers"] == []
 
 
+def test_fits_that_cannot_choose_a_layer_do_not_agree_on_it(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "fixed.yaml").write_text(json.dumps({**SMALL, "fixed": "layer"}))
+    changed = {"--out": str(tmp_path / "out"), "--spec": str(tmp_path / "fixed.yaml"), "--fits": "2"}
+    words = [changed.get(before, word) for before, word in zip(["", *command], command, strict=False)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "note: The settings fixed the layer" in done.stderr
+    assert "agreement" not in done.stdout
+    found = read_run(tmp_path / "out" / "ensemble").metrics["ensemble"]
+    assert (found["agreement"], found["depth_width"]) == (None, None)
+
+
 def test_fits_differ_in_seed_and_bootstrap_and_share_the_split(found: Run, fits: list[Run]) -> None:
     numbers = [(run.about["fit"]["seed"], run.about["fit"]["bootstrap"]) for run in fits]
     assert numbers == [(k, k) for k in range(3, 3 + FITS)]

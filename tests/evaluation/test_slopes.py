@@ -264,4 +264,10 @@ def test_what_does_not_belong_together_is_refused(
     collapsed = _run("calibrate", saturated, *options, "--rois", ROIS)
     assert collapsed.exit_code == 2
     assert "a saturated layer selector" in collapsed.output
+    about = json.loads((runs[0] / "run.json").read_text())
+    fixed = shutil.copytree(runs[0], tmp_path / "fixed")
+    (fixed / "run.json").write_text(json.dumps(about | {"fit": about["fit"] | {"fixed": "layer"}}))
+    equal = _run("calibrate", fixed, *options, "--rois", ROIS)
+    assert equal.exit_code == 2
+    assert "The settings fixed the layer" in equal.output
     assert not (runs[0] / "calibration").exists()
