@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import io
 import math
-import random
 import textwrap
 import tokenize
 from collections.abc import Callable, Mapping
@@ -144,10 +143,11 @@ def _weights(n: int) -> Tensor:
 
 
 def _random_states() -> tuple[Any, ...]:
-    """Return the states of the generators that a forward usually draws from."""
+    """Return the states of the generators that a forward usually draws from; not that of the module random, from which
+    the threads of dask draw all the time."""
     torchs = [torch.random.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
     numpys: Any = np.random.get_state()  # noqa: NPY002 - what a user's code draws from
-    return random.getstate(), numpys[1].tobytes(), numpys[2:], *(one.numpy().tobytes() for one in torchs)
+    return numpys[1].tobytes(), numpys[2:], *(one.numpy().tobytes() for one in torchs)
 
 
 def far(a: list[float], b: list[float], limit: float = CHANCE) -> bool:

@@ -1,5 +1,6 @@
 """The code of a network of one's own is part of what its cache is: no rows of two versions get into one."""
 
+import random
 import sys
 import threading
 import time
@@ -226,6 +227,7 @@ class Drawing(nn.Module):
         x, n = self.cut(pixels), len(pixels)
         self.calls += 1
         how: dict[str, Callable[[], Any]] = {
+            "nothing": lambda: x,
             "dropout": lambda: nn.functional.dropout(x, 0.2, training=True),
             "noise": lambda: x + 0.1 * torch.randn_like(x),
             "masking": lambda: x * (torch.rand(n, 1, *x.shape[2:]) > 0.5),  # of whole places, as MAE's own class does
@@ -256,6 +258,14 @@ def test_a_network_whose_tokens_are_not_the_same_each_time_is_refused(how: str, 
     np.random.seed(0)  # noqa: NPY002
     with pytest.raises(BackboneError, match=f"the same tokens for the same image in every run.*{words}"):
         from_module(nn.Sequential(Drawing(how)), ["0"], image_size=SIZE, global_token="mean")
+
+
+def test_what_others_draw_by_the_module_random_costs_no_passes() -> None:
+    """As the threads of dask do while a network is opened."""
+    net = Drawing("nothing")
+    net.register_forward_pre_hook(lambda *_: random.seed(net.calls))
+    from_module(nn.Sequential(net), ["0"], image_size=SIZE, global_token="mean")
+    assert net.calls < code.PASSES / 2
 
 
 class Remembering(nn.Module):
