@@ -24,7 +24,7 @@ from bddn.evaluation.brains_like import Brain, BrainsLike
 from bddn.files import atomic
 from bddn.run import Run
 from bddn.run.folder import without_nan
-from bddn.run.not_found import not_learned
+from bddn.run.not_found import no_layer
 from bddn.stats.calibration_line import LEAST_BRAINS, CalibrationLine
 from bddn.stats.evidence import evident
 from bddn.stats.hierarchy import Line, missing_rois
@@ -180,7 +180,7 @@ def refuse_no_layer(run: Run) -> None:
     ------
     RunError
     """
-    if why := not_learned(run).get("layer"):
+    if why := no_layer([run]):
         raise RunError(
             run.folder,
             expected="a run whose voxels select different layers",

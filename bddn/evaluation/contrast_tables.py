@@ -17,7 +17,7 @@ from bddn.evaluation.contrast import SEED, Contrast, Difference, contrast
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.evaluation.rivals import Rivals
 from bddn.run.folder import WEIGHT, Run
-from bddn.run.not_found import not_learned
+from bddn.run.not_found import no_layer
 from bddn.stats import paired
 from bddn.stats.average import average, like
 from bddn.stats.best_model import TABLE_1, root_mean_square, root_sum_squared
@@ -91,7 +91,7 @@ def _voxels_of(fits: Sequence[Run]) -> pd.DataFrame:
     Several fits give `depth_low` and `depth_high`, as in an ensemble (see `bddn.stats.fit_intervals`). Depth is NaN
     where the settings fixed the layer, or there is only one.
     """
-    if _no_depth(fits):
+    if no_layer(fits):
         return fits[0].voxels.assign(depth=np.nan, depth_spread=np.nan)
     spread = np.mean([_spread(run) for run in fits], axis=0)
     if len(fits) == 1:
@@ -100,10 +100,6 @@ def _voxels_of(fits: Sequence[Run]) -> pd.DataFrame:
     depths, softness = np.stack([run.voxels["depth"] for run in fits]), in_order["depth_spread"].to_numpy(np.float64)
     low, high = interval(depths.astype(np.float64), softness, RANGES["depth"])
     return in_order.assign(depth_spread=spread, depth_low=low, depth_high=high)
-
-
-def _no_depth(fits: Sequence[Run]) -> bool:
-    return any("layer" in not_learned(run) for run in fits)
 
 
 def _spread(run: Run) -> Floats:
@@ -230,7 +226,7 @@ def _table_2_rows(found: Contrast, groups: Groups, own: Sequence[pd.DataFrame], 
     at = list(groups).index(ALL)
     low, high = intervals(found.values[:, :, at].T, (paired.COVERED,))[0]
     for k, (name, fits) in enumerate(rivals.models.items()):
-        tables = [] if _no_depth(fits) else [own[k], *(run.voxels for run in fits)]
+        tables = [] if no_layer(fits) else [own[k], *(run.voxels for run in fits)]
         slope, *of_fits = [hierarchy_slope(table) or {} for table in tables] or [{}]
         rows.append(
             {

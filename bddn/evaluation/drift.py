@@ -24,7 +24,7 @@ from bddn.evaluation.forgetting import check_runs
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.identity import Identity
 from bddn.run.folder import Run
-from bddn.run.not_found import not_learned
+from bddn.run.not_found import no_layer
 from bddn.stats import paired
 from bddn.stats.evidence import FDR, evident, q_values
 from bddn.stats.hierarchy import Line
@@ -163,7 +163,7 @@ def drift(child: Sequence[Run], parent: Run, seeds: Sequence[Run], ideal: Mappin
     by_seed = _of_seeds(*(np.asarray(one[:, 0], np.float64) for one in found.fits))
     depths = [[run.voxels["depth"].to_numpy(np.float64) for run in runs] for runs in (before, child)]
     known = np.all([evident(run.voxels) for run in (*before, *child)], axis=0)
-    unread = next((said for run in (*before, *child) if (said := not_learned(run).get("layer"))), None)
+    unread = no_layer((*before, *child))
     tests = [_score(images, by_seed)]
     if unread is None:
         tests += [_slope(first, known, depths, ideal), _moved(first, known, depths)]

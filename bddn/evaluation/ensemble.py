@@ -49,7 +49,7 @@ from bddn.run.folder import (
     summary_of_scores,
     without_nan,
 )
-from bddn.run.not_found import not_learned
+from bddn.run.not_found import no_layer
 from bddn.spec import FitSpec
 from bddn.stats.average import SPREAD, average, like
 from bddn.stats.evidence import evident, q_values
@@ -204,7 +204,7 @@ def _metrics(runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
     first, known = runs[0].metrics, table[evident(table)]
     singles = [run.metrics["r2_test"] for run in runs]
     width = known["depth_high"] - known["depth_low"]
-    chose = len(known) and "layer" not in not_learned(runs[0])  # else all fits agree, because nothing else is possible
+    chose = len(known) and no_layer(runs) is None  # else all fits agree, because nothing else is possible
     return {
         "title": f"{first['title']}, {len(runs)} fits",
         "dataset": first["dataset"],

@@ -26,7 +26,7 @@ from bddn.evaluation.rivals import SEEDS, Rivals, check_same_test
 from bddn.identity import Identity
 from bddn.machine.settings import own_settings
 from bddn.run.folder import Run
-from bddn.run.not_found import not_learned
+from bddn.run.not_found import no_layer
 from bddn.stats.evidence import FDR, evident, q_values
 from bddn.stats.hierarchy import hierarchy_slope
 from bddn.stats.representations import N_NEIGHBOURS, chance_overlap
@@ -127,9 +127,7 @@ def forgetting(
             "p": whole.p,
             "n_voxels": int(known.sum()),
             "n_moved": int((voxels["depth_q"] <= FDR).sum()) if noise else None,
-            "not_learned": next(
-                (said for run in (before, after, *noise) if (said := not_learned(run).get("layer"))), None
-            ),
+            "not_learned": no_layer((before, after, *noise)),
             "same_layer": _share(known, (voxels["layer_before"] == voxels["layer_after"]).to_numpy()),
         },
         "representation": tokens,

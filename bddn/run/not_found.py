@@ -1,5 +1,7 @@
 """Parts of a selection that a fit did not find, in words: maps and slopes of them show settings, or a failed fit."""
 
+from collections.abc import Iterable
+
 from bddn.run.folder import Run
 
 FIXED = {
@@ -36,3 +38,8 @@ def not_learned(run: Run) -> dict[str, str]:
     if len(run.layers) == 1:
         said["layer"] = "The network was fitted with one layer, which all voxels select."
     return said
+
+
+def no_layer(runs: Iterable[Run]) -> str | None:
+    """Return the sentence of the first run whose layers could not be learned, see `not_learned`; None if all could."""
+    return next((said for run in runs if (said := not_learned(run).get("layer"))), None)
