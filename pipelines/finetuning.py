@@ -24,8 +24,8 @@ from bddn.backbones.registry import load_spec
 from bddn.cli import clear_errors
 from bddn.cli.shared import as_table, given, ready_spec
 from bddn.data import Dataset, open_dataset
-from bddn.data.image_sets import open_images
-from bddn.data.labelled import LabelledImages
+from bddn.data.image_sets.kinds import open_images
+from bddn.data.image_sets.labelled import LabelledImages
 from bddn.errors import SpecError
 from bddn.evaluation import published
 from bddn.evaluation.contrast_output import write_csv

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from bddn.backbones.preprocess import squash
 from bddn.cli import clear_errors
-from bddn.data.image_sets import open_images
+from bddn.data.image_sets.kinds import open_images
 from bddn.errors import BackboneError
 from bddn.files.atomic import make_folder, write_text
 from bddn.finetune import finetune

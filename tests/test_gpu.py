@@ -17,7 +17,7 @@ from backbones import contract, small_transformers
 from backbones.small_diffusion import write_small_diffusion
 from backbones.small_pipelines import SIZES, write_pipeline
 from bddn.backbones.registry import load_spec, open_backbone, spec_names
-from bddn.data.image_sets import open_images
+from bddn.data.image_sets.kinds import open_images
 from bddn.extraction import extract
 from bddn.finetune import finetune
 from bddn.machine.parallel import is_out_of_memory

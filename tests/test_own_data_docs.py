@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.own_data import OwnData
+from bddn.data.own.own_data import OwnData
 from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.run import Run, fit_run

@@ -39,7 +39,7 @@ def check(
 
     Exit code 2 says that it cannot be used.
     """
-    from bddn.data.image_sets import IMAGE_SETS
+    from bddn.data.image_sets.kinds import IMAGE_SETS
     from bddn.data.plugins import dataset_kinds
     from bddn.errors import DataError
 
@@ -141,8 +141,8 @@ def init(
 
     Guesses are marked by '# ?', and what only you can know by "?". An existing file is never overwritten.
     """
-    from bddn.data.own_scan import scan
-    from bddn.data.own_template import OPEN, begin
+    from bddn.data.own.scan import scan
+    from bddn.data.own.template import OPEN, begin
     from bddn.text import word
 
     found = scan(folder)
@@ -158,9 +158,9 @@ def init(
 def _check_images(name: str, per_class: int | None, seed: int) -> None:
     import numpy as np
 
-    from bddn.data.class_split import class_split, largest_per_class
-    from bddn.data.image_sets import open_images
-    from bddn.data.set_check import inspect_image_set
+    from bddn.data.image_sets.class_split import class_split, largest_per_class
+    from bddn.data.image_sets.kinds import open_images
+    from bddn.data.image_sets.set_check import inspect_image_set
 
     found = inspect_image_set(open_images(name))
     images = found.images

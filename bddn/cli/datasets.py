@@ -10,7 +10,7 @@ from bddn.cli.shared import clear_errors
 @clear_errors
 def datasets() -> None:
     """List the kinds of datasets for --data, with their options and terms of use, and of image sets for --images."""
-    from bddn.data.image_sets import IMAGE_SETS
+    from bddn.data.image_sets.kinds import IMAGE_SETS
     from bddn.data.plugins import dataset_kinds, load_kind
 
     typer.echo("Datasets of responses, for --data:")

@@ -41,7 +41,7 @@ def finetune(
 
     OUT can be given to 'bddn extract' and other commands as the spec. After an interruption, the same command resumes.
     """
-    from bddn.data.image_sets import open_images
+    from bddn.data.image_sets.kinds import open_images
     from bddn.finetune import finetune as run
     from bddn.finetune.tuned_folder import check_out
     from bddn.spec import FinetuneSpec

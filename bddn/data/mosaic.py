@@ -18,9 +18,9 @@ from bddn.data.array_files import open_group
 from bddn.data.dataset import About, Stimuli
 from bddn.data.dataset_options import choice, given_options
 from bddn.data.mosaic_trials import MosaicTrials, MosaicVoxels, find_spheres, read_ncsnr
-from bddn.data.own_columns import pick
-from bddn.data.own_numbers import Numbers, labels_of, read_numbers
-from bddn.data.own_places import Places, read_places
+from bddn.data.own.columns import pick
+from bddn.data.own.numbers import Numbers, labels_of, read_numbers
+from bddn.data.own.places import Places, read_places
 from bddn.data.session_betas import Session, repeats_in_words
 from bddn.data.session_data import ALL, SessionData
 from bddn.errors import DataError

@@ -17,10 +17,10 @@ import pandas as pd
 from bddn.cortex.frames import Volume
 from bddn.data.dataset import About, Stimuli
 from bddn.data.dataset_options import choice, given_options, subject_number
-from bddn.data.own_imaging import read_volume
-from bddn.data.own_tables import read_table
+from bddn.data.imaging_files import read_volume
 from bddn.data.session_betas import Session, repeats_in_words
 from bddn.data.session_data import ALL, SessionData
+from bddn.data.table_files import read_table
 from bddn.data.things_voxels import (
     RESPONSES,
     ROIS,

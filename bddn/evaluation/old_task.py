@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.backbones.tuned import ABOUT
-from bddn.data.class_split import class_split, largest_per_class
-from bddn.data.labelled import LabelledImages
-from bddn.data.set_check import check_image_set
+from bddn.data.image_sets.class_split import class_split, largest_per_class
+from bddn.data.image_sets.labelled import LabelledImages
+from bddn.data.image_sets.set_check import check_image_set
 from bddn.files import atomic
 from bddn.files.checksum import file_sha256
 from bddn.finetune.finetuning import open_trainable

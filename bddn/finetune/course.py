@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from bddn.backbones.tuned import ABOUT
-from bddn.data.class_split import ClassSplit
+from bddn.data.image_sets.class_split import ClassSplit
 from bddn.errors import FitError, OutputError
 from bddn.files import atomic
 from bddn.files.output import new_folder

@@ -16,9 +16,9 @@ from bddn.backbones.kind import kind_of
 from bddn.backbones.own_weights import refuse_other_state
 from bddn.backbones.registry import open_backbone
 from bddn.backbones.tuned import ABOUT
-from bddn.data.class_split import ClassSplit, class_split
-from bddn.data.labelled import LabelledImages
-from bddn.data.set_check import CheckedSet, check_image_set
+from bddn.data.image_sets.class_split import ClassSplit, class_split
+from bddn.data.image_sets.labelled import LabelledImages
+from bddn.data.image_sets.set_check import CheckedSet, check_image_set
 from bddn.encoder.fit import CHECKPOINT_S
 from bddn.errors import BackboneError, SpecError
 from bddn.extraction.source import network_identity

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bddn.backbones.backbone import Backbone, Trainable
-from bddn.data.labelled import LabelledImages
+from bddn.data.image_sets.labelled import LabelledImages
 from bddn.extraction.source import CPU_BATCH, pixels_of
 from bddn.machine.parallel import ahead, n_threads
 

@@ -15,7 +15,7 @@ import pandas as pd
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, N_VERTICES_FSAVERAGE5, fsaverage5, sphere
 from bddn.cortex.meshes import MESHES
 from bddn.data.algonauts import ATLASES, CEILING, IMAGES, MASKS, RESPONSES
-from bddn.data.nsd_labels import NAMES, OWN
+from bddn.data.nsd.labels import NAMES, OWN
 from bddn.planted import laws
 from bddn.spec import PlantSpec
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 import bddn.spec
 from bddn.backbones.registry import load_specs
 from bddn.cli import app
-from bddn.data.image_sets import IMAGE_SETS
+from bddn.data.image_sets.kinds import IMAGE_SETS
 from bddn.data.plugins import dataset_kinds, load_kind
 from bddn.spec import RECIPES
 

@@ -19,7 +19,7 @@ ALLOWED = 1.2
 MEASURED = """
 import json, sys, time
 from pathlib import Path
-from bddn.data.nsd import Nsd
+from bddn.data.nsd.nsd import Nsd
 
 def peak_mb():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:")) / 1024

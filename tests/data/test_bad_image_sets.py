@@ -348,7 +348,7 @@ def test_options_of_the_hub_name_columns(tmp_path: Path) -> None:
 
 
 def test_a_row_group_that_does_not_fit_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bddn.data.table_images.MAX_GROUP_BYTES", 1000)
+    monkeypatch.setattr("bddn.data.image_sets.table_images.MAX_GROUP_BYTES", 1000)
     refused(f"huggingface:{hub(tmp_path)}", "row groups of at most", "batch_size=100")
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bddn.data.own_data import OwnData
+from bddn.data.own.own_data import OwnData
 from bddn.errors import BddnError
 from data.own_trees import AFFINE, FREESURFER, N_MESH, Lab, make, virtual_betas, write_gifti, write_sphere
 

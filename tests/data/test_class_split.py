@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bddn.data.class_split import ClassSplit, class_split, largest_per_class
 from bddn.data.dataset import Stimuli
-from bddn.data.labelled import LabelledImages
+from bddn.data.image_sets.class_split import ClassSplit, class_split, largest_per_class
+from bddn.data.image_sets.labelled import LabelledImages
 from bddn.errors import DataError
 
 

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bddn.data.class_split import class_split
-from bddn.data.image_sets import open_images
-from bddn.data.labelled import LabelledImages
-from bddn.data.set_check import check_image_set
+from bddn.data.image_sets.class_split import class_split
+from bddn.data.image_sets.kinds import open_images
+from bddn.data.image_sets.labelled import LabelledImages
+from bddn.data.image_sets.set_check import check_image_set
 from bddn.errors import DataError
 from data.image_trees import (
     CARD,

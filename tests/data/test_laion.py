@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.cortex.fsaverage import fsaverage5, sphere
-from bddn.data.laion import Laion
+from bddn.data.laion.laion import Laion
 from bddn.data.unpacked import Unpacked
 from bddn.errors import DataError, OutputError
 from bddn.testing import DatasetContract

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES, sphere
-from bddn.data.nsd import Nsd
-from bddn.data.nsd_files import N_SESSIONS
+from bddn.data.nsd.files import N_SESSIONS
+from bddn.data.nsd.nsd import Nsd
 from bddn.data.plugins import open_dataset
 from bddn.errors import DataError
 from bddn.testing import DatasetContract

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from bddn.data.nsd import Nsd
+from bddn.data.nsd.nsd import Nsd
 from bddn.errors import DataError
 from bddn.testing import DatasetContract
 from data import nsd_tree as tree

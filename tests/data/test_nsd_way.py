@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.cortex.fsaverage import HEMISPHERES, N_VERTICES
-from bddn.data.nsd import Nsd
-from bddn.data.nsd_ceilings import MEDIANS
+from bddn.data.nsd.ceilings import MEDIANS
+from bddn.data.nsd.nsd import Nsd
 from bddn.extraction import extract
 from bddn.planted.subject import Planted
 from bddn.run import fit_run

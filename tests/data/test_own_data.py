@@ -16,7 +16,7 @@ import zarr
 from bddn.cortex.frames import NativeMesh, Volume
 from bddn.data.ceiling import ceiling_of_trials
 from bddn.data.dataset_check import inspect_dataset
-from bddn.data.own_data import OwnData
+from bddn.data.own.own_data import OwnData
 from bddn.errors import DataError
 from bddn.testing import DatasetContract
 from data.own_trees import (

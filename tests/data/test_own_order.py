@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import zarr
 
-from bddn.data.own_data import OwnData
+from bddn.data.own.own_data import OwnData
 from bddn.errors import BddnError
 from data.own_trees import N_MESH, STRUCTURES, Lab, make, small_lab
 from data.test_bad_own_data import Break, both, read, yaml

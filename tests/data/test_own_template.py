@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.own_data import OwnData
+from bddn.data.own.own_data import OwnData
 from bddn.errors import BddnError
 from data.own_trees import AFFINE, MAKERS, Lab, make, small_lab
 

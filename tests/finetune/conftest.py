@@ -9,8 +9,8 @@ from PIL import Image
 
 from bddn.backbones.family_kind import FAMILIES
 from bddn.backbones.pretrained import untrained
-from bddn.data.image_sets import open_images
-from bddn.data.labelled import LabelledImages
+from bddn.data.image_sets.kinds import open_images
+from bddn.data.image_sets.labelled import LabelledImages
 from bddn.spec import CacheSpec, FinetuneSpec
 
 SIDE = 32

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from bddn.backbones.registry import load_spec, open_backbone
 from bddn.cli import app
-from bddn.data.image_sets import open_images
-from bddn.data.labelled import LabelledImages
+from bddn.data.image_sets.kinds import open_images
+from bddn.data.image_sets.labelled import LabelledImages
 from bddn.errors import BackboneError, BddnError, DataError, FitError, OutputError, SpecError
 from bddn.finetune import finetune
 from bddn.spec import CacheSpec, FinetuneSpec

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from bddn.backbones.registry import load_spec, open_backbone
-from bddn.data.image_sets import open_images
-from bddn.data.labelled import LabelledImages
-from bddn.data.set_check import check_image_set
+from bddn.data.image_sets.kinds import open_images
+from bddn.data.image_sets.labelled import LabelledImages
+from bddn.data.image_sets.set_check import check_image_set
 from bddn.errors import RunError, SpecError
 from bddn.extraction import extract
 from bddn.finetune import Finetuned, finetune, read_finetuned

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bddn.data.labelled import LabelledImages
+from bddn.data.image_sets.labelled import LabelledImages
 from bddn.finetune import Finetuned, course, finetune
 from bddn.finetune.finetuning import open_trainable
 from bddn.finetune.head import Head
@@ -94,7 +94,7 @@ def test_after_a_kill_the_same_command_gives_the_same_bytes(
     script = f"""
 import os, signal, sys
 from pathlib import Path
-from bddn.data.image_sets import open_images
+from bddn.data.image_sets.kinds import open_images
 from bddn.finetune import course, finetune
 from bddn.finetune.training import Training
 from bddn.spec import CacheSpec, FinetuneSpec

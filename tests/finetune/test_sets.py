@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.data.image_sets import open_images
+from bddn.data.image_sets.kinds import open_images
 from bddn.evaluation.old_task import OldTask
 from bddn.spec import CacheSpec
 from data.image_trees import EUROSAT, ISIC, ISIC_START, NAMES, eurosat, folders, hub, isic2018, jpeg, table, write

@@ -1,0 +1,1 @@
+"""Image sets with classes, for fine-tuning: one class for each image, and no responses."""

@@ -1,0 +1,1 @@
+"""LAION-fMRI as downloaded: kind `laion`."""

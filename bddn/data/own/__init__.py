@@ -1,0 +1,1 @@
+"""A lab's own data, described by a YAML file: kind `table`."""
