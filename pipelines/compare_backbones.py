@@ -17,12 +17,12 @@ from bddn.cli import clear_errors
 from bddn.cli.shared import as_table
 from bddn.data import open_dataset
 from bddn.errors import DataError
-from bddn.evaluation import published
-from bddn.evaluation.contrast_output import sentences, write_comparison, write_csv
-from bddn.evaluation.contrast_tables import compare_models
+from bddn.evaluation.contrast import published
+from bddn.evaluation.contrast.output import sentences, write_comparison, write_csv
+from bddn.evaluation.contrast.rivals import Rivals, cache_name, sort_runs
+from bddn.evaluation.contrast.tables import compare_models
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import is_scored
-from bddn.evaluation.rivals import Rivals, cache_name, sort_runs
 from bddn.figures.contrasted import contrasted
 from bddn.figures.grid import draw_grid
 from bddn.figures.paper import scores

@@ -27,14 +27,14 @@ from bddn.data import Dataset, open_dataset
 from bddn.data.image_sets.kinds import open_images
 from bddn.data.image_sets.labelled import LabelledImages
 from bddn.errors import SpecError
-from bddn.evaluation import published
-from bddn.evaluation.contrast_output import write_csv
-from bddn.evaluation.forgetting import forgetting
-from bddn.evaluation.forgetting_output import VOXELS, read_forgetting, write_forgetting
-from bddn.evaluation.forgetting_tables import COLUMNS, Measured, course, table_3
+from bddn.evaluation.contrast import published
+from bddn.evaluation.contrast.output import write_csv
+from bddn.evaluation.forgetting.forgetting import forgetting
+from bddn.evaluation.forgetting.old_task import OldTask
+from bddn.evaluation.forgetting.output import VOXELS, read_forgetting, write_forgetting
+from bddn.evaluation.forgetting.tables import COLUMNS, Measured, course, table_3
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import is_scored
-from bddn.evaluation.old_task import OldTask
 from bddn.figures.adapted import Adapted, adapted
 from bddn.figures.forgetting_curve import draw_curves
 from bddn.figures.grid import draw_grid

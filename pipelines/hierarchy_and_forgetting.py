@@ -26,15 +26,15 @@ from bddn.data import Dataset, open_dataset
 from bddn.data.image_sets.kinds import open_images
 from bddn.data.image_sets.labelled import LabelledImages
 from bddn.errors import SpecError
-from bddn.evaluation.association_words import in_words, sentences
-from bddn.evaluation.contrast_output import write_csv
-from bddn.evaluation.expected_forgetting import published
-from bddn.evaluation.experiment import OUTCOMES, about_experiment, experiment, read_experiment
-from bddn.evaluation.forgetting import forgetting
-from bddn.evaluation.forgetting_output import read_forgetting, write_forgetting
+from bddn.evaluation.contrast.output import write_csv
+from bddn.evaluation.forgetting.association_words import in_words, sentences
+from bddn.evaluation.forgetting.expected import published
+from bddn.evaluation.forgetting.experiment import OUTCOMES, about_experiment, experiment, read_experiment
+from bddn.evaluation.forgetting.forgetting import forgetting
+from bddn.evaluation.forgetting.old_task import OldTask
+from bddn.evaluation.forgetting.output import read_forgetting, write_forgetting
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import is_scored
-from bddn.evaluation.old_task import OldTask
 from bddn.figures.association_chart import draw_experiment
 from bddn.files import atomic
 from bddn.finetune import finetune

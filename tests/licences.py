@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bddn.backbones.fetch import is_remote
 from bddn.backbones.registry import load_specs
+from bddn.backbones.weights.fetch import is_remote
 from bddn.files.atomic import write_text
 
 PAGE = Path(__file__).parent.parent / "docs" / "weights.md"

@@ -250,7 +250,7 @@ def test_weights_that_cannot_be_had_do_not_keep_others_back(here: Path, monkeypa
         asked.append(spec.title)
         raise SpecError(spec.title, expected="a", got="b", fix="c.")
 
-    monkeypatch.setattr("bddn.backbones.fetch.fetch", refuse)
+    monkeypatch.setattr("bddn.backbones.weights.fetch.fetch", refuse)
     code, output = run("fetch", "sam_b", "mae_b")
     assert (code, output.count("error: "), len(asked)) == (2, 2, 2)
 

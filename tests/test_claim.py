@@ -9,7 +9,7 @@ import pytest
 import typer
 from PIL import Image
 
-from bddn.evaluation.experiment import COLUMNS, PREDICTORS, read_experiment
+from bddn.evaluation.forgetting.experiment import COLUMNS, PREDICTORS, read_experiment
 from pipelines import hierarchy_and_forgetting as claim
 
 

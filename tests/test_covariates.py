@@ -18,12 +18,12 @@ from bddn.data.splits import Split
 from bddn.data.trials import response_ids
 from bddn.encoder.parts import Parts
 from bddn.errors import BddnError, DataError, MismatchError
-from bddn.evaluation import refits
+from bddn.evaluation.calibration import refits
+from bddn.evaluation.calibration.refits import calibrate_run
+from bddn.evaluation.controls.regressions import Regressions
 from bddn.evaluation.ensemble import average_fits
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import HeldOut, read_held_out
-from bddn.evaluation.refits import calibrate_run
-from bddn.evaluation.regressions import Regressions
 from bddn.evaluation.scoring import score_run, write_scores
 from bddn.planted.subject import Planted
 from bddn.run import Run, fit_run, read_run, read_split

@@ -29,8 +29,8 @@ from bddn.cortex.places import (
 )
 from bddn.data.dataset import About
 from bddn.errors import DataError
-from bddn.evaluation.brains_like import BrainsLike
-from bddn.evaluation.calibration import line_of
+from bddn.evaluation.calibration.brains_like import BrainsLike
+from bddn.evaluation.calibration.calibration import line_of
 from bddn.evaluation.slopes import hierarchy_of
 from bddn.figures.points import PointViews
 from bddn.film.film import Frames

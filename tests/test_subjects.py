@@ -15,7 +15,7 @@ from bddn.cli import app
 from bddn.data import open_dataset
 from bddn.data.united import Subjects
 from bddn.errors import DataError, MismatchError
-from bddn.evaluation.auditing import audit_run
+from bddn.evaluation.leaks.auditing import audit_run
 from bddn.extraction import extract
 from bddn.figures.grid import CortexPanel
 from bddn.figures.paper import layer_maps, short_labels

@@ -10,10 +10,10 @@ from bddn.data.shuffled import Shuffled
 from bddn.data.splits import Split
 from bddn.encoder.parts import Parts
 from bddn.errors import DataError, MismatchError, RunError
+from bddn.evaluation.check.opinion import check_run
 from bddn.evaluation.ensemble import average_fits
 from bddn.evaluation.held_out import predict_held_out
 from bddn.evaluation.kept_responses import ROWS, read_held_out
-from bddn.evaluation.opinion import check_run
 from bddn.evaluation.scoring import score_run
 from bddn.planted.subject import Planted
 from bddn.run import Run, fit_run, read_split

@@ -6,10 +6,10 @@ It is a classical control of encoding studies. Its fully connected layers have n
 from torch import Tensor, nn
 
 from bddn.backbones.alexnet_kind import CONVOLUTIONS
-from bddn.backbones.convert import read_checkpoint
-from bddn.backbones.loading import refuse_misfits
 from bddn.backbones.module import HookedModule
-from bddn.backbones.weights import file_of
+from bddn.backbones.weights.convert import read_checkpoint
+from bddn.backbones.weights.loading import refuse_misfits
+from bddn.backbones.weights.local import file_of
 from bddn.errors import SpecError
 from bddn.machine.settings import seeded
 from bddn.spec import AlexNetSpec, CacheSpec

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bddn.backbones.kind import Description, Kind, Outline
 from bddn.backbones.layers import select
-from bddn.backbones.weights import STATE
+from bddn.backbones.weights.local import STATE
 from bddn.spec import AlexNetSpec, CacheSpec, WeightsSpec
 
 if TYPE_CHECKING:

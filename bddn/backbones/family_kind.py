@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bddn.backbones.kind import Description, Kind, Outline
 from bddn.backbones.layers import select
-from bddn.backbones.weights import OPEN_CLIP_FILES, TRANSFORMERS_FILES, whole_or_shards
+from bddn.backbones.weights.local import OPEN_CLIP_FILES, TRANSFORMERS_FILES, whole_or_shards
 from bddn.errors import SpecError
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
 

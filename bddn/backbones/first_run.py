@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bddn.backbones.backbone import weights_sha256
-from bddn.backbones.loading import SHOWN
 from bddn.backbones.outputs import TensorInfo, choose, tensors_in
 from bddn.backbones.shapes import Form, infer
+from bddn.backbones.weights.loading import SHOWN
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, HookedSpec
 from bddn.text import shorten

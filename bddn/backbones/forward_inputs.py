@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bddn.backbones.loading import first_line
 from bddn.backbones.orders import windows
+from bddn.backbones.weights.loading import first_line
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import TransformersSpec
 

@@ -20,11 +20,11 @@ from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.imported import check_as_imported
 from bddn.backbones.layers import select
-from bddn.backbones.loading import SHOWN, first_line
 from bddn.backbones.outputs import tensor_at
-from bddn.backbones.own_weights import load_state, refuse_other_state, write_state
 from bddn.backbones.preprocess import squash
-from bddn.backbones.weights import STATE
+from bddn.backbones.weights.loading import SHOWN, first_line
+from bddn.backbones.weights.local import STATE
+from bddn.backbones.weights.own import load_state, refuse_other_state, write_state
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.identity import PROBE
 from bddn.machine.parallel import single_threaded_kernels

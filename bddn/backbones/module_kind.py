@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bddn.backbones.kind import Description, Kind, Outline
-from bddn.backbones.weights import STATE
+from bddn.backbones.weights.local import STATE
 from bddn.spec import CacheSpec, ModuleSpec
 
 if TYPE_CHECKING:

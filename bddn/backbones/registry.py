@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bddn.backbones.kind import kind_of
 from bddn.backbones.tuned import read_tuned, tuned_folder
-from bddn.backbones.weights_lock import WeightsLock, pin, read_lock
+from bddn.backbones.weights.lock import WeightsLock, pin, read_lock
 from bddn.errors import SpecError
 from bddn.files.paths import expand_home
 from bddn.spec import CacheSpec

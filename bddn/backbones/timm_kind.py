@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bddn.backbones.family_kind import describe_fields, interpolated, positive
 from bddn.backbones.kind import Description, Kind, Outline
 from bddn.backbones.layers import matching, select
-from bddn.backbones.weights import STATE, TRANSFORMERS_FILES
+from bddn.backbones.weights.local import STATE, TRANSFORMERS_FILES
 from bddn.spec import CacheSpec, TimmSpec, WeightsSpec
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bddn.backbones.convert import read_checkpoint
-from bddn.backbones.loading import first_line, refuse_misfits
 from bddn.backbones.module import HookedModule, Library
 from bddn.backbones.preprocess import squash
 from bddn.backbones.timm_kind import BLOCKS, PACKAGE
-from bddn.backbones.weights import TRANSFORMERS_FILES, file_of, folder_of
+from bddn.backbones.weights.convert import read_checkpoint
+from bddn.backbones.weights.loading import first_line, refuse_misfits
+from bddn.backbones.weights.local import TRANSFORMERS_FILES, file_of, folder_of
 from bddn.errors import BackboneError, SpecError
 from bddn.machine.settings import seeded
 from bddn.spec import CacheSpec, TimmSpec

@@ -15,14 +15,14 @@ from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.kind import Outline
 from bddn.backbones.layers import matching, select
-from bddn.backbones.loading import refuse_cls
 from bddn.backbones.orders import mask_units, windows
 from bddn.backbones.outputs import tensor_at
 from bddn.backbones.preprocess import check_pixels, squash
-from bddn.backbones.pretrained import load
 from bddn.backbones.shapes import Form
 from bddn.backbones.transformers_kind import class_name, family_of, identity_of, names_of, outline_of_blocks
-from bddn.backbones.weights import folder_of
+from bddn.backbones.weights.loading import refuse_cls
+from bddn.backbones.weights.local import folder_of
+from bddn.backbones.weights.pretrained import load
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, HookedSpec, TransformersSpec
 from bddn.spec.library import UNIT, wild_levels

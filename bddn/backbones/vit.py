@@ -15,10 +15,10 @@ from bddn.backbones.family_kind import FAMILIES, Family
 from bddn.backbones.hooked import HookedNetwork
 from bddn.backbones.hooks import LayerHooks, compile_blocks
 from bddn.backbones.layers import select
-from bddn.backbones.loading import first_line, refuse_cls
 from bddn.backbones.preprocess import squash
-from bddn.backbones.pretrained import load
-from bddn.backbones.weights import folder_of
+from bddn.backbones.weights.loading import first_line, refuse_cls
+from bddn.backbones.weights.local import folder_of
+from bddn.backbones.weights.pretrained import load
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec, FamilySpec
 from bddn.tokens import LayerTokens

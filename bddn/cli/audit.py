@@ -35,7 +35,7 @@ def audit(
     With --data, images are compared by pixels; with a cache, also by its tokens. Exit code 1 says that there are some.
     """
     from bddn.data import open_dataset
-    from bddn.evaluation.auditing import FOLDER, NUMBERS, TABLE, audit_cache, audit_run, write_audit
+    from bddn.evaluation.leaks.auditing import FOLDER, NUMBERS, TABLE, audit_cache, audit_run, write_audit
     from bddn.files.output import check_folder
     from bddn.run import read_run
     from bddn.run.folder import ABOUT
@@ -95,7 +95,7 @@ def draw(pairs: "pd.DataFrame", dataset: "Dataset | None", out: Path, sentence: 
     """Draw the pairs whose images are on this machine; remove the sheet of an earlier audit."""
     import numpy as np
 
-    from bddn.evaluation.auditing import SHEET
+    from bddn.evaluation.leaks.auditing import SHEET
     from bddn.figures.pairs import SIDE_PX, draw_pairs
 
     (out / f"{SHEET}.png").unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from bddn.errors import BackboneError, BddnError
 from bddn.text import cut
 
 if TYPE_CHECKING:
-    from bddn.backbones.fetch import Fetched
+    from bddn.backbones.weights.fetch import Fetched
     from bddn.spec import CacheSpec
 
 LONGEST_LICENCE = 12
@@ -44,9 +44,9 @@ def fetch(
 
     An interrupted download continues. Existing files are checked by their hashes, and need no network.
     """
-    from bddn.backbones.fetch import fetch as download
-    from bddn.backbones.fetch import is_remote, location_of
     from bddn.backbones.registry import load_spec
+    from bddn.backbones.weights.fetch import fetch as download
+    from bddn.backbones.weights.fetch import is_remote, location_of
 
     opened = {name: load_spec(name) for name in specs}
     missing: dict[str, str] = {}  # or damaged
@@ -85,8 +85,8 @@ def fetch(
 
 def _record(spec: "CacheSpec", found: "Fetched") -> None:
     """Write the files of a spec into the lock file."""
-    from bddn.backbones.weights import snapshot_of
-    from bddn.backbones.weights_lock import record
+    from bddn.backbones.weights.local import snapshot_of
+    from bddn.backbones.weights.lock import record
 
     if spec.weights is not None and found.contents:
         folder = None if spec.weights.hub is None else snapshot_of(spec.weights)

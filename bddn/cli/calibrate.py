@@ -29,8 +29,8 @@ def calibrate(
     command resumes, also with more brains.
     """
     from bddn.data import open_dataset
-    from bddn.evaluation.calibration import FOLDER, NUMBERS, TABLE, corrected_in_words, read_calibration
-    from bddn.evaluation.refits import calibrate_run
+    from bddn.evaluation.calibration.calibration import FOLDER, NUMBERS, TABLE, corrected_in_words, read_calibration
+    from bddn.evaluation.calibration.refits import calibrate_run
     from bddn.evaluation.slopes import ordered_rois
     from bddn.figures.calibrated import draw_calibration
     from bddn.files.output import check_folder

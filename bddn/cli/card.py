@@ -15,10 +15,10 @@ N_IMAGES = 9841  # images of a subject in the Algonauts 2023 data
 
 def card_of(spec: "CacheSpec") -> list[tuple[str, str]]:
     """Return labels and texts; '' continues the previous text. A network that brings its weights is opened and run."""
-    from bddn.backbones.fetch import location_of
     from bddn.backbones.kind import kind_of
     from bddn.backbones.layers import matched
     from bddn.backbones.registry import open_backbone
+    from bddn.backbones.weights.fetch import location_of
 
     kind, about = kind_of(spec), spec.backbone
     assert about is not None
@@ -81,7 +81,7 @@ def layout_of(spec: "CacheSpec", said: "Description", n_images: int) -> "Layout"
 
 def weights_here(spec: "CacheSpec") -> str:
     """Return whether the weights are on this machine: yes, no, or - if none are needed."""
-    from bddn.backbones.fetch import is_available, location_of
+    from bddn.backbones.weights.fetch import is_available, location_of
 
     return "-" if location_of(spec) is None else "yes" if is_available(spec) else "no"
 
@@ -89,7 +89,7 @@ def weights_here(spec: "CacheSpec") -> str:
 def source_of(spec: "CacheSpec") -> str:
     """Return the source of the weights, with the commit if they are from the hub and on this machine."""
     from bddn.backbones.kind import kind_of
-    from bddn.backbones.weights import snapshot_of
+    from bddn.backbones.weights.local import snapshot_of
 
     weights = spec.weights
     if weights is None:
@@ -107,14 +107,14 @@ def source_of(spec: "CacheSpec") -> str:
 
 
 def _locked(weights: "WeightsSpec") -> str:
-    from bddn.backbones.weights_lock import FILE, read_lock
+    from bddn.backbones.weights.lock import FILE, read_lock
 
     return f" as in {FILE}" if read_lock().of(weights) else ""
 
 
 def from_to(spec: "CacheSpec") -> str:
     """Return the source of the weights and the place where they are stored."""
-    from bddn.backbones.fetch import is_remote, location_of
+    from bddn.backbones.weights.fetch import is_remote, location_of
 
     return f"{source_of(spec)} → {location_of(spec)}" if is_remote(spec) else source_of(spec)
 

@@ -8,7 +8,7 @@ import typer
 from bddn.cli.shared import DATASET, as_table, clear_errors
 
 if TYPE_CHECKING:
-    from bddn.evaluation.comparison import Compared
+    from bddn.evaluation.check.comparison import Compared
 
 FIGURE = "check"
 
@@ -28,7 +28,7 @@ def check(
     Exit code 1 says that the run disagrees, or predicts less than brute force.
     """
     from bddn.data import open_dataset
-    from bddn.evaluation.opinion import NUMBERS, TABLE, check_run, is_passed, write_check
+    from bddn.evaluation.check.opinion import NUMBERS, TABLE, check_run, is_passed, write_check
     from bddn.evaluation.verdict import sentence
     from bddn.figures.checked import checked
     from bddn.figures.grid import draw_grid

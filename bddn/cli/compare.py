@@ -22,9 +22,9 @@ def compare(
 
     Runs that differ only in their seeds are fits of one model. Runs of several subjects are averaged.
     """
-    from bddn.evaluation.contrast_output import TABLE, sentences, wide, write_comparison
-    from bddn.evaluation.contrast_tables import compare_models
-    from bddn.evaluation.rivals import sort_runs
+    from bddn.evaluation.contrast.output import TABLE, sentences, wide, write_comparison
+    from bddn.evaluation.contrast.rivals import sort_runs
+    from bddn.evaluation.contrast.tables import compare_models
     from bddn.figures.contrasted import contrasted
     from bddn.figures.grid import draw_grid
     from bddn.files.output import check_folder
@@ -47,7 +47,7 @@ def compare(
 
 def _differences(rois: "pd.DataFrame") -> list[dict[str, str]]:
     """Return the differences by ROI as rows of text."""
-    from bddn.evaluation.contrast_output import interval
+    from bddn.evaluation.contrast.output import interval
 
     return [
         {
@@ -64,7 +64,7 @@ def _differences(rois: "pd.DataFrame") -> list[dict[str, str]]:
 
 def _models(table: "pd.DataFrame") -> list[dict[str, str]]:
     """Return Table 2 as rows of text."""
-    from bddn.evaluation.contrast_output import interval
+    from bddn.evaluation.contrast.output import interval
 
     return [
         {

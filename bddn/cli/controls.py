@@ -27,8 +27,8 @@ def controls(
     Finished controls are kept: after an interruption, the same command resumes.
     """
     from bddn.data import open_dataset
-    from bddn.evaluation.control_table import to_text
-    from bddn.evaluation.controls import ABOUT, NAME, run_controls
+    from bddn.evaluation.controls.controls import ABOUT, NAME, run_controls
+    from bddn.evaluation.controls.table import to_text
     from bddn.figures.control_chart import draw_controls
     from bddn.run.recipes import fit_spec
     from bddn.store.reader import Cache

@@ -9,7 +9,7 @@ from bddn.cli.hierarchy import ROIS
 from bddn.cli.shared import as_table, clear_errors
 
 if TYPE_CHECKING:
-    from bddn.evaluation.diagnosis import Candidate
+    from bddn.evaluation.diagnosis.diagnosis import Candidate
 
 
 @clear_errors
@@ -44,9 +44,9 @@ def diagnose(
     from dataclasses import replace
 
     from bddn.errors import SpecError
-    from bddn.evaluation.diagnosis import NUMBERS, diagnose_runs, write_diagnosis
-    from bddn.evaluation.drift import drift
-    from bddn.evaluation.rivals import check_different, is_copy
+    from bddn.evaluation.contrast.rivals import check_different, is_copy
+    from bddn.evaluation.diagnosis.diagnosis import NUMBERS, diagnose_runs, write_diagnosis
+    from bddn.evaluation.forgetting.drift import drift
     from bddn.evaluation.slopes import check_refits, ordered_rois
     from bddn.files.output import check_folder
     from bddn.report.diagnosis_page import PAGE, write_page
@@ -86,7 +86,7 @@ def diagnose(
 
 def _row(one: "Candidate") -> dict[str, str]:
     """Return the numbers of a network as text."""
-    from bddn.evaluation.claims import number
+    from bddn.evaluation.diagnosis.claims import number
 
     def text(name: str, digits: int = 2) -> str:
         claim = one.claim(name)

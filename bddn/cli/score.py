@@ -34,9 +34,9 @@ def score(
     """
     from bddn.data import open_dataset
     from bddn.errors import SpecError
-    from bddn.evaluation.auditing import Images, audit_before_use, refuse_leaks
     from bddn.evaluation.held_out import predict_held_out
     from bddn.evaluation.kept_responses import FOLDER, read_held_out
+    from bddn.evaluation.leaks.auditing import Images, audit_before_use, refuse_leaks
     from bddn.evaluation.matching import cache_of_run, dataset_of_run
     from bddn.evaluation.scoring import score_run, write_scores
     from bddn.files.output import check_folder

@@ -220,9 +220,9 @@ def ready_spec(name: str, weights: str | None = None) -> "CacheSpec":
     BddnError
         If the spec does not exist, or its weights are not completely on this machine.
     """
-    from bddn.backbones.fetch import is_available, is_remote
     from bddn.backbones.registry import load_spec
-    from bddn.backbones.weights import not_downloaded
+    from bddn.backbones.weights.fetch import is_available, is_remote
+    from bddn.backbones.weights.local import not_downloaded
     from bddn.cli.weights import with_weights
 
     spec = load_spec(name)

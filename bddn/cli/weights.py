@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from bddn.backbones.convert import FORMATS
 from bddn.backbones.kind import kind_of
+from bddn.backbones.weights.convert import FORMATS
 from bddn.errors import SpecError
 from bddn.files.paths import expand_home
 from bddn.spec import CacheSpec, WeightsSpec

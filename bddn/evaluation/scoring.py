@@ -171,7 +171,7 @@ def score_run(run: Run, held_out: HeldOut) -> Scored:
 def write_scores(found: Scored, run: Run, leaks: dict[str, Any]) -> None:
     """Write the scores into the folder `score/` of the run; existing files are replaced.
 
-    `leaks` says what the audit of the split found, as `bddn.evaluation.auditing.refuse_leaks` returns it.
+    `leaks` says what the audit of the split found, as `bddn.evaluation.leaks.auditing.refuse_leaks` returns it.
     """
     folder = run.folder / FOLDER
     more = OF_COVARIATES if "r2_whole" in found.voxels else {}

@@ -11,8 +11,8 @@ import pandas as pd
 
 from bddn.cortex.places import keys_of
 from bddn.errors import MismatchError, RunError, SpecError
-from bddn.evaluation.calibration import corrected_in_words, line_of, read_calibration
-from bddn.evaluation.rivals import SEEDS, check_different
+from bddn.evaluation.calibration.calibration import corrected_in_words, line_of, read_calibration
+from bddn.evaluation.contrast.rivals import SEEDS, check_different
 from bddn.files import atomic
 from bddn.identity import Identity
 from bddn.machine.settings import own_settings

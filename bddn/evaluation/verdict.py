@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bddn.evaluation.comparison import Comparison
+from bddn.evaluation.check.comparison import Comparison
 from bddn.stats.agreement import Estimate
 from bddn.text import joined
 

@@ -9,7 +9,7 @@ from bddn import __version__
 from bddn.backbones.backbone import Trainable
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import open_backbone
-from bddn.backbones.weights import file_of, snapshot_of
+from bddn.backbones.weights.local import file_of, snapshot_of
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.exports.terms import Terms, data_terms, network_terms
 from bddn.exports.writing import MADE_OF, write_descriptions, write_list, write_network, write_run

@@ -21,7 +21,7 @@ GAP = 12  # white pixels between examples
 @dataclass(frozen=True, eq=False)
 class Adapted:
     """A network after fine-tuning: the name of the image set, its `run`, the table `voxels` of
-    `bddn.evaluation.forgetting.Forgetting`, and `examples`, images (S, S, 3) of the set."""
+    `bddn.evaluation.forgetting.forgetting.Forgetting`, and `examples`, images (S, S, 3) of the set."""
 
     name: str
     run: Run

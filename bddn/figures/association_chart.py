@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bddn.evaluation.experiment import CLAIM, KNOWN_AFTER, OUTCOMES, PREDICTORS, Experiment, with_outcomes
+from bddn.evaluation.forgetting.experiment import CLAIM, KNOWN_AFTER, OUTCOMES, PREDICTORS, Experiment, with_outcomes
 from bddn.figures.panels import INK, WIDTH_IN, axes_at, new_page, write_at
 from bddn.figures.single import DPI, save, write_caption
 from bddn.maps.style import own_style

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bddn.cortex.places import on_spheres, place_columns
-from bddn.evaluation.comparison import CHECK, MAX_SCALE
+from bddn.evaluation.check.comparison import CHECK, MAX_SCALE
 from bddn.figures.grid import CortexPanel, Panel
 from bddn.figures.paper import Sheet
 from bddn.maps.kinds import column_map, place_map, scale_map
@@ -25,9 +25,9 @@ def checked(run: pd.DataFrame, sample: pd.DataFrame, heading: str) -> Sheet:
     run : DataFrame, one row per voxel
         Voxel table of the run.
     sample : DataFrame, one row per sampled voxel
-        `bddn.evaluation.comparison.Compared.voxels`. Every voxel shows brute force's answer for the nearest sampled
-        voxel of its hemisphere. Both maps are grey cortex where that one was not judged, for places also where it reads
-        global tokens.
+        `bddn.evaluation.check.comparison.Compared.voxels`. Every voxel shows brute force's answer for the nearest
+        sampled voxel of its hemisphere. Both maps are grey cortex where that one was not judged, for places also where
+        it reads global tokens.
     heading : str
     """
     near = sample.iloc[_nearest(run, sample)].reset_index(drop=True)

@@ -14,7 +14,7 @@ def contrasted(voxels: pd.DataFrame, whose: str) -> Sheet:
     Parameters
     ----------
     voxels : DataFrame, one row per pair and voxel
-        `bddn.evaluation.contrast_tables.Compared.voxels` of one subject, or `bddn.stats.average.average_differences`.
+        `bddn.evaluation.contrast.tables.Compared.voxels` of one subject, or `bddn.stats.average.average_differences`.
         Differences of R² with a false discovery rate above 0.05 are hatched, as are differences of depth where one of
         the models has no evidence or the interval, if there is one, contains 0.
     whose : str

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bddn.evaluation.control_table import FIT
+from bddn.evaluation.controls.table import FIT
 from bddn.figures.panels import INK, WIDTH_IN
 from bddn.maps.style import own_style
 from bddn.stats.scores import ALL
@@ -22,7 +22,7 @@ def draw_controls(table: pd.DataFrame, path: Path, title: str) -> None:
     Parameters
     ----------
     table : DataFrame
-        Result of `evaluation.control_table`; controls that are not available are not drawn.
+        Result of `evaluation.controls.table`; controls that are not available are not drawn.
     path : Path
         A file of a format of matplotlib.
     title : str

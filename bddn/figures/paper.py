@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bddn.errors import DataError, SpecError
-from bddn.evaluation.rivals import check_same_test
+from bddn.evaluation.contrast.rivals import check_same_test
 from bddn.figures.atlas_panels import atlas_rows
 from bddn.figures.grid import CortexPanel, ImagePanel, Panel, PlacePanel
 from bddn.maps import ramps

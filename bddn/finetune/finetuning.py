@@ -13,9 +13,9 @@ import torch
 
 from bddn.backbones.backbone import Trainable
 from bddn.backbones.kind import kind_of
-from bddn.backbones.own_weights import refuse_other_state
 from bddn.backbones.registry import open_backbone
 from bddn.backbones.tuned import ABOUT
+from bddn.backbones.weights.own import refuse_other_state
 from bddn.data.image_sets.class_split import ClassSplit, class_split
 from bddn.data.image_sets.labelled import LabelledImages
 from bddn.data.image_sets.set_check import CheckedSet, check_image_set

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bddn.backbones.loading import keep_transformers_quiet
 from bddn.backbones.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from bddn.backbones.weights.loading import keep_transformers_quiet
 
 STREAM_STD = 6.0  # size of the residual stream, the same after every block
 ATTENTION_SHARE = 0.6  # standard deviation of the attention output, relative to the stream

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bddn.backbones.weights import STATE
+from bddn.backbones.weights.local import STATE
 from bddn.encoder import saved
 from bddn.errors import RunError, SpecError
 from bddn.files import atomic

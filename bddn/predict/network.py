@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.fetch import is_available, is_remote
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import load_specs, open_backbone
-from bddn.backbones.weights import not_downloaded
+from bddn.backbones.weights.fetch import is_available, is_remote
+from bddn.backbones.weights.local import not_downloaded
 from bddn.errors import BddnError, MismatchError, RunError
 from bddn.extraction.source import network_identity
 from bddn.identity import Identity

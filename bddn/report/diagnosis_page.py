@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn import __version__
-from bddn.evaluation.claims import Claim, number
-from bddn.evaluation.diagnosis import Candidate, Diagnosis
-from bddn.evaluation.drift import ALARM, Drift, Test
+from bddn.evaluation.diagnosis.claims import Claim, number
+from bddn.evaluation.diagnosis.diagnosis import Candidate, Diagnosis
+from bddn.evaluation.forgetting.drift import ALARM, Drift, Test
 from bddn.figures.contrasted import contrasted
 from bddn.figures.grid import CortexPanel, panel_pngs
 from bddn.files.atomic import replace_file

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from bddn.backbones.fetch import is_remote
 from bddn.backbones.registry import load_specs
+from bddn.backbones.weights.fetch import is_remote
 from bddn.data.plugins import dataset_kinds, load_kind
 from bddn.spec import RECIPES, BackboneSpec, CacheSpec
 

@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import save_file
 
 from backbones.small_diffusion import ARCHITECTURE, SCHEDULER, TEXT, edit_weights, write_json, write_tokenizer
-from bddn.backbones.diffusion_families import FAMILIES
+from bddn.backbones.diffusion.families import FAMILIES
 from bddn.spec import CacheSpec, DiffusionSpec
 
 VAE: dict[str, Any] = {

@@ -18,8 +18,8 @@ from backbones.contract import DEPTH, Small, scenes, shrink
 from bddn.backbones.backbone import Backbone
 from bddn.backbones.family_kind import FAMILIES
 from bddn.backbones.kind import kind_of
-from bddn.backbones.pretrained import untrained
 from bddn.backbones.registry import load_spec, load_specs, open_backbone, spec_folder
+from bddn.backbones.weights.pretrained import untrained
 from bddn.errors import BackboneError, SpecError
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, ViTConfig, ViTModel
 
 from backbones.sources import WRITERS, seeded
-from bddn.backbones.convert import FORMATS, Format, load_converted, read_checkpoint
+from bddn.backbones.weights.convert import FORMATS, Format, load_converted, read_checkpoint
 from bddn.errors import BackboneError
 
 ARCHITECTURE = {

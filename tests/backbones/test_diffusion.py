@@ -21,8 +21,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from backbones.small_diffusion import ARCHITECTURE, SCHEDULER, UNET, edit_weights, write_json, write_small_diffusion
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.diffusion import DiffusionNetwork
-from bddn.backbones.diffusion_families import unet_blocks
+from bddn.backbones.diffusion.families import unet_blocks
+from bddn.backbones.diffusion.network import DiffusionNetwork
 from bddn.backbones.kind import kind_of
 from bddn.errors import BackboneError, BddnError, SpecError
 from bddn.planted.scenes import draw_scene

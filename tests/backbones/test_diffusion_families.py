@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from backbones.small_pipelines import ARCHITECTURES, SIZES, write_pipeline
-from bddn.backbones.diffusion import DiffusionNetwork
-from bddn.backbones.diffusion_families import FAMILIES
+from bddn.backbones.diffusion.families import FAMILIES
+from bddn.backbones.diffusion.network import DiffusionNetwork
+from bddn.backbones.diffusion.prompt import write_text
 from bddn.backbones.kind import kind_of
-from bddn.backbones.prompt import write_text
 from bddn.backbones.registry import open_backbone
 from bddn.backbones.untrained import untrained_spec
 from bddn.errors import BackboneError, SpecError

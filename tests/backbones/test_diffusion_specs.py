@@ -13,7 +13,7 @@ from backbones.contract import scenes
 from backbones.small_diffusion import ARCHITECTURE, write_small_diffusion
 from backbones.small_pipelines import small_spec
 from bddn.backbones.backbone import Backbone
-from bddn.backbones.diffusion_families import FAMILIES, outline_of
+from bddn.backbones.diffusion.families import FAMILIES, outline_of
 from bddn.backbones.kind import Outline, kind_of
 from bddn.backbones.probe import measure_orders
 from bddn.backbones.registry import load_spec, load_specs, open_backbone

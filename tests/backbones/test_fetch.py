@@ -17,10 +17,10 @@ import torch
 from typer.testing import CliRunner, Result
 
 from backbones.hub import Hub, Repository, serve
-from bddn.backbones.fetch import fetch, is_available
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import open_backbone
-from bddn.backbones.weights import file_of
+from bddn.backbones.weights.fetch import fetch, is_available
+from bddn.backbones.weights.local import file_of
 from bddn.cli import app
 from bddn.errors import BackboneError
 from bddn.files.checksum import file_sha256
@@ -377,7 +377,7 @@ def test_what_the_hub_refuses_is_one_clear_error(
     if spoil is _offline:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     if spoil is _full:
-        monkeypatch.setattr("bddn.backbones.download.fsync_path", _no_space)
+        monkeypatch.setattr("bddn.backbones.weights.download.fsync_path", _no_space)
     with pytest.raises(BackboneError) as caught:
         fetch(clip)
     for word in [REPO, "expected", "got", *words]:
@@ -502,7 +502,7 @@ def test_a_file_with_a_sha256_is_that_file_or_refused(hub: Hub, home: Path) -> N
 
 def test_a_full_disk_is_one_clear_error(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = _from_url(hub, "vit.pth")
-    monkeypatch.setattr("bddn.backbones.download.fsync_path", _no_space)
+    monkeypatch.setattr("bddn.backbones.weights.download.fsync_path", _no_space)
     with pytest.raises(BackboneError, match=r"No space left on device.*TORCH_HOME"):
         fetch(spec)
     assert not is_available(spec)

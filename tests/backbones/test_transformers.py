@@ -15,10 +15,10 @@ from bddn.backbones import probe
 from bddn.backbones.forward_inputs import arguments
 from bddn.backbones.hooks import LayerHooks
 from bddn.backbones.kind import kind_of
-from bddn.backbones.pretrained import untrained
 from bddn.backbones.registry import load_spec, load_specs, open_backbone, spec_folder
 from bddn.backbones.transformers_kind import family_of, stages_of
 from bddn.backbones.transformers_network import TransformersNetwork, find_blocks
+from bddn.backbones.weights.pretrained import untrained
 from bddn.spec import CacheSpec, TransformersSpec, WeightsSpec
 from bddn.store.layout import Layout
 from bddn.testing import BackboneContract

@@ -50,7 +50,9 @@ class Kind:
 
 @dataclass(frozen=True)
 class Simulated:
-    """Models with their fits, as `bddn.evaluation.contrast` takes them; `r2` (K, N) is the true score of each model."""
+    """Models with their fits, as `bddn.evaluation.contrast.contrast` takes them.
+
+    `r2` (K, N) is the true score of each model."""
 
     models: dict[str, list[HeldOut]]
     r2: Floats

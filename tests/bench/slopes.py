@@ -26,8 +26,8 @@ from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import fit
 from bddn.encoder.parts import Parts
 from bddn.encoder.sample import evenly_spread
-from bddn.evaluation.brains_like import Brain, BrainsLike
-from bddn.evaluation.calibration import Refit, calibrate
+from bddn.evaluation.calibration.brains_like import Brain, BrainsLike
+from bddn.evaluation.calibration.calibration import Refit, calibrate
 from bddn.machine import parallel
 from bddn.planted import laws
 from bddn.planted.brain import true_maps

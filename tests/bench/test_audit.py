@@ -15,8 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from bddn.data import Stimuli
-from bddn.evaluation.leaks import AtHand, find_pairs
-from bddn.evaluation.seen_images import Fingerprints, fingerprints
+from bddn.evaluation.leaks.leaks import AtHand, find_pairs
+from bddn.evaluation.leaks.seen_images import Fingerprints, fingerprints
 from bddn.stats.fingerprints import SIDE
 from bench.command import in_a_process
 from bench.report import keep

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bddn.evaluation.contrast import Contrast, contrast
-from bddn.evaluation.contrast_tables import group_differences
+from bddn.evaluation.contrast.contrast import Contrast, contrast
+from bddn.evaluation.contrast.tables import group_differences
 from bddn.stats import paired
 from bddn.stats.evidence import FDR, q_values
 from bddn.stats.jackknife import intervals

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from bddn.backbones.registry import load_spec
-from bddn.evaluation.control_table import FIT
-from bddn.evaluation.controls import ABOUT, run_controls
+from bddn.evaluation.controls.controls import ABOUT, run_controls
+from bddn.evaluation.controls.table import FIT
 from bddn.extraction import extract
 from bddn.planted.plant import plant
 from bddn.planted.subject import BACKBONE, Planted

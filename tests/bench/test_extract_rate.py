@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bddn.backbones.pretrained import load
 from bddn.backbones.registry import load_spec, open_backbone
 from bddn.backbones.transformers_kind import family_of
+from bddn.backbones.weights.pretrained import load
 from bddn.cortex.fsaverage import N_VERTICES
 from bddn.data.dataset import Stimuli
 from bddn.extraction import extract

@@ -15,8 +15,8 @@ from bddn.baselines.second_opinion import Answer, SecondOpinion
 from bddn.baselines.windows import Windows
 from bddn.cli import app
 from bddn.cli.check import tables
-from bddn.evaluation.comparison import Compared, compare
-from bddn.evaluation.opinion import is_passed
+from bddn.evaluation.check.comparison import Compared, compare
+from bddn.evaluation.check.opinion import is_passed
 from bddn.evaluation.slopes import hierarchy_of
 from bddn.evaluation.verdict import sentence
 from bddn.machine import parallel

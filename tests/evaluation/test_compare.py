@@ -13,12 +13,12 @@ from scipy.stats import t
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.evaluation.contrast import contrast
-from bddn.evaluation.contrast_output import sentences, write_comparison
-from bddn.evaluation.contrast_tables import HONEST, MAX, compare_models, groups_of
+from bddn.evaluation.contrast.contrast import contrast
+from bddn.evaluation.contrast.output import sentences, write_comparison
+from bddn.evaluation.contrast.published import PUBLISHED, markdown, missing, table_1, table_2, wide
+from bddn.evaluation.contrast.rivals import sort_runs
+from bddn.evaluation.contrast.tables import HONEST, MAX, compare_models, groups_of
 from bddn.evaluation.kept_responses import HeldOut, read_held_out
-from bddn.evaluation.published import PUBLISHED, markdown, missing, table_1, table_2, wide
-from bddn.evaluation.rivals import sort_runs
 from bddn.evaluation.scoring import score_run
 from bddn.figures.contrasted import contrasted
 from bddn.figures.grid import CortexPanel

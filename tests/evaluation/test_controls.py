@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.data.dataset import Stimuli
-from bddn.evaluation import regressions
-from bddn.evaluation.control_table import BETTER, FIT, UNKNOWN, WORSE, Outcome, control_table, sentences, to_text
-from bddn.evaluation.controls import ABOUT, VARIANTS, run_controls
-from bddn.evaluation.regressions import REGRESSIONS
+from bddn.evaluation.controls import regressions
+from bddn.evaluation.controls.controls import ABOUT, VARIANTS, run_controls
+from bddn.evaluation.controls.regressions import REGRESSIONS
+from bddn.evaluation.controls.table import BETTER, FIT, UNKNOWN, WORSE, Outcome, control_table, sentences, to_text
 from bddn.machine import parallel
 from bddn.planted.subject import Planted
 from bddn.spec import FitSpec, SplitBy

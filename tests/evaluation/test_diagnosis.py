@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bddn.cli import app
-from bddn.evaluation.diagnosis import diagnose_runs, write_diagnosis
-from bddn.evaluation.expected_forgetting import Evidence, association_claim, published
+from bddn.evaluation.diagnosis.diagnosis import diagnose_runs, write_diagnosis
+from bddn.evaluation.forgetting.expected import Evidence, association_claim, published
 from bddn.evaluation.kept_responses import HeldOut, read_held_out
 from bddn.evaluation.scoring import score_run, write_scores
 from bddn.planted.laws import tuning

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bddn.evaluation.diagnosis import diagnose_runs
-from bddn.evaluation.drift import drift
-from bddn.evaluation.forgetting import forgetting
-from bddn.evaluation.forgetting_output import write_forgetting
+from bddn.evaluation.diagnosis.diagnosis import diagnose_runs
+from bddn.evaluation.forgetting.drift import drift
+from bddn.evaluation.forgetting.forgetting import forgetting
+from bddn.evaluation.forgetting.output import write_forgetting
 from bddn.run import read_run
 from bddn.stats.hierarchy import IDEAL_DEPTH
 from bench.rivals import Kind, simulate

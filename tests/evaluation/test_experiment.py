@@ -8,9 +8,16 @@ import pandas as pd
 import pytest
 
 from bddn.errors import DataError
-from bddn.evaluation.association_words import in_words, sentences
-from bddn.evaluation.experiment import CLAIM, PREDICTORS, Experiment, experiment, networks_of, read_experiment
-from bddn.evaluation.published import PUBLISHED
+from bddn.evaluation.contrast.published import PUBLISHED
+from bddn.evaluation.forgetting.association_words import in_words, sentences
+from bddn.evaluation.forgetting.experiment import (
+    CLAIM,
+    PREDICTORS,
+    Experiment,
+    experiment,
+    networks_of,
+    read_experiment,
+)
 from bddn.figures.association_chart import draw_experiment
 from bddn.stats.association import associate
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import bddn
 from bddn.errors import BddnError
-from bddn.evaluation.forgetting import Forgetting, forgetting
-from bddn.evaluation.forgetting_output import write_forgetting
+from bddn.evaluation.forgetting.forgetting import Forgetting, forgetting
+from bddn.evaluation.forgetting.output import write_forgetting
 from bddn.evaluation.held_out import predict_held_out
 from bddn.planted.plant import plant
 from bddn.planted.subject import Planted

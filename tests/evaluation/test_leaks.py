@@ -167,7 +167,7 @@ def test_a_clean_run_is_audited_once_and_the_score_says_what_was_compared(
     assert code == 0
     assert "leaks: no image is in two parts" in said
     first = (folder / "audit/audit.json").read_bytes()
-    monkeypatch.setattr("bddn.evaluation.auditing.fingerprints", lambda *_: pytest.fail("images were read again"))
+    monkeypatch.setattr("bddn.evaluation.leaks.auditing.fingerprints", lambda *_: pytest.fail("images were read again"))
     for options in (command, ["score", folder]):
         assert run(*options)[0] == 0
         told = json.loads((folder / "score/summary.json").read_text())["leaks"]

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.errors import SpecError
-from bddn.evaluation import refits
-from bddn.evaluation.brains_like import Brain, BrainsLike
-from bddn.evaluation.calibration import Refit, calibrate, corrected_in_words, line_of
+from bddn.evaluation.calibration import refits
+from bddn.evaluation.calibration.brains_like import Brain, BrainsLike
+from bddn.evaluation.calibration.calibration import Refit, calibrate, corrected_in_words, line_of
 from bddn.evaluation.slopes import ordered_rois
 from bddn.planted.simulated import Simulated, simulate
 from bddn.planted.subject import Planted

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bddn.backbones.family_kind import FAMILIES
-from bddn.backbones.pretrained import untrained
+from bddn.backbones.weights.pretrained import untrained
 from bddn.data.image_sets.kinds import open_images
 from bddn.data.image_sets.labelled import LabelledImages
 from bddn.spec import CacheSpec, FinetuneSpec

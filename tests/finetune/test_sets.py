@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bddn.cli import app
 from bddn.data.image_sets.kinds import open_images
-from bddn.evaluation.old_task import OldTask
+from bddn.evaluation.forgetting.old_task import OldTask
 from bddn.spec import CacheSpec
 from data.image_trees import EUROSAT, ISIC, ISIC_START, NAMES, eurosat, folders, hub, isic2018, jpeg, table, write
 

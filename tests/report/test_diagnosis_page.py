@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
-from bddn.evaluation.diagnosis import Diagnosis, diagnose_runs
-from bddn.evaluation.drift import drift
+from bddn.evaluation.diagnosis.diagnosis import Diagnosis, diagnose_runs
+from bddn.evaluation.forgetting.drift import drift
 from bddn.report.diagnosis_page import write_page
 from bddn.run import read_run
 from bddn.stats.hierarchy import IDEAL_DEPTH

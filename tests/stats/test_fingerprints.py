@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bddn.evaluation.leaks import MIN_COARSE, MIN_CORRELATION, MOST_BITS
+from bddn.evaluation.leaks.leaks import MIN_COARSE, MIN_CORRELATION, MOST_BITS
 from bddn.stats.fingerprints import SIDE, aligned_correlation, coarse_vectors, perceptual_hash
 from bddn.stats.neighbours import by_cosine, by_hash
 from photographs import COPIES, different_images

@@ -1,0 +1,1 @@
+"""Networks of diffusion pipelines as backbones."""

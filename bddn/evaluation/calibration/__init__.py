@@ -1,0 +1,1 @@
+"""Slopes and depths of a run against planted ones: `bddn calibrate`."""

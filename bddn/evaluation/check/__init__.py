@@ -1,0 +1,1 @@
+"""A second opinion on a run, by brute force: `bddn check`."""

@@ -1,0 +1,1 @@
+"""Controls of a fit on the same images, voxels and split: `bddn controls`."""

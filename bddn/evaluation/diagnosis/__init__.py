@@ -1,0 +1,1 @@
+"""How organised and how fragile networks are: `bddn diagnose`."""

@@ -1,0 +1,1 @@
+"""What networks forget of the brain when they are trained further: `bddn forgetting`."""

@@ -1,0 +1,1 @@
+"""Audits of splits: images that occur in two parts. `bddn audit`."""
