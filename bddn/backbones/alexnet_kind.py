@@ -23,7 +23,6 @@ class AlexNetKind(Kind):
     spec = AlexNetSpec
 
     def open(self, spec: CacheSpec, device: str) -> "Backbone":
-        """See `Kind.open`."""
         from bddn.backbones.alexnet import open_alexnet
 
         return open_alexnet(spec, device)
@@ -42,7 +41,6 @@ class AlexNetKind(Kind):
         return {name: each[name] for name in select(wanted, CONVOLUTIONS, f"spec '{spec.title}'")}
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
-        """See `Kind.describe`."""
         return Description(
             family="alexnet",
             network="AlexNet, as in torchvision, without its fully connected layers",
@@ -53,15 +51,12 @@ class AlexNetKind(Kind):
         )
 
     def may_match(self, spec: CacheSpec, layers: Sequence[str], identity: Mapping[str, Any]) -> bool:
-        """See `Kind.may_match`."""
         return identity.get("class") == NETWORK
 
     def in_folder(self, spec: CacheSpec, folder: Path) -> CacheSpec:
-        """See `Kind.in_folder`."""
         return spec.model_copy(update={"weights": WeightsSpec(file=str(folder / STATE), format="torchvision")})
 
     def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> AlexNetSpec | None:
-        """See `Kind.section_of`."""
         if identity.get("class") != NETWORK:
             return None
         return AlexNetSpec.parse({"family": "alexnet", "layers": layers}, "cache")

@@ -69,7 +69,6 @@ class FamilyKind(Kind):
     narrows = True  # because the forward pass ends with the last layer
 
     def open(self, spec: CacheSpec, device: str) -> "Backbone":
-        """See `Kind.open`."""
         from bddn.backbones.vit import VisionTransformer
 
         return VisionTransformer(spec, device)
@@ -100,7 +99,6 @@ class FamilyKind(Kind):
         return [], f"{lacks}, or {OPEN_CLIP_FILES[0]}" if family == "clip" else lacks
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
-        """See `Kind.describe`."""
         about = spec.section(FamilySpec)
         family, sizes = FAMILIES[about.family], about.architecture
         depth, width, patch = (str(sizes.get(name, "?")) for name in SIZE_FIELDS)
@@ -125,11 +123,9 @@ class FamilyKind(Kind):
         return alike and FAMILIES[about.family].model == identity["class"]
 
     def in_folder(self, spec: CacheSpec, folder: Path) -> CacheSpec:
-        """See `Kind.in_folder`."""
         return spec.model_copy(update={"weights": WeightsSpec(folder=str(folder))})
 
     def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> FamilySpec | None:
-        """See `Kind.section_of`."""
         names = [name for name, family in FAMILIES.items() if family.model == identity.get("class")]
         if not names:
             return None

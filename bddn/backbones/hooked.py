@@ -19,7 +19,9 @@ from bddn.tokens import LayerTokens, Tokens
 
 
 class HookedNetwork:
-    """A frozen network with hooks on its layers. A subclass sets the attributes, and defines `_forward`.
+    """A frozen network with hooks on its layers; implements `Trainable`, `ShowsFullSize`, and most of `Backbone`.
+
+    A subclass sets the attributes, and defines `_forward` and `preprocess`.
 
     Attributes
     ----------
@@ -48,16 +50,13 @@ class HookedNetwork:
 
     @property
     def module(self) -> nn.Module:
-        """See `Trainable.module`."""
         module: nn.Module = self._model
         return module
 
     def __call__(self, pixels: Tensor) -> Tokens:
-        """See `Backbone.__call__`."""
         return Tokens(self.each_layer(pixels, pooling(self.spec)))
 
     def each_layer(self, pixels: Tensor, reduce: Reduce) -> dict[str, Any]:
-        """See `ShowsFullSize.each_layer`."""
         with self._turn, frozen(self._device, self.spec.autocast):
             pixels = pixels.to(self._device)
             return self._read_layers(pixels, self.layers, reduce)
@@ -76,7 +75,6 @@ class HookedNetwork:
         return self._hooks.run(lambda: self._forward(pixels), names, whole)
 
     def last_global(self, pixels: Tensor) -> Tensor:
-        """See `Trainable.last_global`."""
         pixels, last = pixels.to(self._device), self.layers[-1]
         with self._turn:
             found: Tensor = self._read_layers(

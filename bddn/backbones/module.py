@@ -134,7 +134,6 @@ class HookedModule(HookedNetwork):
         return self._device
 
     def preprocess(self, image: "Image") -> Tensor:
-        """See `Backbone.preprocess`."""
         size = self.spec.image_hw
         if self._preprocess is None:
             return squash(image, size)
@@ -160,7 +159,6 @@ class HookedModule(HookedNetwork):
         return pixels
 
     def check_unchanged(self) -> None:
-        """See `CanChange.check_unchanged`."""
         training = [name or "the network itself" for name, one in self._model.named_modules() if one.training]
         others = weights_sha256(self._model.state_dict()) != self.identity["weights_sha256"]
         # a hook that was added, or a number that the code reads

@@ -17,13 +17,11 @@ class ModuleKind(Kind):
     spec = ModuleSpec
 
     def open(self, spec: CacheSpec, device: str) -> "Backbone":
-        """See `Kind.open`."""
         from bddn.backbones.module import open_module
 
         return open_module(spec, device)
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
-        """See `Kind.describe`."""
         about, forms = spec.section(ModuleSpec), getattr(network, "forms", {})
         return Description(
             family="own module",
@@ -40,7 +38,6 @@ class ModuleKind(Kind):
         )
 
     def in_folder(self, spec: CacheSpec, folder: Path) -> CacheSpec:
-        """See `Kind.in_folder`."""
         section = spec.section(ModuleSpec).model_copy(update={"state": str(folder / STATE)})
         return spec.model_copy(update={"backbone": section})
 

@@ -27,7 +27,6 @@ class TimmKind(Kind):
     spec = TimmSpec
 
     def open(self, spec: CacheSpec, device: str) -> "Backbone":
-        """See `Kind.open`."""
         from bddn.backbones.timm_network import open_timm
 
         return open_timm(spec, device)
@@ -80,11 +79,9 @@ class TimmKind(Kind):
         return identity.get(PACKAGE) == {"model": about.model, "architecture": about.architecture}
 
     def in_folder(self, spec: CacheSpec, folder: Path) -> CacheSpec:
-        """See `Kind.in_folder`."""
         return spec.model_copy(update={"weights": WeightsSpec(file=str(folder / STATE), format="timm")})
 
     def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> TimmSpec | None:
-        """See `Kind.section_of`."""
         if PACKAGE not in identity:
             return None
         return TimmSpec.parse({"family": "timm", **identity[PACKAGE], "layers": layers}, "cache")

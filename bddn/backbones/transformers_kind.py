@@ -35,7 +35,6 @@ class TransformersKind(Kind):
     narrows = True  # because the identity has no layers
 
     def open(self, spec: CacheSpec, device: str) -> "Backbone":
-        """See `Kind.open`."""
         from bddn.backbones.transformers_network import TransformersNetwork
 
         return TransformersNetwork(spec, device)
@@ -57,7 +56,6 @@ class TransformersKind(Kind):
         return found + [name for name in native if name in names], without
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
-        """See `Kind.describe`."""
         about = spec.section(TransformersSpec)
         stages, prefix, (n_cls, n_registers) = stages_of(spec), about.prefix, about.not_local
         all_forms = {} if network is None or stages else getattr(network, "forms", {})
@@ -92,11 +90,9 @@ class TransformersKind(Kind):
         return alike and _agrees(identity["config"], about.architecture)
 
     def in_folder(self, spec: CacheSpec, folder: Path) -> CacheSpec:
-        """See `Kind.in_folder`."""
         return spec.model_copy(update={"weights": WeightsSpec(folder=str(folder))})
 
     def section_of(self, identity: Mapping[str, Any], layers: Sequence[str]) -> TransformersSpec | None:
-        """See `Kind.section_of`."""
         section = identity.get("section", {})
         if section.get("family") != "transformers":
             return None

@@ -96,7 +96,6 @@ class VisionTransformer(HookedNetwork):
         self._hooks = LayerHooks({name: blocks[name] for name in self.layers}, self._read)
 
     def preprocess(self, image: "Image") -> Tensor:
-        """See `Backbone.preprocess`."""
         size = self.spec.image_hw
         if self._native is None:
             return squash(image, size)

@@ -43,7 +43,6 @@ class Grid:
         return replace(self, ijk=self.ijk[mask])
 
     def place(self, session: Session, voxel: int) -> tuple[Path, str]:
-        """See `Voxels.place`."""
         return session.files[FILE], f"voxel {'-'.join(map(str, self.ijk[voxel]))}"
 
     def table(self, volume: Volume, hemi: "npt.NDArray[np.str_] | list[str]") -> pd.DataFrame:

@@ -135,7 +135,6 @@ class Mosaic(SessionData):
         return MosaicVoxels(rows, places.index[rows], places.n_places)
 
     def places(self, voxels: Any) -> pd.DataFrame:
-        """See `SessionData.places`."""
         table: pd.DataFrame = self._grayordinates.table.iloc[voxels.rows].reset_index(drop=True).assign(roi="")
         if self._rois == Path():
             return table

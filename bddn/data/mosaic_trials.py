@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from bddn.data.array_files import open_group
 from bddn.data.ceiling import ncsnr_of_percent
-from bddn.data.session_betas import Floats, Ints, Session, even_probes
+from bddn.data.session_betas import Floats, Ints, Session, Voxels
 from bddn.errors import DataError
 from bddn.files.filekind import FOLDER, MISSING, explain
 from bddn.text import shorten
@@ -39,8 +39,8 @@ class TrialSession(Session):
 
 
 @dataclass(frozen=True)
-class MosaicVoxels:
-    """Some vertices of the cortex; implements `bddn.data.session_betas.Voxels`.
+class MosaicVoxels(Voxels):
+    """Some vertices of the cortex.
 
     Attributes
     ----------
@@ -65,10 +65,6 @@ class MosaicVoxels:
         """Return the voxels where `mask` (N,) is true."""
         return type(self)(self.rows[mask], self.index[mask], self.n_places)
 
-    def probes(self, session: Session) -> Ints:
-        """See `Voxels.probes`."""
-        return even_probes(session)
-
     def read(self, session: Session, trials: Ints) -> Floats:
         """See `Voxels.read`; one trial is in memory at a time."""
         assert isinstance(session, TrialSession)
@@ -84,7 +80,6 @@ class MosaicVoxels:
         return found
 
     def place(self, session: Session, voxel: int) -> tuple[Path, str]:
-        """See `Voxels.place`."""
         return session.files[BETAS], f"grayordinate {self.index[voxel]}"
 
 

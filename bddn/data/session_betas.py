@@ -61,7 +61,8 @@ class Voxels(Protocol):
         """
 
     def probes(self, session: Session) -> Ints:
-        """Return a few trials that can be read quickly; they show which voxels have no data."""
+        """Return a few trials that are quick to read, here evenly over the session, to show which voxels lack data."""
+        return np.unique(np.linspace(0, len(session.shown) - 1, N_PROBES).astype(np.intp))
 
     def place(self, session: Session, voxel: int) -> tuple[Path, str]:
         """Return the file of a voxel, and which of it that is in words."""
@@ -160,11 +161,6 @@ def without_data(sessions: Sequence[Session], voxels: Voxels) -> npt.NDArray[np.
         values = voxels.read(session, voxels.probes(session))
         found[row] = ~np.isfinite(values).all(0) | ~values.any(0)
     return found
-
-
-def even_probes(session: Session) -> Ints:
-    """Return a few trials, evenly over a session, for files of which any trial is quick to read."""
-    return np.unique(np.linspace(0, len(session.shown) - 1, N_PROBES).astype(np.intp))
 
 
 def repeats_in_words(images: Ints) -> str:

@@ -151,7 +151,6 @@ class SessionData(ABC):
         return self._table.copy()
 
     def coords_mm(self) -> npt.NDArray[np.float32]:
-        """See `Dataset.coords_mm`."""
         return positions(self._table)
 
     def truth(self) -> pd.DataFrame | None:

@@ -217,7 +217,6 @@ class Things(SessionData):
         return read_volume(path)[1] if path else None
 
     def places(self, voxels: Any) -> pd.DataFrame:
-        """See `SessionData.places`."""
         table: pd.DataFrame = voxels.table(self.frame)
         return table.assign(**roi_columns(self._about_voxels, voxels.rows))
 

@@ -100,11 +100,9 @@ class TableVoxels:
         return replace(self, rows=self.rows[mask])
 
     def probes(self, session: Session) -> Ints:
-        """See `Voxels.probes`."""
         return np.arange(min(N_PROBES, len(session.shown)))
 
     def read(self, session: Session, trials: Ints) -> Floats:
-        """See `Voxels.read`."""
         if len(trials) and trials.max() < N_PROBES:
             return self._from_file(session, trials)
         every, file = np.arange(len(session.shown)), session.files[RESPONSES]
@@ -137,7 +135,6 @@ class TableVoxels:
         return found
 
     def place(self, session: Session, voxel: int) -> tuple[Path, str]:
-        """See `Voxels.place`."""
         return session.files[RESPONSES], f"row {self.rows[voxel]}"
 
     def table(self, frame: Volume | None) -> pd.DataFrame:

@@ -28,17 +28,13 @@ class Wrapped:
 
     @property
     def stimuli(self) -> Stimuli:
-        """See `Dataset.stimuli`."""
         return self._dataset.stimuli
 
     def voxels(self) -> pd.DataFrame:
-        """See `Dataset.voxels`."""
         return self._dataset.voxels()
 
     def coords_mm(self) -> npt.NDArray[np.float32]:
-        """See `Dataset.coords_mm`."""
         return self._dataset.coords_mm()
 
     def truth(self) -> pd.DataFrame | None:
-        """See `Dataset.truth`."""
         return self._dataset.truth()

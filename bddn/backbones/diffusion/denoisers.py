@@ -32,7 +32,7 @@ class Denoiser(Protocol):
         """Return the tokens in the output of a block."""
 
 
-class UNet:
+class UNet(Denoiser):
     """A U-Net of Stable Diffusion 1.x, 2.x, or XL, which also gets the size of the image."""
 
     def __init__(self, network: Any, text: Text, image_hw: tuple[int, int], device: str) -> None:
@@ -43,7 +43,6 @@ class UNet:
         self._added = None if text.pooled is None else (text.pooled.to(device), sizes)
 
     def __call__(self, latent: Tensor, timestep: float) -> Tensor:
-        """See `Denoiser.__call__`."""
         n = len(latent)
         added: dict[str, Any] = {}
         if self._added is not None:
@@ -53,11 +52,10 @@ class UNet:
         return out.sample  # type: ignore[no-any-return]
 
     def tokens(self, output: Any) -> LayerTokens:
-        """See `Denoiser.tokens`."""
         return LayerTokens(output[0] if isinstance(output, tuple) else output)
 
 
-class StableDiffusion3:
+class StableDiffusion3(Denoiser):
     """A transformer of Stable Diffusion 3.x, whose tokens are 2 × 2 places of the latent."""
 
     def __init__(self, network: Any, text: Text, latent_hw: tuple[int, int], device: str) -> None:
@@ -71,7 +69,6 @@ class StableDiffusion3:
         self._places = (latent_hw[0] // side, latent_hw[1] // side)
 
     def __call__(self, latent: Tensor, timestep: float) -> Tensor:
-        """See `Denoiser.__call__`."""
         n = len(latent)
         out = self.network(
             hidden_states=latent,
@@ -82,11 +79,10 @@ class StableDiffusion3:
         return out.sample  # type: ignore[no-any-return]
 
     def tokens(self, output: Any) -> LayerTokens:
-        """See `Denoiser.tokens`."""
         return _image_stream(output, self._places)
 
 
-class Flux:
+class Flux(Denoiser):
     """A transformer of FLUX.1, which gets latents packed as tokens of 2 × 2 places, and the row and column of each."""
 
     def __init__(self, network: Any, text: Text, latent_hw: tuple[int, int], device: str) -> None:
@@ -101,7 +97,6 @@ class Flux:
         self._text_ids = torch.zeros(self._text.shape[1], 3, device=device)
 
     def __call__(self, latent: Tensor, timestep: float) -> Tensor:
-        """See `Denoiser.__call__`."""
         n, device, guidance = len(latent), latent.device, None
         if self.network.config.guidance_embeds:
             guidance = torch.full((n,), GUIDANCE, device=device)
@@ -117,7 +112,6 @@ class Flux:
         return self._unpacked(out.sample)
 
     def tokens(self, output: Any) -> LayerTokens:
-        """See `Denoiser.tokens`."""
         return _image_stream(output, self._places)
 
     def _packed(self, latent: Tensor) -> Tensor:

@@ -33,7 +33,6 @@ class DiffusionKind(Kind):
     spec = DiffusionSpec
 
     def open(self, spec: CacheSpec, device: str) -> "Backbone":
-        """See `Kind.open`."""
         from bddn.backbones.diffusion.network import DiffusionNetwork
 
         return DiffusionNetwork(spec, device)
@@ -69,7 +68,6 @@ class DiffusionKind(Kind):
         return found, ", ".join(lacks)
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
-        """See `Kind.describe`."""
         about = spec.section(DiffusionSpec)
         family = FAMILIES[about.family]
         widths = transformer_blocks(about.family, about.architecture.get("transformer", {})) if family.is_flow else {}

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class DiffusionNetwork:
-    """The frozen network of a diffusion pipeline. Its layers are its blocks at steps from the image to noise, by step.
+    """The frozen network of a diffusion pipeline, a `Backbone` whose layers are its blocks at each step, by step.
 
     Parameters
     ----------
@@ -91,11 +91,9 @@ class DiffusionNetwork:
         self._hooks = LayerHooks({name: block for name, block in blocks.items() if name in wanted}, self._read)
 
     def preprocess(self, image: "Image") -> Tensor:
-        """See `Backbone.preprocess`."""
         return squash(image, self._spec.image_hw, HALF, HALF)
 
     def __call__(self, pixels: Tensor) -> Tokens:
-        """See `Backbone.__call__`."""
         clean = self._latent(pixels)
         latent, reduce = clean, pooling(self._spec)
         found: dict[str, LayerTokens] = {}

@@ -41,7 +41,7 @@ class Levels(Protocol):
         """Return the level of the latents at step k, rounded."""
 
 
-class DdimLevels:
+class DdimLevels(Levels):
     """The levels of a `DDIMInverseScheduler`, whose timesteps are set here. Afterwards `step` does not change it.
 
     Raises
@@ -65,12 +65,10 @@ class DdimLevels:
         self.timesteps: list[float] = scheduler.timesteps.tolist()
 
     def noised(self, k: int, clean: Tensor, noise: Tensor) -> Tensor:
-        """See `Levels.noised`."""
         alpha = float(self._scheduler.alphas_cumprod[self.timesteps[k]])
         return alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise  # type: ignore[no-any-return]
 
     def next(self, k: int, latent: Tensor, prediction: Tensor) -> Tensor:
-        """See `Levels.next`."""
         return self._scheduler.step(prediction, self.timesteps[k], latent).prev_sample  # type: ignore[no-any-return]
 
     def describe(self, k: int) -> dict[str, int | float]:
@@ -82,7 +80,7 @@ class DdimLevels:
         return {"step": k + 1, "timestep": self.timesteps[k], "alpha_bar": round(float(alpha), 6)}
 
 
-class FlowLevels:
+class FlowLevels(Levels):
     """The levels of a `FlowMatchEulerDiscreteScheduler`, for images of `n_tokens` tokens.
 
     Raises
@@ -108,11 +106,9 @@ class FlowLevels:
         self.timesteps: list[float] = [sigma * config.num_train_timesteps for sigma in sigmas[:-1]]
 
     def noised(self, k: int, clean: Tensor, noise: Tensor) -> Tensor:
-        """See `Levels.noised`."""
         return (1 - self._sigmas[k]) * clean + self._sigmas[k] * noise
 
     def next(self, k: int, latent: Tensor, prediction: Tensor) -> Tensor:
-        """See `Levels.next`."""
         return latent + (self._sigmas[k + 1] - self._sigmas[k]) * prediction
 
     def describe(self, k: int) -> dict[str, int | float]:

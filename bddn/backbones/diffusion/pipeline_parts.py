@@ -37,7 +37,7 @@ class Source(Protocol):
         """Return the configuration of the scheduler, and its place for messages."""
 
 
-class Folder:
+class Folder(Source):
     """A pipeline folder of diffusers."""
 
     def __init__(self, folder: Path, family: Family, parts: tuple[str, ...]) -> None:
@@ -54,12 +54,10 @@ class Folder:
             )
 
     def config(self, part: str) -> Mapping[str, Any]:
-        """See `Source.config`."""
         place = self._folder / part / "config.json"
         return _json(place, f"the configuration of a {self._family.class_of(part)}")
 
     def model(self, part: str, dtype: torch.dtype) -> Any:
-        """See `Source.model`."""
         folder, kind, is_encoder = self._folder / part, self._family.class_of(part), part in self._family.encoders
         # Pickles are read only if there is nothing else; both libraries read them as plain tensors (weights_only).
         pickled = folder / f"{WEIGHTS_OF_ENCODER if is_encoder else WEIGHTS}.bin"
@@ -89,7 +87,6 @@ class Folder:
         return model
 
     def clip_prompt(self, encoder: str, model: Any) -> Tensor:
-        """See `Source.clip_prompt`."""
         from transformers import CLIPTokenizer
 
         folder = self._folder / tokenizer_of(encoder)
@@ -105,11 +102,10 @@ class Folder:
         return torch.as_tensor(ids)
 
     def scheduler(self) -> tuple[Mapping[str, Any], object]:
-        """See `Source.scheduler`."""
         return _json(self._folder / SCHEDULER, "the configuration of a scheduler"), self._folder / SCHEDULER
 
 
-class Untrained:
+class Untrained(Source):
     """Parts with random weights of a seed."""
 
     def __init__(self, about: DiffusionSpec, parts: tuple[str, ...], seed: int) -> None:
@@ -142,11 +138,9 @@ class Untrained:
             ) from error
 
     def config(self, part: str) -> Mapping[str, Any]:
-        """See `Source.config`."""
         return self._given[part]
 
     def model(self, part: str, dtype: torch.dtype) -> Any:
-        """See `Source.model`."""
         return self._models.pop(part)
 
     def clip_prompt(self, encoder: str, model: Any) -> Tensor:
@@ -155,7 +149,6 @@ class Untrained:
         return torch.tensor([[size - 2] + [size - 1] * (model.config.max_position_embeddings - 1)])
 
     def scheduler(self) -> tuple[Mapping[str, Any], object]:
-        """See `Source.scheduler`."""
         return self._given["scheduler"], "backbone.architecture.scheduler"
 
     def _build(self, kind: str, part: str) -> Any:

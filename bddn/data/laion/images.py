@@ -37,7 +37,6 @@ class LaionImages:
     n: int
 
     def read(self, file: Path, row: int) -> bytes:
-        """See `Container.read`."""
         if not is_listed(file):
             raise ImageError("no such file", HOW_TO_GET_IMAGES)
         if not self.n:

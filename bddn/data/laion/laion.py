@@ -142,7 +142,6 @@ class Laion(SessionData):
 
     @property
     def sessions(self) -> list[Session]:
-        """See `Shown.sessions`."""
         return self.shown.sessions
 
     def named_tests(self) -> dict[str, tuple[str, ...]]:
@@ -177,7 +176,6 @@ class Laion(SessionData):
         return found
 
     def places(self, voxels: Any) -> pd.DataFrame:
-        """See `SessionData.places`."""
         table = self._space.table(voxels)
         if not self._on_fsaverage:
             return table
@@ -186,7 +184,6 @@ class Laion(SessionData):
         return table.assign(**{str(name): own[name].to_numpy() for name in own})
 
     def ncsnr(self, voxels: Any) -> npt.NDArray[np.floating] | None:
-        """See `T1w.ncsnr`."""
         return self._space.ncsnr(voxels)
 
     @property

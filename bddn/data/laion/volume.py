@@ -43,7 +43,6 @@ class T1wGrid(Grid):
         return np.arange(min(N_PROBES, len(session.shown)))
 
     def read(self, session: Session, trials: Ints) -> Floats:
-        """See `Voxels.read`."""
         path, n = session.files[FILE], len(session.shown)
         if len(trials) and trials.max() < N_PROBES:
             return np.stack(list(self._volumes(path, n, int(trials.max()) + 1)))[trials]

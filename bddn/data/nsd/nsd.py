@@ -150,7 +150,6 @@ class Nsd(SessionData):
 
     @property
     def sessions(self) -> list[Session]:
-        """See `Experiment.sessions`."""
         return self.experiment.sessions
 
     @property
@@ -159,7 +158,6 @@ class Nsd(SessionData):
         return self._space.candidates
 
     def places(self, voxels: Any) -> pd.DataFrame:
-        """See `SessionData.places`."""
         return self._space.table(voxels)
 
     def ncsnr(self, voxels: Any) -> npt.NDArray[np.floating] | None:

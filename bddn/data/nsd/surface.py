@@ -14,7 +14,7 @@ from bddn.cortex.mgh import Mgh, open_mgh
 from bddn.data.nsd.ceilings import compared_with_published, ncsnr_files, read_ncsnr
 from bddn.data.nsd.files import GROUP_LABELS, UNIT, betas_files, how_to_get, synthetic_betas_files
 from bddn.data.nsd.labels import OWN, atlases_here, how_to_map, label_columns, label_file, read_numbers
-from bddn.data.session_betas import Floats, Ints, Session, even_probes
+from bddn.data.session_betas import Floats, Ints, Session, Voxels
 from bddn.data.session_data import ALL
 from bddn.errors import DataError
 from bddn.files.filekind import is_listed
@@ -23,8 +23,8 @@ NSDGENERAL = "nsdgeneral"
 
 
 @dataclass(frozen=True)
-class Vertices:
-    """Vertices of each hemisphere, left first; implements `bddn.data.session_betas.Voxels`."""
+class Vertices(Voxels):
+    """Vertices of each hemisphere, left first."""
 
     of: Mapping[str, Ints]
 
@@ -51,12 +51,7 @@ class Vertices:
             start += len(self.of[hemi])
         return found
 
-    def probes(self, session: Session) -> Ints:
-        """See `Voxels.probes`."""
-        return even_probes(session)
-
     def place(self, session: Session, voxel: int) -> tuple[Path, str]:
-        """See `Voxels.place`."""
         n_left = len(self.of["lh"])
         hemi, row = ("lh", voxel) if voxel < n_left else ("rh", voxel - n_left)
         return session.files[hemi], f"vertex {self.of[hemi][row]}"

@@ -19,7 +19,7 @@ from bddn.data.grid_voxels import FILE, Grid
 from bddn.data.imaging_files import read_volume
 from bddn.data.nsd.files import UNIT, betas_folder, how_to_get
 from bddn.data.nsd.labels import GROUP, OWN, label_columns
-from bddn.data.session_betas import Floats, Ints, Session, even_probes
+from bddn.data.session_betas import Floats, Ints, Session, Voxels
 from bddn.errors import DataError
 from bddn.files.filekind import explain, is_listed
 
@@ -28,8 +28,8 @@ KEY = "betas"
 AXES = "RAS"
 
 
-class BetaGrid(Grid):
-    """Voxels in NSD's files of betas; implements `bddn.data.session_betas.Voxels`."""
+class BetaGrid(Grid, Voxels):
+    """Voxels in NSD's files of betas."""
 
     def read(self, session: Session, trials: Ints) -> Floats:
         """See `Voxels.read`; in percent signal change. One slice of the volume is in memory at a time."""
@@ -47,10 +47,6 @@ class BetaGrid(Grid):
         if betas.dtype.kind in "iu":
             found /= UNIT
         return found
-
-    def probes(self, session: Session) -> Ints:
-        """See `Voxels.probes`."""
-        return even_probes(session)
 
     def _open(self, session: Session) -> Any:
         betas, n_trials = open_array(session.files[FILE], KEY), len(session.shown)
