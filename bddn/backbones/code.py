@@ -157,12 +157,9 @@ def far(a: list[float], b: list[float], limit: float = CHANCE) -> bool:
 
 def _methods(kind: type) -> list[Any]:
     """Return the functions that a class defines itself."""
-    found = []
-    for _, value in sorted(vars(kind).items()):
-        function = getattr(value, "__func__", getattr(value, "fget", value))  # unwraps methods and properties
-        if inspect.isfunction(function):
-            found.append(function)
-    return found
+    values = [value for _, value in sorted(vars(kind).items())]
+    unwrapped = (getattr(value, "__func__", getattr(value, "fget", value)) for value in values)  # methods, properties
+    return [function for function in unwrapped if inspect.isfunction(function)]
 
 
 def _is_own(what: Any, library: str) -> bool:

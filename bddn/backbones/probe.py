@@ -10,7 +10,7 @@ are allowed. A layer is refused only on strong evidence.
 Shape letters: K patches, H rows, W columns of a layer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -291,6 +291,5 @@ def _span(cell: int, size: int) -> slice:
     return slice(start, max(start + 1, round((cell + 1) * size / CELLS)))
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]} ({len(names)})"

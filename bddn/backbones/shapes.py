@@ -93,21 +93,41 @@ def infer(
     if batch_dim is None:
         raise _refused(name, shape, *_without_image_axis(shapes, batches))
     rest = shape[:batch_dim] + shape[batch_dim + 1 :]
+    image = f"the image of {image_hw[0]} × {image_hw[1]}"
     if len(rest) == 2:
         tried = range(MAX_LEADING + 1) if leading_tokens is None else [leading_tokens]
         n_cls = int(has_cls or leading_tokens is not None)  # in most networks one, then registers
         prefixes = [(min(n, n_cls), max(n - n_cls, 0)) for n in tried]
         if prefix is not None and leading_tokens is None and grids(rest[0], [prefix], image_hw):
             prefixes = [prefix]
-        return _sequence(name, shape, batch_dim, rest, image_hw, prefixes)
-    if len(rest) == 3:
-        return _map(name, shape, batch_dim, rest, image_hw, channels)
-    raise _refused(
-        name,
-        shape,
-        "tokens (B, T, C) or a map (B, C, H, W) or (B, H, W, C)",
-        "Choose a layer before places are pooled or flattened.",
-    )
+        several = grids(rest[0], prefixes, image_hw)
+        found = [Form("sequence", batch_dim, leading, places, rest[1]) for leading, places in several]
+        ways = " or ".join(f"{sum(leading)} (then {h}×{w} places)" for leading, (h, w) in several)
+        which = "a known number of leading tokens", f"Set leading_tokens in the spec: {ways}."
+        none = (
+            f"{rest[0]} tokens that form a grid like {image}, "
+            f"after {'up to ' if len(prefixes) > 1 else ''}{sum(prefixes[-1])} leading tokens",
+            "Correct their number in the spec (leading_tokens; in family: transformers prefix and suffix), or choose "
+            "other layers.",
+        )
+    elif len(rest) == 3:
+        both = (
+            Form("first", batch_dim, (0, 0), (rest[1], rest[2]), rest[0]),
+            Form("last", batch_dim, (0, 0), (rest[0], rest[1]), rest[2]),
+        )
+        found = [form for form in both if channels in (None, form.kind) and _fits(form.places, image_hw)]
+        ways = f"first ({rest[0]} channels) or last ({rest[2]} channels)"
+        which = "a known axis of channels", f"Set channels in the spec: {ways}."
+        none = (
+            f"a map of more than one place, with the aspect ratio of {image}",
+            "Choose another layer, or set channels in the spec.",
+        )
+    else:
+        expected = "tokens (B, T, C) or a map (B, C, H, W) or (B, H, W, C)"
+        raise _refused(name, shape, expected, "Choose a layer before places are pooled or flattened.")
+    if len(found) == 1:
+        return found[0]
+    raise _refused(name, shape, *(which if found else none))
 
 
 def could_be_tokens(shapes: Sequence[Sequence[int]], batches: Sequence[int], image_hw: tuple[int, int]) -> bool:
@@ -148,39 +168,6 @@ def _without_image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int])
     return expected, "Choose another layer."
 
 
-def _sequence(
-    name: str,
-    shape: tuple[int, ...],
-    batch_dim: int,
-    rest: tuple[int, ...],
-    image_hw: tuple[int, int],
-    prefixes: Sequence[Prefix],
-) -> Form:
-    n_tokens, n_channels = rest
-    found = [
-        Form("sequence", batch_dim, prefix, places, n_channels)
-        for prefix, places in grids(n_tokens, prefixes, image_hw)
-    ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise _refused(
-            name,
-            shape,
-            f"{n_tokens} tokens that form a grid like the image of {image_hw[0]} × {image_hw[1]}, "
-            f"after {'up to ' if len(prefixes) > 1 else ''}{sum(prefixes[-1])} leading tokens",
-            "Correct their number in the spec (leading_tokens; in family: transformers prefix and suffix), or choose "
-            "other layers.",
-        )
-    ways = " or ".join(f"{sum(form.prefix)} (then {form.places[0]}×{form.places[1]} places)" for form in found)
-    raise _refused(
-        name,
-        shape,
-        "a known number of leading tokens",
-        f"Set leading_tokens in the spec: {ways}.",
-    )
-
-
 def grids(n_tokens: int, prefixes: Sequence[Prefix], image_hw: tuple[int, int]) -> list[tuple[Prefix, tuple[int, int]]]:
     """Return the prefixes after which the other tokens form a grid like the image, with its rows and columns."""
     local = [(prefix, n_tokens - sum(prefix)) for prefix in prefixes]
@@ -190,36 +177,6 @@ def grids(n_tokens: int, prefixes: Sequence[Prefix], image_hw: tuple[int, int]) 
         for h in range(1, n + 1)
         if n % h == 0 and n > 1 and h * h * image_hw[1] == n * image_hw[0]
     ]
-
-
-def _map(
-    name: str,
-    shape: tuple[int, ...],
-    batch_dim: int,
-    rest: tuple[int, ...],
-    image_hw: tuple[int, int],
-    channels: Literal["first", "last"] | None,
-) -> Form:
-    ways = {
-        "first": Form("first", batch_dim, (0, 0), (rest[1], rest[2]), rest[0]),
-        "last": Form("last", batch_dim, (0, 0), (rest[0], rest[1]), rest[2]),
-    }
-    found = [form for kind, form in ways.items() if channels in (None, kind) and _fits(form.places, image_hw)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise _refused(
-            name,
-            shape,
-            f"a map of more than one place, with the aspect ratio of the image of {image_hw[0]} × {image_hw[1]}",
-            "Choose another layer, or set channels in the spec.",
-        )
-    raise _refused(
-        name,
-        shape,
-        "a known axis of channels",
-        f"Set channels in the spec: first ({rest[0]} channels) or last ({rest[2]} channels).",
-    )
 
 
 def _fits(places: tuple[int, int], image_hw: tuple[int, int]) -> bool:

@@ -1,5 +1,6 @@
 """Any network of the transformers library: its blocks found by their path, its tokens put row by row."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -169,10 +170,7 @@ def find_blocks(model: nn.Module, path: str) -> dict[str, nn.Module]:
             fix=f"Set it to one of its lists of modules: {', '.join(lists[:8]) or 'it has none'}.",
         )
     first = wild_levels(path)[0]
-    stages: dict[str, int] = {}
-    for name in found:
-        stage = name.split(".")[first]
-        stages[stage] = stages.get(stage, 0) + 1
+    stages = Counter(name.split(".")[first] for name in found)
     return dict(zip(names_of(list(stages.values()), path), (modules[name] for name in found), strict=True))
 
 

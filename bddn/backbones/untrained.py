@@ -1,12 +1,12 @@
 """The untrained twin of a network: the same architecture with random weights, built from the header of a cache."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bddn.backbones.kind import Kind
 from bddn.entry_points import installed, load
 from bddn.errors import BackboneError, SpecError
-from bddn.spec import BackboneSpec, CacheSpec
+from bddn.spec import CacheSpec
 from bddn.spec.backbone import ENTRY_POINTS
 
 
@@ -28,7 +28,8 @@ def untrained_spec(header: Mapping[str, Any], layers: Sequence[str], seed: int) 
         If no kind of backbone can build this architecture from the header.
     """
     identity = header["backbone"]
-    section = _section_of(identity, layers)
+    kinds: Iterator[Kind] = (load(point, SpecError) for point in installed(ENTRY_POINTS, SpecError).values())
+    section = next((found for kind in kinds if (found := kind.section_of(identity, layers)) is not None), None)
     if section is None:
         raise BackboneError(
             f"network {identity.get('class', 'of this cache')}",
@@ -38,11 +39,3 @@ def untrained_spec(header: Mapping[str, Any], layers: Sequence[str], seed: int) 
         )
     given = {"title": "untrained twin", "backbone": section.to_dict(), "weights": {"random": seed}}
     return CacheSpec.parse({**header["spec"], **given}, "the header of the cache")
-
-
-def _section_of(identity: Mapping[str, Any], layers: Sequence[str]) -> BackboneSpec | None:
-    for point in installed(ENTRY_POINTS, SpecError).values():
-        kind: Kind = load(point, SpecError)
-        if (section := kind.section_of(identity, layers)) is not None:
-            return section
-    return None

@@ -13,7 +13,6 @@ from bddn.errors import BackboneError
 from bddn.files.atomic import fsync_path, make_folder
 
 PART = ".part"  # suffix of a partial download
-READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,8 @@ class Digest:
         with path.open("rb") as file:
             if not self.git:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-            found = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-            while part := file.read(READ_BYTES):
-                found.update(part)
-            return found.hexdigest()
+            begun = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+            return hashlib.file_digest(file, lambda: begun).hexdigest()
 
 
 def download(

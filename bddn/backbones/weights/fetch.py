@@ -17,6 +17,7 @@ from bddn.backbones.weights.lock import Content, check, read_lock
 from bddn.errors import BackboneError, BddnError
 from bddn.files.checksum import file_sha256
 from bddn.spec import CacheSpec, WeightsSpec
+from bddn.text import shorten
 
 SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # first digits of the SHA-256 in torchvision's file names
 BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # the hash of its content, in the Hugging Face cache
@@ -238,12 +239,10 @@ def _blob_name(file: Any) -> str:
 
 
 def _lacking(place: str, lacks: str, files: Sequence[str]) -> BackboneError:
-    shown = sorted(files)[:MAX_LISTED]
-    more = f" and {len(files) - len(shown)} more" if len(files) > len(shown) else ""
     return BackboneError(
         place,
         expected=lacks,
-        got=f"only {', '.join(shown)}{more}" if files else "no files",
+        got=f"only {shorten(sorted(files), MAX_LISTED)}" if files else "no files",
         fix="Correct weights or family in the spec: this repository lacks files that the family needs.",
     )
 
