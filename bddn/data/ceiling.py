@@ -68,15 +68,8 @@ def ncsnr_of_percent(place: object, percent: Floats, n_trials: int) -> Floats:
     return np.sqrt(share / n_trials / (1 - share))
 
 
-def refuse_shares(
-    place: object, percent: Floats, fix: str = "Restore the original file, or multiply them by 100."
-) -> None:
-    """Refuse noise ceilings in per cent of which none is above 1: those of a whole brain are shares of variance then.
-
-    Raises
-    ------
-    DataError
-    """
+def refuse_shares(place: object, percent: Floats, fix: str = AS_PERCENT) -> None:
+    """Raise a DataError if no noise ceiling in per cent is above 1: those of a brain are shares of variance then."""
     highest = float(np.nanmax(percent, initial=0))
     if 0 < highest <= 1:
         raise DataError(

@@ -17,7 +17,7 @@ from bddn.cortex.frames import Frame
 from bddn.data.array_files import open_group
 from bddn.data.dataset import About, Stimuli
 from bddn.data.dataset_options import choice, given_options
-from bddn.data.mosaic_trials import MosaicTrials, MosaicVoxels, find_spheres, read_ncsnr
+from bddn.data.mosaic_trials import TEST, MosaicTrials, MosaicVoxels, find_spheres, read_ncsnr
 from bddn.data.own.columns import pick
 from bddn.data.own.numbers import Numbers, labels_of, read_numbers
 from bddn.data.own.places import Places, read_places
@@ -27,8 +27,6 @@ from bddn.errors import DataError
 from bddn.files.filekind import is_listed
 from bddn.files.paths import expand_home
 from bddn.spec import SidesSpec, VoxelsSpec
-
-TEST = "test"
 
 
 class Mosaic(SessionData):

@@ -3,6 +3,7 @@
 The draw depends on the ids, classes, groups and the seed, but not on the order of the images.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,15 +83,12 @@ def largest_per_class(images: LabelledImages, seed: int) -> int:
     It depends on the seed only if images have groups.
     """
     order = _random_order(images, _places(images.stimuli.ids), seed)
-    low, high = 0, min(len(one.rows) for one in order) - 1
-    while low < high:
-        tried = (low + high + 1) // 2
+
+    def is_too_large(tried: int) -> bool:
         reached = _taken(order, len(images), tried)
-        if all((~reached[one.group]).any() for one in order):
-            low = tried
-        else:
-            high = tried - 1
-    return low
+        return any(reached[one.group].all() for one in order)
+
+    return bisect_left(range(1, min(len(one.rows) for one in order)), True, key=is_too_large)
 
 
 def _places(names: Sequence[str]) -> Rows:

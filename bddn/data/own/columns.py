@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bddn.data.imaging_files import VOLUMES, brain_models, is_cifti, parcels, suffix_of
 from bddn.data.own.order import refuse_other_order, same_order
-from bddn.data.own.places import CIFTI_SIDE, Ints, Part, Places
+from bddn.data.own.places import CIFTI_NAME, Ints, Part, Places
 from bddn.data.table_files import Table
 from bddn.errors import DataError
 
@@ -24,10 +24,9 @@ def cifti_columns(path: Path, sides: Mapping[str, Part]) -> Ints:
     """
     axis, found = brain_models(path), list[Ints]()
     for hemi, part in sides.items():
-        name = next(name for name, side in CIFTI_SIDE.items() if side == hemi)
         columns = np.full(part.n_places, -1)
-        if axis.nvertices.get(name) == part.n_places:
-            mine = np.flatnonzero(np.asarray(axis.name) == name)
+        if axis.nvertices.get(CIFTI_NAME[hemi]) == part.n_places:
+            mine = np.flatnonzero(np.asarray(axis.name) == CIFTI_NAME[hemi])
             columns[np.asarray(axis.vertex)[mine]] = mine
         found.append(columns[part.index])
     lacking = int((np.concatenate(found) < 0).sum())

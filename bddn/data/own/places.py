@@ -21,7 +21,7 @@ from bddn.files.paths import expand_home
 from bddn.spec import SidesSpec, VoxelsSpec
 from bddn.text import count, shorten
 
-CIFTI_SIDE = {"CIFTI_STRUCTURE_CORTEX_LEFT": "lh", "CIFTI_STRUCTURE_CORTEX_RIGHT": "rh"}
+CIFTI_NAME = {"lh": "CIFTI_STRUCTURE_CORTEX_LEFT", "rh": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
 SIDES = {"l", "r", "left", "right", *HEMISPHERES}
 """What hemispheres are called in tables, in lower case."""
 FIX_VERTICES = "Give the vertices of this mesh, or correct the mesh."
@@ -53,14 +53,11 @@ class Part:
             If n is the number of neither places nor voxels. The message is what was expected.
         """
         if n == len(self.index):
-            return None if n != self.n_places else self._own_order()
+            return None if n != self.n_places or np.array_equal(self.index, np.arange(n)) else self.index
         if n == self.n_places:
             return self.index
         both = f"{len(self.index):,} voxels"
         raise ValueError(both if self.n_places == len(self.index) else f"{both}, or of {self.n_places:,} places")
-
-    def _own_order(self) -> Ints | None:
-        return None if np.array_equal(self.index, np.arange(self.n_places)) else self.index
 
 
 @dataclass(frozen=True)
@@ -270,10 +267,9 @@ def _of_cifti(path: Path, n_vertices: Mapping[str, int]) -> tuple[dict[str, Ints
     axis = brain_models(path)
     index, places = dict[str, Ints](), list[Ints]()
     for hemi in n_vertices:
-        name = next(name for name, side in CIFTI_SIDE.items() if side == hemi)
-        mine = np.flatnonzero(np.asarray(axis.name) == name)
-        if not len(mine) or axis.nvertices[name] != n_vertices[hemi]:
-            n = axis.nvertices.get(name, 0)
+        mine = np.flatnonzero(np.asarray(axis.name) == CIFTI_NAME[hemi])
+        n = axis.nvertices.get(CIFTI_NAME[hemi], 0)
+        if not len(mine) or n != n_vertices[hemi]:
             raise DataError(
                 path,
                 expected=f"a cortex of {n_vertices[hemi]:,} vertices in hemisphere {hemi}, as the surface has",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bddn.data.array_images import ArrayImages
 from bddn.data.dataset import Stimuli
@@ -79,7 +80,8 @@ def read_stimuli(spec: StimuliSpec, folder: Path) -> Shown:
         return Shown(stimuli, np.arange(n), remarks=tuple(ArrayImages(spec.key).remarks(array)))
     table = read_table(folder / expand_home(spec.table))
     ids = _ids(table, spec)
-    first, image = _first_rows(ids)
+    image = pd.factorize(np.array(ids, object))[0]  # numbers of the ids, in the order in which they come first
+    first = np.unique(image, return_index=True)[1].tolist()
     _refuse_repeated(table, spec, ids)
     remarks: tuple[str, ...] = ()
     if array is not None:
@@ -95,7 +97,8 @@ def read_stimuli(spec: StimuliSpec, folder: Path) -> Shown:
         root = folder if spec.images is None else folder / expand_home(spec.images)
         remarks = _check_listed(table, root, [names[i] for i in first])
         stimuli = Stimuli(tuple(ids[i] for i in first), tuple(root / names[i] for i in first))
-    return Shown(stimuli, image, _sessions(table, spec), table, remarks)
+    sessions = table.cells.get(spec.session)
+    return Shown(stimuli, image, None if sessions is None else tuple(sessions), table, remarks)
 
 
 def _ids(table: Table, spec: StimuliSpec) -> list[str]:
@@ -110,16 +113,6 @@ def _ids(table: Table, spec: StimuliSpec) -> list[str]:
             fix="Complete or remove these rows; the responses need the same rows.",
         )
     return ids
-
-
-def _first_rows(ids: list[str]) -> tuple[list[int], npt.NDArray[np.intp]]:
-    """Return the first row of each id, and the number of the id of each row."""
-    number: dict[str, int] = {}
-    first = list[int]()
-    for i, one in enumerate(ids):
-        if number.setdefault(one, len(number)) == len(first):
-            first.append(i)
-    return first, np.array([number[one] for one in ids], np.intp)
 
 
 def _refuse_repeated(table: Table, spec: StimuliSpec, ids: list[str]) -> None:
@@ -140,11 +133,6 @@ def _refuse_repeated(table: Table, spec: StimuliSpec, ids: list[str]) -> None:
             got=f"several rows of {shorten(twice)}",
             fix="Remove the duplicates here and from the responses, or correct the column of repeats.",
         )
-
-
-def _sessions(table: Table, spec: StimuliSpec) -> tuple[str, ...] | None:
-    found = table.cells.get(spec.session)
-    return None if found is None else tuple(found)
 
 
 def _refuse_two_images(
@@ -226,8 +214,8 @@ def _check_listed(table: Table, root: Path, names: list[str]) -> tuple[str, ...]
         missing += lacking
         folded = {_folded(name): name for name in listed}
         near = near or next((folded[_folded(name)] for name in lacking if _folded(name) in folded), "")
-        known = set(inside)
-        spare += [name for name in listed - known if _is_image(name)]
+        others = listed - set(inside)
+        spare += [name for name in others if Path(name).suffix.lower() in SUFFIXES and not is_hidden(name)]
     backslash = next((name for name in names if "\\" in name), None)
     if backslash is not None and (missing or away):
         raise DataError(
@@ -252,7 +240,3 @@ def _check_listed(table: Table, root: Path, names: list[str]) -> tuple[str, ...]
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES and not is_hidden(name)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -118,32 +119,31 @@ def _stimuli(folder: Path, found: Folder) -> tuple[list[str], int | None]:
             continue
         one = _named(table.columns, ID_COLUMNS)
         names = _named(table.columns, FILE_COLUMNS)
+        lines = ["stimuli:", f"  table: {_quoted(table.name)}  # ? one row for each response, in the same order"]
         if names is not None and found.images:
-            root = _root_of(folder, read_table(folder / table.name).cells[names][0], found)
-            lines = ["stimuli:", f"  table: {_quoted(table.name)}  # ? one row for each response, in the same order"]
-            lines.append(f"  images: {_quoted(root)}  # ? the folder from which the names in '{names}' start")
+            first = read_table(folder / table.name).cells[names][0]
+            root = next((root for root in (".", *sorted(found.images)) if (folder / root / first).is_file()), None)
             lines += [
+                f"  images: {_quoted(root)}  # ? the folder from which the names in '{names}' start",
                 f"  id: {_quoted(one or names)}  # ? the column of ids",
                 f"  file: {_quoted(names)}  # ? the column of file names",
             ]
             return lines, table.shape[0]
         if array is not None and one is not None:
             row = _named(table.columns, ("row", "index", "image_index"))
-            lines = ["stimuli:", f"  table: {_quoted(table.name)}  # ? one row for each response, in the same order"]
             lines += [*_array(array), f"  id: {_quoted(one)}  # ? the column of ids"]
             lines.append(f"  row: {_quoted(row)}  # ? the column of the number of each image in the array")
             cells = read_table(folder / table.name).cells.get(row or "", [])
-            lines.append(_count_from("0" in cells, "the first image"))
-            return lines, table.shape[0]
+            return [*lines, _count_from("0" in cells, "the first image")], table.shape[0]
     if array is not None:
         return ["stimuli:", *_array(array), "  # images are in the order of the responses"], array.shape[0]
     lines = ["stimuli:", f"  table: {OPEN}  # ? CSV with the columns id and file, one row for each response"]
-    root = max(found.images, key=found.images.__getitem__, default=None)
-    return [*lines, f"  images: {_quoted(root)}  # ? the folder of the images"], None
+    largest = max(found.images, key=found.images.__getitem__, default=None)
+    return [*lines, f"  images: {_quoted(largest)}  # ? the folder of the images"], None
 
 
 def _array(file: File) -> list[str]:
-    return [f"  array: {_quoted(file.name)}  # ? {' × '.join(map(str, file.shape))}", *_key(file)]
+    return [f"  array: {_quoted(file.name)}  # ? {_shape(file)}", *_key(file)]
 
 
 def _key(file: File) -> list[str]:
@@ -157,10 +157,6 @@ def _count_from(has_0: bool, what: str) -> str:
 def _named(columns: Sequence[str], usual: Sequence[str]) -> str | None:
     folded = {column.casefold(): column for column in columns}
     return next((folded[name] for name in usual if name in folded), None)
-
-
-def _root_of(folder: Path, name: str, found: Folder) -> str | None:
-    return next((root for root in (".", *sorted(found.images)) if (folder / root / name).is_file()), None)
 
 
 def _responses(found: Folder, n_images: int | None) -> tuple[list[str], int | None]:
@@ -319,7 +315,7 @@ def _ceiling(found: Folder, n_voxels: int | None) -> list[str]:
     for table in _tables_of_voxels(found, n_voxels)[:1]:
         for column in filter(_is_ceiling, table.columns):
             return ["ceiling:", f"  column: {_quoted(column)}  # ?", unit, ""]
-    files = [f for f in found.of("array", "gifti") if _is_ceiling(Path(f.name).stem) and max(f.shape) == _size(f)]
+    files = [f for f in found.of("array", "gifti") if _is_ceiling(Path(f.name).stem) and max(f.shape) == prod(f.shape)]
     if not files:
         return []
     sides = [line[2:] for line in _by_side(files)]
@@ -332,10 +328,3 @@ def _quoted(name: str | None) -> str:
         return OPEN
     plain = PLAIN.fullmatch(name) and name.casefold() not in ("true", "false", "null")
     return name if plain else json.dumps(name, ensure_ascii=False)
-
-
-def _size(file: File) -> int:
-    n = 1
-    for length in file.shape:
-        n *= length
-    return n
