@@ -27,14 +27,6 @@ class Requests:
     def total(self) -> int:
         return self.reads + self.writes + self.lists + self.deletes
 
-    def __add__(self, other: "Requests") -> "Requests":
-        return Requests(
-            self.reads + other.reads,
-            self.writes + other.writes,
-            self.lists + other.lists,
-            self.deletes + other.deletes,
-        )
-
 
 def requests(layout: Layout) -> Requests:
     """Return the number of requests of one whole, undisturbed extraction.

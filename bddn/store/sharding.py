@@ -9,13 +9,12 @@ from typing import Any
 
 import crc32c
 import numpy as np
-import numpy.typing as npt
+
+from bddn.store.precision import TokenRows
 
 CRC_BYTES = 4
 ABSENT = 2**64 - 1  # offset of a chunk that does not exist, past the end of the last shard
 ENTRY_BYTES = 16  # offset and length of a chunk, as uint64
-
-TokenRows = npt.NDArray[Any]
 
 
 def encode_shard(
