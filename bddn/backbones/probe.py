@@ -67,13 +67,7 @@ class Order:
 
 
 def check_order(backbone: Backbone, spec: CacheSpec) -> None:
-    """Raise an error if the local tokens of a layer are not in row-major order.
-
-    Raises
-    ------
-    BackboneError
-        With the layer and, if known, its order.
-    """
+    """Raise a BackboneError, with the order if it is known, if local tokens of a layer are not in row-major order."""
     for layer, order in measure_orders(backbone, spec).items():
         if order.kind == "constant":
             raise BackboneError(

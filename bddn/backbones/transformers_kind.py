@@ -43,11 +43,8 @@ class TransformersKind(Kind):
         """See `Kind.outline`. Empty if the spec has neither `stages` nor the sizes of the architecture."""
         about = spec.section(TransformersSpec)
         blocks = outline_of_blocks(spec)
-        return (
-            {name: blocks[name] for name in select(about.layers, tuple(blocks), f"spec '{spec.title}'")}
-            if blocks
-            else {}
-        )
+        chosen = select(about.layers, tuple(blocks), f"spec '{spec.title}'") if blocks else ()
+        return {name: blocks[name] for name in chosen}
 
     def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
         """See `Kind.files`: config.json, weights, and for its own preprocessing the image processor; never code."""

@@ -11,13 +11,7 @@ SUBJECT = re.compile(r"(?:sub-?|subj)?0?([0-9]{1,2})")
 
 
 def choice(kind: str, option: str, value: str, allowed: Iterable[str]) -> str:
-    """Return a value if it is one of the allowed ones; `kind` is that of the dataset, for messages.
-
-    Raises
-    ------
-    DataError
-        If it is not.
-    """
+    """Return a value if it is one of the allowed ones, or raise a DataError; `kind` is that of the dataset."""
     names = tuple(allowed)
     if value not in names:
         raise DataError(

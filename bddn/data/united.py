@@ -82,13 +82,7 @@ class Subjects:
 
     @cached_property
     def stimuli(self) -> UnitedStimuli:
-        """All different images. Every image is decoded.
-
-        Raises
-        ------
-        DataError
-            If an image cannot be read, or one id means two different images.
-        """
+        """All different images; see `unite`, whose errors it raises. Every image is decoded."""
         return unite([dataset.stimuli for dataset in self.datasets])
 
     def in_words(self) -> str:

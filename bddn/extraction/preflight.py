@@ -36,14 +36,8 @@ def check_place(out: str | Path) -> str:
 
 
 def refuse_other_content(files: Files, header: Mapping[str, Any]) -> None:
-    """Refuse a store of another network or other settings. `Writer.prepare` compares the images later, as it is slow.
-
-
-    Raises
-    ------
-    MismatchError
-        If the store differs. The message names the differences.
-    """
+    """Refuse a store of another network or other settings, with a MismatchError that names the differences.
+    `Writer.prepare` compares the images later, as it is slow."""
     if not is_there(files):
         return
     of_images = ("n_images", "stimuli_sha256", "images_sha256", ALIASES)
@@ -54,13 +48,7 @@ def refuse_other_content(files: Files, header: Mapping[str, Any]) -> None:
 
 
 def check_disk(files: Files, needed_bytes: int) -> None:
-    """Refuse an extraction that the disk cannot hold.
-
-    Raises
-    ------
-    StoreError
-        If the rest of the cache needs more than the free space.
-    """
+    """Raise a StoreError if the rest of the cache needs more than the free space of the disk."""
     free = files.free_bytes()
     if free is None or needed_bytes <= free:
         return  # no need to list existing files

@@ -15,7 +15,7 @@ import pyarrow as pa
 from bddn.data.dataset import Stimuli
 from bddn.data.image_files import ImageFiles, image_files, lacking
 from bddn.data.image_sets.image_folder import read_folder
-from bddn.data.image_sets.image_table import GROUP_COLUMNS, LABEL_COLUMNS, Columns, Row, labelled_by, read_rows
+from bddn.data.image_sets.image_table import GROUP_COLUMNS, LABEL_COLUMNS, Row, labelled_by, read_rows
 from bddn.data.image_sets.labelled import LabelledImages, labels_of
 from bddn.data.image_sets.table_images import ARROW, TableImages, is_image_type, read_columns, read_schema
 from bddn.errors import DataError, SpecError
@@ -50,7 +50,7 @@ def read_hub(path: Path, label: str = "", group: str = "") -> LabelledImages:
         return _of_tables(found, tables, label, group)
     if metadata:
         rows = _aligned([row for name in metadata for row in _metadata_rows(found.root, name)])
-        return labelled_by(path / metadata[0], rows, found, Columns("file_name", label, group))
+        return labelled_by(path / metadata[0], rows, found, "file_name", label, group)
     if found.images:
         return read_folder(path)
     got = f"{count(len(found.others), 'other file')}: {shorten(found.others)}" if found.others else "no file"

@@ -3,7 +3,6 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
 
@@ -23,25 +22,6 @@ SHOWN = 20  # columns in a message
 Row = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a table to use; '' means to find it by its usual names.
-
-    Attributes
-    ----------
-    name : str
-        The file of an image, with or without its suffix.
-    label : str
-        The class.
-    group : str
-        What images have in common that must not be in two parts, such as a lesion or a patient.
-    """
-
-    name: str = ""
-    label: str = ""
-    group: str = ""
-
-
 def read_csv_set(path: Path, images: str = "", name: str = "", label: str = "", group: str = "") -> LabelledImages:
     """Read the classes of images from a CSV file, by default of the images in its folder and below.
 
@@ -55,7 +35,7 @@ def read_csv_set(path: Path, images: str = "", name: str = "", label: str = "", 
     rows = read_rows(path)
     folder = Path(expand_home(images)) if images else path.parent
     files = image_files(folder, f"the folder of the images of {path}", "Give it by ',images=FOLDER'.")
-    return labelled_by(path, rows, files, Columns(name, label, group))
+    return labelled_by(path, rows, files, name, label, group)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -107,7 +87,9 @@ def _not_a_table(path: Path, got: str, fix: str = "Correct the table, or give an
     )
 
 
-def labelled_by(place: Path, rows: Sequence[Row], files: ImageFiles, columns: Columns) -> LabelledImages:
+def labelled_by(
+    place: Path, rows: Sequence[Row], files: ImageFiles, name: str = "", label: str = "", group: str = ""
+) -> LabelledImages:
     """Return the images that a table names, with their classes and groups.
 
     Parameters
@@ -117,21 +99,18 @@ def labelled_by(place: Path, rows: Sequence[Row], files: ImageFiles, columns: Co
     rows : sequence of mapping
     files : ImageFiles
         The images that rows may name: by their path, their file name, or their file name without suffix.
-    columns : Columns
+    name, label, group : str
+        The columns of the file of an image, of its class, and of what images have in common that must not be in two
+        parts, such as a lesion or a patient; '' means to find it by its usual names.
 
     Raises
     ------
     DataError
         If columns are missing or ambiguous, a row has no image or not one class, or two rows have the same image.
     """
-    name, label, group = (
-        _column(place, rows, given, usual, what)
-        for given, usual, what in (
-            (columns.name, NAME_COLUMNS, "name"),
-            (columns.label, LABEL_COLUMNS, "label"),
-            (columns.group, GROUP_COLUMNS, "group"),
-        )
-    )
+    name = _column(place, rows, name, NAME_COLUMNS, "name")
+    label = _column(place, rows, label, LABEL_COLUMNS, "label")
+    group = _column(place, rows, group, GROUP_COLUMNS, "group")
     if not name:
         raise _no_column(place, rows, "the file name of an image", "name")
     rest = [column for column in rows[0] if column not in (name, group)]

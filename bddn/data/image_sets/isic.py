@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from bddn.data.image_files import ImageFiles, image_files, lacking
-from bddn.data.image_sets.image_table import Columns, Row, labelled_by, read_rows
+from bddn.data.image_sets.image_table import Row, labelled_by, read_rows
 from bddn.data.image_sets.labelled import LabelledImages
 from bddn.errors import DataError
 from bddn.text import count
@@ -45,7 +45,7 @@ def read_isic2018(path: Path) -> LabelledImages:
             fix="Restore it from the download; a table with other classes is read by csv:FILE.csv,images=FOLDER.",
         )
     rows, notes = _with_lesions(rows, _file(found, LESIONS), path)
-    images = labelled_by(table, rows, found.below(inputs[0]), Columns(name="image"))
+    images = labelled_by(table, rows, found.below(inputs[0]), "image")
     return replace(images, notes=(*notes, *images.notes))
 
 

@@ -50,13 +50,7 @@ class CheckedSet:
 
 
 def check_image_set(images: LabelledImages, decode: bool = True) -> CheckedSet:
-    """Hash every image of a set and, if `decode` is set, decode it.
-
-    Raises
-    ------
-    DataError
-        If images are missing, damaged or not images. The message names them.
-    """
+    """Hash every image of a set and, if `decode` is set, decode it. It raises the errors of `check_images`."""
     found = inspect_image_set(images, decode)
     if found.unreadable:
         raise combined_error(found.unreadable)

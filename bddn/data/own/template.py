@@ -215,7 +215,7 @@ def _shape(file: File) -> str:
 
 def _voxels(folder: Path, found: Folder, n_voxels: int | None) -> list[str]:
     lines = ["voxels:"]
-    table = next(iter(_tables_of_voxels(found, n_voxels)), None)
+    table = _table_of_voxels(found, n_voxels)
     rows = [f for f in found.of("table") if f.shape[0] == n_voxels and _named(f.columns, FILE_COLUMNS) is None]
     spheres = [f for f in found.of("surface", "gifti surface") if "sphere" in f.name and f.shape == (n_voxels,)]
     mesh = next((name for name, n in MESHES.items() if n_voxels in (n, 2 * n)), None)
@@ -254,10 +254,10 @@ def _voxels(folder: Path, found: Folder, n_voxels: int | None) -> list[str]:
     return [*lines, "  # leave_out: [nan, constant]  # voxels to leave out"]
 
 
-def _tables_of_voxels(found: Folder, n_voxels: int | None) -> list[File]:
-    """Return the tables with coordinates, first those with a row for each voxel."""
+def _table_of_voxels(found: Folder, n_voxels: int | None) -> File | None:
+    """Return the first table with coordinates, if possible one with a row for each voxel."""
     tables = [file for file in found.of("table") if set(COORDINATES) <= set(file.columns)]
-    return sorted(tables, key=lambda file: file.shape[0] != n_voxels)
+    return min(tables, key=lambda file: file.shape[0] != n_voxels, default=None)
 
 
 def _mask(folder: Path, volumes: Sequence[File], n_voxels: int | None) -> File | None:
@@ -289,7 +289,7 @@ def _rois(found: Folder, n_voxels: int | None) -> list[str]:
         free = [hemi for hemi in HEMISPHERES if all(file.hemi != hemi for file in mine)]
         if unknown and free:
             lines.append(f"    {free[0]}: {OPEN}  # ? {_quoted(unknown[0].name)}, under lh or rh: which is it of?")
-    table = next(iter(_tables_of_voxels(found, n_voxels)), None)
+    table = _table_of_voxels(found, n_voxels)
     if table is not None:
         spare = [c for c in table.columns if c not in (*COORDINATES, "hemi", "voxel") and not _is_ceiling(c)][:SHOWN]
         lines += [
@@ -312,9 +312,9 @@ def _is_ceiling(name: str) -> bool:
 
 def _ceiling(found: Folder, n_voxels: int | None) -> list[str]:
     unit = "  unit: r2  # ? r2 (share of variance, 0 to 1), r, percent, or ncsnr"
-    for table in _tables_of_voxels(found, n_voxels)[:1]:
-        for column in filter(_is_ceiling, table.columns):
-            return ["ceiling:", f"  column: {_quoted(column)}  # ?", unit, ""]
+    table = _table_of_voxels(found, n_voxels)
+    if column := next(filter(_is_ceiling, table.columns if table else ()), None):
+        return ["ceiling:", f"  column: {_quoted(column)}  # ?", unit, ""]
     files = [f for f in found.of("array", "gifti") if _is_ceiling(Path(f.name).stem) and max(f.shape) == prod(f.shape)]
     if not files:
         return []
