@@ -32,7 +32,7 @@ def shard_records(layout: Layout, shard: int, files: Mapping[str, bytes]) -> dic
 
 def _checksums(layout: Layout, data: bytes) -> list[int]:
     """Return the stored CRC-32C of every chunk of a shard file and, last, of its index."""
-    ends = [offset + length for offset, length in _index(layout, data[-_index_bytes(layout) :])]
+    ends = [offset + length for offset, length in _index(data[-_index_bytes(layout) :])]
     return [int.from_bytes(data[end - CRC_BYTES : end], "little") for end in (*ends, len(data))]
 
 
@@ -175,7 +175,7 @@ class Shards:
             raise corrupt(self._files, [f"{name} is missing or cut"])
         if not _is_good(data, record["chunks"][-1]):
             raise corrupt(self._files, [f"{name} has another index"])
-        index = _index(self._layout, data)
+        index = _index(data)
         end = record["bytes"] - size
         if len(index) != len(record["chunks"]) - 1 or any(offset + length > end for offset, length in index):
             raise corrupt(self._files, [f"{name} has an index of other chunks"])
@@ -201,6 +201,6 @@ def _index_bytes(layout: Layout) -> int:
     return layout.shard_images // layout.chunk_images * ENTRY_BYTES + CRC_BYTES
 
 
-def _index(layout: Layout, data: bytes) -> list[tuple[int, int]]:
+def _index(data: bytes) -> list[tuple[int, int]]:
     entries = np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(-1, 2).tolist()
     return [(offset, length) for offset, length in entries if offset != ABSENT]

@@ -32,8 +32,6 @@ class CheckedSet:
         '' if some cannot be read.
     sizes : dict
         Number of images of each (width, height) in pixels.
-    duplicates : list of list of int
-        Rows of images whose files have the same bytes.
     notes : tuple of str
         On the set, its classes, its duplicates, and how some images are decoded.
     unreadable : list of DataError
@@ -44,7 +42,6 @@ class CheckedSet:
     sha256: tuple[str, ...]
     digest: str
     sizes: dict[tuple[int, int], int]
-    duplicates: list[list[int]]
     notes: tuple[str, ...]
     unreadable: list[DataError]
 
@@ -67,7 +64,7 @@ def inspect_image_set(images: LabelledImages, decode: bool = True) -> CheckedSet
     duplicates = [rows for rows in rows_of.values() if len(rows) > 1]
     notes = (*images.notes, *_on_classes(images), *_on_duplicates(images, duplicates), *checked.notes)
     found = "" if unreadable else _digest(images, hashes)
-    return CheckedSet(_grouped(images, duplicates), hashes, found, checked.sizes, duplicates, notes, unreadable)
+    return CheckedSet(_grouped(images, duplicates), hashes, found, checked.sizes, notes, unreadable)
 
 
 def _digest(images: LabelledImages, sha256: Sequence[str]) -> str:
