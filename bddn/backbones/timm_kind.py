@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bddn.backbones.family_kind import describe_fields, interpolated, positive
+from bddn.backbones.family_kind import CONFIG, describe_fields, interpolated, positive
 from bddn.backbones.kind import Description, Kind, Outline
 from bddn.backbones.layers import matching, select
 from bddn.backbones.weights.local import STATE, TRANSFORMERS_FILES
@@ -48,9 +48,11 @@ class TimmKind(Kind):
         return dict.fromkeys(select(wanted, blocks, f"spec '{spec.title}'"), one)
 
     def files(self, spec: CacheSpec, names: Collection[str]) -> tuple[list[str], str]:
-        """See `Kind.files`. Safetensors come first."""
+        """See `Kind.files`. Safetensors come first. config.json says of which network the weights are."""
         found = [name for name in TRANSFORMERS_FILES if name in names]
-        return found[:1], "" if found else " or ".join(TRANSFORMERS_FILES)
+        return [name for name in (CONFIG, *found[:1]) if name in names], "" if found else " or ".join(
+            TRANSFORMERS_FILES
+        )
 
     def describe(self, spec: CacheSpec, network: "Backbone | None" = None) -> Description:
         """See `Kind.describe`. The name of a network of timm ends with the image size of its training."""

@@ -1,6 +1,7 @@
 """Open a network of the library timm, with hooks on its submodules. timm never downloads here."""
 
 import difflib
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bddn.backbones.family_kind import CONFIG
 from bddn.backbones.module import HookedModule, Library
 from bddn.backbones.preprocess import squash
 from bddn.backbones.timm_kind import BLOCKS, PACKAGE
@@ -24,6 +26,8 @@ NOT_SIZES = {  # arguments of timm.create_model that choose weights, or return s
     *("cache_dir", "checkpoint_path", "exportable", "features_only", "in_chans", "no_jit", "num_classes", "pretrained"),
     *("pretrained_cfg", "pretrained_cfg_overlay", "pruned", "scriptable"),
 }
+NOT_OF_TOKENS = NOT_SIZES | {"global_pool", "img_size", "weight_init"}
+"""Arguments of a saved network, besides rates of dropout, that a spec need not have."""
 LONGEST = 400  # characters of an error of timm
 
 
@@ -42,11 +46,14 @@ def open_timm(spec: CacheSpec, device: str = "cpu") -> HookedModule:
     """
     about = spec.section(TimmSpec)
     timm = _timm()
-    settings = _settings(timm, about)
+    saved = _saved(spec)
+    _check_saved(timm, spec, saved)
+    pixels = {name: value for name, value in saved.get("pretrained_cfg", {}).items() if name in ("mean", "std")}
+    settings = _settings(timm, about) | pixels
     options = dict(about.architecture)
     if settings["fixed_input_size"]:
         options.setdefault("img_size", list(spec.image_hw))
-    module = _built(timm, spec, options, _state(spec))
+    module = _built(timm, spec, options, _state(spec), settings)
     _check_size(spec, module)
     mean, std = (tuple(settings[name]) for name in ("mean", "std"))
     native = partial(squash, size=spec.image_hw, mean=mean, std=std) if spec.preprocess == "native" else None
@@ -93,7 +100,65 @@ def _settings(timm: Any, about: TimmSpec) -> dict[str, Any]:
     return found
 
 
-def _built(timm: Any, spec: CacheSpec, options: Mapping[str, Any], state: dict[str, Tensor] | None) -> nn.Module:
+def _saved(spec: CacheSpec) -> dict[str, Any]:
+    """Return what the config.json beside the weights says of their network: architecture, model_args, pretrained_cfg.
+    Empty if there is none of timm."""
+    weights = spec.weights
+    assert weights is not None
+    if weights.hub is None and weights.folder is None:
+        return {}
+    path = folder_of(weights) / CONFIG
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError as error:
+        raise BackboneError(
+            path, expected="a file of JSON", got=first_line(error), fix="Restore it, or delete it."
+        ) from error
+    parts = [found.get(name, {}) for name in ("pretrained_cfg", "model_args")] if isinstance(found, dict) else [None]
+    return found if "architecture" in found and all(isinstance(part, dict) for part in parts) else {}
+
+
+def _check_saved(timm: Any, spec: CacheSpec, saved: Mapping[str, Any]) -> None:
+    """Raise a BackboneError if the spec names another network than the config.json beside the weights, which may fit
+    the weights, and yet compute something else: with another activation or number of heads."""
+    about = spec.section(TimmSpec)
+    own, told = about.model.partition(".")[0], str(saved.get("architecture", ""))
+    arguments = {
+        name: value
+        for name, value in saved.get("model_args", {}).items()
+        if name not in NOT_OF_TOKENS and not name.endswith("_rate")
+    }
+    differ = {name: value for name, value in arguments.items() if about.architecture.get(name) != value}
+    other = told if timm.is_model(told) and told != own else ""
+    if other or differ:
+        raise BackboneError(
+            folder_of(spec.weights) if spec.weights else spec.title,
+            expected=f"{f'model: {other}' if other else ''}{' and ' if other and differ else ''}"
+            f"{f'architecture with {json.dumps(differ)}' if differ else ''}, as {CONFIG} of the weights says",
+            got=f"model: {about.model}, architecture: {json.dumps(about.architecture)}",
+            fix="Correct them in the spec, or use other weights.",
+        )
+
+
+def _n_classes(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> int | None:
+    """Return for how many classes the weights have a classifier: those of another training have other classes than
+    timm's. None if its name in the file is not known."""
+    given = settings.get("classifier")
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    found = next((state[f"{name}.weight"] for name in names if f"{name}.weight" in state), None)
+    if found is not None:
+        return len(found)
+    first = tuple(name.partition(".")[0] for name in names)
+    return None if any(key.startswith(first) and value.ndim > 1 for key, value in state.items()) or not names else 0
+
+
+def _built(
+    timm: Any,
+    spec: CacheSpec,
+    options: Mapping[str, Any],
+    state: dict[str, Tensor] | None,
+    settings: Mapping[str, Any],
+) -> nn.Module:
     """Return the network with all of its weights. timm converts older names, and resizes position codes."""
     about, weights = spec.section(TimmSpec), spec.weights
     assert weights is not None
@@ -104,7 +169,13 @@ def _built(timm: Any, spec: CacheSpec, options: Mapping[str, Any], state: dict[s
             got=", ".join(others),
             fix="Delete them from the spec.",
         )
-    given = {} if state is None else {"pretrained_cfg_overlay": {"state_dict": state, "custom_load": False}}
+    given: dict[str, Any] = {}
+    if state is not None:
+        overlay = {"state_dict": state, "custom_load": False}
+        if (n := _n_classes(settings, state)) is not None:
+            given["num_classes"] = n
+            overlay |= {"num_classes": n, "label_offset": 0}  # or timm would leave the classifier out, and not check it
+        given["pretrained_cfg_overlay"] = overlay
     try:
         with seeded(weights.random or 0):
             module: nn.Module = timm.create_model(about.model, pretrained=state is not None, **given, **options)

@@ -117,7 +117,7 @@ class TimmSpec(HookedSpec):
     """The library."""
     model: Annotated[str, Field(pattern=r"^\w+(\.\w+)?$")]
     """Name of the network in timm; after a dot the tag of its weights, as in vit_pe_core_base_patch16_224.fb.
-    `preprocess: native` uses the mean and deviation of this tag."""
+    `preprocess: native` uses the mean and deviation of config.json beside the weights, or else of this tag."""
     architecture: dict[str, JsonValue] = Field(default_factory=dict)
     """Arguments of the network that replace its own. With depth, embed_dim and patch_size, the layers of a transformer
     are listed without opening it."""

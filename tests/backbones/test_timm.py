@@ -4,6 +4,7 @@ Each spec runs as a small network of its true class, with weights in a safetenso
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
@@ -35,6 +37,7 @@ timm()
 NAMES = [name for name, spec in load_specs().items() if isinstance(spec.backbone, TimmSpec)]
 SMALL = [name for name in NAMES if "_l" not in name]  # the large ones have the same classes
 PLACES, DEPTH = (5, 7), 3
+SAVED = {"depth": 2, "embed_dim": 48, "num_heads": 4}  # of networks that timm saves
 PUBLISHED = {"pe_core_b16": 0.09, "pe_core_l14": 0.32, "pe_spatial_b16": 0.09, "pe_spatial_l14": 0.30}  # in 10⁹
 PUBLISHED |= {"eva02_b14": 0.086, "dinov3_b_timm": 0.086, "dinov3_l_timm": 0.30}
 
@@ -194,6 +197,55 @@ def test_the_card_tells_how_positions_fit_the_image(pe: CacheSpec, tmp_path: Pat
     assert "position codes interpolated from 224×224 pixels" in card
     assert "the network's own mean and deviation" in card
     assert "row by row: blocks.0" in card
+
+
+def saved_spec(name: str, sizes: dict[str, int], folder: Path) -> CacheSpec:
+    """The spec of a network that timm saved into a folder."""
+    fields = {
+        "title": name,
+        "backbone": {"family": "timm", "model": name, "architecture": sizes},
+        "weights": {"folder": str(folder)},
+        "image_size": 64,
+        "grid": [4, 4],
+        "preprocess": "native",
+    }
+    return CacheSpec.parse(fields, name)
+
+
+@pytest.mark.parametrize("n_classes", [3, 0])
+def test_a_network_of_other_classes_than_timms_is_read_with_the_pixels_that_were_saved(
+    n_classes: int, tmp_path: Path
+) -> None:
+    """As after a training on an own image set, which timm saves with its config.json."""
+    name = "vit_base_patch16_224"
+    network: Any = seeded(timm().create_model(name, num_classes=n_classes, img_size=64, **SAVED).eval(), 3)
+    pixels = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    timm().models.save_for_hf(network, tmp_path, safe_serialization=True, data_config=pixels)
+    opened = open_backbone(saved_spec(name, SAVED, tmp_path))
+    white = opened.preprocess(Image.new("RGB", (9, 9), (255, 255, 255)))[:, 0, 0]
+    np.testing.assert_allclose(white, (1 - np.array(pixels["mean"])) / pixels["std"], atol=1e-6)
+    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        _, expected = network.forward_intermediates(noise)
+    found = opened(noise)
+    assert max(float((found[f"blocks.{i}"].local_ - one).abs().max()) for i, one in enumerate(expected)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "words"),
+    [
+        ("vit_base_patch16_clip_224", SAVED, "expected model: vit_base_patch16_clip_quickgelu_224, as"),
+        ("vit_base_patch16_clip_quickgelu_224", {"depth": 2, "embed_dim": 48}, '{"num_heads": 4}, as config.json'),
+    ],
+    ids=["activation", "heads"],
+)
+def test_another_network_than_the_saved_one_is_refused_though_its_weights_fit(
+    name: str, sizes: dict[str, int], words: str, tmp_path: Path
+) -> None:
+    network = timm().create_model("vit_base_patch16_clip_quickgelu_224", img_size=64, **SAVED)
+    timm().models.save_for_hf(network, tmp_path, safe_serialization=True)
+    with pytest.raises(BackboneError, match=re.escape(words)):
+        open_backbone(saved_spec(name, sizes, tmp_path))
 
 
 @pytest.mark.parametrize("fault", ["missing", "unknown", "another shape", "quantized"])
