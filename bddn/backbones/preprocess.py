@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bddn.backbones.family_kind import ALL_PROCESSORS, PROCESSOR
 from bddn.errors import SpecError
-from bddn.spec.library import IMAGENET, UNIT, PixelsSpec
+from bddn.spec.library import IMAGENET, PixelsSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,7 +103,9 @@ def _told(folder: Path) -> PixelsSpec | None:
     """Return what the file of an image processor says, if it says it."""
     try:
         told = json.loads((folder / PROCESSOR).read_bytes())
-        own = PixelsSpec(mean=told["image_mean"], std=told["image_std"])
+        scale = 255 * float(told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 1)
+        normalizes = told.get("do_normalize", True)
+        mean, std = (np.broadcast_to(told[name], 3) for name in ("image_mean", "image_std")) if normalizes else (0, 1)
+        return PixelsSpec(mean=_rounded(mean / scale + np.zeros(3)), std=_rounded(std / scale + np.zeros(3)))
     except (OSError, ValueError, LookupError, TypeError):  # no such file, or a processor of another kind
         return None
-    return own if told.get("do_normalize", True) else UNIT

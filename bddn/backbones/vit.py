@@ -3,7 +3,7 @@
 Features are always outputs of blocks: the residual stream, before any final norm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,9 +76,7 @@ class VisionTransformer(HookedNetwork):
         self._places = _places(spec, self._family, config)
         self._prefix = int(self._family.cls), getattr(config, "num_register_tokens", 0)
         self._options = (
-            {"interpolate_pos_encoding": spec.image_hw != (config.image_size, config.image_size)}
-            if self._family.interpolates
-            else {}
+            {"interpolate_pos_encoding": spec.image_hw != _pair(config.image_size)} if self._family.interpolates else {}
         )
         self._native = _processor(spec) if spec.preprocess == "native" else None
         blocks = {f"block_{i}": block for i, block in enumerate(_blocks(self._model))}
@@ -99,7 +97,15 @@ class VisionTransformer(HookedNetwork):
         size = self.spec.image_hw
         if self._native is None:
             return squash(image, size)
-        pixels: Tensor = self._native(image, return_tensors="pt")["pixel_values"][0]
+        try:
+            pixels: Tensor = self._native(image, return_tensors="pt")["pixel_values"][0]
+        except (LookupError, TypeError, ValueError) as error:
+            raise BackboneError(
+                type(self._native).__name__,
+                expected=f"an image processor that takes an RGB image of {image.width} × {image.height} pixels",
+                got=first_line(error),
+                fix="Correct preprocessor_config.json, or set preprocess: paper in the spec.",
+            ) from error
         if pixels.shape[1:] != size:
             raise SpecError(
                 "spec",
@@ -136,25 +142,41 @@ def _blocks(model: Any) -> nn.ModuleList:
 def _places(spec: CacheSpec, family: Family, config: Any) -> tuple[int, int]:
     """Return rows and columns of patches, or raise an error if the network does not support the spec."""
     assert spec.weights is not None
-    (height, width), patch = spec.image_hw, config.patch_size
+    (height, width), (rows, columns) = spec.image_hw, _pair(config.patch_size)
     place = f"spec '{spec.title}'"
-    if height % patch or width % patch:
+    if (channels := getattr(config, "num_channels", 3)) != 3:
+        raise BackboneError(
+            spec.weights.place,
+            expected="a network that reads RGB images",
+            got=f"one with num_channels: {channels}",
+            fix="Give it as backbone.module, in a module that makes its channels of red, green and blue.",
+        )
+    if height % rows or width % columns:
+        patch = rows if rows == columns else f"{rows} × {columns}"
         raise SpecError(
             place,
             expected=f"image_size to be a multiple of the patch size {patch}",
             got=f"{height} × {width}",
             fix="Correct image_size in the spec.",
         )
-    if not family.cls and spec.image_hw != (config.image_size, config.image_size):
+    trained = _pair(config.image_size)
+    only = not family.cls or trained[0] != trained[1]  # whose position codes transformers does not interpolate
+    if only and spec.image_hw != trained:
         raise SpecError(
             place,
-            expected=f"image_size: {config.image_size}, the only size of a {family.model}",
+            expected=f"image_size: {config.image_size}, the only size of this {family.model}",
             got=f"{height} × {width}",
             fix="Correct image_size in the spec.",
         )
     if not family.cls:
         refuse_cls(spec)
-    return height // patch, width // patch
+    return height // rows, width // columns
+
+
+def _pair(size: "int | Sequence[int]") -> tuple[int, int]:
+    """Return height and width, of which a configuration may have one number."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def _processor(spec: CacheSpec) -> Any:
@@ -170,7 +192,7 @@ def _processor(spec: CacheSpec) -> Any:
         )
     folder = folder_of(spec.weights)
     try:
-        return AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+        return AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil", trust_remote_code=False)
     except Exception as error:
         raise BackboneError(
             folder,

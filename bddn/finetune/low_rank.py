@@ -41,10 +41,18 @@ def add(module: nn.Module, rank: int, seed: int) -> None:
     Raises
     ------
     SpecError
-        If the network has no such layer.
+        If the network has no such layer, or has changes by peft already.
     """
     from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
+    if any(isinstance(one, BaseTunerLayer) for one in module.modules()):
+        raise SpecError(
+            "method lora",
+            expected="a network of plain layers",
+            got=f"a {type(module).__name__} whose layers have changes by peft already",
+            fix="Merge them by merge_and_unload() in the function that makes the network, or choose another method.",
+        )
     owners = Counter(weight.data_ptr() for _, weight in module.named_parameters(remove_duplicate=False))
     targets = [
         name

@@ -260,6 +260,31 @@ def test_an_unknown_key_is_refused(tmp_path: Path, source: Format) -> None:
     assert f"got 1 unknown: {BLOCK_1[source]}ls1.gamma. " in str(refusal(path, source))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "wrapped"), [("state_dict", "state_dict_ema", ""), ("model", "model_ema", "module.")]
+)
+def test_a_file_with_the_weights_and_their_average_is_refused(
+    tmp_path: Path, first: str, second: str, wrapped: str
+) -> None:
+    """As training scripts of timm and torchvision write it; which of both was evaluated only their owner knows."""
+    path = tmp_path / "timm.pth"
+    write(path, "timm")
+    state = state_of(path)
+    average = {wrapped + key: value + 1 for key, value in state.items()}
+    torch.save({first: state, second: average, "epoch": 3, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}, path)
+    assert f"several under the same names: {first}, {second}" in str(refusal(path, "timm"))
+    torch.save({first: state, "epoch": 3, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}, path)
+    loaded(path, "timm")
+
+
+@pytest.mark.parametrize("before", ["module", "_orig_mod", "model"])
+def test_what_precedes_all_names_is_told(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "timm.pth"
+    write(path, "timm")
+    torch.save({f"{before}.{key}": value for key, value in state_of(path).items()}, path)
+    assert f"names that do not begin with '{before}.'" in str(refusal(path, "timm"))
+
+
 def test_weights_that_are_whole_numbers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     write(path, "timm")

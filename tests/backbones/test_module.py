@@ -161,6 +161,14 @@ def test_what_has_no_weights_is_refused() -> None:
             from_module(half_empty, ["blocks.?"], image_size=SIZE)
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # torch will remove such networks
+def test_a_quantized_network_is_asked_for_as_it_was() -> None:
+    quantized: Any = Net()
+    quantized.head = torch.ao.nn.quantized.dynamic.Linear(12, 2)
+    with pytest.raises(BackboneError, match=r"_packed_params.*Give the network as it was before it was quantized"):
+        from_module(quantized, ["stem"], image_size=SIZE)
+
+
 def test_a_network_that_changed_since_it_was_given_is_refused(planted: Planted, tmp_path: Path) -> None:
     """A cache would name the weights that were, and hold the tokens of others."""
     net = Net()

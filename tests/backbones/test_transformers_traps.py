@@ -204,6 +204,16 @@ PROCESSORS: dict[str, tuple[str, dict[str, Any], Any]] = {
         {"image_processor_type": "NewImageProcessor", "do_normalize": False},
         "unit",
     ),
+    "of a class that is not known, with another scale": (
+        "preprocessor_config.json",
+        {"image_processor_type": "New", "image_mean": [1.0] * 3, "image_std": [1.0] * 3, "rescale_factor": 2 / 255},
+        "half",
+    ),
+    "one number in a list, which it does not read": (
+        "preprocessor_config.json",
+        {"image_mean": [0.5], "image_std": [0.5]},
+        "half",
+    ),
 }
 
 

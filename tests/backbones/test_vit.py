@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel, ViTConfig, ViTModel
 
+from backbones.sources import WRITERS
 from bddn.backbones.vit import VisionTransformer
+from bddn.backbones.weights.convert import read_checkpoint
 from bddn.errors import BackboneError, SpecError
 from bddn.planted.scenes import draw_scene
 from bddn.spec import CacheSpec, FamilySpec, WeightsSpec
@@ -183,6 +185,83 @@ def test_native_preprocessing_without_a_processor_is_refused(copy: Path) -> None
     (copy / "preprocessor_config.json").unlink()
     with pytest.raises(BackboneError, match=r"preprocessor_config\.json"):
         clip(copy, preprocess="native")
+
+
+def test_an_image_processor_that_cannot_read_the_image_is_one_message(copy: Path, scenes: list[Image.Image]) -> None:
+    crop = {"height": SIZE, "width": SIZE}
+    write_processor(copy, size={"shortest_edge": SIZE}, crop_size=crop, image_mean=[0.5] * 4, image_std=[0.5] * 4)
+    with pytest.raises(BackboneError, match=r"takes an RGB image of 425 × 300 .*mean must have"):
+        clip(copy, preprocess="native").preprocess(scenes[0])
+
+
+def test_code_of_an_image_processor_is_neither_run_nor_asked_about(copy: Path, capsys: Any) -> None:
+    told = {"image_processor_type": "Own", "auto_map": {"AutoImageProcessor": "code.Own"}}
+    (copy / "preprocessor_config.json").write_text(json.dumps(told))
+    (copy / "code.py").write_text("raise SystemExit('run')\n")
+    with pytest.raises(BackboneError, match=r"preprocessor_config\.json for native preprocessing"):
+        clip(copy, preprocess="native")
+    assert "[y/N]" not in capsys.readouterr().out
+
+
+VIT = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def vit(folder: Path, image_hw: tuple[int, int], **sizes: Any) -> tuple[Any, VisionTransformer]:
+    """A plain ViT, saved and opened for images of this size."""
+    model: Any = ViTModel(ViTConfig(**VIT, **sizes), add_pooling_layer=False).eval()
+    model.save_pretrained(folder)
+    weights = WeightsSpec(folder=str(folder))
+    spec = CacheSpec(title="", backbone=FamilySpec(family="vit"), image_size=image_hw, grid=(2, 2), weights=weights)
+    return model, VisionTransformer(spec)
+
+
+def test_patches_and_images_of_training_may_have_two_sides(tmp_path: Path) -> None:
+    model, network = vit(tmp_path, (16, 48), image_size=[16, 48], patch_size=[8, 8])
+    pixels = torch.randn(2, 3, 16, 48, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = model(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+    found = network.each_layer(pixels, lambda tokens: tokens.local_)["block_1"]
+    torch.testing.assert_close(found, expected.transpose(1, 2).unflatten(2, (2, 6)))
+    with pytest.raises(SpecError, match=r"image_size: \[16, 48\], the only size"):
+        vit(tmp_path, (48, 16), image_size=[16, 48], patch_size=[8, 8])
+
+
+def test_a_network_that_reads_other_channels_than_rgb_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"reads RGB images; got one with num_channels: 1"):
+        vit(tmp_path, (32, 32), image_size=32, patch_size=8, num_channels=1)
+
+
+def test_a_checkpoint_whose_adapter_was_not_merged_says_how(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model: Any = ViTModel(ViTConfig(**VIT, image_size=32, patch_size=8), add_pooling_layer=False)
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["q_proj"]), model)
+    save_file(model.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model.config.save_pretrained(tmp_path)
+    weights = WeightsSpec(folder=str(tmp_path))
+    spec = CacheSpec(title="", backbone=FamilySpec(family="vit"), image_size=32, grid=(2, 2), weights=weights)
+    with pytest.raises(BackboneError, match=r"missing: .*q_proj.* Merge them .*merge_and_unload"):
+        VisionTransformer(spec)
+
+
+@pytest.mark.parametrize(("told", "words"), [({"quick_gelu": True}, 'hidden_act "gelu" → "quick_gelu"'), ({}, "heads")])
+def test_what_open_clip_tells_of_its_weights_is_that_of_the_spec(tmp_path: Path, told: Any, words: str) -> None:
+    """Neither activation nor number of heads shows in the weights."""
+    sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 3, "intermediate_size": 40}
+    architecture = sizes | {"num_attention_heads": 4, "hidden_act": "gelu"}
+    WRITERS["open_clip"][0](tmp_path / "made.bin", seed=1, num_attention_heads=4, **sizes)
+    save_file(read_checkpoint(tmp_path / "made.bin"), tmp_path / "open_clip_model.safetensors")
+    spec: dict[str, Any] = {"title": "", "backbone": {"family": "clip", "architecture": architecture}}
+    spec |= {"grid": [2, 2], "image_size": 32, "weights": {"folder": str(tmp_path)}}
+
+    def tell(width_of_head: int, **more: Any) -> None:
+        tower = {"width": 24, "head_width": width_of_head}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"vision_cfg": tower, **more}}))
+
+    tell(6)
+    VisionTransformer(CacheSpec.parse(spec, "test"))
+    tell(6 if told else 12, **told)
+    with pytest.raises(BackboneError, match=rf"{words}.* in open_clip_config\.json"):
+        VisionTransformer(CacheSpec.parse(spec, "test"))
 
 
 def test_a_checkpoint_with_a_text_tower_gives_the_tokens_of_its_vision_tower(

@@ -34,6 +34,7 @@ def own(function: str) -> CacheSpec:
         ("detached", {}, BackboneError, "no gradient of any of its weights: its forward detaches"),
         ("half", {}, BackboneError, r"expected weights in float32.*a lower precision in stem\.weight, stem\.bias"),
         ("depthwise", {"method": "lora"}, SpecError, "expected a network with linear layers or 1×1 convolutions"),
+        ("adapted", {"method": "lora"}, SpecError, r"changes by peft already.*merge_and_unload"),
         ("convolutions", {"autocast": "bfloat16"}, SpecError, "expected float32 on a CPU"),
         ("convolutions", {"per_class": 9}, DataError, r"expected 9 images of each class.*Use --per-class 8"),
         ("number", {}, BackboneError, "backbone.module 'finetune.tuned_nets:number'"),

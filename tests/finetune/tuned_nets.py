@@ -58,6 +58,15 @@ def double() -> nn.Module:
     return _Precise(torch.float64)
 
 
+def adapted() -> nn.Module:
+    """A network with changes by peft that were not merged."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    network = tied()
+    inject_adapter_in_model(LoraConfig(target_modules=["last"]), network)
+    return network
+
+
 def detached() -> nn.Module:
     """A network whose forward computes no gradients."""
     return _Detached()

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from bddn.backbones.weights.loading import SHOWN, refuse_misfits
+from bddn.backbones.weights.loading import SHOWN, common_prefix, refuse_misfits
 from bddn.errors import BackboneError
 from bddn.files.filekind import MISSING, PICKLE, SAFETENSORS, TORCH, explain
 from bddn.text import shorten
@@ -120,6 +120,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise BackboneError(path, expected=expected, got=got, fix=fix) from error
     for entry in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            _refuse_another(path, content, entry)
             content = content[entry]
     entries = content if isinstance(content, Mapping) else {type(content).__name__: None}
     tensors = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
@@ -132,6 +133,25 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             fix="Save only the state dict with torch.save.",
         )
     return tensors
+
+
+def _refuse_another(path: Path, content: Mapping[str, object], entry: str) -> None:
+    """Raise a BackboneError if a file has the weights of a network twice, such as their moving average (EMA) too."""
+
+    def names(state: object) -> set[str]:
+        entries = state.items() if isinstance(state, Mapping) else ()
+        return {str(key).removeprefix("module.") for key, value in entries if isinstance(value, Tensor)}
+
+    own = names(content[entry])
+    others = [str(key) for key, value in content.items() if key != entry and own & names(value)]
+    if others:
+        raise BackboneError(
+            path,
+            expected="the weights of one network",
+            got=f"several under the same names: {shorten([entry, *others], SHOWN)}",
+            fix="Save only the state dict that you mean with torch.save; what was evaluated is often the average, with "
+            "ema in its name.",
+        )
 
 
 def load_converted(model: nn.Module, path: Path, source: Format) -> None:
@@ -176,6 +196,8 @@ def load_converted(model: nn.Module, path: Path, source: Format) -> None:
     }
     expected = f"the {len(shapes)} weights of this {type(model).__name__} under {source}'s names"
     fix = "Use a checkpoint of this architecture, or correct architecture and format in the spec."
+    if before := common_prefix(misfits["missing"], misfits["unknown"]):
+        fix = f"Save the state dict with names that do not begin with '{before}.', and give that file."
     refuse_misfits(path, expected, misfits, fix)
     model.float()
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """Functions that all loaders of weights share: errors about weights that do not fit, and quiet libraries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bddn.errors import BackboneError, SpecError
 from bddn.spec import CacheSpec
@@ -42,6 +42,12 @@ def refuse_cls(spec: CacheSpec) -> None:
             got="cls",
             fix="Set global_token: mean in the spec.",
         )
+
+
+def common_prefix(missing: Sequence[str], unknown: Collection[str]) -> str:
+    """Return what precedes all missing names in the names of a file; '' if the file does not contain them."""
+    found = {key.removesuffix(f".{missing[0]}") for key in unknown if key.endswith(f".{missing[0]}")} if missing else ()
+    return next((one for one in found if all(f"{one}.{name}" in unknown for name in missing)), "")
 
 
 def first_line(error: BaseException) -> str:

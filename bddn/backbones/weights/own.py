@@ -60,7 +60,9 @@ def refuse_other_state(module: nn.Module) -> None:
             type(module).__name__,
             expected="a state of tensors only",
             got=f"other objects: {', '.join(others[:8])}",
-            fix="Remove get_extra_state from the module, or keep this state in its code.",
+            fix="Give the network as it was before it was quantized."
+            if any("_packed_params" in name for name in others)
+            else "Remove get_extra_state from the module, or keep this state in its code.",
         )
 
 

@@ -4,18 +4,19 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from bddn.backbones.family_kind import Family
+from bddn.backbones.family_kind import OPEN_CLIP_CONFIG, Family
 from bddn.backbones.weights import convert
 from bddn.backbones.weights.loading import (
     SHOWN,
     UNREADABLE,
+    common_prefix,
     first_line,
     keep_transformers_quiet,
     refuse_architecture,
@@ -29,6 +30,7 @@ from bddn.spec import WeightsSpec
 from bddn.text import shorten
 
 ADAPTER = "adapter_config.json"
+MERGE = "Merge them in Python, by merge_and_unload() of peft and save_pretrained(), and give that folder."
 # types of safetensors and of torch that are no weights; buffers of networks are int64 or bool
 NO_WEIGHTS = ("I8", "U8", "I16", "U16", "C64", torch.int8, torch.uint8, torch.int16, torch.uint16, torch.complex64)
 POOLING = "add_pooling_layer"  # an option of many constructors
@@ -65,6 +67,7 @@ def load(weights: WeightsSpec, family: Family, architecture: Mapping[str, Any]) 
         and open_clip
         and not any(path.name.startswith(TRANSFORMERS_FILES) for path in folder.iterdir())
     ):
+        _check_open_clip(folder, architecture)
         return _converted(family, architecture, open_clip[0], "open_clip")
     model = _pretrained(family, folder)
     refuse_architecture(weights.place, _differences(model.config.to_dict(), architecture))
@@ -144,6 +147,25 @@ def _converted(family: Family, architecture: Mapping[str, Any], path: Path, sour
     return model
 
 
+def _check_open_clip(folder: Path, architecture: Mapping[str, Any]) -> None:
+    """Raise a BackboneError if the file of open_clip beside its weights tells another activation or number of heads,
+    which do not show in the weights."""
+    path = folder / OPEN_CLIP_CONFIG
+    if not path.is_file():
+        return
+    try:
+        told = json.loads(path.read_bytes())["model_cfg"]
+        tower = told["vision_cfg"]
+        heads = tower.get("width", 768) // tower.get("head_width", 64)
+        act = "quick_gelu" if told.get("quick_gelu") else "gelu"
+    except (ValueError, LookupError, TypeError, AttributeError):  # of a kind that open_clip itself may not read
+        return
+    config = class_of("CLIPVisionModel").config_class(**architecture)
+    own = {"hidden_act": config.hidden_act, "num_attention_heads": config.num_attention_heads}
+    differ = _differences({"hidden_act": act, "num_attention_heads": heads}, own)
+    refuse_architecture(folder, [f"{text} in {OPEN_CLIP_CONFIG}" for text in differ])
+
+
 def _pretrained(family: Family, folder: Path) -> Any:
     config = folder / "config.json"
     if (folder / ADAPTER).is_file():  # transformers would apply it where peft is installed, and else leave it out
@@ -151,7 +173,7 @@ def _pretrained(family: Family, folder: Path) -> Any:
             folder,
             expected="all weights of a network",
             got=f"{ADAPTER}: an adapter, such as LoRA, to the weights of another network",
-            fix="Merge them in Python, by merge_and_unload() of peft and save_pretrained(), and give that folder.",
+            fix=MERGE,
         )
     if not config.is_file():
         got, fix = "a folder without config.json", "Correct weights.folder in the spec, or give --weights."
@@ -200,8 +222,14 @@ def _pretrained(family: Family, folder: Path) -> Any:
     }
     expected = f"the weights of a {family.model}, all and only those"
     fix = "Use a checkpoint of this architecture."
-    if tower := _prefix(misfits["missing"], info["unexpected_keys"]):
-        fix = f"Set tower: {tower} in the spec if this is a part of a larger network; it must be of the same class."
+    if before := common_prefix(misfits["missing"], info["unexpected_keys"]):
+        fix = f"Save the weights with names that do not begin with '{before}.', and give that folder."
+        if not family.kinds:
+            fix = (
+                f"Set tower: {before} in the spec if this is a part of a larger network; it must be of the same class."
+            )
+    if any(".base_layer." in key for key in info["unexpected_keys"]):
+        fix = MERGE
     has_option = POOLING in inspect.signature(model_class.__init__).parameters
     if has_option and all("pool" in key for keys in misfits.values() for key in keys):
         fix = f"Set options: {{{POOLING}: false}} in the spec, because no block needs the pooling."
@@ -254,12 +282,6 @@ def _types(path: Path) -> dict[str, Any]:
             return {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
     found = torch.load(path, map_location="meta", weights_only=True)
     return {key: one.dtype for key, one in found.items() if isinstance(one, torch.Tensor)}
-
-
-def _prefix(missing: Sequence[str], unknown: Collection[str]) -> str:
-    """Return what precedes all missing names in the names of a file; '' if the file does not contain them."""
-    found = {key.removesuffix(f".{missing[0]}") for key in unknown if key.endswith(f".{missing[0]}")} if missing else ()
-    return next((one for one in found if all(f"{one}.{name}" in unknown for name in missing)), "")
 
 
 def _is_of_blocks(key: str, model: Any) -> bool:
