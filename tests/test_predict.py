@@ -21,7 +21,7 @@ from bddn.cli.predict import find_network
 from bddn.cli.predict import predict as command
 from bddn.cortex.gifti import read_gifti
 from bddn.encoder import checkpoint
-from bddn.encoder.fit import PREDICT_IMAGES
+from bddn.encoder.brain_score import PREDICT_IMAGES
 from bddn.errors import BddnError, DataError, MismatchError, RunError
 from bddn.extraction import extract
 from bddn.planted.subject import Planted

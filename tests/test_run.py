@@ -171,7 +171,7 @@ def test_a_dataset_with_other_stimuli_is_refused_before_any_work(sealed: Path, b
 def test_the_model_in_the_folder_predicts_as_scored(sealed: Path, brain: Path, tmp_path: Path) -> None:
     from bddn.data.splits import Split
     from bddn.encoder import checkpoint
-    from bddn.encoder.fit import score
+    from bddn.encoder.brain_score import score
     from bddn.encoder.parts import Parts
     from bddn.stream.loader import Streamed
 

@@ -264,6 +264,7 @@ FIT = FitSpec.parse(
         "epochs": 1,
         "batch_size": 8,
         "sample": None,
+        "sampled": "evenly",
     },
     "test",
 )
@@ -391,6 +392,7 @@ OF_A_FIT: dict[str, Any] = {  # of FitSpec, by field: another value of it
     "blurred_tokens": "scaled",
     "blurs": (0.0, 1.0),
     "sample": 40,
+    "sampled": "responsive",
     "resolution": 0.5,
     "merged_at": "centre",
     "fixed": "place",

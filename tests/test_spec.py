@@ -90,6 +90,7 @@ OTHER: dict[type[Spec], dict[str, Any]] = {
         "blurred_tokens": "scaled",
         "blurs": [0.0, 1.0],
         "sample": 9,
+        "sampled": "responsive",
         "resolution": 0.5,
         "merged_at": "mean",
         "fixed": "place",

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor
 from bddn.encoder import checkpoint
 from bddn.encoder.adamw import AdamW
 from bddn.encoder.blur_gain import blur_gain
+from bddn.encoder.brain_score import score
 from bddn.encoder.device_step import GraphedStep, repeatable
+from bddn.encoder.explained import Kernel
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.health import convergence, saturated, tell, unread
 from bddn.encoder.initial_align import align_to_responses
@@ -21,23 +24,22 @@ from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import PASS_BYTES, polish
-from bddn.encoder.sample import evenly_spread, n_trained
+from bddn.encoder.responsive import how_chosen, sampled
 from bddn.encoder.schedule import batch_size, earliness, learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
 from bddn.encoder.shared_components import LimitedComponents, limits_components
-from bddn.encoder.targets import OfVoxels, Standardized, Targets, read_ahead
+from bddn.encoder.targets import Targets
 from bddn.encoder.whitening import Whitening
 from bddn.errors import FitError
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.progress import progress
 from bddn.spec import FitSpec
 from bddn.stats.evidence import FDR, Evidence, q_values
-from bddn.stats.scores import R2, means_of_images, robust_mean
+from bddn.stats.scores import robust_mean
 from bddn.stream.features import Features
 from bddn.stream.loader import Source, batches
-from bddn.stream.order import Rows, by_image, epoch_pools, n_batches, pools_in_order
+from bddn.stream.order import Rows, epoch_pools, n_batches, pools_in_order
 
-PREDICT_IMAGES = 32  # images predicted at a time
 CHECKPOINT_S = 60.0  # seconds between two checkpoints
 CHECK_STEPS = 100  # steps on a device between two checks of the losses, which wait for the device
 
@@ -70,6 +72,8 @@ class Fitted:
         How far the selectors moved at the end; see `encoder.health`.
     components : list of dict or None
         Large components of the responses, if noise or signals were limited in them; see `encoder.shared_components`.
+    trained_voxels : dict
+        Number `n` of the voxels on which the selectors were trained, and how they were `chosen`: evenly or responsive.
     epoch_seconds : list of float
     learning : Learning
     """
@@ -89,6 +93,7 @@ class Fitted:
     unread: list[str]
     convergence: dict[str, float | bool] | None
     components: list[dict[str, float]] | None
+    trained_voxels: dict[str, int | str]
     epoch_seconds: list[float]
     learning: Learning
 
@@ -132,25 +137,36 @@ def fit(
     """
     parts = parts.resampled(spec.seed, spec.bootstrap).halved(spec.seed_of_split, spec.half)
     with single_threaded_kernels(), repeatable(model.bias.device, spec.arithmetic):
-        responses, trained, of_sample = _sample(model, targets, parts.train, len(source.chunk_of), spec)
         pools = epoch_pools(parts.train, source.chunk_of, spec.seed, 0)
-        if spec.features == "whitened":
-            trained.whitening = Whitening.of(source, pools)
+        whitening = Whitening.of(source, pools) if spec.features == "whitened" else None
+
+        @cache
+        def kernel() -> Kernel:
+            assert whitening is not None
+            return Kernel.of(source, parts.train, whitening, model.grid.grid, spec.seed, spec.fixed != "local")
+
+        known = checkpoint.trained_voxels(checkpoint_file)
+        responses, trained, of_sample, chosen = sampled(
+            model, targets, parts.train, len(source.chunk_of), spec, kernel, known
+        )
+        trained.whitening = whitening
         if trained.selectors.gain is not None:
             trained.selectors.gain.copy_(blur_gain(trained, source, pools))  # in place: it is also that of `model`
         limited = None
         if limits_components(spec):
-            limited = LimitedComponents.of(of_sample, trained, source, parts.train, spec)
+            limited = LimitedComponents.of(
+                of_sample, trained.coords_mm, parts.train, len(source.chunk_of), kernel, spec
+            )
         components = None if limited is None else limited.described
         voxels = np.array([], np.intp) if shown is None else shown
         training = _Training(
-            trained, model, source, of_sample, limited, parts, spec, checkpoint_file, checkpoint_every_s, voxels
+            trained, model, chosen, source, of_sample, limited, parts, spec, checkpoint_file, checkpoint_every_s, voxels
         )
         training.run()
         trained.load_state_dict(training.best_state)
         trained.fold()
         p, log, size, left = training.progress, training.log.learning, training.batch_size, training.softness_left
-        del training, trained, of_sample, limited  # the closed form needs their memory
+        del training, trained, of_sample, limited, kernel  # the closed form needs their memory
         r2_val, polished = np.asarray(p.best_r2_val), None
         if spec.polish:
             polished, r2_val = _polish(model, source, responses, parts, pass_bytes)
@@ -162,65 +178,13 @@ def fit(
     dead, not_read = saturated(selection, spec.fixed), unread(selection, model.layers)
     settled, scores = convergence(log, left > 0), (r2_val, r2_test, evidence.p_values())
     any_known = bool((q_values(scores[2]) <= FDR).any())  # without evidence, what voxels read is chance
-    tell(dead, not_read if any_known else [], settled, components if spec.shared_noise == "limited" else None)
+    of_voxels: dict[str, int | str] = {"n": len(chosen), "chosen": how_chosen(chosen, model.coords_mm, spec)}
+    limits = components if spec.shared_noise == "limited" else None
+    tell(dead, not_read if any_known else [], settled, limits, of_voxels)
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
     health = dead, not_read, settled
     result = model, selection, size, p.best_epoch, *scores, *moments, p.history, polished, *health
-    return Fitted(*result, components, p.epoch_seconds, log)
-
-
-def _sample(
-    model: FactorTopy, targets: Targets, train: Rows, n_rows: int, spec: FitSpec
-) -> tuple[Standardized, FactorTopy, Standardized]:
-    """Return the responses of all voxels, the encoder of the voxels that are trained, and their responses."""
-    n = n_trained(len(model.bias), spec)
-    if n == len(model.bias):
-        responses = Standardized.of(targets, train)
-        return responses, model, responses
-    some = OfVoxels(targets, evenly_spread(model.coords_mm, n), n_rows)
-    responses = Standardized.of(targets, train, some.keep)
-    return responses, model.of_voxels(some.voxels), responses.of_voxels(some)
-
-
-def score(
-    model: FactorTopy,
-    source: Source,
-    targets: Targets,
-    rows: Rows,
-    image_of: Rows | None = None,
-    evidence: Evidence | None = None,
-) -> npt.NDArray[np.float64]:
-    """Return the brain score (n_voxels,) over some rows, and add their images to a test of evidence.
-
-    Parameters
-    ----------
-    model : FactorTopy
-    source : Source
-    targets : callable
-    rows : array of int, (n,)
-    image_of : array of int, (n_rows,), optional
-        The image of every row, if images have several rows. The score is over all rows, but the test shuffles images,
-        each with the mean of its responses: rows of one image are not independent.
-    evidence : Evidence, optional
-    """
-    reading, sums = model.read(PREDICT_IMAGES), R2()
-    rows_of = {int(some[0]): some for some in by_image(rows, image_of)} if image_of is not None else None
-    pools = pools_in_order(rows if rows_of is None else np.array([*rows_of]), source.chunk_of)
-    wanted = [some for some in torch.from_numpy(np.concatenate(pools)).split(PREDICT_IMAGES) if len(some)]
-    if rows_of is not None:
-        wanted = [torch.from_numpy(np.concatenate([rows_of[row] for row in some.tolist()])) for some in wanted]
-    of_batches = zip(batches(source, pools, PREDICT_IMAGES), read_ahead(targets, wanted), strict=True)
-    for (at, features), responses in of_batches:
-        measured, predicted = (values.cpu().numpy() for values in (responses, model.predict(features, reading)))
-        if rows_of is None:
-            sums.add(measured, predicted)
-        else:
-            n = np.array([len(rows_of[row]) for row in at.tolist()])
-            sums.add(measured, np.repeat(predicted, n, axis=0))
-            measured = means_of_images(measured, n)
-        if evidence is not None:
-            evidence.add(measured, predicted)
-    return sums.score()
+    return Fitted(*result, components, of_voxels, p.epoch_seconds, log)
 
 
 @dataclass
@@ -246,6 +210,7 @@ class _Training:
         self,
         model: FactorTopy,
         whole: FactorTopy,
+        voxels: Tensor,
         source: Source,
         targets: Targets,
         limited: LimitedComponents | None,
@@ -257,7 +222,7 @@ class _Training:
     ) -> None:
         self._model, self._source, self._targets, self._parts, self._spec = model, source, targets, parts, spec
         self._limited = limited  # the responses that are learned; None: those of `targets`
-        self._whole = whole  # the encoder of all voxels, of which `model` has some
+        self._whole, self._voxels = whole, voxels  # the encoder of all voxels, of which `model` has these
         self._checkpoint, self._every_s, self._saved_at = checkpoint_file, checkpoint_every_s, time.monotonic()
         self._optimizer = AdamW(model, spec.weight_decay)
         self.batch_size = batch_size(len(parts.train), spec)
@@ -362,6 +327,7 @@ class _Training:
             return
         self._check_losses()
         tensors = {
+            checkpoint.VOXELS: self._voxels,
             **{f"model.{name}": value for name, value in self._model.state_dict().items()},
             **{f"optimizer.{name}": value for name, value in self._optimizer.state().items()},
             **{f"best.{name}": value for name, value in self.best_state.items()},
@@ -371,7 +337,7 @@ class _Training:
         self._saved_at = time.monotonic()
 
     def _resume(self, path: Path) -> None:
-        tensors, at = checkpoint.load_checked(path, "the checkpoint of a fit", "Delete this file and fit again.")
+        tensors, at = checkpoint.load_training(path)
         self.progress = Progress(**at)
 
         def of(prefix: str) -> dict[str, Tensor]:

@@ -83,9 +83,11 @@ def tell(
     unread: Sequence[str],
     settled: Mapping[str, float | bool] | None,
     components: Sequence[Mapping[str, float]] | None,
+    trained_voxels: Mapping[str, int | str],
 ) -> None:
     """Print what a reader of the maps must know: saturated selectors, layers that no voxel reads, selectors that had
-    not converged (see `convergence`), and large noise that voxels share (see `encoder.shared_components`)."""
+    not converged (see `convergence`), large noise that voxels share (see `encoder.shared_components`), and that most
+    voxels were silent (see `encoder.responsive`)."""
     if dead:
         print(  # noqa: T201 - a failed fit must not look like a good one
             f"warning: saturated selector: {', '.join(dead)}. Its values are meaningless. Fit again with a larger "
@@ -105,6 +107,12 @@ def tell(
             f"{settled['layer_changed']:.0%} of the voxels changed their layer, and confidence, place and scale moved "
             f"by {settled['confidence_moved']:.2f}, {settled['place_moved']:.2f} and {settled['scale_moved']:.2f} on "
             f"average{end}. Depth and place may change with more epochs.",
+            file=sys.stderr,
+        )
+    if trained_voxels["chosen"] == "responsive":
+        print(  # noqa: T201 - it says something about the data
+            "note: the tokens explain the responses of less than half of the voxels. The selectors were trained on "
+            f"{trained_voxels['n']:,} voxels, mostly of these.",
             file=sys.stderr,
         )
     if (noise := shared_noise(components)) is not None:

@@ -18,8 +18,8 @@ from bddn.data import Dataset
 from bddn.data.covariates import WithoutCovariates
 from bddn.data.trials import response_ids
 from bddn.encoder import checkpoint
+from bddn.encoder.brain_score import PREDICT_IMAGES
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.encoder.parts import Parts
 from bddn.evaluation.kept_responses import (
     ABOUT,

@@ -129,8 +129,9 @@ class Cluster:
                 else:
                     others[shard] = owner
         finally:
-            client.cancel(list(tasks), force=True)
-            client.unsubscribe_topic(topic)
+            with suppress(Exception):  # of a scheduler that has ended: what happened before says more
+                client.cancel(list(tasks), force=True)
+                client.unsubscribe_topic(topic)
         return others
 
     def _ended(self, tasks: list[Any]) -> Iterator[Any]:

@@ -222,6 +222,12 @@ def _epochs(run: Run) -> str:
 def _sample(run: Run) -> str:
     """Return the words about the voxels that trained the selectors, where these are not all."""
     sample, n_voxels = run.about["fit"].get("sample"), run.about["data"]["n_voxels"]
+    trained = run.metrics.get("trained_voxels", {})
+    if trained.get("chosen") == "responsive":
+        return (
+            f" {trained['n']:,} voxels, four of five of which were chosen because tokens explained their responses "
+            "(variance components; likelihood ratio, p < 0.005), with"
+        )
     if sample is None or sample >= n_voxels or run.about["fit"]["selection"] != "topological":
         return ""
     return f" {sample:,} voxels spread evenly over cortex, with"

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bddn.encoder import checkpoint
+from bddn.encoder.brain_score import PREDICT_IMAGES
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.fit import PREDICT_IMAGES
 from bddn.errors import MismatchError, RunError
 from bddn.extraction.source import TokenSource
 from bddn.files.checksum import file_sha256

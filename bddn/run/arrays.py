@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bddn.encoder.brain_score import PREDICT_IMAGES, score
 from bddn.encoder.device_step import repeatable
 from bddn.encoder.factor_topy import new_encoder
-from bddn.encoder.fit import PREDICT_IMAGES, score
 from bddn.encoder.fit import fit as train_encoder
 from bddn.encoder.parts import Parts
 from bddn.errors import SpecError

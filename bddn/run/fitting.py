@@ -20,14 +20,16 @@ from bddn.data.dataset import about, frame_of
 from bddn.data.dataset_check import check_ids, check_rows, check_voxels, responses_of
 from bddn.data.trials import check_trials, response_ids
 from bddn.encoder import checkpoint, learning
+from bddn.encoder.brain_score import PREDICT_IMAGES
 from bddn.encoder.components import components_bytes
+from bddn.encoder.explained import kernel_bytes
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
-from bddn.encoder.fit import CHECKPOINT_S, PREDICT_IMAGES, fit
+from bddn.encoder.fit import CHECKPOINT_S, fit
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import IMAGES as POLISH_IMAGES
 from bddn.encoder.polish import pass_bytes_in, polish_bytes
 from bddn.encoder.sample import n_trained
-from bddn.encoder.shared_components import limits_components, shared_components_bytes
+from bddn.encoder.shared_components import limits_components
 from bddn.encoder.targets import Targets
 from bddn.errors import LowMemoryError, SpecError
 from bddn.files import atomic
@@ -264,7 +266,7 @@ def _residency(
     is_limited = limits_components(spec)
     at_start = max(
         components_bytes(n_responses, n) if is_limited or spec.initial_align == "responses" else 0,
-        shared_components_bytes(model, n_responses) if is_limited else 0,
+        kernel_bytes([*model.widths.values()], n_responses) if is_limited else 0,
     )
     of_sample = 4 * n_responses * n if n < n_voxels else 0
     rest += max(of_sample + at_start, polish_bytes(model, pass_bytes) if spec.polish else 0)

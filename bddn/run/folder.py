@@ -388,5 +388,6 @@ def summary(table: pd.DataFrame, fitted: "Fitted") -> dict[str, Any]:
         "unread_layers": fitted.unread,
         "convergence": fitted.convergence,
         "components": fitted.components,
+        "trained_voxels": fitted.trained_voxels,
         "epochs": fitted.history,
     }

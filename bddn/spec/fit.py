@@ -27,6 +27,7 @@ _NEED_WHITENED = {
     "initial_align": "responses",
     "shared_noise": "limited",
     "shared_signal": "late",
+    "sampled": "responsive",
 }
 
 
@@ -111,6 +112,10 @@ class FitSpec(Spec):
     """Number of voxels, spread evenly over cortex, on which selectors and alignment are trained. All voxels then get
     their channel weights from the closed form (`polish`). None means all voxels, as do selections that are not
     functions of position."""
+    sampled: Literal["evenly", "responsive"] = Field(default="evenly", exclude_if=lambda how: how == "evenly")
+    """Which voxels are in `sample`: spread `evenly` over cortex; or, where tokens explain the responses of less than
+    half of the voxels, mostly those (`responsive`), because the noise of all others would mislead the selectors. Needs
+    whitened features."""
     epochs: Positive = 20
     """Passes over the training images."""
     max_steps: Positive | None = Field(default=None, exclude_if=lambda steps: steps is None)
@@ -215,6 +220,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "resolution": 0.6,
         "merged_at": "mean",
         "sample": 4000,
+        "sampled": "responsive",
         "epochs": 5,
         "max_steps": 1600,
         "min_steps": 500,

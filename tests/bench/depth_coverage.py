@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from bddn.encoder.fit import PREDICT_IMAGES
+from bddn.encoder.brain_score import PREDICT_IMAGES
 from bddn.machine.parallel import each, single_threaded_kernels
 from bddn.run.folder import without_nan
 from bddn.spec import FitSpec

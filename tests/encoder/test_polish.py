@@ -10,8 +10,8 @@ import torch
 
 from bddn.encoder import polish as polishing
 from bddn.encoder import ridge_problem
+from bddn.encoder.brain_score import score
 from bddn.encoder.factor_topy import FactorTopy
-from bddn.encoder.fit import score
 from bddn.encoder.polish import PASS_BYTES, polish
 from bddn.encoder.ridge_problem import ALPHAS
 from bddn.spec import FitSpec

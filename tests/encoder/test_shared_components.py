@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from bddn.encoder.explained import Kernel
 from bddn.encoder.factor_topy import new_encoder
 from bddn.encoder.fit import Fitted, fit
 from bddn.encoder.parts import Parts
 from bddn.encoder.schedule import earliness
-from bddn.encoder.shared_components import LimitedComponents, explained_share, largest_of_own_noise
+from bddn.encoder.shared_components import LimitedComponents, largest_of_own_noise
 from bddn.encoder.whitening import Whitening
 from bddn.errors import SpecError
 from bddn.spec import FitSpec
@@ -53,11 +54,14 @@ def _brain(noise: float = 0.0, signal: float = 0.0) -> tuple[torch.Tensor, torch
 
 
 def _limited(responses: torch.Tensor, train: np.ndarray = TRAIN) -> LimitedComponents:
-    source, widths = Resident.of(_tokens()), {"early": WIDTH, "late": WIDTH}
-    model = new_encoder(torch.rand(N_VOXELS, 3), widths, (SIDE, SIDE), SPEC)
-    model.whitening = Whitening.of(source, pools_in_order(train, source.chunk_of))
+    source = Resident.of(_tokens())
+    whitening = Whitening.of(source, pools_in_order(train, source.chunk_of))
     centred = (responses - responses[:N_TRAIN].mean(0)) / responses[:N_TRAIN].std(0)
-    return LimitedComponents.of(centred.__getitem__, model, source, train, SPEC)
+
+    def kernel() -> Kernel:
+        return Kernel.of(source, train, whitening, (SIDE, SIDE), SPEC.seed)
+
+    return LimitedComponents.of(centred.__getitem__, torch.rand(N_VOXELS, 3), train, N, kernel, SPEC)
 
 
 def test_noise_that_all_voxels_share_keeps_little() -> None:
@@ -117,7 +121,7 @@ def test_the_share_that_is_explained_is_found_with_few_and_with_many_features(n_
     noise = torch.randn(600, n_columns, generator=g)
     y = share**0.5 * signal / signal.std(0) + (1 - share) ** 0.5 * noise
     centred = x - x.mean(0)
-    found = explained_share(centred @ centred.T, y)
+    found = Kernel.of_products(torch.arange(len(y)), centred @ centred.T).share(y)
     least = {20: 0.1, 3000: 0.2}[n_features]  # how far the lower end of an interval is, on average
     assert share - least < found.mean() <= share + 0.03
 

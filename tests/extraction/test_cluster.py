@@ -22,7 +22,7 @@ from distributed import Client, LocalCluster
 
 from bddn.errors import BackboneError, ClusterError
 from bddn.extraction import extract
-from bddn.extraction.cluster import Cluster, device_names, joined_cluster, local_cluster
+from bddn.extraction.cluster import Cluster, device_names, joined_cluster, local_cluster, scheduler_lost
 from bddn.extraction.extraction import prepare
 from bddn.many import fit_many
 from bddn.many.workers import Workers
@@ -379,6 +379,21 @@ def test_a_scheduler_that_is_killed_is_told_in_words(spec: CacheSpec, brain: Pat
     assert process.returncode == 2, told
     assert "expected the scheduler to keep running" in told
     assert "Traceback" not in told
+
+
+def test_a_client_that_can_no_longer_cancel_does_not_hide_what_happened(
+    cluster: Cluster, spec: CacheSpec, planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise RuntimeError("Client is closed. Can't send cancel-keys message.")
+
+    def lost(task: object, shard: int) -> None:
+        raise scheduler_lost(f"shard {shard}") from None
+
+    monkeypatch.setattr("bddn.extraction.cluster._result", lost)
+    monkeypatch.setattr(cluster.client, "cancel", closed)
+    with pytest.raises(ClusterError, match="expected the scheduler to keep running"):
+        extract(spec, planted, tmp_path / "new.zarr", device="cpu", work=cluster)
 
 
 def test_more_workers_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ def test_epochs_and_sample_are_those_of_the_fit(sealed: Path, planted: Planted, 
     assert "stayed rewarded by 0.0002; its term for the scale was the square of the scale's logit" in text
     assert "batches of 8, 2 epochs, seed 0) on 60 voxels spread evenly over cortex, with a smooth-L1 loss" in text
     assert "The selectors of the last epoch were kept" in text
+    chosen = replace(limited, metrics=limited.metrics | {"trained_voxels": {"n": 50, "chosen": "responsive"}})
+    assert " on 50 voxels, four of five of which were chosen because" in methods(chosen, "fsaverage5", False).paragraph
     assert "fell exponentially to 1 % and then to zero over 640 steps, at most 40 % of all, while the entropy" in text
     assert "a spacing of 0.006 of the longest extent of all positions made the same selection, that of the mean" in text
     whole, _ = fit_run(sealed, planted, tmp_path / "whole", FitSpec.parse(SMALL | {"epochs": 2}, "test"))

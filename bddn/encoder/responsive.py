@@ -1,0 +1,87 @@
+"""The voxels on which selectors are trained where most voxels do not respond to the images, as in a whole brain.
+
+Silent voxels have no place and no layer, but their noise has a gradient. Where they are nine of ten, selectors that all
+voxels share follow it, and channels are spent on it. Which voxels respond is known before a fit: tokens explain their
+responses. A few of the others are kept, where a response may be too weak to be seen.
+
+Shape letters: N voxels, m candidates.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bddn.encoder.explained import SHARES, Kernel
+from bddn.encoder.factor_topy import FactorTopy
+from bddn.encoder.sample import evenly_spread, n_trained
+from bddn.encoder.targets import ByVoxel, OfVoxels, Standardized, Targets
+from bddn.machine.parallel import each_on
+from bddn.spec import FitSpec
+from bddn.stream.order import Rows
+
+CANDIDATES = 5  # times the sample: voxels of which it is found out whether they respond
+PART = 500  # voxels at a time
+CERTAIN = 6.6  # twice the logarithm of a likelihood ratio, which one silent voxel in 200 exceeds
+OTHERS = 4  # voxels that respond to one of the others in the sample
+LEAST = 50  # voxels that respond: fewer may have exceeded it by chance
+SILENT = 0.1  # of the share that is explained of voxels that respond: others with more are not silent, but unsure
+
+
+def sampled(
+    model: FactorTopy,
+    targets: Targets,
+    train: Rows,
+    n_rows: int,
+    spec: FitSpec,
+    kernel: Callable[[], Kernel],
+    known: Tensor | None,
+) -> tuple[Standardized, FactorTopy, Standardized, Tensor]:
+    """Return the responses of all voxels, the encoder of the voxels that are trained, their responses, and their rows
+    (n,), which are `known` if the fit resumes."""
+    n = n_trained(len(model.bias), spec)
+    some = OfVoxels(targets, evenly_spread(model.coords_mm, n), n_rows) if n < len(model.bias) else None
+    responses = Standardized.of(targets, train, *(() if some is None else (some.keep,)))
+    if spec.sampled == "responsive" and spec.sample is not None and spec.selection == "topological":
+        if known is None:
+            known = responsive_sample(model.coords_mm, n, responses, kernel())
+        if known is not None and len(known) < len(model.bias):
+            some = OfVoxels(targets, known.to(model.bias.device), n_rows)
+    if some is None:
+        return responses, model, responses, torch.arange(n)
+    return responses, model.of_voxels(some.voxels), responses.of_voxels(some), some.voxels
+
+
+def how_chosen(voxels: Tensor, coords_mm: Tensor, spec: FitSpec) -> Literal["evenly", "responsive"]:
+    """Return how the voxels (n,) that a fit trained were chosen."""
+    evenly = evenly_spread(coords_mm, n_trained(len(coords_mm), spec))
+    return "evenly" if torch.equal(voxels.cpu(), evenly.cpu()) else "responsive"
+
+
+def responsive_sample(coords_mm: Tensor, n: int, responses: Standardized, kernel: Kernel) -> Tensor | None:
+    """Return the rows (at most n,) int64 of voxels, most of which respond, in ascending order. None where no choice
+    is needed or possible: half of all voxels respond, or it is not sure that the others are silent.
+
+    Parameters
+    ----------
+    coords_mm : Tensor, (N, 3)
+    n : int
+    responses : Standardized
+        Of all voxels.
+    kernel : Kernel
+        Of training images.
+    """
+    candidates = evenly_spread(coords_mm, CANDIDATES * n)
+    values = torch.cat([ByVoxel(responses, candidates)(some) for some in kernel.rows.split(64)], dim=1)
+    likelihood = torch.cat(each_on(values.device, lambda part: kernel.likelihood(part.T), values.split(PART)), dim=1)
+    responds = 2 * (likelihood.amax(0) - likelihood[0]) > CERTAIN
+    yes, no = candidates[responds], candidates[~responds]
+    if len(yes) < LEAST or len(yes) >= len(no):
+        return None
+    explained, left = (SHARES[likelihood[:, some].sum(1).argmax()] for some in (responds, ~responds))
+    if left > SILENT * explained:
+        return None
+    n_others = min(len(yes) // OTHERS, n // (OTHERS + 1))
+    chosen = [some[evenly_spread(coords_mm[some], k)] for some, k in ((yes, n - n_others), (no, n_others))]
+    return torch.cat(chosen).sort().values
