@@ -124,7 +124,7 @@ def fit(
         raise SpecError(
             "memory_gib", expected="a number of GiB, 0 or more", got=got, fix="Correct it, or leave it out."
         )
-    data, folder = _opened(dataset), expanded(Path(out))
+    data, folder = _opened(dataset), expanded(Path(out)).absolute()
     return fit_run(cache, data, folder, found, device=device, memory_gib=memory_gib)[0]
 
 
@@ -161,7 +161,7 @@ def open_run(folder: str | Path) -> Run:
     --------
     >>> bddn.open_run("clip_subj01").voxels["r2_test"].median()
     """
-    return read_run(expanded(Path(folder)))
+    return read_run(expanded(Path(folder)).absolute())
 
 
 def to_himalaya(

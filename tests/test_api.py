@@ -57,6 +57,25 @@ encoder.depths_
 """
 
 
+def test_a_change_of_the_working_directory_opens_no_other_files(
+    spec: CacheSpec, brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook that goes from folder to folder: what was opened remains the same."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    cache = bddn.extract(spec, f"planted:{brain}", "cache.zarr", device="cpu")
+    monkeypatch.chdir(tmp_path / "two")
+    run = bddn.fit(cache, f"planted:{brain}", "run", FitSpec(**SMALL), device="cpu")
+    opened, encoder = bddn.open_run("run"), bddn.load_encoder("run", spec=spec)
+    monkeypatch.chdir(tmp_path / "one")
+    assert cache.files.place == "cache.zarr"  # messages and runs name it as it was given
+    parts = bddn.run.read_split(run)
+    assert bddn.run.read_split(opened) == parts
+    assert encoder.test_ids == parts["test"]
+    assert f"{tmp_path}" not in (tmp_path / "two/run/run.json").read_text().replace(f"{brain}", "")
+
+
 def test_importing_it_loads_no_numbers() -> None:
     (loaded,) = loaded_by("import bddn")
     assert "bddn" in loaded

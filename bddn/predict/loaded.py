@@ -108,7 +108,7 @@ def load_encoder(folder: str | Path, *, spec: GivenSpec | None = None, device: D
     >>> responses = encoder.predict("photos")  # one row per image, one column per voxel
     >>> responses[:, encoder.run.voxels["roi"] == "FFA-1"].mean(axis=1)
     """
-    run = read_run(expanded(Path(folder)))
+    run = read_run(expanded(Path(folder)).absolute())
     return Encoder(run, network_of(run, spec, device))
 
 

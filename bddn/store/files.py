@@ -77,11 +77,13 @@ class LocalFiles:
     """The files of a store in a local folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self._root = root, str(root)  # small reads spend most of their time on making Path objects
+        self._place = str(root)
+        self.root = root.absolute()  # the caller may change its working directory
+        self._root = str(self.root)  # small reads spend most of their time on making Path objects
 
     @property
     def place(self) -> str:
-        return str(self.root)
+        return self._place
 
     @property
     def at_once(self) -> int:
@@ -172,7 +174,7 @@ class LocalFiles:
         shutil.rmtree(self.root / ASIDE, ignore_errors=True)
 
     def free_bytes(self) -> int | None:
-        there = next(path for path in (self.root.absolute(), *self.root.absolute().parents) if path.is_dir())
+        there = next(path for path in (self.root, *self.root.parents) if path.is_dir())
         with self._errors(""):
             return shutil.disk_usage(there).free
 
@@ -180,7 +182,7 @@ class LocalFiles:
         """Refuse to write if the store has disappeared, for example with its mount: this would start a new folder."""
         if not (self.root / FIRST).is_file():
             raise StoreError(
-                self.root,
+                self.place,
                 expected=f"the folder of the cache, to write {name}",
                 got="the folder no longer exists",
                 fix="Restore the folder or its mount, and run the same command again.",

@@ -48,7 +48,8 @@ class OwnData:
     )
 
     def __init__(self, path: Path) -> None:
-        self.name, self._path, self._folder = f"table:{path}", path, path.parent
+        self.name, self._path = f"table:{path}", path.absolute()  # the caller may change its working directory
+        self._folder = self._path.parent
         self._spec = read_spec(path)
         self._shown = read_stimuli(self._spec.stimuli, self._folder)
         self.about = self._described()  # type: ignore[misc]
