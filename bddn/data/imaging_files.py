@@ -26,6 +26,11 @@ SIDE = {
 UNITS = {1: "metres", 3: "microns"}
 """Other units of NIfTI than mm; 0 is unknown, and taken for mm as by all programs."""
 OTHER = {"lh": "rh", "rh": "lh"}
+UNREGISTERED = re.compile(r"(?:^|[._-])[lr]h?[._]sphere(?:\.native)?(?:\.surf)?(?:\.gii)?$", re.IGNORECASE)
+"""Names of spheres before a registration: lh.sphere, hemi-L_sphere.surf.gii, L.sphere.native.surf.gii."""
+OTHER_SPACE = re.compile(r"space-(?!fsaverage(?!_sym))[^_.]+", re.IGNORECASE)
+OTHER_SPHERE = re.compile(r"fs_?LR|MSM(?=All|Sulc)|reg_LR|fsaverage_sym", re.IGNORECASE)
+"""What names of spheres contain that are registered to another one; the second if they do not contain fsaverage."""
 
 
 def suffix_of(path: Path) -> str:
@@ -180,19 +185,28 @@ def read_surface(path: Path, hemi: str) -> npt.NDArray[np.float64]:
 
 
 def check_side(path: Path, hemi: str) -> None:
-    """Refuse a file whose name or metadata tell that it is of the other hemisphere."""
+    """Refuse a file whose name or metadata tell that it is of the other hemisphere; CIFTI has the vertices of both."""
     got = ""
     if SIDE[OTHER[hemi]].search(path.name) and not SIDE[hemi].search(path.name):
-        got = "a name of the other one"
+        got = "" if is_cifti(path) else "a name of the other one"
     elif suffix_of(path) == ".gii":
         image = load_image(path)
         metas = [image.meta, *(array.meta for array in image.darrays[:1])]
         if any(meta.get(STRUCTURE_KEY) == STRUCTURE[OTHER[hemi]] for meta in metas):
             got = STRUCTURE[OTHER[hemi]]
     if got:
-        raise DataError(
-            path, expected=f"a file of the hemisphere {hemi}", got=got, fix="Exchange the files of 'lh' and 'rh'."
-        )
+        fix = "Give the file of this hemisphere: exchange 'lh' and 'rh', or rename it if only its name is wrong."
+        raise DataError(path, expected=f"a file of the hemisphere {hemi}", got=got, fix=fix)
+
+
+def registered_to(name: str) -> str:
+    """Return what the name of a sphere tells that it is instead of one that is registered to fsaverage, or ''."""
+    other = OTHER_SPACE.search(name)
+    if not other and re.search("fsaverage(?!_sym)", name, re.IGNORECASE):
+        return ""
+    if found := other or OTHER_SPHERE.search(name):
+        return f"a name with '{found[0]}', of one that is registered to another sphere"
+    return "the name of the one before the registration" if UNREGISTERED.search(name) else ""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+USER_BLOCK = 512  # bytes of any content before an HDF5 file, as those of Julia and MATLAB
 HEAD_BYTES = 1024  # first bytes of a file, enough to identify its kind
 ANNEX = "annex/objects/"  # part of every git-annex key
 
@@ -71,6 +72,13 @@ _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"MATLAB 5.0 MAT-file", MATLAB),
     (b"PAR1", PARQUET),
     (b"%PDF", FileKind("a PDF document")),
+    (
+        b"\xff\xff\xff",
+        FileKind(
+            "a FreeSurfer file of one number per vertex, such as curvature or thickness",
+            "Read it with nibabel.freesurfer.read_morph_data, and save it with numpy.save.",
+        ),
+    ),
     (b"\x89PNG\r\n\x1a\n", IMAGE),
     (b"\xff\xd8\xff", IMAGE),
     (b"GIF8", IMAGE),
@@ -89,6 +97,8 @@ def kind_of_bytes(head: bytes) -> FileKind | None:
     if _TEXT_LINK.fullmatch(head):
         return ANNEX_TEXT
     starting = next((kind for start, kind in _STARTS if head.startswith(start)), None)
+    if starting is None and head.startswith(b"\x89HDF\r\n", USER_BLOCK):
+        return HDF5
     return starting or _of_arrays(head) or _of_archive(head) or _of_page(head)
 
 

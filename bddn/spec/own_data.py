@@ -121,7 +121,7 @@ class VoxelsSpec(Spec):
     count_from: Literal[0, 1] = 0
     """Index of the first vertex of the mesh. It must be given where indices do not contain 0."""
     hemispheres: tuple[Literal["lh", "rh"], ...] = Field(default=("lh", "rh"), min_length=1)
-    """Hemispheres that there are, on fsaverage without `vertices`."""
+    """Hemispheres of fsaverage that there are. Of other surfaces, and with `vertices`, the files tell it."""
     cifti: str | None = None
     """A CIFTI file whose brain models tell the vertices and the order of the columns. It may be that of the
     responses."""
@@ -144,6 +144,8 @@ class VoxelsSpec(Spec):
             raise ValueError("given with 'space' (MNI, T1w or other) where it is a 'mask', and only there")
         if self.mask is None and self.order is not None:
             raise ValueError("given with 'order' only where it is a 'mask'")
+        if "hemispheres" in self.model_fields_set and (self.fsaverage is None or self.vertices is not None):
+            raise ValueError("given with 'hemispheres' only where it is 'fsaverage' without 'vertices'")
         return self
 
 

@@ -33,6 +33,15 @@ def matlab(path: Path, array: Any) -> tuple[Path, str]:
     return path.with_suffix(".mat"), "day1/images"
 
 
+def julia(path: Path, array: Any) -> tuple[Path, str]:
+    """HDF5 after a block of any content."""
+    with h5py.File(path.with_suffix(".jld"), "w", userblock_size=512) as file:
+        file["images"] = array
+    with path.with_suffix(".jld").open("r+b") as raw:
+        raw.write(b"Julia data file (HDF5), version 0.1.2")
+    return path.with_suffix(".jld"), "images"
+
+
 def zarr_array(path: Path, array: Any) -> tuple[Path, str]:
     zarr.save_array(path.with_suffix(".zarr"), array)
     return path.with_suffix(".zarr"), ""
@@ -49,7 +58,7 @@ def npy(path: Path, array: Any) -> tuple[Path, str]:
 
 
 Write = Callable[[Path, Any], tuple[Path, str]]
-WRITERS = [hdf5, matlab, zarr_array, zarr_group, npy]
+WRITERS = [hdf5, matlab, julia, zarr_array, zarr_group, npy]
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from yaml import safe_dump
 
 from bddn.data.own.own_data import OwnData
 from bddn.errors import BddnError
@@ -113,6 +114,44 @@ def other_sphere(folder: Path, lab: Lab) -> None:
 def unregistered(folder: Path, lab: Lab) -> None:
     write_sphere(folder / "lh.sphere", "lh")
     yaml("lh: lh.sphere.reg", "lh: lh.sphere")(folder, lab)
+
+
+def sphere_called(name: str) -> Break:
+    def edit(folder: Path, lab: Lab) -> None:
+        write_sphere(folder / name, "lh")
+        yaml("lh: lh.sphere.reg", f"lh: {name}")(folder, lab)
+
+    return edit
+
+
+def only_right(old: str, new: str) -> Break:
+    """Only the right hemisphere, whose responses and atlas are in one file each."""
+
+    def edit(folder: Path, lab: Lab) -> None:
+        spec = {
+            "title": "one hemisphere",
+            "stimuli": {"table": "stimuli.csv", "images": "images"},
+            "responses": {"file": "rh.betas.mgh"},
+            "voxels": {"sphere": {"rh": "rh.sphere.reg"}},
+            "rois": [{"name": "areas", "file": "rh.areas.annot"}],
+        }
+        (folder / "data.yaml").write_text(safe_dump(spec))
+        OwnData(folder / "data.yaml").voxels()
+        yaml(old, new)(folder, lab)
+
+    return edit
+
+
+def left_only(folder: Path, lab: Lab) -> None:
+    """Keep the grayordinates of the left cortex."""
+    image: Any = nibabel.load(folder / "betas.dscalar.nii")
+    names, models = (image.header.get_axis(i) for i in range(2))
+    rows = np.asarray(image.dataobj)[:, : lab.n_left]
+    nibabel.save(nibabel.Cifti2Image(rows, (names, models[: lab.n_left])), folder / "betas.dscalar.nii")
+
+
+def curvature(name: str) -> Break:
+    return lambda folder, lab: FREESURFER.write_morph_data(folder / name, np.ones(N_MESH, np.float32))
 
 
 def float_images(folder: Path, lab: Lab) -> None:
@@ -266,6 +305,24 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "an unknown column of ids": ("npy", csv("id,file", "stimulus,file"), "a column 'id' .*the columns stimulus, file"),
     "a column in another case": ("npy", csv("id,file", "ID,file"), "Write 'id: ID'"),
     "an id without a file": ("npy", csv("square3.png", ""), "a file name in every row.*none in row 4"),
+    "a file that is not known": ("npy", csv("square3.png", "n/a"), "a file name in every row.*none in row 4"),
+    "coordinates that are not known": (
+        "electrodes",
+        lambda folder, lab: (
+            pd.read_csv(folder / "electrodes.csv")
+            .assign(x_mm=lambda one: one["x_mm"].where(one.index != 1))
+            .to_csv(folder / "electrodes.csv", index=False, na_rep="n/a")
+        ),
+        "none in row 2. Leave these rows out, and their columns of the responses",
+    ),
+    "ceilings as FreeSurfer writes curvature": (
+        "native",
+        both(
+            *(curvature(f"{hemi}.ceiling") for hemi in ("lh", "rh")),
+            yaml("rois:", "ceiling: {lh: lh.ceiling, rh: rh.ceiling}\nrois:"),
+        ),
+        "lh.ceiling: .*got a FreeSurfer file of one number per vertex.*read_morph_data",
+    ),
     "a file without an id": ("npy", csv("nsd-00030,", ","), "an id that can be printed.*row 4"),
     "a file that is not there": ("npy", removed("images/square3.png"), "1 of 6 that are not, square3.png"),
     "a file in another case": ("npy", csv("square3.png", "Square3.PNG"), "square3.png, which differs by case"),
@@ -396,7 +453,27 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "exchanged hemispheres in GIFTI": (
         "gifti",
         exchanged(*(f"sub-01_hemi-{side}_space-fsaverage5_betas.func.gii" for side in "LR")),
-        "Exchange the files of 'lh' and 'rh'",
+        "exchange 'lh' and 'rh'",
+    ),
+    "responses of the other hemisphere, where there is one": (
+        "native",
+        only_right("file: rh.betas.mgh", "file: lh.betas.mgh"),
+        "lh.betas.mgh: expected a file of the hemisphere rh; got a name of the other one.*or rename it",
+    ),
+    "an atlas of the other hemisphere, where there is one": (
+        "native",
+        only_right("file: rh.areas.annot", "file: lh.areas.annot"),
+        "lh.areas.annot: expected a file of the hemisphere rh",
+    ),
+    "hemispheres that files tell": (
+        "npy",
+        yaml("  vertices:", "  hemispheres: [lh]\n  vertices:"),
+        "'hemispheres' only where it is 'fsaverage' without 'vertices'",
+    ),
+    "one hemisphere in CIFTI": (
+        "cifti",
+        left_only,
+        "hemisphere rh, as the surface has; got none. If the data do not have it, leave it out",
     ),
     "GIFTI of another mesh": (
         "gifti",
@@ -482,6 +559,31 @@ BAD: dict[str, tuple[str, Break, str]] = {
     "a mask of numbers": ("nifti", nifti("mask.nii.gz", BOX - 1), "a mask of 0 and 1"),
     "an inflated surface": ("native", other_sphere, "sphere around the origin"),
     "a sphere before registration": ("native", unregistered, "the one before the registration"),
+    "a sphere of fMRIPrep before registration": (
+        "native",
+        sphere_called("sub-01_hemi-L_sphere.surf.gii"),
+        "the one before the registration. Give lh.sphere.reg",
+    ),
+    "a sphere of fMRIPrep on fsLR": (
+        "native",
+        sphere_called("sub-01_hemi-L_space-fsLR_desc-reg_sphere.surf.gii"),
+        "a name with 'space-fsLR', of one that is registered to another sphere",
+    ),
+    "a sphere of the HCP before registration": (
+        "native",
+        sphere_called("100307.L.sphere.native.surf.gii"),
+        "the one before the registration",
+    ),
+    "a sphere of the HCP on fsLR": (
+        "native",
+        sphere_called("100307.L.sphere.MSMAll.native.surf.gii"),
+        "a name with 'MSM', of one that is registered to another sphere",
+    ),
+    "the sphere of fsLR": (
+        "native",
+        sphere_called("S1200.L.sphere.32k_fs_LR.surf.gii"),
+        "a name with 'fs_LR', of one that is registered to another sphere",
+    ),
     "CIFTI with another sphere": (
         "cifti",
         lambda folder, lab: write_gifti(

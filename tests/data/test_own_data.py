@@ -4,13 +4,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 import zarr
 
 from bddn.cortex.frames import NativeMesh, Volume
@@ -426,3 +427,43 @@ def test_vertices_are_counted_from_where_they_are_said_to(lab: Lab, tmp_path: Pa
     assert OwnData(edited(path, "count_from: 0", "count_from: 1")).voxels()["vertex"].tolist() == expected
     np.save(path.parent / "lh_vertices.npy", [0, *range(7, 11)])
     assert OwnData(edited(path, "  count_from: 1 ", "  # ")).voxels()["vertex"].tolist()[:2] == [0, 7]
+
+
+def test_cifti_tells_its_hemispheres_itself(lab: Lab, tmp_path: Path) -> None:
+    """Whatever its name, as of a task with the right hand: the vertices are in the file."""
+    path = make(tmp_path / "cifti", "cifti", lab)
+    expected = OwnData(path).responses()[:, : lab.n_left]
+    (path.parent / "betas.dscalar.nii").rename(path.parent / "task-right_betas.dscalar.nii")
+    text = path.read_text().replace("betas.dscalar.nii", "task-right_betas.dscalar.nii")
+    path.write_text("".join(line for line in text.splitlines(True) if "rh: fsLR_to" not in line))
+    np.testing.assert_array_equal(OwnData(path).responses(), expected)
+
+
+def test_one_hemisphere_of_fsaverage_in_cifti(lab: Lab, tmp_path: Path) -> None:
+    path, axes = make(tmp_path / "cifti", "cifti", lab), cast(Any, nibabel.cifti2)
+    vertices = np.arange(lab.n_left) * 7
+    models = axes.BrainModelAxis.from_surface(vertices, 10242, name="CORTEX_LEFT")
+    rows, names = lab.responses[:, : lab.n_left].astype(np.float32), axes.ScalarAxis(list(lab.pictures))
+    nibabel.save(axes.Cifti2Image(rows, (names, models)), path.parent / "left.dscalar.nii")
+    spec = yaml.safe_load(path.read_text())
+    spec["responses"]["file"], spec["rois"] = "left.dscalar.nii", []
+    spec["voxels"] = {"cifti": "left.dscalar.nii", "fsaverage": "fsaverage5", "hemispheres": ["lh"]}
+    path.write_text(yaml.safe_dump(spec))
+    data = OwnData(path)
+    assert data.voxels()["vertex"].tolist() == vertices.tolist()
+    assert set(data.voxels()["hemi"]) == {"lh"}
+    np.testing.assert_array_equal(data.responses(), rows)
+
+
+def test_a_change_of_the_working_directory_reads_no_other_data(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each subject has a folder with files of the same names."""
+    for subject in ("one", "two"):
+        path = make(tmp_path / subject, "npy", lab)
+        np.save(path.parent / "lh_responses.npy", lab.responses[:, : lab.n_left] * (1 if subject == "one" else -1))
+    monkeypatch.chdir(tmp_path / "one")
+    data = OwnData(Path("data.yaml"))
+    monkeypatch.chdir(tmp_path / "two")
+    np.testing.assert_allclose(data.responses()[:, : lab.n_left], lab.responses[:, : lab.n_left], rtol=1e-6)
+    assert data.name == "table:data.yaml"

@@ -12,9 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bddn.cli import app
+from bddn.cortex.mgh import read_mgh
 from bddn.data.own.own_data import OwnData
 from bddn.errors import BddnError
-from data.own_trees import AFFINE, MAKERS, Lab, make, small_lab
+from data.own_trees import AFFINE, FREESURFER, MAKERS, Lab, make, small_lab, write_sphere
 
 ANSWERS = {  # what no program can know, in the order of the questions
     "npy": {'fsaverage: "?"': "fsaverage: fsaverage5", 'count_from: "?"': "count_from: 0"},
@@ -197,3 +198,26 @@ def test_a_volume_for_each_image_is_a_list_of_responses(name: str, tmp_path: Pat
     text = (folder / "new.yaml").read_text().replace('space: "?"', "space: MNI")
     (folder / "new.yaml").write_text(text)
     np.testing.assert_array_equal(OwnData(folder / "new.yaml").responses()[:, 0], range(12))
+
+
+def test_images_in_folders_of_the_stimuli_folder_are_found(lab: Lab, tmp_path: Path) -> None:
+    """As in BIDS, where names start from `stimuli/`."""
+    folder = make(tmp_path / "npy", "npy", lab).parent
+    (folder / "stimuli").mkdir()
+    (folder / "images").rename(folder / "stimuli/objects")
+    table = pd.read_csv(folder / "stimuli.csv")
+    table.assign(file="objects/" + table["file"]).to_csv(folder / "stimuli.csv", index=False)
+    init(folder, folder / "begun.yaml")
+    assert "  images: stimuli  # ?" in (folder / "begun.yaml").read_text()
+
+
+def test_only_registered_spheres_are_proposed_one_of_each_hemisphere(lab: Lab, tmp_path: Path) -> None:
+    folder = make(tmp_path / "native", "native", lab).parent
+    vertices, faces = FREESURFER.read_geometry(folder / "rh.sphere.reg")
+    FREESURFER.write_geometry(folder / "rh.sphere.reg", vertices[:-5], faces)  # other hemispheres have other numbers
+    betas = read_mgh(folder / "rh.betas.mgh")[:-5, None, None]
+    nibabel.save(nibabel.MGHImage(betas, np.eye(4)), folder / "rh.betas.mgh")
+    for name in ("lh.sphere", "rh.sphere", "100307.L.sphere.MSMAll.native.surf.gii"):
+        write_sphere(folder / name, "lh" if "L" in name else name[:2])
+    init(folder, folder / "begun.yaml")
+    assert "    lh: lh.sphere.reg\n    rh: rh.sphere.reg\n" in (folder / "begun.yaml").read_text()

@@ -127,7 +127,10 @@ def _table(spec: NumbersSpec, places: Places, folder: Path) -> Table:
 def _files(spec: NumbersSpec, places: Places, folder: Path) -> list[tuple[Path, str, Part]]:
     """Return the files with the hemisphere, or '', and the voxels that each is about."""
     if spec.file is not None:
-        return [(folder / expand_home(spec.file), "", places.whole)]
+        path = folder / expand_home(spec.file)
+        if places.only_side:
+            check_side(path, places.only_side)
+        return [(path, "", places.whole)]
     given = {hemi: path for hemi, path in (("lh", spec.lh), ("rh", spec.rh)) if path is not None}
     if set(given) != set(places.sides):
         raise DataError(

@@ -80,8 +80,8 @@ class _Opener:
     def open(self, names: tuple[str, ...], part: Part, hemi: str) -> Responses:
         files = []
         for path in (self._path.parent / expand_home(name) for name in names):
-            if hemi:
-                check_side(path, hemi)
+            if side := hemi or self._places.only_side:
+                check_side(path, side)
             files.append(open_responses(path, self._spec.key, self._spec.images))
         self._check_rows(files, part)
         self._check_names(files)

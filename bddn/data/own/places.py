@@ -12,7 +12,7 @@ from bddn.cortex.frames import Frame, NativeMesh, Volume
 from bddn.cortex.fsaverage import HEMISPHERES, Floats
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES, native_voxels
-from bddn.data.imaging_files import brain_models, check_side, read_surface, read_volume
+from bddn.data.imaging_files import brain_models, check_side, read_surface, read_volume, registered_to
 from bddn.data.own.numbers import ROUNDED, read_numbers
 from bddn.data.table_files import NO_VALUE, Table, read_table
 from bddn.errors import DataError
@@ -92,6 +92,11 @@ class Places:
         """The frame, if it is a volume."""
         return self.frame if isinstance(self.frame, Volume) else None
 
+    @property
+    def only_side(self) -> str:
+        """The hemisphere of a surface that has no other, or ''. A file of all voxels is one of this hemisphere."""
+        return next(iter(self.sides)) if len(self.sides) == 1 else ""
+
     def select(self, n: int, part: Part, on_grid: bool) -> Ints | None:
         """Return the index with which n numbers of a file give those of the voxels of a part: None for all.
 
@@ -149,7 +154,7 @@ def read_places(spec: VoxelsSpec, folder: Path) -> Places:
     if spec.mask is not None:
         return _of_mask(folder / expand_home(spec.mask), spec)
     if spec.fsaverage is not None:
-        n_vertices = dict.fromkeys(HEMISPHERES, MESHES[spec.fsaverage])
+        n_vertices = {str(hemi): MESHES[spec.fsaverage] for hemi in sorted(spec.hemispheres)}
         index, whole = _vertices(spec, folder, n_vertices)
         hemi = np.concatenate([np.full(len(found), side) for side, found in index.items()])
         table = pd.DataFrame({"hemi": hemi, "vertex": np.concatenate(list(index.values()))})
@@ -178,12 +183,13 @@ def _side_paths(sides: SidesSpec, folder: Path) -> dict[str, Path]:
 
 def _refuse_unregistered(paths: Mapping[str, Path]) -> None:
     for hemi, path in paths.items():
-        if path.name in (f"{hemi}.sphere", f"{hemi}.sphere.gii"):
+        if got := registered_to(path.name):
             raise DataError(
                 path,
                 expected="a sphere that is registered to fsaverage",
-                got="the one before the registration",
-                fix=f"Give {hemi}.sphere.reg.",
+                got=got,
+                fix=f"Give {hemi}.sphere.reg of FreeSurfer, space-fsaverage_desc-reg_sphere of fMRIPrep, or "
+                "fs_LR-deformed_to-fsaverage of the Human Connectome Project; or rename it if only its name is wrong.",
             )
 
 
@@ -200,8 +206,7 @@ def _vertices(spec: VoxelsSpec, folder: Path, n_vertices: Mapping[str, int]) -> 
     if spec.cifti is not None:
         return _of_cifti(folder / expand_home(spec.cifti), n_vertices)
     if spec.vertices is None:
-        hemispheres = spec.hemispheres if spec.fsaverage else tuple(n_vertices)
-        return {hemi: np.arange(n_vertices[hemi]) for hemi in HEMISPHERES if hemi in hemispheres}, None
+        return {hemi: np.arange(n) for hemi, n in n_vertices.items()}, None
     paths = _side_paths(spec.vertices, folder)
     if lacking := [hemi for hemi in paths if hemi not in n_vertices]:
         raise DataError(
@@ -274,7 +279,10 @@ def _of_cifti(path: Path, n_vertices: Mapping[str, int]) -> tuple[dict[str, Ints
                 path,
                 expected=f"a cortex of {n_vertices[hemi]:,} vertices in hemisphere {hemi}, as the surface has",
                 got=f"one of {n:,} vertices" if n else "none",
-                fix="Give the sphere or mesh that these grayordinates belong to, e.g. fsLR 32k.",
+                fix="Give the sphere or mesh that these grayordinates belong to, e.g. fsLR 32k."
+                if n
+                else f"If the data do not have it, leave it out: give no sphere of {hemi}, or name the other one under "
+                "'hemispheres'.",
             )
         index[hemi] = np.asarray(axis.vertex)[mine].astype(np.intp)
         places.append(mine)
@@ -325,7 +333,9 @@ def _of_table(path: Path) -> Places:
             path,
             expected="x_mm, y_mm and z_mm in every row, hemi lh, rh or empty, and voxel different in every row",
             got=got if bad or odd else f"{count(twice, 'repeated name')} of voxels",
-            fix="Correct these rows.",
+            fix="Leave these rows out, and their columns of the responses; or complete them."
+            if bad
+            else "Correct these rows.",
         )
     every = Part(len(source), np.arange(len(source)))
     return Places(_points(hemi, voxel, coords), every, source=source)

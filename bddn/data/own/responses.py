@@ -291,7 +291,8 @@ def _not_numbers(path: Path, got: str, expected: str = "real numbers of shape (i
     if "voxels" in expected and re.search(r"\((\d+, ){2,}\d+\)$", got):
         fix = (
             "Save two axes, with a row for each row of the stimuli. Of repeats, bring the axes into the order (images, "
-            "repeats, voxels) by numpy.transpose, then .reshape(-1, n_voxels); of a volume (X, Y, Z, images), "
+            "repeats, voxels) by numpy.transpose, then .reshape(-1, n_voxels); of time points (images, voxels, time), "
+            "data[:, :, window].mean(2); of a volume (X, Y, Z, images), "
             "data[mask == 1].T. Python reads the axes of MATLAB files in reverse order: first data = data.T."
         )
     if "complex" in got:

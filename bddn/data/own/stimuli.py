@@ -179,7 +179,7 @@ def _rows(table: Table, spec: StimuliSpec, array: Path, once: bool) -> list[int]
 
 def _names(table: Table, spec: StimuliSpec) -> list[str]:
     names = table.texts(spec.file, "the files of the images", "file")
-    empty = [f"row {i + 1}" for i, name in enumerate(names) if not name]
+    empty = [f"row {i + 1}" for i, name in enumerate(names) if name.casefold() in NO_VALUE]
     odd = [name for name in names if not is_printable(name)]
     if empty or odd:
         raise DataError(

@@ -13,7 +13,7 @@ from bddn.cortex.fsaverage import HEMISPHERES
 from bddn.cortex.meshes import MESHES
 from bddn.cortex.places import COORDINATES
 from bddn.data.array_files import open_array
-from bddn.data.imaging_files import read_volume
+from bddn.data.imaging_files import read_volume, registered_to
 from bddn.data.own.order import by_number
 from bddn.data.own.scan import File, Folder
 from bddn.data.table_files import read_table
@@ -121,8 +121,7 @@ def _stimuli(folder: Path, found: Folder) -> tuple[list[str], int | None]:
         names = _named(table.columns, FILE_COLUMNS)
         lines = ["stimuli:", f"  table: {_quoted(table.name)}  # ? one row for each response, in the same order"]
         if names is not None and found.images:
-            first = read_table(folder / table.name).cells[names][0]
-            root = next((root for root in (".", *sorted(found.images)) if (folder / root / first).is_file()), None)
+            root = _root_of(folder, read_table(folder / table.name).cells[names][0], found)
             lines += [
                 f"  images: {_quoted(root)}  # ? the folder from which the names in '{names}' start",
                 f"  id: {_quoted(one or names)}  # ? the column of ids",
@@ -157,6 +156,11 @@ def _count_from(has_0: bool, what: str) -> str:
 def _named(columns: Sequence[str], usual: Sequence[str]) -> str | None:
     folded = {column.casefold(): column for column in columns}
     return next((folded[name] for name in usual if name in folded), None)
+
+
+def _root_of(folder: Path, name: str, found: Folder) -> str | None:
+    roots = {str(root) for inside in found.images for root in (Path(inside), *Path(inside).parents)}
+    return next((root for root in sorted({".", *roots}) if (folder / root / name).is_file()), None)
 
 
 def _responses(found: Folder, n_images: int | None) -> tuple[list[str], int | None]:
@@ -217,7 +221,9 @@ def _voxels(folder: Path, found: Folder, n_voxels: int | None) -> list[str]:
     lines = ["voxels:"]
     table = _table_of_voxels(found, n_voxels)
     rows = [f for f in found.of("table") if f.shape[0] == n_voxels and _named(f.columns, FILE_COLUMNS) is None]
-    spheres = [f for f in found.of("surface", "gifti surface") if "sphere" in f.name and f.shape == (n_voxels,)]
+    spheres = [f for f in found.of("surface", "gifti surface") if "sphere" in f.name and not registered_to(f.name)]
+    n_places = {(file.shape[-1],) for file in _candidates(found)} if (n_voxels,) in [f.shape for f in spheres] else ()
+    spheres = [file for file in spheres if file.shape in n_places]
     mesh = next((name for name, n in MESHES.items() if n_voxels in (n, 2 * n)), None)
     volumes = [file for file in found.of("volume") if len(file.shape) == 3]
     mask = _mask(folder, volumes, n_voxels)
