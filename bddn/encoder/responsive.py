@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bddn.encoder.explained import SHARES, Kernel
+from bddn.encoder.explained import MOST, SHARES, Kernel
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.sample import evenly_spread, n_trained
 from bddn.encoder.targets import ByVoxel, OfVoxels, Standardized, Targets
@@ -27,6 +27,16 @@ CERTAIN = 6.6  # twice the logarithm of a likelihood ratio, which one silent vox
 OTHERS = 4  # voxels that respond to one of the others in the sample
 LEAST = 50  # voxels that respond: fewer may have exceeded it by chance
 SILENT = 0.1  # of the share that is explained of voxels that respond: others with more are not silent, but unsure
+
+
+def chooses(spec: FitSpec) -> bool:
+    """Return whether a fit chooses the voxels of its sample."""
+    return spec.sampled == "responsive" and spec.sample is not None and spec.selection == "topological"
+
+
+def responsive_bytes(n_voxels: int, n_rows: int, spec: FitSpec) -> int:
+    """Return the memory that the choice needs for responses, in bytes."""
+    return 8 * min(n_voxels, CANDIDATES * (spec.sample or 0)) * min(n_rows, MOST) if chooses(spec) else 0
 
 
 def sampled(
@@ -43,7 +53,7 @@ def sampled(
     n = n_trained(len(model.bias), spec)
     some = OfVoxels(targets, evenly_spread(model.coords_mm, n), n_rows) if n < len(model.bias) else None
     responses = Standardized.of(targets, train, *(() if some is None else (some.keep,)))
-    if spec.sampled == "responsive" and spec.sample is not None and spec.selection == "topological":
+    if chooses(spec):
         if known is None:
             known = responsive_sample(model.coords_mm, n, responses, kernel())
         if known is not None and len(known) < len(model.bias):

@@ -28,6 +28,7 @@ from bddn.encoder.fit import CHECKPOINT_S, fit
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import IMAGES as POLISH_IMAGES
 from bddn.encoder.polish import pass_bytes_in, polish_bytes
+from bddn.encoder.responsive import chooses, responsive_bytes
 from bddn.encoder.sample import n_trained
 from bddn.encoder.shared_components import limits_components
 from bddn.encoder.targets import Targets
@@ -266,7 +267,8 @@ def _residency(
     is_limited = limits_components(spec)
     at_start = max(
         components_bytes(n_responses, n) if is_limited or spec.initial_align == "responses" else 0,
-        kernel_bytes([*model.widths.values()], n_responses) if is_limited else 0,
+        kernel_bytes([*model.widths.values()], n_responses) if is_limited or chooses(spec) else 0,
+        responsive_bytes(n_voxels, n_responses, spec),
     )
     of_sample = 4 * n_responses * n if n < n_voxels else 0
     rest += max(of_sample + at_start, polish_bytes(model, pass_bytes) if spec.polish else 0)
