@@ -34,6 +34,7 @@ from bddn.evaluation.kept_responses import (
 )
 from bddn.evaluation.matching import cache_of_run, check_responses_of, dataset_of_run, parts_of_run
 from bddn.files import atomic
+from bddn.files.mapped import new_array
 from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
 from bddn.progress import progress
@@ -95,7 +96,7 @@ def write_responses(
 
     def write(path: Path) -> None:
         shape = (2, len(rows), len(encoders[0].bias))
-        found = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        found = new_array(path, shape)
         readings = [encoder.read(PREDICT_IMAGES) for encoder in encoders]
         with torch.no_grad(), single_threaded_kernels(), progress("score", len(rows), "images") as advance:
             for some, features in batches(source, pools_in_order(rows, source.chunk_of), PREDICT_IMAGES):

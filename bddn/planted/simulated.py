@@ -23,6 +23,7 @@ from torch import Tensor
 from bddn.data.covariates import covariate_table
 from bddn.data.dataset import About, Dataset, Stimuli
 from bddn.data.trials import response_ids
+from bddn.files.mapped import new_array
 from bddn.machine.parallel import each, single_threaded_kernels
 from bddn.planted.brain import RESPONSE_STD, receptive_fields
 
@@ -140,11 +141,7 @@ def simulate(
         features = _features(tokens, n, rng, n_features)
         mixture = rng.normal(size=(n_voxels, n_features)).astype(np.float32)
         shape = n, n_voxels
-        values: npt.NDArray[np.float32] = (
-            np.empty(shape, np.float32)
-            if file is None
-            else np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
-        )
+        values: npt.NDArray[np.float32] = np.empty(shape, np.float32) if file is None else new_array(file, shape)
         fields = maps if "angle" in maps else maps.assign(angle=0.0)
         step = max(1, BLOCK_BYTES // (4 * max(features.shape[1], n)))
 
