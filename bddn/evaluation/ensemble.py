@@ -20,7 +20,6 @@ import pandas as pd
 from bddn.cortex.places import place_columns
 from bddn.data import Dataset
 from bddn.data.trials import response_ids
-from bddn.encoder import checkpoint
 from bddn.errors import RunError
 from bddn.evaluation.held_out import write_responses
 from bddn.evaluation.kept_responses import ABOUT as ABOUT_RESPONSES
@@ -34,9 +33,9 @@ from bddn.machine.parallel import n_threads
 from bddn.machine.settings import own_settings
 from bddn.many.plan import VARIED
 from bddn.run.covariate_file import copy_effects, without_covariates
+from bddn.run.encoders import load_encoders
 from bddn.run.folder import (
     ABOUT,
-    ENCODER,
     ENSEMBLE,
     METRICS,
     SPLIT,
@@ -130,7 +129,7 @@ def average_fits(folders: Sequence[Path], cache: Cache, dataset: Dataset, out: P
     parts = parts_of_run(first, dataset)
     check_responses_of(first, dataset)
     dataset = without_covariates(first, dataset)
-    encoders = [checkpoint.load(run.folder / ENCODER) for run in runs]
+    encoders = [encoder for run in runs for encoder in load_encoders(run)]
     source = Streamed(cache, cache.select_layers(first.layers), response_ids(dataset))
     try:
         with new_folder(out, ABOUT) as aside:

@@ -17,7 +17,6 @@ import torch
 from bddn.data import Dataset
 from bddn.data.covariates import WithoutCovariates
 from bddn.data.trials import response_ids
-from bddn.encoder import checkpoint
 from bddn.encoder.brain_score import PREDICT_IMAGES
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.parts import Parts
@@ -39,7 +38,8 @@ from bddn.machine.parallel import single_threaded_kernels
 from bddn.machine.settings import own_settings
 from bddn.progress import progress
 from bddn.run.covariate_file import without_covariates
-from bddn.run.folder import Run, encoder_files
+from bddn.run.encoders import load_encoders
+from bddn.run.folder import Run
 from bddn.store.reader import Cache
 from bddn.stream.loader import Source, Streamed, batches
 from bddn.stream.order import pools_in_order
@@ -69,7 +69,7 @@ def predict_held_out(run: Run, caches: Sequence[Cache], datasets: Sequence[Datas
     parts, folder = parts_of_run(run, dataset), run.folder / FOLDER
     check_responses_of(run, dataset)
     dataset = without_covariates(run, dataset)
-    encoders, layers = [checkpoint.load(path) for path in encoder_files(run)], cache.select_layers(run.layers)
+    encoders, layers = load_encoders(run), cache.select_layers(run.layers)
     source = Streamed(cache, layers, response_ids(dataset))
     atomic.make_folder(folder)
     (folder / ABOUT).unlink(missing_ok=True)  # without it, the responses are not used

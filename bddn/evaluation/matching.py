@@ -14,6 +14,7 @@ from bddn.errors import MismatchError
 from bddn.identity import digest
 from bddn.run.folder import Run, read_split
 from bddn.run.inputs import hash_responses, trial_parts
+from bddn.run.together import check_split
 from bddn.store.reader import Cache
 
 Visit = Callable[[npt.NDArray[np.float32]], object]
@@ -71,9 +72,11 @@ def parts_of_run(run: Run, dataset: Dataset) -> Parts:
     Raises
     ------
     RunError
-        If the run's `split.json` is missing or damaged.
+        If the run's `split.json` is missing, damaged or another run's.
     """
-    return Parts.of(Split.of(read_split(run)), response_ids(dataset))
+    split = Split.of(read_split(run))
+    check_split(run.folder, run.about, split)
+    return Parts.of(split, response_ids(dataset))
 
 
 def _quick(dataset: Dataset) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from bddn.backbones.backbone import Trainable
 from bddn.backbones.kind import kind_of
 from bddn.backbones.registry import open_backbone
 from bddn.backbones.weights.local import file_of, snapshot_of
+from bddn.data.splits import Split
 from bddn.evaluation.kept_responses import read_held_out
 from bddn.exports.terms import Terms, data_terms, network_terms
 from bddn.exports.writing import MADE_OF, write_descriptions, write_list, write_network, write_run
@@ -22,9 +23,11 @@ from bddn.machine.settings import own_settings
 from bddn.predict import Network, cache_of, check_network, network_of
 from bddn.predict.exported import NETWORK, SPEC, check_export, exported_spec
 from bddn.predict.loaded import Device, GivenSpec
-from bddn.run import Run, read_run
+from bddn.run import Run, read_run, read_split
+from bddn.run.encoders import load_encoders
 from bddn.run.folder import VOXELS, about_data, encoder_files
 from bddn.run.passed_on import EXPORT
+from bddn.run.together import check_split
 from bddn.spec import CacheSpec
 
 _occupied = partial(occupied, mine="this export")
@@ -147,6 +150,8 @@ def export_with(
     )
     fresh = not _is_done(out, identity)
     if fresh:
+        load_encoders(run)
+        check_split(run.folder, run.about, Split.of(read_split(run)))
         try:
             with new_folder(out, EXPORT) as aside:
                 write_run(run, title, aside, responses)

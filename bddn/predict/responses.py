@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from bddn.encoder import checkpoint
 from bddn.encoder.brain_score import PREDICT_IMAGES
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.errors import MismatchError, RunError
@@ -23,6 +22,7 @@ from bddn.predict.network import Network, cache_of
 from bddn.predict.pictures import Pictures
 from bddn.progress import progress
 from bddn.run import Run
+from bddn.run.encoders import load_encoders
 from bddn.run.folder import VOXELS, check_single, encoder_files
 from bddn.run.inputs import environment
 from bddn.store.layout import Layout
@@ -42,7 +42,7 @@ def tokens_of(run: Run, network: Network, pictures: Pictures) -> Features:
     BddnError
         If an image has changed since it was read, or its tokens are not finite in the stored precision.
     """
-    layout = Layout.of_spec(network.spec, checkpoint.load(encoder_files(run)[0]).widths, len(pictures))
+    layout = Layout.of_spec(network.spec, load_encoders(run)[0].widths, len(pictures))
     source = TokenSource(
         network.spec, network.backbone, pictures.stimuli, pictures.sha256, layout, network.device, n_threads()
     )
@@ -110,7 +110,7 @@ def predict(run: Run, features: Features) -> npt.NDArray[np.float32]:
     BddnError
         If the run has no encoder, or the tokens do not match its layers.
     """
-    total, encoders = np.zeros((len(features), len(run.voxels))), _encoders(run)
+    total, encoders = np.zeros((len(features), len(run.voxels))), load_encoders(run)
     for model in encoders:
         _check_shapes(model, features)
         with single_threaded_kernels():
@@ -148,7 +148,7 @@ def aligned_local(run: Run, features: Features) -> npt.NDArray[np.float32]:
         The same errors as `predict`; also if the run is an ensemble, whose fits have different channels.
     """
     check_single(run, "shared channels")
-    (model,) = _encoders(run)
+    (model,) = load_encoders(run)
     _check_shapes(model, features)
     n_layers, n_channels = len(model.layers), model.channels.shape[1]
     aligned = np.empty((n_layers, len(features), *model.grid.grid, n_channels), np.float32)
@@ -164,10 +164,6 @@ def _decode(filled: Mapping[str, TokenRows], layout: Layout) -> Features:
     kept, names = layout.precision, [layer.name for layer in layout.layers]
     local = [kept.decode(*kept.finish(filled[f"local/{name}"])).flatten(1, 2) for name in names]
     return Features(local, [kept.decode(*kept.finish(filled[f"global/{name}"])) for name in names])
-
-
-def _encoders(run: Run) -> list[FactorTopy]:
-    return [checkpoint.load(path) for path in encoder_files(run)]
 
 
 def _check_shapes(model: FactorTopy, features: Features) -> None:

@@ -31,6 +31,7 @@ from bddn.files.output import check_new_or_result, is_vacant, occupied
 from bddn.files.paths import printable
 from bddn.identity import PROBE, Identity, digest
 from bddn.run.passed_on import refuse_outside
+from bddn.run.together import check_metrics
 from bddn.stats.evidence import FDR, q_values, without_evidence
 from bddn.stats.hierarchy import confidence, depth, hierarchy_slope
 from bddn.stats.scores import LEAST_R2, robust_mean, roi_scores
@@ -133,21 +134,22 @@ def read_run(folder: Path) -> Run:
     Raises
     ------
     RunError
-        If it is missing, incomplete or has another format.
+        If it is missing, incomplete, has another format, or mixes the files of two fits.
     """
     try:
         identity = atomic.read_object(folder / ABOUT)
         if identity.get("format") != FORMAT:
             raise ValueError(f"format {identity.get('format')!r}, not {FORMAT}")
+        if missing := [part for part in ("layers", "fit", "cache", "data") if part not in identity]:
+            raise ValueError(f"{ABOUT} without '{missing[0]}'")
         truth = folder / "truth.json"
-        return Run(
-            folder,
-            tuple(identity["layers"]),
-            pd.read_parquet(BytesIO((folder / VOXELS).read_bytes())),
-            json.loads((folder / METRICS).read_text(encoding="utf-8")),
-            json.loads(truth.read_text(encoding="utf-8")) if is_listed(truth) else None,
-            identity,
-        )
+        voxels = pd.read_parquet(BytesIO((folder / VOXELS).read_bytes()))
+        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        check_metrics(folder, identity, metrics, voxels)
+        told = json.loads(truth.read_text(encoding="utf-8")) if is_listed(truth) else None
+        return Run(folder, tuple(identity["layers"]), voxels, metrics, told, identity)
+    except RunError:
+        raise
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         fix = "Give the --out of a finished 'bddn fit'."
         got, fix = explain_folder(folder, (*FILES, "truth.json"), _describe(folder, error), fix)

@@ -24,6 +24,7 @@ from bddn.planted.subject import Planted
 from bddn.run import fit_run, read_run
 from bddn.spec import FitSpec
 from bddn.stats.truth import PARTS
+from bddn.store.reader import Cache
 
 SMALL = {"channels": 8, "selector_width": 16, "epochs": 1, "batch_size": 4}
 FIT = FitSpec.parse({**FitSpec.recipe("fast").to_dict(), **SMALL}, "test")
@@ -225,9 +226,9 @@ def test_wrong_inputs_are_one_message(run: Path, sealed: Path, brain: Path, othe
     for copy in (bare, relabelled):
         shutil.copytree(run, copy)
     (bare / "split.json").unlink()
-    about = json.loads((relabelled / "run.json").read_text())
-    about["cache"]["digest"] = "0" * 64
-    (relabelled / "run.json").write_text(json.dumps(about))
+    for name in ("run.json", "metrics.json"):
+        text = (relabelled / name).read_text()
+        (relabelled / name).write_text(text.replace(Cache(sealed).digest, "0" * 64))
     data = f"planted:{brain}"
     for words, said in (
         ((tmp_path / "none", "--cache", sealed, "--data", data), "no such folder"),

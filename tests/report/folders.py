@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bddn.run.folder import summary_of_scores
 from bddn.stats.hierarchy import hierarchy_slope
 
 
@@ -44,3 +45,5 @@ def mark(run: Path, vertices: dict[str, int]) -> None:
         return voxels
 
     change_voxels(run, change)
+    scores = summary_of_scores(pd.read_parquet(run / "voxels.parquet"))
+    change_json(run / "metrics.json", lambda metrics: metrics.update(r2_test=scores["r2_test"]))

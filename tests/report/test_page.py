@@ -437,7 +437,7 @@ EVIL = "</script><img src=x onerror='window.hit=1'><script>window.hit=1</script>
 
 
 def test_text_of_a_run_is_only_text(run_copy: Path, open_page: Open) -> None:
-    change_json(run_copy / "metrics.json", lambda metrics: metrics.update(title=EVIL))
+    change_json(run_copy / "metrics.json", lambda metrics: metrics.update(title=EVIL, cache_digest=EVIL))
     change_json(run_copy / "run.json", lambda about: about["cache"].update(digest=EVIL))
     change_voxels(run_copy, lambda voxels: voxels.assign(roi=EVIL, words=EVIL).rename(columns={"words": EVIL}))
     opened = open_page(write_report([run_copy]).path)
