@@ -295,6 +295,14 @@ def test_what_decides_a_cache_leaves_out_words_and_speed() -> None:
     assert CacheSpec.parse(CACHE | {"grid": [4, 4]}, "test").identity() != base
 
 
+def test_one_number_is_rows_and_columns_of_a_grid() -> None:
+    one, two = (CacheSpec.parse(CACHE | {"grid": grid}, "test") for grid in (6, [6, 6]))
+    assert one == two
+    assert one.digest() == two.digest()
+    with pytest.raises(SpecError, match="'grid"):
+        CacheSpec.parse(CACHE | {"grid": 0}, "test")
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -60,7 +60,8 @@ def forms_of(
     """
     place = type(module).__name__
     before = _buffers(module)
-    first, second = (_outputs(module, chosen, run, spec, n, packed) for n in BATCHES)
+    cut: set[tuple[int, int]] = set()
+    first, second = (_outputs(module, chosen, run, spec, n, packed, cut) for n in BATCHES)
     changed = [name for name, value in _buffers(module).items() if before.get(name, value) != value]
     if changed:
         raise BackboneError(
@@ -86,7 +87,7 @@ def forms_of(
         path = choose(name, both, BATCHES, spec.image_hw, answers.output)
         shapes = both[0][path].shape, both[1][path].shape
         settings = answers.leading_tokens, answers.channels, prefix
-        form = infer(name, shapes, BATCHES, spec.image_hw, *settings, has_cls=has_cls)
+        form = infer(name, shapes, BATCHES, spec.image_hw, *settings, has_cls=has_cls, cut=cut)
         forms[name] = path, form
     without = [name for name, (_, form) in forms.items() if not form.prefix[0]]
     if without and spec.global_token == "cls":
@@ -128,8 +129,10 @@ def _outputs(
     spec: CacheSpec,
     n_images: int,
     packed: bool,
+    cut: set[tuple[int, int]],
 ) -> dict[str, list[Outputs]]:
-    """Return the outputs of the submodules for `n_images` images, one entry per run of a submodule."""
+    """Return the outputs of the submodules for `n_images` images, one entry per run of a submodule. Add rows and
+    columns of the patches that convolutions cut images into to `cut`."""
     seen: dict[str, list[Outputs]] = {}
 
     def remember(name: str) -> Callable[..., None]:
@@ -140,7 +143,14 @@ def _outputs(
         return hook
 
     hooks = [one.register_forward_hook(remember(name)) for name, one in chosen.items()]
-    hooks += [one.register_forward_pre_hook(_refuse_cuts) for one in module.modules() if isinstance(one, nn.Conv2d)]
+
+    def remember_patches(conv: nn.Conv2d, inputs: tuple[Any, ...], output: Any) -> None:
+        if _cuts(conv, inputs):
+            cut.add(tuple(output.shape[2:]))
+
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            hooks += [conv.register_forward_pre_hook(_refuse_cuts), conv.register_forward_hook(remember_patches)]
     pixels = noise(n_images, spec.image_hw)
     try:
         run(pixels)
@@ -163,9 +173,9 @@ def _outputs(
 
 def _refuse_cuts(conv: nn.Conv2d, inputs: tuple[Any, ...]) -> None:
     """Raise a SpecError if a convolution cuts the image into patches, and leaves pixels over at its edge."""
-    sides, shape = conv.kernel_size, tuple(inputs[0].shape) if inputs else ()
-    if len(shape) != 4 or shape[1] != 3 or conv.stride != sides or conv.padding not in ((0, 0), "valid"):
+    if not _cuts(conv, inputs):
         return
+    sides, shape = conv.kernel_size, tuple(inputs[0].shape)
     if any(n > side and n % side for n, side in zip(shape[2:], sides, strict=True)):
         raise SpecError(
             "image_size",
@@ -173,6 +183,12 @@ def _refuse_cuts(conv: nn.Conv2d, inputs: tuple[Any, ...]) -> None:
             got=" × ".join(map(str, shape[2:])),
             fix="Correct image_size in the spec.",
         )
+
+
+def _cuts(conv: nn.Conv2d, inputs: tuple[Any, ...]) -> bool:
+    """Return whether a convolution cuts an image into patches."""
+    shape = tuple(inputs[0].shape) if inputs else ()
+    return len(shape) == 4 and shape[1] == 3 and conv.stride == conv.kernel_size and conv.padding in ((0, 0), "valid")
 
 
 def _advice(module: nn.Module, error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Infer from a tensor's shape how it contains tokens: as a sequence or a map, and where its places are."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from bddn.errors import SpecError
 from bddn.tokens import LayerTokens, Prefix
 
+Places = tuple[int, int]
 MAX_LEADING = 5  # largest number of leading tokens that is tried: a CLS token and four registers
 
 
@@ -62,6 +63,7 @@ def infer(
     prefix: Prefix | None = None,
     *,
     has_cls: bool = True,
+    cut: Collection[Places] = (),
 ) -> Form:
     """Return the form of a tensor, from its shapes for two numbers of images.
 
@@ -82,6 +84,9 @@ def infer(
     has_cls : bool
         Whether the network may have a CLS token. If not, leading tokens are registers, unless `leading_tokens` says how
         many there are.
+    cut : rows and columns
+        Of the patches that the network cuts images into, if it does. Without `leading_tokens`, the places of a sequence
+        are these, maybe merged or divided: further leading tokens, such as prompts, may form a grid with the patches.
 
     Raises
     ------
@@ -101,14 +106,16 @@ def infer(
         if prefix is not None and leading_tokens is None and grids(rest[0], [prefix], image_hw):
             prefixes = [prefix]
         several = grids(rest[0], prefixes, image_hw)
+        if cut and several:
+            several = _of_patches(name, rest[0], several, cut, answered=leading_tokens is not None)
         found = [Form("sequence", batch_dim, leading, places, rest[1]) for leading, places in several]
         ways = " or ".join(f"{sum(leading)} (then {h}×{w} places)" for leading, (h, w) in several)
         which = "a known number of leading tokens", f"Set leading_tokens in the spec: {ways}."
         none = (
             f"{rest[0]} tokens that form a grid like {image}, "
             f"after {'up to ' if len(prefixes) > 1 else ''}{sum(prefixes[-1])} leading tokens",
-            "Correct their number in the spec (leading_tokens; in family: transformers prefix and suffix), or choose "
-            "other layers.",
+            f"Correct their number in the spec ({_leading(rest[0], cut)}in family: transformers prefix and suffix), or "
+            "choose other layers.",
         )
     elif len(rest) == 3:
         both = (
@@ -154,18 +161,65 @@ def _image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int]) -> int 
 def _without_image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int]) -> tuple[str, str]:
     """Return what was expected, and the next step."""
     expected = "one axis of images"
-    packed = [
-        a // batches[0]
-        for a, b in zip(*shapes, strict=False)
-        if a != b and a * batches[1] == b * batches[0] and a > batches[0]
-    ]
-    if packed and len(shapes[0]) == len(shapes[1]):
+    if len(shapes[0]) != len(shapes[1]):
+        return expected, "Choose another layer."
+    for axis, (a, b) in enumerate(zip(*shapes, strict=True)):
+        if a == b or a * batches[1] != b * batches[0] or a <= batches[0]:
+            continue
+        n = a // batches[0]
+        if any(size > 1 for i, size in enumerate(shapes[0][:-1]) if i != axis):
+            return (
+                f"{expected}, separate from that of windows or other parts of it",
+                f"One axis contains {n} parts of every image: choose a layer around this one, after they are joined.",
+            )
         return (
             f"{expected}, separate from that of tokens",
-            f"One axis contains {packed[0]} tokens of every image, one image after the other: return them as "
-            f"(B, {packed[0]}, C), for instance from a small module around the network.",
+            f"One axis contains {n} tokens of every image, one image after the other: return them as (B, {n}, C), for "
+            "instance from a small module around the network.",
         )
     return expected, "Choose another layer."
+
+
+def _of_patches(
+    name: str, n: int, several: list[tuple[Prefix, Places]], cut: Collection[Places], *, answered: bool
+) -> list[tuple[Prefix, Places]]:
+    """Return the readings of a sequence of n tokens whose places may come from patches, or the user's answer; raise a
+    SpecError if there is none."""
+    found = [one for one in several if any(_come_from(one[1], patches) for patches in cut)]
+    (prefix, (h, w)), (rows, columns) = several[0], max(cut)
+    other_sides = sum(prefix) + rows * columns == n
+    if found or (answered and not other_sides):
+        return found or several
+    raise SpecError(
+        f"layer '{name}'",
+        expected=f"places of the {rows}×{columns} patches that a convolution cuts the image into, maybe merged",
+        got=f"{n} tokens = {sum(prefix)} + {h}×{w}",
+        fix=f"Return a map of places as the image has them, not {rows}×{columns}, from a small module around it."
+        if other_sides
+        else f"Set leading_tokens: {sum(prefix)} if it has {h}×{w} places, or {_leading(n, cut)}in family: "
+        "transformers correct prefix and suffix.",
+    )
+
+
+def _leading(n: int, cut: Collection[Places]) -> str:
+    """Return the setting with which the last of n tokens are patches, as the beginning of a sentence."""
+    rows, columns = max(cut, default=(n + 1, 1))
+    few = n < rows * columns
+    return (
+        "leading_tokens; "
+        if few
+        else f"leading_tokens: {n - rows * columns} if the {rows}×{columns} patches come last; "
+    )
+
+
+def _come_from(places: Places, patches: Places) -> bool:
+    """Return whether places are patches, or patches of which each k × k are merged into one, or each is divided so."""
+    (h, w), (rows, columns) = places, patches
+    if (h % rows, w % columns) == (0, 0):
+        return h // rows == w // columns
+    merged = [(rows // k, columns // k) for k in range(1, rows + 1)]
+    padded = [(-(-rows // k), -(-columns // k)) for k in range(1, rows + 1)]  # at the edge
+    return places in merged or places in padded
 
 
 def grids(n_tokens: int, prefixes: Sequence[Prefix], image_hw: tuple[int, int]) -> list[tuple[Prefix, tuple[int, int]]]:

@@ -73,6 +73,10 @@ class WeightsSpec(Spec):
         return self.hub or self.folder or self.url or self.file or f"random weights of seed {self.random}"
 
 
+def _rows_and_columns(given: object) -> object:
+    return (given, given) if type(given) is int else given
+
+
 class CacheSpec(Spec):
     """Stage one: which backbone, which image size, which layers and tokens, and how they are stored."""
 
@@ -96,8 +100,8 @@ class CacheSpec(Spec):
     """Lower precision of the forward pass, by torch.autocast; none is float32."""
     compile: bool = False
     """Compile the blocks with torch.compile: slow to start, faster on a GPU."""
-    grid: tuple[Positive, Positive] = (8, 8)
-    """Rows and columns to which local tokens are resized (bilinear) before they are stored."""
+    grid: Annotated[tuple[Positive, Positive], BeforeValidator(_rows_and_columns)] = (8, 8)
+    """Rows and columns, or one number for both, to which local tokens are resized (bilinear) before they are stored."""
     global_token: Literal["cls", "mean"] = "cls"
     """The global token of a layer: its CLS token, or the mean of its local tokens before resizing."""
     registers: bool = Field(default=False, exclude_if=lambda stored: not stored)

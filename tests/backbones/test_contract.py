@@ -268,6 +268,15 @@ def test_registers_that_were_not_trained_are_not_taken_for_a_plain_network(tmp_p
         open_backbone(CacheSpec.parse(small.spec.to_dict() | {"backbone": about}, "test"))
 
 
+def test_a_folder_without_weights_as_transformers_saves_them_is_refused(tmp_path: Path) -> None:
+    """FSDP and DeepSpeed save the parts of their processes."""
+    small = of("dinov2_b", tmp_path)
+    folder = Path(str(small.spec.weights.folder if small.spec.weights else ""))
+    (folder / "model.safetensors").rename(folder / "mp_rank_00_model_states.pt")
+    with pytest.raises(BackboneError, match=r"neither model\.safetensors nor pytorch_model\.bin.*save_pretrained"):
+        open_backbone(small.spec)
+
+
 def test_mae_read_by_its_own_class_would_shuffle_the_patches(tmp_path: Path) -> None:
     """The trap that the plain class avoids: at mask ratio 0, patches still come in a random order."""
     import transformers

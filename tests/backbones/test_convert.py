@@ -292,6 +292,21 @@ def test_weights_that_are_whole_numbers_are_refused(tmp_path: Path) -> None:
     assert "blocks.0.mlp.fc1.weight int8 (40, 24)" in str(refusal(path, "timm"))
 
 
+@pytest.mark.parametrize("kind", ["sparse_coo", "sparse_csr", "without values"])
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+def test_weights_that_are_no_plain_arrays_are_refused(tmp_path: Path, kind: str) -> None:
+    path, name = tmp_path / "weights", "blocks.0.mlp.fc1.weight"
+    write(path, "timm")
+    convert: dict[str, Callable[[Tensor], Tensor]] = {
+        "sparse_coo": Tensor.to_sparse,
+        "sparse_csr": Tensor.to_sparse_csr,
+        "without values": lambda weight: weight.to("meta"),
+    }
+    change(path, lambda s: s.update({name: convert[kind](s[name])}))
+    assert f"dense weights; got 1 others: {name} (" in (message := str(refusal(path, "timm")))
+    assert kind in message
+
+
 @each_format
 @pytest.mark.parametrize(("depth", "kind"), [(2, "unknown"), (4, "missing")])
 def test_another_depth_is_refused(tmp_path: Path, source: Format, depth: int, kind: str) -> None:

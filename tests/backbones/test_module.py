@@ -159,6 +159,10 @@ def test_what_has_no_weights_is_refused() -> None:
         half_empty.register_buffer("codes", torch.empty(3, device="meta"), persistent=persistent)
         with pytest.raises(BackboneError, match="1 weights without values: codes"):
             from_module(half_empty, ["blocks.?"], image_size=SIZE)
+    sparse = Net()
+    sparse.never.weight = nn.Parameter(sparse.never.weight.detach().to_sparse(), requires_grad=False)
+    with pytest.raises(BackboneError, match=r"dense weights; got 1 others: never\.weight \(torch\.sparse_coo\)"):
+        from_module(sparse, ["stem"], image_size=SIZE)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # torch will remove such networks
@@ -230,6 +234,51 @@ def test_registers_of_a_network_without_cls_token_are_not_taken_for_one(name: st
     for net, leading in ((OfRegisters(name), 2), (OfRegisters("cls_token", name), None)):
         form = from_module(net, ["block"], leading_tokens=leading, **given).forms["block"]
         assert str(form).startswith("66 tokens = 1 CLS + 1 registers")
+
+
+class Prompted(nn.Module):
+    """Tokens before the patches, as visual prompts are; or patches of another form than the image."""
+
+    def __init__(self, n_before: int, patch: tuple[int, int] = (4, 4), side: int = 0) -> None:
+        super().__init__()
+        self.merge = nn.AdaptiveAvgPool2d(side) if side else nn.Identity()
+        self.cut, self.block = nn.Conv2d(3, 12, patch, patch), nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)
+        self.before = nn.Parameter(torch.randn(1, n_before, 12))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.merge(self.cut(pixels)).flatten(2).transpose(1, 2)
+        return self.block(torch.cat([self.before.expand(len(x), -1, -1), x], 1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("n_before", "read"), [(17, r"0 \+ 9×9"), (37, r"1 \+ 10×10")])
+def test_tokens_that_form_a_grid_with_the_patches_are_not_taken_for_places(n_before: int, read: str) -> None:
+    given: dict[str, Any] = {"image_size": SIZE, "grid": 8, "global_token": "mean"}
+    answer = rf"leading_tokens: {n_before} if the 8×8 patches come last"
+    with pytest.raises(SpecError, match=rf"8×8 patches .* got {64 + n_before} tokens = {read}.*{answer}"):
+        from_module(Prompted(n_before), ["block"], **given)
+    net = Prompted(n_before)
+    found = from_module(net, ["block"], leading_tokens=n_before, **given)(pixels := torch.randn(2, 3, SIZE, SIZE))
+    with torch.inference_mode():
+        expected = net(pixels)[:, n_before:].transpose(1, 2).unflatten(2, (8, 8))
+    torch.testing.assert_close(found["block"].local_, expected, rtol=0, atol=1e-5)
+
+
+def test_patches_of_another_form_than_the_image_are_refused() -> None:
+    """Read by their number alone, 4 × 16 patches of 8 × 2 pixels would be 8 × 8 places."""
+    for answer in (None, 0):
+        with pytest.raises(SpecError, match=r"places of the 4×16 patches .*Return a map of places as the image has"):
+            from_module(Prompted(0, (8, 2)), ["block"], leading_tokens=answer, image_size=SIZE, global_token="mean")
+
+
+@pytest.mark.parametrize("side", [3, 4, 5, 8, 9, 16])
+def test_patches_may_be_merged_or_divided(side: int) -> None:
+    given: dict[str, Any] = {"image_size": SIZE, "global_token": "mean"}
+    net = Prompted(0, side=side)
+    if side in (5, 9):  # not from 8 × 8, as the queries of a resampler
+        with pytest.raises(SpecError, match=rf"leading_tokens: 0 if it has {side}×{side} places"):
+            from_module(net, ["block"], **given)
+    answer = 0 if side in (3, 5, 9) else None
+    assert from_module(net, ["block"], leading_tokens=answer, **given).forms["block"].places == (side, side)
 
 
 @pytest.mark.parametrize("size", [33, [32, 38]])

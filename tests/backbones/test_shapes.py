@@ -93,3 +93,26 @@ def test_every_form_gives_the_same_tokens(shape: tuple[int | str, ...]) -> None:
     assert torch.equal(found.local_.permute(0, 2, 3, 1), local)
     assert (found.global_ is None) == (17 not in shape)
     assert found.global_ is None or torch.equal(found.global_, cls[:, 0])
+
+
+def test_patches_tell_which_reading_is_right() -> None:
+    """Further tokens are asked for by number, where they form no grid; an ambiguous shape is no question."""
+    assert infer("a", shapes("B", 9, 8), (2, 3), SQUARE, cut={(2, 2)}).places == (2, 2)
+    assert infer("a", shapes("B", 49, 8), (2, 3), SQUARE, cut={(14, 14)}).places == (7, 7)
+    with pytest.raises(SpecError, match="leading_tokens: 8 if the 6×6 patches come last"):
+        infer("a", shapes("B", 44, 8), (2, 3), SQUARE, cut={(6, 6)})
+
+
+@pytest.mark.parametrize(
+    ("two", "three", "words"),
+    [
+        ((128, 8), (192, 8), r"64 tokens of every image.*return them as \(B, 64, C\)"),
+        ((1, 128, 8), (1, 192, 8), r"64 tokens of every image.*return them as \(B, 64, C\)"),
+        ((8, 16, 8), (12, 16, 8), "4 parts of every image: choose a layer around this one"),
+    ],
+)
+def test_images_in_one_axis_with_tokens_or_windows_are_told(
+    two: tuple[int, ...], three: tuple[int, ...], words: str
+) -> None:
+    with pytest.raises(SpecError, match=words):
+        infer("a", [two, three], (2, 3), SQUARE)

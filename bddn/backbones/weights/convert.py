@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     ------
     BackboneError
         If the file does not exist, is damaged or has another format, if its pickle would run code, or if it contains no
-        tensors, or other objects besides tensors.
+        tensors, sparse ones, or other objects besides tensors.
     """
     expected = "a checkpoint file: .safetensors, or a file of torch.save"
     if not path.is_file():
@@ -132,7 +132,28 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             got=f"other objects: {shorten(others, SHOWN)}" if others else "no tensors",
             fix="Save only the state dict with torch.save.",
         )
+    refuse_not_dense(path, tensors)
     return tensors
+
+
+def refuse_not_dense(place: object, state: Mapping[str, Tensor]) -> None:
+    """Raise a BackboneError if weights are no plain arrays: sparse, quantized, split over processes, not there."""
+    others = [f"{name} ({kind})" for name, one in state.items() if (kind := _not_dense(one))]
+    if others:
+        raise BackboneError(
+            place,
+            expected="dense weights",
+            got=f"{len(others)} others: {shorten(others, SHOWN)}",
+            fix="Convert them, as to_dense() converts sparse ones, and save them with their values.",
+        )
+
+
+def _not_dense(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "without values"
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout)
+    return type(tensor).__name__ if hasattr(tensor, "__tensor_flatten__") else ""  # a class that wraps tensors
 
 
 def _refuse_another(path: Path, content: Mapping[str, object], entry: str) -> None:

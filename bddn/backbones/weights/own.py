@@ -48,12 +48,14 @@ def load_state(module: nn.Module, path: Path) -> None:
 
 
 def refuse_other_state(module: nn.Module) -> None:
-    """Refuse a module whose state is more than tensors, which a safetensors file cannot contain.
+    """Refuse a module whose state is not dense tensors alone, for a safetensors file cannot contain others.
 
     Raises
     ------
     BackboneError
     """
+    from bddn.backbones.weights.convert import refuse_not_dense
+
     others = [name for name, value in module.state_dict().items() if not isinstance(value, torch.Tensor)]
     if others:
         raise BackboneError(
@@ -64,6 +66,7 @@ def refuse_other_state(module: nn.Module) -> None:
             if any("_packed_params" in name for name in others)
             else "Remove get_extra_state from the module, or keep this state in its code.",
         )
+    refuse_not_dense(type(module).__name__, module.state_dict())
 
 
 def _form(tensor: Tensor) -> str:

@@ -212,6 +212,11 @@ def _pretrained(family: Family, folder: Path) -> Any:
         fix = UNREADABLE
         names = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
         got = "a pickle with more than tensors" if "weights_only" in str(error) else first_line(error)
+        if isinstance(error, OSError) and not _index(folder)[0]:
+            got = f"neither {' nor '.join(TRANSFORMERS_FILES)}, nor an index of their shards"
+            fix = (
+                "Save the network with save_pretrained(); weights that training split over processes are merged first."
+            )
         got, fix = explain_folder(folder, names, got, fix)
         raise BackboneError(folder, expected=f"weights of a {family.model}", got=got, fix=fix) from error
     left = [key for key in info["unexpected_keys"] if _is_of_blocks(key, model)]
