@@ -144,7 +144,7 @@ class VoxelsSpec(Spec):
             raise ValueError("given with 'space' (MNI, T1w or other) where it is a 'mask', and only there")
         if self.mask is None and self.order is not None:
             raise ValueError("given with 'order' only where it is a 'mask'")
-        if "hemispheres" in self.model_fields_set and (self.fsaverage is None or self.vertices is not None):
+        if {*self.hemispheres} != {"lh", "rh"} and (self.fsaverage is None or self.vertices is not None):
             raise ValueError("given with 'hemispheres' only where it is 'fsaverage' without 'vertices'")
         return self
 
