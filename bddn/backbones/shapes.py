@@ -107,15 +107,16 @@ def infer(
             prefixes = [prefix]
         several = grids(rest[0], prefixes, image_hw)
         if cut and several:
-            several = _of_patches(name, rest[0], several, cut, answered=leading_tokens is not None)
+            told = prefix is not None or leading_tokens is not None
+            several = _of_patches(name, rest[0], several, cut, told=told, answered=leading_tokens is not None)
         found = [Form("sequence", batch_dim, leading, places, rest[1]) for leading, places in several]
         ways = " or ".join(f"{sum(leading)} (then {h}×{w} places)" for leading, (h, w) in several)
         which = "a known number of leading tokens", f"Set leading_tokens in the spec: {ways}."
         none = (
             f"{rest[0]} tokens that form a grid like {image}, "
             f"after {'up to ' if len(prefixes) > 1 else ''}{sum(prefixes[-1])} leading tokens",
-            f"Correct their number in the spec ({_leading(rest[0], cut)}in family: transformers prefix and suffix), or "
-            "choose other layers.",
+            f"Correct their number in the spec ({_leading(rest[0], cut)}; in family: transformers prefix and suffix), "
+            "or choose other layers.",
         )
     elif len(rest) == 3:
         both = (
@@ -181,35 +182,39 @@ def _without_image_axis(shapes: Sequence[Sequence[int]], batches: Sequence[int])
 
 
 def _of_patches(
-    name: str, n: int, several: list[tuple[Prefix, Places]], cut: Collection[Places], *, answered: bool
+    name: str, n: int, several: list[tuple[Prefix, Places]], cut: Collection[Places], *, told: bool, answered: bool
 ) -> list[tuple[Prefix, Places]]:
     """Return the readings of a sequence of n tokens whose places may come from patches, or the user's answer; raise a
     SpecError if there is none."""
-    found = [one for one in several if any(_come_from(one[1], patches) for patches in cut)]
+    found = [
+        (prefix, places)
+        for prefix, places in several
+        for patches in cut
+        if _come_from(places, patches)
+        # networks that merge patches have a CLS token at most: more tokens before 2 × 2 are rather groups or queries
+        and (told or sum(prefix) < 2 or places >= patches)
+    ]
     (prefix, (h, w)), (rows, columns) = several[0], max(cut)
     other_sides = sum(prefix) + rows * columns == n
     if found or (answered and not other_sides):
-        return found or several
+        return list(dict.fromkeys(found)) or several
+    other = f", {_leading(n, cut)}" if n > rows * columns else ""
     raise SpecError(
         f"layer '{name}'",
         expected=f"places of the {rows}×{columns} patches that a convolution cuts the image into, maybe merged",
         got=f"{n} tokens = {sum(prefix)} + {h}×{w}",
         fix=f"Return a map of places as the image has them, not {rows}×{columns}, from a small module around it."
         if other_sides
-        else f"Set leading_tokens: {sum(prefix)} if it has {h}×{w} places, or {_leading(n, cut)}in family: "
-        "transformers correct prefix and suffix.",
+        else f"Set leading_tokens: {sum(prefix)} if it has {h}×{w} places{other} (in family: transformers "
+        "correct prefix and suffix), or choose other layers.",
     )
 
 
 def _leading(n: int, cut: Collection[Places]) -> str:
-    """Return the setting with which the last of n tokens are patches, as the beginning of a sentence."""
+    """Return the setting with which the last of n tokens are patches, if there are as many."""
     rows, columns = max(cut, default=(n + 1, 1))
-    few = n < rows * columns
-    return (
-        "leading_tokens; "
-        if few
-        else f"leading_tokens: {n - rows * columns} if the {rows}×{columns} patches come last; "
-    )
+    further = n - rows * columns
+    return "leading_tokens" if further < 0 else f"leading_tokens: {further} if the {rows}×{columns} patches come last"
 
 
 def _come_from(places: Places, patches: Places) -> bool:

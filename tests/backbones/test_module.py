@@ -263,6 +263,17 @@ def test_tokens_that_form_a_grid_with_the_patches_are_not_taken_for_places(n_bef
     torch.testing.assert_close(found["block"].local_, expected, rtol=0, atol=1e-5)
 
 
+def test_group_tokens_are_not_taken_for_places() -> None:
+    """GroupViT's first stage has 14 × 14 patches and 64 groups, 4 + 16 × 16 tokens, and its last one 8 = 4 + 2 × 2."""
+    from transformers import GroupViTVisionConfig, GroupViTVisionModel
+
+    sizes = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 24, "depths": [1, 1, 1]}
+    net = GroupViTVisionModel(GroupViTVisionConfig(**sizes))
+    for layer, read in {"0.layers.0": r"4 \+ 16×16", "2.layers.0": r"4 \+ 2×2"}.items():
+        with pytest.raises(SpecError, match=rf"places of the 14×14 patches.*tokens = {read}"):
+            from_module(net, [f"vision_model.encoder.stages.{layer}"], image_size=224, global_token="mean")
+
+
 def test_patches_of_another_form_than_the_image_are_refused() -> None:
     """Read by their number alone, 4 × 16 patches of 8 × 2 pixels would be 8 × 8 places."""
     for answer in (None, 0):
