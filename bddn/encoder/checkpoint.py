@@ -15,7 +15,7 @@ from bddn.machine.settings import own_settings
 from bddn.spec import FitSpec
 
 FIX = "Fit again, or copy the file again."
-VOXELS = "voxels"
+VOXELS = "voxels"  # in the checkpoint of a fit, those that it trains; earlier versions did not write them
 MAX_PLACES = 1 << 14  # of a grid; blurs need memory for its square
 
 
@@ -87,21 +87,17 @@ def load_checked(path: Path, expected: str, fix: str) -> tuple[dict[str, Tensor]
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, about
 
 
-def load_training(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the checkpoint of a fit: its tensors and JSON values.
+def load_training(path: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read the checkpoint of a fit: its tensors and JSON values; None if there is none.
 
     Raises
     ------
     RunError
         If it is damaged.
     """
+    if path is None or not path.exists():
+        return None
     return load_checked(path, "the checkpoint of a fit", "Delete this file and fit again.")
-
-
-def trained_voxels(path: Path | None) -> Tensor | None:
-    """Return the rows (n,) int64 of the voxels that a fit trains, according to its checkpoint; None if there is none.
-    Another machine rounds otherwise, and could choose a voxel more or less."""
-    return load_training(path)[0][VOXELS] if path is not None and path.exists() else None
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[Any]]:

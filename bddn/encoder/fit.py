@@ -5,6 +5,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from bddn.encoder.learning import Learning
 from bddn.encoder.learning_log import LearningLog
 from bddn.encoder.parts import Parts
 from bddn.encoder.polish import PASS_BYTES, polish
-from bddn.encoder.responsive import how_chosen, sampled
+from bddn.encoder.responsive import Sampled
 from bddn.encoder.schedule import batch_size, earliness, learning_rate, n_epochs, softness
 from bddn.encoder.selection import Selection
 from bddn.encoder.shared_components import LimitedComponents, limits_components
@@ -145,10 +146,11 @@ def fit(
             assert whitening is not None
             return Kernel.of(source, parts.train, whitening, model.grid.grid, spec.seed, spec.fixed != "local")
 
-        known = checkpoint.trained_voxels(checkpoint_file)
-        responses, trained, of_sample, chosen = sampled(
-            model, targets, parts.train, len(source.chunk_of), spec, kernel, known
-        )
+        begun = checkpoint.load_training(checkpoint_file)
+        known = None if begun is None else begun[0].get(checkpoint.VOXELS)
+        sample = Sampled.of(model, targets, parts.train, len(source.chunk_of), spec, kernel, known)
+        trained, of_sample, responses = sample.model, sample.responses, sample.of_all
+        trained_voxels: dict[str, int | str] = {"n": len(sample.voxels), "chosen": sample.chosen}
         trained.whitening = whitening
         if trained.selectors.gain is not None:
             trained.selectors.gain.copy_(blur_gain(trained, source, pools))  # in place: it is also that of `model`
@@ -160,13 +162,13 @@ def fit(
         components = None if limited is None else limited.described
         voxels = np.array([], np.intp) if shown is None else shown
         training = _Training(
-            trained, model, chosen, source, of_sample, limited, parts, spec, checkpoint_file, checkpoint_every_s, voxels
+            sample, model, source, limited, parts, spec, begun, checkpoint_file, checkpoint_every_s, voxels
         )
         training.run()
         trained.load_state_dict(training.best_state)
         trained.fold()
         p, log, size, left = training.progress, training.log.learning, training.batch_size, training.softness_left
-        del training, trained, of_sample, limited, kernel  # the closed form needs their memory
+        del training, trained, sample, begun, of_sample, limited, kernel  # the closed form needs their memory
         r2_val, polished = np.asarray(p.best_r2_val), None
         if spec.polish:
             polished, r2_val = _polish(model, source, responses, parts, pass_bytes)
@@ -178,13 +180,12 @@ def fit(
     dead, not_read = saturated(selection, spec.fixed), unread(selection, model.layers)
     settled, scores = convergence(log, left > 0), (r2_val, r2_test, evidence.p_values())
     any_known = bool((q_values(scores[2]) <= FDR).any())  # without evidence, what voxels read is chance
-    of_voxels: dict[str, int | str] = {"n": len(chosen), "chosen": how_chosen(chosen, model.coords_mm, spec)}
     limits = components if spec.shared_noise == "limited" else None
-    tell(dead, not_read if any_known else [], settled, limits, of_voxels)
+    tell(dead, not_read if any_known else [], settled, limits, trained_voxels)
     moments = responses.mean.cpu().numpy(), responses.sd.cpu().numpy()
     health = dead, not_read, settled
     result = model, selection, size, p.best_epoch, *scores, *moments, p.history, polished, *health
-    return Fitted(*result, components, of_voxels, p.epoch_seconds, log)
+    return Fitted(*result, components, trained_voxels, p.epoch_seconds, log)
 
 
 @dataclass
@@ -208,21 +209,21 @@ class _Training:
 
     def __init__(
         self,
-        model: FactorTopy,
+        sample: Sampled,
         whole: FactorTopy,
-        voxels: Tensor,
         source: Source,
-        targets: Targets,
         limited: LimitedComponents | None,
         parts: Parts,
         spec: FitSpec,
+        begun: tuple[dict[str, Tensor], dict[str, Any]] | None,
         checkpoint_file: Path | None,
         checkpoint_every_s: float,
         shown: Rows,
     ) -> None:
-        self._model, self._source, self._targets, self._parts, self._spec = model, source, targets, parts, spec
+        model = sample.model
+        self._model, self._source, self._targets, self._parts, self._spec = model, source, sample.responses, parts, spec
         self._limited = limited  # the responses that are learned; None: those of `targets`
-        self._whole, self._voxels = whole, voxels  # the encoder of all voxels, of which `model` has these
+        self._whole, self._voxels = whole, sample.voxels  # the encoder of all voxels, of which `model` has these
         self._checkpoint, self._every_s, self._saved_at = checkpoint_file, checkpoint_every_s, time.monotonic()
         self._optimizer = AdamW(model, spec.weight_decay)
         self.batch_size = batch_size(len(parts.train), spec)
@@ -235,8 +236,8 @@ class _Training:
         self.log = LearningLog(shown, self._n_steps, len(model.layers), model.bias.device)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
-        if checkpoint_file is not None and checkpoint_file.exists():
-            self._resume(checkpoint_file)
+        if begun is not None:
+            self._resume(*begun)
 
     @property
     def softness_left(self) -> float:
@@ -336,8 +337,8 @@ class _Training:
         checkpoint.save_checked(tensors, asdict(self.progress), self._checkpoint)
         self._saved_at = time.monotonic()
 
-    def _resume(self, path: Path) -> None:
-        tensors, at = checkpoint.load_training(path)
+    def _resume(self, tensors: dict[str, Tensor], at: dict[str, Any]) -> None:
+        assert self._checkpoint is not None
         self.progress = Progress(**at)
 
         def of(prefix: str) -> dict[str, Tensor]:
@@ -346,7 +347,7 @@ class _Training:
         self._model.load_state_dict(of("model."))
         self.best_state = of("best.")
         self._optimizer.load(of("optimizer."), self._taken)
-        self.log.load(of("learning."), path)
+        self.log.load(of("learning."), self._checkpoint)
 
 
 def _polish(

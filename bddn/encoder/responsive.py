@@ -8,6 +8,7 @@ Shape letters: N voxels, m candidates.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from bddn.encoder.explained import MOST, SHARES, Kernel
 from bddn.encoder.factor_topy import FactorTopy
 from bddn.encoder.sample import evenly_spread, n_trained
-from bddn.encoder.targets import ByVoxel, OfVoxels, Standardized, Targets
+from bddn.encoder.targets import ROWS_PER_READ, ByVoxel, OfVoxels, Standardized, Targets
 from bddn.machine.parallel import each_on
 from bddn.spec import FitSpec
 from bddn.stream.order import Rows
@@ -39,34 +40,54 @@ def responsive_bytes(n_voxels: int, n_rows: int, spec: FitSpec) -> int:
     return 8 * min(n_voxels, CANDIDATES * (spec.sample or 0)) * min(n_rows, MOST) if chooses(spec) else 0
 
 
-def sampled(
-    model: FactorTopy,
-    targets: Targets,
-    train: Rows,
-    n_rows: int,
-    spec: FitSpec,
-    kernel: Callable[[], Kernel],
-    known: Tensor | None,
-) -> tuple[Standardized, FactorTopy, Standardized, Tensor]:
-    """Return the responses of all voxels, the encoder of the voxels that are trained, their responses, and their rows
-    (n,), which are `known` if the fit resumes."""
-    n = n_trained(len(model.bias), spec)
-    some = OfVoxels(targets, evenly_spread(model.coords_mm, n), n_rows) if n < len(model.bias) else None
-    responses = Standardized.of(targets, train, *(() if some is None else (some.keep,)))
-    if chooses(spec):
-        if known is None:
-            known = responsive_sample(model.coords_mm, n, responses, kernel())
-        if known is not None and len(known) < len(model.bias):
-            some = OfVoxels(targets, known.to(model.bias.device), n_rows)
-    if some is None:
-        return responses, model, responses, torch.arange(n)
-    return responses, model.of_voxels(some.voxels), responses.of_voxels(some), some.voxels
+@dataclass(frozen=True)
+class Sampled:
+    """The voxels that a fit trains.
 
+    Attributes
+    ----------
+    voxels : Tensor of int64, (n,)
+        Their rows.
+    chosen : {'evenly', 'responsive'}
+        How they were chosen.
+    model : FactorTopy
+        The encoder of these voxels.
+    responses, of_all : Standardized
+        Their responses, and those of all voxels.
+    """
 
-def how_chosen(voxels: Tensor, coords_mm: Tensor, spec: FitSpec) -> Literal["evenly", "responsive"]:
-    """Return how the voxels (n,) that a fit trained were chosen."""
-    evenly = evenly_spread(coords_mm, n_trained(len(coords_mm), spec))
-    return "evenly" if torch.equal(voxels.cpu(), evenly.cpu()) else "responsive"
+    voxels: Tensor
+    chosen: Literal["evenly", "responsive"]
+    model: FactorTopy
+    responses: Standardized
+    of_all: Standardized
+
+    @classmethod
+    def of(
+        cls,
+        model: FactorTopy,
+        targets: Targets,
+        train: Rows,
+        n_rows: int,
+        spec: FitSpec,
+        kernel: Callable[[], Kernel],
+        known: Tensor | None,
+    ) -> "Sampled":
+        """Sample the voxels of an encoder of all voxels. `known` (n,) are those that a fit which resumes has trained:
+        another machine rounds otherwise, and could choose a voxel more or less."""
+        n = n_trained(len(model.bias), spec)
+        evenly = evenly_spread(model.coords_mm, n)
+        voxels = evenly if known is None else known.to(evenly)
+        some = OfVoxels(targets, voxels, n_rows) if len(voxels) < len(model.bias) else None
+        of_all = Standardized.of(targets, train, *(() if some is None else (some.keep,)))
+        if chooses(spec) and known is None:
+            found = responsive_sample(model.coords_mm, n, of_all, kernel())
+            if found is not None:
+                voxels, some = found, OfVoxels(targets, found, n_rows)
+        how: Literal["evenly", "responsive"] = "evenly" if torch.equal(voxels, evenly) else "responsive"
+        if some is None:
+            return cls(voxels, how, model, of_all, of_all)
+        return cls(voxels, how, model.of_voxels(voxels), of_all.of_voxels(some), of_all)
 
 
 def responsive_sample(coords_mm: Tensor, n: int, responses: Standardized, kernel: Kernel) -> Tensor | None:
@@ -83,7 +104,7 @@ def responsive_sample(coords_mm: Tensor, n: int, responses: Standardized, kernel
         Of training images.
     """
     candidates = evenly_spread(coords_mm, CANDIDATES * n)
-    values = torch.cat([ByVoxel(responses, candidates)(some) for some in kernel.rows.split(64)], dim=1)
+    values = torch.cat([ByVoxel(responses, candidates)(some) for some in kernel.rows.split(ROWS_PER_READ)], dim=1)
     likelihood = torch.cat(each_on(values.device, lambda part: kernel.likelihood(part.T), values.split(PART)), dim=1)
     responds = 2 * (likelihood.amax(0) - likelihood[0]) > CERTAIN
     yes, no = candidates[responds], candidates[~responds]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bddn.encoder import checkpoint, saved
 from bddn.encoder import fit as fitting
 from bddn.encoder.explained import Kernel
 from bddn.encoder.factor_topy import FactorTopy, new_encoder
@@ -46,12 +47,15 @@ def _brain(n_silent: int, noise: float = 1.0) -> tuple[torch.Tensor, Features, t
     return coords, Features(local, [layer.mean(1) for layer in local]), responses
 
 
-def _chosen(n_silent: int, noise: float = 1.0, n: int = 1000) -> torch.Tensor | None:
-    coords, tokens, responses = _brain(n_silent, noise)
+def _chosen_of(coords: torch.Tensor, tokens: Features, responses: torch.Tensor, n: int) -> torch.Tensor | None:
     source = Resident.of(tokens)
     whitening = Whitening.of(source, pools_in_order(PARTS.train, source.chunk_of))
     kernel = Kernel.of(source, PARTS.train, whitening, GRID, seed=0)
     return responsive_sample(coords, n, Standardized.of(responses.__getitem__, PARTS.train), kernel)
+
+
+def _chosen(n_silent: int, noise: float = 1.0, n: int = 1000) -> torch.Tensor | None:
+    return _chosen_of(*_brain(n_silent, noise), n)
 
 
 def _fit(spec: FitSpec, n_silent: int, checkpoint: Path | None = None) -> Fitted:
@@ -86,11 +90,7 @@ def test_weak_responses_are_not_taken_for_silence() -> None:
     coords, tokens, responses = _brain(0)
     weak = responses.repeat(1, 8)[:, N_RESPOND:]
     weak = weak + 2.5 * torch.randn(weak.shape, generator=torch.Generator().manual_seed(5))
-    source = Resident.of(tokens)
-    whitening = Whitening.of(source, pools_in_order(PARTS.train, source.chunk_of))
-    kernel = Kernel.of(source, PARTS.train, whitening, GRID, seed=0)
-    everywhere = Standardized.of(torch.cat([responses, weak], 1).__getitem__, PARTS.train)
-    assert responsive_sample(coords.repeat(8, 1), 2000, everywhere, kernel) is None
+    assert _chosen_of(coords.repeat(8, 1), tokens, torch.cat([responses, weak], 1), 2000) is None
 
 
 def test_the_map_of_a_few_voxels_is_not_lost_among_silent_ones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,24 +112,42 @@ def test_the_map_of_a_few_voxels_is_not_lost_among_silent_ones(capsys: pytest.Ca
     assert "The selectors were trained on" in capsys.readouterr().err
 
 
-def test_a_fit_that_resumes_trains_the_voxels_of_its_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec, file = SPEC.model_copy(update={"min_steps": 40, "max_steps": 40}), tmp_path / "checkpoint.safetensors"
-    whole = _fit(spec, 600)
-    step, taken = fitting._Training._step, []
+def _stop_after(n_steps: int, spec: FitSpec, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the checkpoint of a fit that was interrupted."""
+    step, taken = fitting._Training._step, list[int]()
 
     def stop(self: fitting._Training, *given: object) -> None:
-        taken.append(1)
-        if len(taken) == 25:
+        if len(taken) == n_steps:
             raise KeyboardInterrupt
+        taken.append(1)
         step(self, *given)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting._Training, "_step", stop)
         with pytest.raises(KeyboardInterrupt):
             _fit(spec, 600, file)
+
+
+def test_a_fit_that_resumes_trains_the_voxels_of_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, file = SPEC.model_copy(update={"min_steps": 40, "max_steps": 40}), tmp_path / "checkpoint.safetensors"
+    whole = _fit(spec, 600)
+    _stop_after(24, spec, file, monkeypatch)
+
     monkeypatch.setattr("bddn.encoder.responsive.responsive_sample", lambda *_: pytest.fail("chosen again"))
     resumed = _fit(spec, 600, file)
     assert torch.equal(resumed.model.channels, whole.model.channels)
     np.testing.assert_array_equal(resumed.r2_test, whole.r2_test)
+
+
+def test_a_checkpoint_of_an_earlier_version_does_not_say_which_voxels_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, file = FitSpec(channels=8, selector_width=16, epochs=1), tmp_path / "checkpoint.safetensors"
+    whole = _fit(spec, 600)
+    _stop_after(20, spec, file, monkeypatch)
+    tensors, about = saved.read(file, "a checkpoint", "")
+    about.pop("sha256")
+    saved.save_checked({name: value for name, value in tensors.items() if name != checkpoint.VOXELS}, about, file)
+    np.testing.assert_array_equal(_fit(spec, 600, file).r2_test, whole.r2_test)
